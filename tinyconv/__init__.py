@@ -1,0 +1,1 @@
+"""tinyconv: convolutional networks in plain NumPy and CuPy, every backward pass written out."""

@@ -1,0 +1,152 @@
+"""Which array library an array belongs to, and how to get arrays on and off a device.
+
+The operations of :mod:`tinyconv.ops` are written against the Python array API standard, so one
+file serves NumPy, CuPy and every other library whose arrays can be written to. This module is
+the only one outside :mod:`tinyconv.kernels.gpu` that imports CuPy, and only when it is asked to.
+"""
+
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import array_api_compat
+import array_api_compat.numpy as array_api_numpy
+import numpy as np
+
+from tinyconv.errors import DeviceError, DtypeError
+
+__all__ = [
+    "Array",
+    "check_device",
+    "from_numpy",
+    "gpu_is_available",
+    "namespace",
+    "real_part",
+    "require_floating",
+    "to_numpy",
+]
+
+#: An array of any library that follows the array API standard. The standard has no static type
+#: for it, and the libraries' own types are unrelated to each other.
+Array: TypeAlias = Any
+
+
+def namespace(op: str, **arrays: Array | None) -> ModuleType:
+    """Return the array-API namespace that all ``arrays`` share; ``None`` values are skipped.
+
+    Raises:
+        DeviceError: the arrays belong to different libraries, or one is no array at all.
+
+    >>> import numpy as np
+    >>> namespace("relu", x=np.zeros(3)).__name__
+    'array_api_compat.numpy'
+    >>> namespace("relu", x=[1.0, 2.0])
+    Traceback (most recent call last):
+    tinyconv.errors.DeviceError: relu: x is a list, expected an array
+    """
+    given = {name: array for name, array in arrays.items() if array is not None}
+    if all(type(array) is np.ndarray for array in given.values()):
+        return array_api_numpy  # the answer of the general path below, in a tenth of its time
+    for name, array in given.items():
+        if not array_api_compat.is_array_api_obj(array):
+            raise DeviceError(f"{op}: {name} is a {type(array).__name__}, expected an array")
+    try:
+        xp: ModuleType = array_api_compat.array_namespace(*given.values())
+    except TypeError:
+        listing = ", ".join(
+            f"{name} of {type(array).__module__.partition('.')[0]}" for name, array in given.items()
+        )
+        raise DeviceError(f"{op}: arrays of one library expected, got {listing}") from None
+    return xp
+
+
+def require_floating(op: str, xp: ModuleType, **arrays: Array | None) -> None:
+    """Check that every array holds real or complex floating-point numbers, all of one type.
+
+    Complex numbers are admitted so that derivatives can be taken by the complex step.
+
+    Raises:
+        DtypeError: an array holds something else, or two arrays differ.
+
+    >>> import numpy as np
+    >>> require_floating("relu", np, x=np.arange(3))
+    Traceback (most recent call last):
+    tinyconv.errors.DtypeError: relu: x has dtype int64, expected a floating-point type
+    """
+    first: tuple[str, Any] | None = None
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        if type(array) is np.ndarray:
+            floating = array.dtype.kind in "fc"
+        else:
+            floating = xp.isdtype(array.dtype, ("real floating", "complex floating"))
+        if not floating:
+            raise DtypeError(f"{op}: {name} has dtype {array.dtype}, expected a floating-point type")
+        if first is None:
+            first = (name, array.dtype)
+        elif array.dtype != first[1]:
+            raise DtypeError(
+                f"{op}: {name} has dtype {array.dtype}, expected {first[1]} like {first[0]}"
+            )
+
+
+def real_part(xp: ModuleType, x: Array) -> Array:
+    """Return the real part of ``x``; ``x`` itself where it is real already.
+
+    Comparisons have no meaning for complex numbers. Where an operation compares (a maximum, a
+    sign), it compares real parts, which is what differentiation by the complex step asks for.
+    """
+    return xp.real(x) if xp.isdtype(x.dtype, "complex floating") else x
+
+
+def gpu_is_available() -> bool:
+    """Tell whether CuPy is installed and sees a GPU."""
+    try:
+        import cupy
+    except ImportError:
+        return False
+    try:
+        return bool(cupy.cuda.runtime.getDeviceCount() > 0)
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return False
+
+
+def check_device(device: str) -> str:
+    """Return ``device`` if it names a device of this machine.
+
+    Raises:
+        DeviceError: the name is unknown, CuPy is not installed, or no GPU is there.
+
+    >>> check_device("cpu")
+    'cpu'
+    >>> check_device("tpu")
+    Traceback (most recent call last):
+    tinyconv.errors.DeviceError: device is 'tpu', expected 'cpu' or 'gpu'
+    """
+    if device not in ("cpu", "gpu"):
+        raise DeviceError(f"device is {device!r}, expected 'cpu' or 'gpu'")
+    if device == "gpu" and not gpu_is_available():
+        raise DeviceError(
+            "device 'gpu' needs CuPy and an NVIDIA GPU: "
+            'pip install "tinyconv[cuda12]" or, for CUDA 13, pip install "tinyconv[cuda13]"'
+        )
+    return device
+
+
+def from_numpy(x: np.ndarray[Any, Any], device: str) -> Array:
+    """Return ``x`` on ``device``: itself on the CPU, an uploaded copy on the GPU."""
+    if device == "cpu":
+        return x
+    import cupy
+
+    return cupy.asarray(x)
+
+
+def to_numpy(x: Array) -> np.ndarray[Any, Any]:
+    """Return ``x`` as a NumPy array, downloaded where it lives on a GPU."""
+    if isinstance(x, np.ndarray):
+        return x
+    if array_api_compat.is_cupy_array(x):
+        downloaded: np.ndarray[Any, Any] = x.get()
+        return downloaded
+    return np.asarray(x)
