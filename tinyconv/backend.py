@@ -81,7 +81,9 @@ def require_floating(op: str, xp: ModuleType, **arrays: Array | None) -> None:
         else:
             floating = xp.isdtype(array.dtype, ("real floating", "complex floating"))
         if not floating:
-            raise DtypeError(f"{op}: {name} has dtype {array.dtype}, expected a floating-point type")
+            raise DtypeError(
+                f"{op}: {name} has dtype {array.dtype}, expected a floating-point type"
+            )
         if first is None:
             first = (name, array.dtype)
         elif array.dtype != first[1]:

@@ -1,0 +1,58 @@
+"""The equations: every operation as a forward and a backward function, adjacent in one file.
+
+``op(x, ...)`` returns ``y, saved``; ``op_backward(dy, saved)`` returns the gradients in the order
+of the forward's inputs. ``x`` and ``dy`` are never changed.
+"""
+
+from tinyconv.ops.activation import (
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+)
+from tinyconv.ops.conv import col2im, conv2d, conv2d_backward, im2col
+from tinyconv.ops.dropout import dropout, dropout_backward
+from tinyconv.ops.linear import linear, linear_backward
+from tinyconv.ops.pool import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    l2_pool2d,
+    l2_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
+from tinyconv.ops.softmax import (
+    softmax,
+    softmax_backward,
+    softmax_log_likelihood,
+    softmax_log_likelihood_backward,
+)
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "col2im",
+    "conv2d",
+    "conv2d_backward",
+    "dropout",
+    "dropout_backward",
+    "im2col",
+    "l2_pool2d",
+    "l2_pool2d_backward",
+    "linear",
+    "linear_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "softmax_log_likelihood",
+    "softmax_log_likelihood_backward",
+    "tanh",
+    "tanh_backward",
+]

@@ -1,0 +1,184 @@
+r"""Convolution as im2col and one matrix product, forward next to backward.
+
+As in PyTorch and ONNX the kernel is not flipped (cross-correlation):
+
+    y[n, o, p, q] = b[o] + sum_{c, i, j} w[o, c, i, j] x[n, c, s p + d i - P, s q + d j - P]
+
+with stride s, dilation d and P zeros of padding. im2col copies the window under every output
+position into a column, so that the sum over (c, i, j) becomes a product of matrices.
+
+Source: Nielsen, "Neural Networks and Deep Learning", chapter 6, equation 125; the backward
+equations are the transposes of the forward ones, which is what ``<im2col(x), c> = <x, col2im(c)>``
+says of the one step that is not a matrix product.
+"""
+
+from typing import NamedTuple
+
+from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.geometry import Geometry, check_channels, check_rank, check_shape, sliding_window
+
+__all__ = ["ConvSaved", "col2im", "conv2d", "conv2d_backward", "im2col"]
+
+
+class ConvSaved(NamedTuple):
+    """What the forward pass of a convolution keeps for the backward pass."""
+
+    col: Array  #: (N, G, K, P), the columns; G groups, K = C/G * KH * KW, P = OH * OW
+    w: Array  #: (O, C/G, KH, KW)
+    has_bias: bool
+    channels: int
+    geometry: Geometry
+
+
+def im2col(x: Array, geometry: Geometry) -> Array:
+    """Copy the window under every output position into a column.
+
+    Args:
+        x: (N, C, *size).
+        geometry: the sliding window over ``size``; padding is filled with zeros.
+
+    Returns:
+        (N, C, *kernel, *output), of the dtype of x: [n, c, i, j, p, q] is the element (i, j) of
+        the window (p, q).
+
+    >>> import numpy as np
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> im2col(x, sliding_window("demo", (3, 3), kernel=(2, 2)))[0, 0, 0, 1]  # right neighbours
+    array([[1., 2.],
+           [4., 5.]])
+    """
+    xp = namespace("im2col", x=x)
+    N, C = x.shape[:2]
+    if geometry.is_padded:
+        padded = xp.zeros((N, C, *geometry.padded), dtype=x.dtype, device=x.device)
+        padded[:, :, *geometry.inside] = x
+    else:
+        padded = x
+    col = xp.empty((N, C, *geometry.kernel, *geometry.output), dtype=x.dtype, device=x.device)
+    for offset, window in geometry.windows():
+        col[:, :, *offset, ...] = padded[:, :, *window]
+    return col
+
+
+def col2im(col: Array, geometry: Geometry) -> Array:
+    """Add every column back to where im2col took it from: the adjoint of :func:`im2col`.
+
+    Args:
+        col: (N, C, *kernel, *output).
+        geometry: the sliding window of the forward pass.
+
+    Returns:
+        (N, C, *size): each element is the sum of its copies in ``col``.
+
+    >>> import numpy as np
+    >>> col2im(np.ones((1, 1, 2, 2, 2, 2)), sliding_window("demo", (3, 3), kernel=(2, 2)))[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
+    """
+    xp = namespace("col2im", col=col)
+    N, C = col.shape[:2]
+    padded = xp.zeros((N, C, *geometry.padded), dtype=col.dtype, device=col.device)
+    for offset, window in geometry.windows():
+        padded[:, :, *window] += col[:, :, *offset, ...]
+    return padded[:, :, *geometry.inside]
+
+
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+) -> tuple[Array, ConvSaved]:
+    """Convolve a batch of images with a bank of kernels.
+
+    Per sample and group it is one product, [O/G x K] @ [K x P] -> [O/G x P], of the weights with
+    the columns: K = C/G * KH * KW inputs of one window, P = OH * OW positions.
+
+    Args:
+        x: (N, C, H, W), floating-point.
+        w: (O, C/groups, KH, KW), of the dtype of x.
+        b: (O,), or None for no bias.
+        stride: step between two windows, down and across.
+        padding: zeros on each side, above and below / left and right.
+        dilation: distance between two elements of the kernel.
+        groups: number of separate blocks of channels.
+
+    Returns:
+        y (N, O, OH, OW) and what :func:`conv2d_backward` needs.
+
+    Raises:
+        ShapeError: the shapes do not fit each other, or the window not into the padded image.
+        DtypeError: the dtypes differ or are not floating-point.
+        DeviceError: the arrays are not of one library.
+
+    >>> import numpy as np
+    >>> y, saved = conv2d(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)))
+    >>> y[0, 0]
+    array([[ 8., 12.],
+           [20., 24.]])
+    """
+    xp = namespace("conv2d", x=x, w=w, b=b)
+    require_floating("conv2d", xp, x=x, w=w, b=b)
+    check_rank("conv2d", "x", x, "(N, C, H, W)")
+    check_rank("conv2d", "w", w, "(O, C/groups, KH, KW)")
+    N, C, H, W = x.shape
+    O = w.shape[0]
+    check_channels("conv2d", C, groups, tuple(w.shape), None if b is None else tuple(b.shape))
+    geometry = sliding_window("conv2d", (H, W), tuple(w.shape[2:]), stride, padding, dilation)
+    K, P = w.shape[1] * w.shape[2] * w.shape[3], geometry.output[0] * geometry.output[1]
+
+    col = xp.reshape(im2col(x, geometry), (N, groups, K, P))
+    y = xp.matmul(xp.reshape(w, (groups, O // groups, K)), col)
+    y = xp.reshape(y, (N, O, *geometry.output))
+    if b is not None:
+        y = y + xp.reshape(b, (O, 1, 1))
+    return y, ConvSaved(col, w, b is not None, C, geometry)
+
+
+def conv2d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
+    """Backpropagate through :func:`conv2d`.
+
+    With the columns of x as a matrix the forward pass is y = w col + b, so
+
+        db = sum of dy over samples and positions
+        dw = dy col^T, summed over samples    [O/G x P] @ [P x K] -> [O/G x K]
+        dx = col2im(w^T dy)                   [K x O/G] @ [O/G x P] -> [K x P]
+
+    Args:
+        dy: (N, O, OH, OW).
+        saved: from the forward pass.
+
+    Returns:
+        dx (N, C, H, W), dw (O, C/groups, KH, KW), db (O,) or None where there was no bias.
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> y, saved = conv2d(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)))
+    >>> dx, dw, db = conv2d_backward(np.array([[[[1.0, 0.0], [0.0, -1.0]]]]), saved)
+    >>> dw[0, 0]
+    array([[-4., -4.],
+           [-4., -4.]])
+    >>> dx[0, 0]
+    array([[ 1.,  1.,  0.],
+           [ 1.,  0., -1.],
+           [ 0., -1., -1.]])
+    """
+    col, w, has_bias, C, geometry = saved
+    xp = namespace("conv2d_backward", dy=dy, w=w)
+    N, G, K, P = col.shape
+    O = w.shape[0]
+    check_shape("conv2d_backward", "dy", dy, (N, O, *geometry.output))
+
+    db = xp.sum(dy, axis=(0, 2, 3)) if has_bias else None
+    dy = xp.reshape(dy, (N, G, O // G, P))
+    dw = xp.sum(xp.matmul(dy, xp.matrix_transpose(col)), axis=0)
+    dcol = xp.matmul(xp.matrix_transpose(xp.reshape(w, (G, O // G, K))), dy)
+    dx = col2im(xp.reshape(dcol, (N, C, *geometry.kernel, *geometry.output)), geometry)
+    return dx, xp.reshape(dw, w.shape), db
