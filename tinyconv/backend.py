@@ -17,8 +17,10 @@ from tinyconv.errors import DeviceError, DtypeError
 __all__ = [
     "Array",
     "check_device",
+    "device_of",
     "from_numpy",
     "gpu_is_available",
+    "like",
     "namespace",
     "real_part",
     "require_floating",
@@ -133,6 +135,18 @@ def check_device(device: str) -> str:
             'pip install "tinyconv[cuda12]" or, for CUDA 13, pip install "tinyconv[cuda13]"'
         )
     return device
+
+
+def device_of(x: Array) -> str:
+    """Return ``"gpu"`` for a CuPy array, ``"cpu"`` for every other one."""
+    return "gpu" if array_api_compat.is_cupy_array(x) else "cpu"
+
+
+def like(x: Array, values: np.ndarray[Any, Any]) -> Array:
+    """Return ``values`` as an array of the library and on the device of ``x``."""
+    if isinstance(x, np.ndarray):
+        return values
+    return array_api_compat.array_namespace(x).asarray(values, device=x.device)
 
 
 def from_numpy(x: np.ndarray[Any, Any], device: str) -> Array:

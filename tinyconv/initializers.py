@@ -1,0 +1,68 @@
+"""Initial values of weights and biases, by name.
+
+Each initializer draws float64 numbers from a generator: ``initializer(rng, shape, fan_in,
+fan_out)``, where ``fan_in`` and ``fan_out`` count the inputs and outputs of one unit.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinyconv.errors import ShapeError
+
+__all__ = ["INITIALIZERS", "glorot", "he", "initializer", "inverse_sqrt", "normal", "zeros"]
+
+Values: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], int, int], Values]
+
+
+def zeros(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+    """All zero."""
+    return np.zeros(shape)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+    """Gaussian of standard deviation 1, Nielsen's choice for biases (chapter 1)."""
+    return rng.normal(0.0, 1.0, shape)
+
+
+def inverse_sqrt(
+    rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int
+) -> Values:
+    """Gaussian of standard deviation 1/sqrt(fan_in), Nielsen's choice for weights (chapter 3)."""
+    return rng.normal(0.0, fan_in**-0.5, shape)
+
+
+def he(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+    """Gaussian of variance 2/fan_in, which keeps the scale through ReLU (He et al., 2015)."""
+    return rng.normal(0.0, (2.0 / fan_in) ** 0.5, shape)
+
+
+def glorot(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+    """Uniform of variance 2/(fan_in + fan_out) (Glorot and Bengio, 2010)."""
+    limit = (6.0 / (fan_in + fan_out)) ** 0.5
+    return rng.uniform(-limit, limit, shape)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    function.__name__: function for function in (glorot, he, inverse_sqrt, normal, zeros)
+}
+
+
+def initializer(name: str) -> Initializer:
+    """Return the initializer of this name.
+
+    Raises:
+        ShapeError: there is none.
+
+    >>> initializer("he") is he
+    True
+    >>> initializer("xavier")
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: initializer is 'xavier', expected one of glorot, he, inverse_sqrt,
+    normal, zeros
+    """
+    if name not in INITIALIZERS:
+        raise ShapeError(f"initializer is {name!r}, expected one of {', '.join(INITIALIZERS)}")
+    return INITIALIZERS[name]

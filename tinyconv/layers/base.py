@@ -1,0 +1,168 @@
+"""What every layer is: parameters, the arrays of its last pass, and two methods.
+
+A layer contains no mathematics. Its forward and backward call one operation of
+:mod:`tinyconv.ops` and put the results where a student can look at them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+from tinyconv import random
+from tinyconv.backend import Array, device_of, from_numpy, like
+from tinyconv.errors import StateError
+from tinyconv.initializers import initializer
+from tinyconv.parameters import Parameters, ParameterSpec
+
+__all__ = ["Layer", "Shape"]
+
+Shape = tuple[int, ...]
+
+
+class Layer(ABC):
+    """The base of all layers.
+
+    Attributes:
+        params: name -> parameter, a view into the network's flat array.
+        grads: name -> its gradient of the last backward pass.
+        state: name -> array that is saved but not trained (running statistics).
+        x: input of the last forward pass.
+        y: its output.
+        dy: gradient that came into the last backward pass.
+        dx: gradient that went out.
+        path: place in the network, ``"3"`` for the fourth layer of a ``Sequential``.
+        seed: seed of the network; with ``path`` and the step it fixes a dropout mask.
+    """
+
+    def __init__(self) -> None:
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        self.state: dict[str, Array] = {}
+        self.x: Array | None = None
+        self.y: Array | None = None
+        self.dy: Array | None = None
+        self.dx: Array | None = None
+        self.path = ""
+        self.seed = 0
+        self.is_bound = False
+        self._saved: Any = None
+
+    # What a kind of layer says about itself.
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that construct this layer again; JSON can hold them."""
+
+    @abstractmethod
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of the output for an input of ``shape``, both without the batch.
+
+        Raises:
+            ShapeError: the layer does not take such an input.
+        """
+
+    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
+        """Return what parameters the layer has; None if that depends on a shape not yet known."""
+        return {}
+
+    def state_values(self) -> dict[str, Any]:
+        """Return the initial values of ``state`` as NumPy arrays."""
+        return {}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """Return the multiplications with a weight in one forward pass of one sample."""
+        return 0
+
+    @abstractmethod
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        """Call the forward operation: return y and what the backward one needs."""
+
+    @abstractmethod
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        """Call the backward operation: return dx and the gradient of each parameter."""
+
+    # What all layers share.
+
+    def forward(self, x: Array, training: bool = False, step: int = 0) -> Array:
+        """Map a batch and keep ``x`` and ``y``.
+
+        Args:
+            x: (N, ...), of the dtype and device of the parameters.
+            training: whether dropout drops and statistics are updated.
+            step: number of the training step, which selects the dropout mask.
+
+        Returns:
+            y (N, ...).
+
+        Raises:
+            ShapeError: x does not fit the layer.
+        """
+        if not self.is_bound:
+            self._bind_alone(x)
+        self.x = x
+        self.y, self._saved = self._forward(x, training, step)
+        return self.y
+
+    def backward(self, dy: Array) -> Array:
+        """Send a gradient back through the last forward pass; fill ``grads`` and ``dx``.
+
+        Args:
+            dy: (N, ...), of the shape of ``y``.
+
+        Returns:
+            dx, of the shape of ``x``.
+
+        Raises:
+            StateError: there was no forward pass.
+            ShapeError: dy does not have the shape of y.
+        """
+        if self.y is None:
+            raise StateError(f"{type(self).__name__}: backward was called before forward")
+        self.dy = dy
+        self.dx, grads = self._backward(dy, self._saved)
+        for name, grad in grads.items():
+            self.grads[name][...] = grad
+        return self.dx
+
+    def bind(
+        self, path: str, seed: int, values: dict[str, Array], grads: dict[str, Array], device: str
+    ) -> None:
+        """Take views of the network's parameters, which :meth:`parameter_specs` asked for."""
+        self.path, self.seed = path, seed
+        self.params, self.grads = values, grads
+        self.state = {k: from_numpy(v, device) for k, v in self.state_values().items()}
+        self.is_bound = True
+
+    def walk(self) -> Iterator["Layer"]:
+        """Yield the layers that this one consists of: itself, unless it is a container."""
+        yield self
+
+    def parameter_count(self, shape: Shape | None = None) -> int | None:
+        """Return the number of parameters; None if that depends on a shape not yet known."""
+        specs = self.parameter_specs(shape)
+        return None if specs is None else sum(prod(spec.shape) for spec in specs.values())
+
+    def _bind_alone(self, x: Array) -> None:
+        """Give the layer parameters of its own: it is used outside a network."""
+        specs = self.parameter_specs(tuple(x.shape[1:]))
+        if specs:
+            device = device_of(x)
+            own = Parameters(specs, str(x.dtype), device)
+            initialize(own, self.seed)
+            self.bind(self.path, self.seed, own.values, own.grads, device)
+        else:
+            self.bind(self.path, self.seed, {}, {}, "cpu")
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def initialize(parameters: Parameters, seed: int) -> None:
+    """Fill parameters with initial values: each one's depend on the seed and its name alone."""
+    for name, spec in parameters.specs.items():
+        rng = random.generator(random.key(seed, "initialize", name))
+        drawn = initializer(spec.initializer)(rng, spec.shape, spec.fan_in, spec.fan_out)
+        view = parameters.values[name]
+        view[...] = like(view, drawn.astype(str(view.dtype)))

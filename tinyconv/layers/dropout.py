@@ -1,0 +1,59 @@
+"""Dropout as a layer."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyconv import random
+from tinyconv.backend import Array, like
+from tinyconv.errors import ShapeError
+from tinyconv.layers.base import Layer, Shape
+from tinyconv.ops.dropout import dropout, dropout_backward
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Layer):
+    """Drop each element with probability p in training; do nothing otherwise.
+
+    The mask is a function of the network's seed, the layer's place in the network and the step.
+
+    Args:
+        p: probability of dropping an element, 0 <= p < 1.
+
+    >>> import numpy as np
+    >>> layer = Dropout(0.5)
+    >>> x = np.ones((1, 6))
+    >>> bool((layer.forward(x) == x).all())
+    True
+    >>> layer.forward(x, training=True, step=1)
+    array([[...]])
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ShapeError(f"Dropout: p is {p!r}, expected 0 <= p < 1")
+        self.p = p
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"p": self.p}
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return shape
+
+    def mask_key(self, step: int) -> int:
+        """Return the key of the mask of this step, for :func:`tinyconv.random.uniform`."""
+        return random.key(self.seed, "dropout", self.path, step)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        if not training:
+            return x, None
+        shape = tuple(x.shape)
+        mask = random.uniform(self.mask_key(step), prod(shape)) >= np.float32(self.p)
+        # The mask is drawn on the CPU, so that every device trains with the same one.
+        return dropout(x, like(x, mask.reshape(shape)), self.p)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return (dy if saved is None else dropout_backward(dy, saved)), {}

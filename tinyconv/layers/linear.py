@@ -1,0 +1,107 @@
+"""The fully connected layer, and the flattening before it."""
+
+from math import prod
+from typing import Any
+
+from tinyconv.backend import Array, namespace
+from tinyconv.errors import ShapeError
+from tinyconv.geometry import spread
+from tinyconv.layers.base import Layer, Shape
+from tinyconv.ops.linear import linear, linear_backward
+from tinyconv.parameters import ParameterSpec
+
+__all__ = ["Flatten", "Linear"]
+
+
+class Linear(Layer):
+    """Map (N, in_features) to (N, out_features) by ``y = x w^T + b``.
+
+    Args:
+        in_features: I, or None to take it from the first input.
+        out_features: O.
+        bias: whether to add a bias.
+        weight_init: a name of :mod:`tinyconv.initializers`.
+        bias_init: likewise.
+
+    Parameters: ``weight`` (O, I), ``bias`` (O,).
+
+    >>> import numpy as np
+    >>> Linear(640, 100).forward(np.zeros((10, 640))).shape
+    (10, 100)
+    """
+
+    def __init__(
+        self,
+        in_features: int | None,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight_init: str = "he",
+        bias_init: str = "zeros",
+    ) -> None:
+        super().__init__()
+        if in_features is not None:
+            spread("Linear", "in_features", in_features, 1, least=1)
+        self.in_features = in_features
+        (self.out_features,) = spread("Linear", "out_features", out_features, 1, least=1)
+        self.bias = bias
+        self.weight_init = weight_init
+        self.bias_init = bias_init
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias,
+            "weight_init": self.weight_init,
+            "bias_init": self.bias_init,
+        }
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        if len(shape) != 1 or self.in_features not in (None, shape[0]):
+            features = "I" if self.in_features is None else self.in_features
+            raise ShapeError(f"Linear: input of shape {shape}, expected ({features},)")
+        return (self.out_features,)
+
+    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+        if self.in_features is None:
+            if shape is None:
+                return None
+            self.in_features = shape[0]
+        I, O = self.in_features, self.out_features
+        specs = {"weight": ParameterSpec((O, I), self.weight_init, I, O)}
+        if self.bias:
+            specs["bias"] = ParameterSpec((O,), self.bias_init, I, O, decay=False)
+        return specs
+
+    def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
+        return shape[0] * self.out_features
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return linear(x, self.params["weight"], self.params.get("bias"))
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        dx, dw, db = linear_backward(dy, saved)
+        return dx, {"weight": dw} if db is None else {"weight": dw, "bias": db}
+
+
+class Flatten(Layer):
+    """Join all axes but the batch: (N, C, H, W) -> (N, C*H*W).
+
+    >>> import numpy as np
+    >>> Flatten().forward(np.zeros((10, 40, 4, 4))).shape
+    (10, 640)
+    """
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {}
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return (prod(shape),)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        shape = tuple(x.shape)
+        return namespace("flatten", x=x).reshape(x, (shape[0], prod(shape[1:]))), shape
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return namespace("flatten", dy=dy).reshape(dy, saved), {}

@@ -1,0 +1,79 @@
+"""All parameters of a network in one flat array, all gradients in a second one.
+
+A layer holds views into them under PyTorch's names. So an optimizer is a few lines over two
+vectors, and a checkpoint is one array.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from tinyconv.backend import Array, from_numpy
+
+__all__ = ["ParameterSpec", "Parameters"]
+
+#: Bytes to which the flat arrays are aligned: a cache line, and the widest vector register.
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """What a layer asks for: the shape and the initial values of one parameter.
+
+    Attributes:
+        shape: of the parameter.
+        initializer: a name of :mod:`tinyconv.initializers`.
+        fan_in: inputs of one output unit.
+        fan_out: outputs that one input unit feeds.
+        decay: whether weight decay applies to it (weights yes, biases no).
+    """
+
+    shape: tuple[int, ...]
+    initializer: str
+    fan_in: int = 1
+    fan_out: int = 1
+    decay: bool = True
+
+
+class Parameters:
+    """Parameters and gradients of a network, flat and as named views.
+
+    Attributes:
+        flat: every parameter, one after the other in the order of ``specs``.
+        flat_grad: their gradients, in the same places.
+        decay: 1 where weight decay applies, 0 elsewhere; of the dtype of ``flat``.
+        values: name -> view of ``flat``, in the parameter's shape.
+        grads: name -> view of ``flat_grad``.
+
+    >>> p = Parameters({"0.weight": ParameterSpec((2, 3), "zeros"),
+    ...                 "0.bias": ParameterSpec((2,), "zeros", decay=False)}, "float32", "cpu")
+    >>> p.values["0.bias"][:] = 7
+    >>> p.flat.tolist(), p.decay.tolist()
+    ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 7.0, 7.0], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    """
+
+    def __init__(self, specs: Mapping[str, ParameterSpec], dtype: str, device: str) -> None:
+        size = sum(prod(spec.shape) for spec in specs.values())
+        self.specs = dict(specs)
+        self.flat = from_numpy(_aligned_zeros(size, dtype), device)
+        self.flat_grad = from_numpy(_aligned_zeros(size, dtype), device)
+        decay = np.zeros(size, dtype)
+        self.values: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        start = 0
+        for name, spec in specs.items():
+            stop = start + prod(spec.shape)
+            self.values[name] = self.flat[start:stop].reshape(spec.shape)
+            self.grads[name] = self.flat_grad[start:stop].reshape(spec.shape)
+            decay[start:stop] = spec.decay
+            start = stop
+        self.decay = from_numpy(decay, device)
+
+
+def _aligned_zeros(size: int, dtype: str) -> Array:
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.zeros(size * itemsize + ALIGNMENT, np.uint8)
+    first = -raw.ctypes.data % ALIGNMENT
+    return raw[first : first + size * itemsize].view(dtype)
