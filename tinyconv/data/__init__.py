@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from tinyconv.data.mnist import load_mnist
+from tinyconv.data.mnist1d import load_mnist1d
 from tinyconv.data.sample import load_sample
 from tinyconv.data.splits import DataSet, Split
 from tinyconv.errors import DataError
@@ -11,6 +13,8 @@ __all__ = ["DataSet", "Split", "load", "names"]
 
 _LOADERS: dict[str, Callable[[str | Path | None], DataSet]] = {
     "mnist-sample": lambda root: load_sample(),
+    "mnist": load_mnist,
+    "mnist1d": lambda root: load_mnist1d(),
 }
 
 
@@ -18,7 +22,7 @@ def names() -> list[str]:
     """Return the names that :func:`load` knows.
 
     >>> names()
-    ['mnist-sample']
+    ['mnist-sample', 'mnist', 'mnist1d']
     """
     return list(_LOADERS)
 

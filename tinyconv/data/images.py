@@ -1,0 +1,124 @@
+"""A picture of one handwritten digit, brought into the form that MNIST's images have.
+
+The steps are MNIST's own (LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to
+document recognition", Proceedings of the IEEE 86, 1998, section III A): the digit is scaled to fit
+a box of 20 x 20 pixels with its proportions kept, antialiased, and laid into 28 x 28 pixels so
+that its centre of mass is in the middle.
+"""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from tinyconv.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["read_digit"]
+
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+SIZE = 28  # of an image of MNIST, in pixels
+BOX = 20  # of the digit in it
+MIDDLE = 14  # the centre of mass, in pixels counted from 0; measured on MNIST
+
+#: An image whose lightest and darkest grey differ less, of a range of 1, is blank.
+LEAST_CONTRAST = 0.1
+#: What is fainter, of the strongest ink, is paper, shadow or the noise of a JPEG.
+FAINTEST_INK = 0.2
+
+
+def read_digit(path: str | Path) -> Floats:
+    """Read a PNG or JPEG of one digit, of any size, dark on light or light on dark.
+
+    The background is the median grey along the border, and the digit is what differs from it.
+    Transparent parts count as background.
+
+    Returns:
+        The digit as a net trained on MNIST expects it: float32 of shape (1, 28, 28) in [0, 1],
+        0 for the background and 1 for the strongest ink.
+
+    Raises:
+        DataError: the file cannot be read, is no intact PNG or JPEG, or is blank.
+    """
+    ink = _ink(_grey(_open(path)))
+    if ink.max() < LEAST_CONTRAST:
+        raise DataError(f"{path}: no digit found: the image is blank")
+    ink = np.where(ink < FAINTEST_INK * ink.max(), 0, ink)
+    return _centred(_fitted(_cropped(ink)))[np.newaxis]
+
+
+def _open(path: str | Path) -> "Image":
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG", "JPEG")) as image:
+                return ImageOps.exif_transpose(image)
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{path}: is no PNG or JPEG image") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a damaged file
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _grey(image: "Image") -> Floats:
+    """Return the brightness of each pixel in [0, 1], transparent pixels made background."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's conversions would cut off
+        return np.asarray(image).astype(np.float32) / 65535
+    pixels = np.asarray(image.convert("RGBA").convert("LA"), dtype=np.float32) / 255
+    grey, opacity = pixels[..., 0], pixels[..., 1]
+    if np.median(_border(opacity)) > 0.5:
+        background = np.median(_border(grey)[_border(opacity) > 0.5])
+    else:  # ink on nothing: white paper below dark ink, a blackboard below light ink
+        background = np.float32(np.sum(grey * opacity) < 0.5 * np.sum(opacity))
+    return grey * opacity + background * (1 - opacity)
+
+
+def _border(pixels: Floats) -> Floats:
+    """Return the outermost pixels of an image, as one row."""
+    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+
+
+def _ink(grey: Floats) -> Floats:
+    """Return how far each pixel is from the background, in the direction of the digit."""
+    difference = grey - np.median(_border(grey))
+    if np.sum(difference * np.abs(difference)) < 0:
+        difference = -difference
+    return np.maximum(difference, 0)
+
+
+def _cropped(ink: Floats) -> Floats:
+    """Return the smallest rectangle that holds all the ink."""
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _fitted(ink: Floats) -> Floats:
+    """Return the ink scaled so that its longer side has 20 pixels and its maximum is 1."""
+    from PIL import Image
+
+    height, width = (max(1, round(BOX * side / max(ink.shape))) for side in ink.shape)
+    image = Image.fromarray(np.ascontiguousarray(ink, dtype=np.float32))
+    fitted = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    # The filter overshoots at edges, and thin strokes come out pale.
+    return np.clip(fitted / fitted.max(), 0, 1)
+
+
+def _centred(ink: Floats) -> Floats:
+    """Return 28 x 28 pixels with the centre of mass of the ink, to the nearest pixel, at 14, 14."""
+    height, width = ink.shape
+    row = np.arange(height) @ ink.sum(axis=1) / ink.sum()
+    column = np.arange(width) @ ink.sum(axis=0) / ink.sum()
+    top = min(max(round(MIDDLE - row), 0), SIZE - height)
+    left = min(max(round(MIDDLE - column), 0), SIZE - width)
+    field = np.zeros((SIZE, SIZE), dtype=np.float32)
+    field[top : top + height, left : left + width] = ink
+    return field
