@@ -1,1 +1,83 @@
-"""tinyconv: convolutional networks in plain NumPy and CuPy, every backward pass written out."""
+"""tinyconv: convolutional networks in plain NumPy and CuPy, every backward pass written out.
+
+>>> import tinyconv as tc
+>>> net = tc.Sequential([tc.Conv2d(1, 20, 5), tc.MaxPool2d(2), tc.ReLU(),
+...                      tc.Flatten(), tc.Linear(None, 10)], input_shape=(1, 28, 28))
+>>> print(net)
+   layer      output    parameters  multiply-adds
+0  Conv2d     20x24x24         520        288,000
+1  MaxPool2d  20x12x12           0              0
+2  ReLU       20x12x12           0              0
+3  Flatten    2880               0              0
+4  Linear     10            28,810         28,800
+   total                    29,330        316,800
+"""
+
+from tinyconv import data, initializers, ops
+from tinyconv.errors import (
+    DataError,
+    DeviceError,
+    DtypeError,
+    FileError,
+    NonFiniteError,
+    ShapeError,
+    StateError,
+)
+from tinyconv.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    L2Pool2d,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
+from tinyconv.losses import SoftmaxLogLikelihood
+from tinyconv.network import Sequential, load
+from tinyconv.optimizers import SGD
+from tinyconv.training import (
+    Callback,
+    EarlyStopping,
+    History,
+    KeepBest,
+    ProgressBar,
+    StopOnInterrupt,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "AvgPool2d",
+    "Callback",
+    "Conv2d",
+    "DataError",
+    "DeviceError",
+    "Dropout",
+    "DtypeError",
+    "EarlyStopping",
+    "FileError",
+    "Flatten",
+    "History",
+    "KeepBest",
+    "L2Pool2d",
+    "Linear",
+    "MaxPool2d",
+    "NonFiniteError",
+    "ProgressBar",
+    "ReLU",
+    "Sequential",
+    "ShapeError",
+    "Sigmoid",
+    "SoftmaxLogLikelihood",
+    "StateError",
+    "StopOnInterrupt",
+    "Tanh",
+    "data",
+    "initializers",
+    "load",
+    "ops",
+]

@@ -4,7 +4,15 @@ The text of an error says which operation, which argument, what came and what wa
 ``conv2d: w has shape (20, 3, 5, 5), expected (O, 1, KH, KW) because x has 1 channel``.
 """
 
-__all__ = ["DataError", "DeviceError", "DtypeError", "FileError", "ShapeError", "StateError"]
+__all__ = [
+    "DataError",
+    "DeviceError",
+    "DtypeError",
+    "FileError",
+    "NonFiniteError",
+    "ShapeError",
+    "StateError",
+]
 
 
 class ShapeError(ValueError):
@@ -29,3 +37,7 @@ class FileError(ValueError):
 
 class StateError(RuntimeError):
     """A method was called before what it needs: ``backward`` before ``forward``, say."""
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss, an activation or a parameter became infinite or NaN."""

@@ -1,0 +1,494 @@
+"""A network as its user sees it: build, train, ask, save, load."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv.backend import Array, check_device, device_of, like, namespace, to_numpy
+from tinyconv.errors import DtypeError, FileError, ShapeError, StateError
+from tinyconv.layers import Chain, Layer, from_config, initialize
+from tinyconv.layers.base import Shape
+from tinyconv.losses import Loss, SoftmaxLogLikelihood, loss_from_name
+from tinyconv.optimizers import SGD, Optimizer
+from tinyconv.parameters import Parameters
+from tinyconv.training import checkpoint as checkpoints
+from tinyconv.training.callbacks import Callback, ProgressBar
+from tinyconv.training.engine import EagerEngine, Engine
+from tinyconv.training.fit import Position, Training, fit
+from tinyconv.training.history import History
+
+__all__ = ["Sequential", "load"]
+
+#: Written into every file; a file with a higher one is refused.
+FORMAT_VERSION = 1
+
+
+class Sequential(Chain):
+    """Layers one after the other, with everything to train and use them.
+
+    Parameters are made at once where every layer names its input size, else with the first batch
+    or the ``input_shape``. Equal seeds give equal initial values, shuffles and dropout masks.
+
+    Args:
+        layers: from the input to the logits.
+        seed: fixes all random numbers of the network.
+        dtype: ``"float32"`` or ``"float64"``.
+        device: ``"cpu"`` or ``"gpu"``.
+        input_shape: of one sample, such as (1, 28, 28); taken from the first batch if None.
+
+    Attributes:
+        parameters: all parameters and gradients as two flat arrays (:class:`Parameters`).
+        loss: of the last ``fit``; the softmax log-likelihood before one.
+        position: epochs and steps that the network was trained for.
+
+    Raises:
+        ShapeError: a layer does not fit the one before it.
+        DtypeError: the dtype is neither of the two.
+        DeviceError: the device is not there.
+
+    >>> import numpy as np
+    >>> import tinyconv as tc
+    >>> net = tc.Sequential([tc.Linear(4, 8), tc.ReLU(), tc.Linear(8, 3)], seed=0)
+    >>> net.predict_proba(np.zeros((2, 4), np.float32)).shape
+    (2, 3)
+    >>> list(net.state_dict())
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+        device: str = "cpu",
+        input_shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(layers)
+        if str(dtype) not in ("float32", "float64"):
+            raise DtypeError(f"Sequential: dtype is {dtype!r}, expected 'float32' or 'float64'")
+        self.seed = int(seed)
+        self.dtype = str(dtype)
+        self.device = check_device(device)
+        self.input_shape: Shape | None = None
+        self.loss: Loss = SoftmaxLogLikelihood()
+        self.position = Position()
+        self._parameters: Parameters | None = None
+        if input_shape is not None:
+            self.build(tuple(input_shape))
+        elif self.parameter_specs(None) is not None:
+            self._make_parameters(None)
+
+    def build(self, input_shape: Shape) -> None:
+        """Check every layer against samples of this shape, and make the parameters.
+
+        Raises:
+            ShapeError: a layer does not fit; the text names its place.
+        """
+        self.output_shape(input_shape)
+        self.input_shape = input_shape
+        if self._parameters is None:
+            self._make_parameters(input_shape)
+
+    def _make_parameters(self, input_shape: Shape | None) -> None:
+        specs = self.parameter_specs(input_shape)
+        assert specs is not None
+        own = Parameters(specs, self.dtype, self.device)
+        initialize(own, self.seed)
+        self.bind("", self.seed, own.values, own.grads, self.device)
+        self._parameters = own
+
+    @property
+    def parameters(self) -> Parameters:
+        """All parameters and gradients.
+
+        Raises:
+            StateError: the input shape is not known yet.
+        """
+        if self._parameters is None:
+            raise StateError(
+                "Sequential: the parameters do not exist yet, because a layer takes its input "
+                "size from the first batch; pass input_shape= or call build()"
+            )
+        return self._parameters
+
+    # One pass.
+
+    def forward(self, x: Array, training: bool = False, step: int = 0) -> Array:
+        """Map a batch layer by layer; every layer keeps its ``x`` and ``y``.
+
+        Args:
+            x: (N, ...), of the network's dtype and device.
+            training: whether dropout drops and statistics are updated.
+            step: number of the training step, which selects the dropout masks.
+
+        Returns:
+            The logits, (N, K).
+
+        Raises:
+            ShapeError: x does not fit the network.
+        """
+        self._accept(x)
+        return super().forward(x, training, step)
+
+    def loss_and_grads(self, x: Array, y: Array) -> tuple[float, dict[str, Array]]:
+        """Return the mean loss of a batch and its gradient with respect to every parameter.
+
+        Dropout is off, so that the loss is a function of the parameters alone.
+
+        Args:
+            x: (N, ...), of the network's dtype.
+            y: (N,), class indices.
+
+        Returns:
+            The loss and a dictionary: the name of a parameter -> array of its shape, a copy.
+
+        >>> import numpy as np
+        >>> import tinyconv as tc
+        >>> net = tc.Sequential([tc.Linear(4, 3)], seed=0)
+        >>> loss, grads = net.loss_and_grads(np.ones((2, 4), np.float32), np.array([0, 2]))
+        >>> grads["0.weight"].shape
+        (3, 4)
+        """
+        value = self.loss.forward(self.forward(x), like(x, y) if device_of(x) == "gpu" else y)
+        self.backward(self.loss.backward())
+        xp = namespace("loss_and_grads", x=x)
+        copies = {k: xp.asarray(v, copy=True) for k, v in self.parameters.grads.items()}
+        return float(value), copies
+
+    # Training.
+
+    def fit(
+        self,
+        x: Array,
+        y: Array,
+        *,
+        epochs: int = 1,
+        batch_size: int = 10,
+        optimizer: Optimizer | None = None,
+        loss: Loss | None = None,
+        validation_data: tuple[Array, Array] | None = None,
+        shuffle: bool = True,
+        verbose: bool = True,
+        callbacks: Sequence[Callback] = (),
+        engine: str = "eager",
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+    ) -> History:
+        """Train the network.
+
+        Args:
+            x: (S, ...), floating-point samples.
+            y: (S,), integer class indices.
+            epochs: how often to see every sample; with ``resume``, the total of the whole run.
+            batch_size: samples a step; the last batch of an epoch may be shorter.
+            optimizer: the update rule; ``SGD(lr=0.1)`` if None. It starts afresh in every call.
+            loss: what to minimise; what the network has (softmax log-likelihood) if None.
+            validation_data: samples and labels to evaluate after every epoch.
+            shuffle: give every epoch an order of its own, a function of the seed and the epoch.
+            verbose: show progress on standard error.
+            callbacks: see :mod:`tinyconv.training.callbacks`.
+            engine: what executes the steps; ``"eager"`` runs the layers one by one.
+            checkpoint: folder that gets everything needed to resume after every epoch.
+            resume: continue the run whose checkpoint the folder holds, bit for bit as if it had
+                not stopped; begin where there is none.
+
+        Returns:
+            The history, a row an epoch.
+
+        Raises:
+            ShapeError: samples, labels or sizes do not fit.
+            DtypeError: samples that are not floating-point, labels that are not integers.
+            NonFiniteError: the loss became infinite or NaN; the text says where.
+            FileError: the checkpoint to resume is corrupt or of another run.
+
+        >>> import numpy as np
+        >>> import tinyconv as tc
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(200, 2)).astype("float32")
+        >>> y = (x[:, 0] * x[:, 1] > 0).astype(int)      # exclusive or
+        >>> net = tc.Sequential([tc.Linear(2, 16), tc.Tanh(), tc.Linear(16, 2)], seed=1)
+        >>> history = net.fit(x, y, epochs=60, optimizer=tc.SGD(lr=0.5), verbose=False)
+        >>> history["accuracy"][-1] > 0.95
+        True
+        """
+        self._check_samples("fit", x, y)
+        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+            if not isinstance(value, int) or value < 1:
+                raise ShapeError(f"fit: {name} is {value!r}, expected an integer of at least 1")
+        if len(y) == 0:
+            raise ShapeError("fit: no samples, expected at least one")
+        self._accept(x)
+        if validation_data is not None:
+            self._check_samples("fit: validation_data", *validation_data)
+        self.loss = loss or self.loss
+        optimizer = optimizer or SGD(lr=0.1)
+        training = Training(
+            engine=self._engine(engine, optimizer),
+            parameters=self.parameters,
+            epochs=self.position.epoch + epochs,
+            batches=-(-len(y) // batch_size),
+            position=Position(self.position.epoch, 0, self.position.step),
+            history=History(),
+            lr=optimizer.lr,
+        )
+        hung: list[Callback] = [ProgressBar()] if verbose else []
+        hung += callbacks
+        training.callbacks = hung
+        if resume and checkpoint is None:
+            raise StateError("fit: resume=True needs checkpoint=, the folder to resume from")
+        if checkpoint is not None:
+            settings = {
+                "batch_size": batch_size,
+                "samples": len(y),
+                "shuffle": shuffle,
+                "optimizer": repr(optimizer),
+                "loss": repr(self.loss),
+            }
+            keeper = checkpoints.Checkpoint(checkpoint, self._tensors(), self._about(), settings)
+            if resume and checkpoints.exists(checkpoint):
+                checkpoints.restore(keeper, training)
+                training.epochs = epochs
+            hung.append(keeper)
+
+        def validate() -> dict[str, float]:
+            assert validation_data is not None
+            return self.evaluate(*validation_data)
+
+        try:
+            return fit(
+                training,
+                x,
+                y,
+                batch_size=batch_size,
+                seed=self.seed,
+                shuffle=shuffle,
+                validate=None if validation_data is None else validate,
+            )
+        finally:
+            self.position = training.position
+
+    def _engine(self, name: str, optimizer: Optimizer) -> Engine:
+        if name == "eager":
+            return EagerEngine(self, self.loss, self.parameters, optimizer)
+        raise ShapeError(f"fit: engine is {name!r}, expected 'eager'")
+
+    # Asking.
+
+    def logits(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
+        """Return the outputs of the last layer, (N, K), computed batch by batch.
+
+        Args:
+            x: (N, ...), floating-point, in host memory or on the network's device.
+            batch_size: samples in memory at a time.
+        """
+        self._accept(x)
+        flat = self.parameters.flat
+        parts = []
+        for first in range(0, max(len(x), 1), batch_size):
+            batch = x[first : first + batch_size]
+            if isinstance(batch, np.ndarray):
+                batch = like(flat, batch.astype(self.dtype, copy=False))
+            parts.append(to_numpy(self.forward(batch)))
+        return np.concatenate(parts)
+
+    def predict(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
+        """Return the most likely class of every sample, (N,), int64."""
+        return self.logits(x, batch_size).argmax(axis=1)
+
+    def predict_proba(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
+        """Return the probability of every class for every sample, (N, K)."""
+        probabilities: np.ndarray[Any, Any] = self.loss.probabilities(self.logits(x, batch_size))
+        return probabilities
+
+    def evaluate(
+        self, x: Array, y: Array, top_k: int | None = None, batch_size: int = 256
+    ) -> dict[str, float]:
+        """Return the mean loss and the accuracy on labelled samples.
+
+        Args:
+            x: (N, ...), samples.
+            y: (N,), class indices.
+            top_k: also give the share of samples whose class is among the k most likely ones.
+            batch_size: samples in memory at a time.
+
+        Returns:
+            ``{"loss": ..., "accuracy": ...}``, and ``"top_<k>"`` if asked for.
+
+        Raises:
+            ShapeError: the shapes do not fit, or k exceeds the number of classes.
+
+        >>> import numpy as np
+        >>> import tinyconv as tc
+        >>> net = tc.Sequential([tc.Linear(4, 3)], seed=0)
+        >>> net.evaluate(np.ones((5, 4), np.float32), np.zeros(5, int), top_k=3)["top_3"]
+        1.0
+        """
+        self._check_samples("evaluate", x, y)
+        logits, labels = self.logits(x, batch_size), to_numpy(y)
+        figures = {
+            "loss": float(self.loss.forward(logits, labels)),
+            "accuracy": float(np.mean(logits.argmax(axis=1) == labels)) if len(labels) else 0.0,
+        }
+        if top_k is not None:
+            if not 1 <= top_k <= logits.shape[1]:
+                raise ShapeError(f"evaluate: top_k is {top_k}, expected 1 to {logits.shape[1]}")
+            best = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
+            hits = (best == labels[:, None]).any(axis=1)
+            figures[f"top_{top_k}"] = float(hits.mean()) if len(labels) else 0.0
+        return figures
+
+    # Files.
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return copies of all parameters and running statistics under PyTorch's names."""
+        return {name: np.array(to_numpy(array)) for name, array in self._tensors().items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Any]) -> None:
+        """Set all parameters from arrays under PyTorch's names, such as PyTorch's own.
+
+        Raises:
+            FileError: a name is missing or unknown, or a shape differs.
+        """
+        arrays = {name: np.asarray(array) for name, array in tensors.items()}
+        checkpoints.copy_tensors("load_state_dict", arrays, self._tensors())
+
+    def save(self, path: str | Path) -> None:
+        """Write architecture and weights to a safetensors file; ``tc.load`` reads it.
+
+        The file appears whole or not at all.
+        """
+        about = {
+            **self._about(),
+            "loss": type(self.loss).__name__,
+            "epochs": self.position.epoch,
+            "steps": self.position.step,
+        }
+        metadata = {
+            "format": "tinyconv",
+            "version": str(FORMAT_VERSION),
+            "network": json.dumps(about),
+        }
+        checkpoints.write_tensors(Path(path), self._tensors(), metadata)
+
+    def _tensors(self) -> dict[str, Array]:
+        return {**self.parameters.values, **self.state}
+
+    def _about(self) -> dict[str, Any]:
+        """Describe the network so that JSON can hold it."""
+        return {
+            "layers": self.config()["layers"],
+            "input_shape": self.input_shape,
+            "seed": self.seed,
+            "dtype": self.dtype,
+        }
+
+    # Checks and looks.
+
+    def _accept(self, x: Array) -> None:
+        """Build on the first batch; check the shape and the kind of every batch."""
+        if x.dtype.kind not in "fc":
+            raise DtypeError(
+                f"Sequential: x has dtype {x.dtype}, expected a floating-point type "
+                "(divide images by 255)"
+            )
+        shape = tuple(x.shape[1:])
+        if self.input_shape is None:
+            self.build(shape)
+        if shape != self.input_shape:
+            raise ShapeError(
+                f"Sequential: x has shape {tuple(x.shape)}, expected (N, "
+                f"{', '.join(map(str, self.input_shape or ()))})"
+            )
+
+    def _check_samples(self, op: str, x: Array, y: Array) -> None:
+        if y.ndim != 1 or len(x) != len(y):
+            raise ShapeError(
+                f"{op}: y has shape {tuple(y.shape)}, expected ({len(x)},) "
+                f"because x has {len(x)} samples"
+            )
+        if y.dtype.kind not in "iu":
+            raise DtypeError(f"{op}: y has dtype {y.dtype}, expected integer class indices")
+
+    def summary(self) -> str:
+        """Return a table: each layer, its output shape, its parameters, its multiply-adds.
+
+        >>> import tinyconv as tc
+        >>> net = tc.Sequential([tc.Linear(4, 8), tc.ReLU(), tc.Linear(8, 3)], input_shape=(4,))
+        >>> print(net.summary())
+           layer    output  parameters  multiply-adds
+        0  Linear   8               40             32
+        1  ReLU     8                0              0
+        2  Linear   3               27             24
+           total                    67             56
+        """
+        rows = [("", "layer", "output", "parameters", "multiply-adds")]
+        shape, parameters, multiply_adds = self.input_shape, 0, 0
+        for place, layer in enumerate(self.layers):
+            count = layer.parameter_count(shape)
+            cost = None if shape is None else layer.multiply_adds(shape)
+            shape = None if shape is None else layer.output_shape(shape)
+            rows.append(
+                (
+                    str(place),
+                    type(layer).__name__,
+                    "?" if shape is None else "x".join(map(str, shape)),
+                    "?" if count is None else f"{count:,}",
+                    "?" if cost is None else f"{cost:,}",
+                )
+            )
+            parameters += count or 0
+            multiply_adds += cost or 0
+        known = self.input_shape is not None
+        total = ("", "total", "", f"{parameters:,}", f"{multiply_adds:,}" if known else "?")
+        rows.append(total)
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = []
+        for row in rows:
+            cells = [row[c].ljust(widths[c]) for c in range(3)]
+            cells += [row[c].rjust(widths[c]) for c in range(3, 5)]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+def load(path: str | Path, device: str = "cpu") -> Sequential:
+    """Read a network that ``save`` wrote. No code of the file is ever executed.
+
+    Args:
+        path: of the file.
+        device: where the network shall live.
+
+    Raises:
+        FileError: the file is missing, corrupt, foreign, or of a later version.
+        DeviceError: the device is not there.
+    """
+    path = Path(path)
+    tensors, metadata = checkpoints.read_tensors(path)
+    if metadata.get("format") != "tinyconv":
+        raise FileError(f"{path}: a safetensors file, but not a network of tinyconv")
+    try:
+        if int(metadata["version"]) > FORMAT_VERSION:
+            raise FileError(f"{path}: written by a later version of tinyconv; upgrade it")
+        about = json.loads(metadata["network"])
+        shape = about["input_shape"]
+        net = Sequential(
+            [from_config(name, config) for name, config in about["layers"]],
+            seed=about["seed"],
+            dtype=about["dtype"],
+            device=device,
+            input_shape=None if shape is None else tuple(shape),
+        )
+        net.loss = loss_from_name(about["loss"])
+        net.position = Position(epoch=about["epochs"], step=about["steps"])
+        checkpoints.copy_tensors(str(path), tensors, net._tensors())
+    except FileError as error:
+        raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"{path}: its description is damaged ({error})") from None
+    return net

@@ -1,0 +1,197 @@
+"""What can be hung on the fit loop: progress, early stopping, keeping the best, Ctrl-C."""
+
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+from tqdm import tqdm
+
+from tinyconv.backend import Array, like
+from tinyconv.errors import ShapeError
+
+if TYPE_CHECKING:
+    from tinyconv.training.fit import Training
+
+__all__ = ["Callback", "EarlyStopping", "KeepBest", "ProgressBar", "StopOnInterrupt"]
+
+
+class Callback:
+    """The base of all callbacks: override what you need.
+
+    Every method is handed the running :class:`~tinyconv.training.fit.Training`, whose fields it
+    may read; setting ``training.stop`` to a reason ends the run after the current batch.
+
+    >>> class Announce(Callback):
+    ...     def on_epoch_end(self, training):
+    ...         print(f"epoch {training.history.rows[-1]['epoch']} is over")
+    """
+
+    def on_train_begin(self, training: "Training") -> None:
+        """Before the first batch."""
+
+    def on_epoch_begin(self, training: "Training") -> None:
+        """Before the first batch of an epoch."""
+
+    def on_batch_end(self, training: "Training") -> None:
+        """After every batch."""
+
+    def on_epoch_end(self, training: "Training") -> None:
+        """After the last batch of an epoch and its validation; its row is in the history."""
+
+    def on_train_end(self, training: "Training") -> None:
+        """After the last batch, also when the run was stopped or an error ended it."""
+
+    def state(self) -> dict[str, Array]:
+        """Return the arrays that a checkpoint must hold for this callback to continue."""
+        return {}
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Take back what :meth:`state` returned, as NumPy arrays."""
+
+
+class ProgressBar(Callback):
+    """Show epoch, batches, loss, accuracy, samples per second and the time left.
+
+    On a terminal it is a live bar, elsewhere one line an epoch.
+
+    Args:
+        file: where to; standard error if None.
+    """
+
+    #: Seconds between two updates; reading the loss makes a GPU wait.
+    INTERVAL = 0.1
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self.file = file
+        self._bar: Any = None
+        self._last = 0.0
+
+    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+        file = self.file or sys.stderr
+        self._started, self._seen = time.perf_counter(), 0
+        if file.isatty():
+            remaining = (training.epochs - training.position.epoch) * training.batches
+            self._bar = tqdm(
+                total=remaining - training.position.batch,
+                file=file,
+                unit="batch",
+                dynamic_ncols=True,
+                bar_format="{desc} {bar} {n_fmt}/{total_fmt} batches [{remaining} left{postfix}]",
+            )
+
+    def on_epoch_begin(self, training: "Training") -> None:  # noqa: D102
+        if self._bar is not None:
+            self._bar.set_description_str(f"epoch {training.position.epoch + 1}/{training.epochs}")
+
+    def on_batch_end(self, training: "Training") -> None:  # noqa: D102
+        self._seen += training.last_batch_size
+        if self._bar is None:
+            return
+        self._bar.update(1)
+        now = time.perf_counter()
+        if now - self._last >= self.INTERVAL:
+            self._last = now
+            totals = training.engine.totals()
+            speed = self._seen / (now - self._started)
+            self._bar.set_postfix_str(
+                f"loss {totals.mean_loss:.4f}, accuracy {totals.accuracy:.2%}, "
+                f"{speed:,.0f} samples/s",
+                refresh=False,
+            )
+
+    def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
+        row = training.history.rows[-1]
+        line = f"epoch {row['epoch']}/{training.epochs}  loss {row['loss']:.4f}"
+        line += f"  accuracy {row['accuracy']:.2%}"
+        if "val_accuracy" in row:
+            line += f"  validation loss {row['val_loss']:.4f}"
+            line += f"  validation accuracy {row['val_accuracy']:.2%}"
+        line += f"  {row['seconds']:.1f} s  {row['samples_per_second']:,.0f} samples/s"
+        if self._bar is not None:
+            self._bar.write(line, file=self.file or sys.stderr)
+        else:
+            print(line, file=self.file or sys.stderr, flush=True)
+
+    def on_train_end(self, training: "Training") -> None:  # noqa: D102
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class EarlyStopping(Callback):
+    """Stop when a figure has not improved for some epochs.
+
+    Args:
+        monitor: entry of the history's rows; a name that ends in ``loss`` is to fall.
+        patience: epochs without improvement to wait for.
+
+    Raises:
+        ShapeError: patience is below 1.
+    """
+
+    def __init__(self, monitor: str = "val_accuracy", patience: int = 5) -> None:
+        if patience < 1:
+            raise ShapeError(f"EarlyStopping: patience is {patience}, expected at least 1")
+        self.monitor = monitor
+        self.patience = patience
+
+    def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
+        best = training.history.best(self.monitor)["epoch"]
+        if training.history.rows[-1]["epoch"] - best >= self.patience:
+            training.stop = f"{self.monitor} has not improved for {self.patience} epochs"
+
+
+class KeepBest(Callback):
+    """Give the network, when training ends, the parameters of its best epoch.
+
+    Args:
+        monitor: entry of the history's rows; a name that ends in ``loss`` is to fall.
+    """
+
+    def __init__(self, monitor: str = "val_accuracy") -> None:
+        self.monitor = monitor
+        self._best: Array | None = None
+
+    def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
+        if training.history.best(self.monitor) is training.history.rows[-1]:
+            self._best = training.parameters.flat.copy()
+
+    def on_train_end(self, training: "Training") -> None:  # noqa: D102
+        if self._best is not None and training.stop != "interrupted":
+            flat = training.parameters.flat
+            flat[...] = like(flat, self._best) if isinstance(self._best, np.ndarray) else self._best
+
+    def state(self) -> dict[str, Array]:  # noqa: D102
+        return {} if self._best is None else {"best": self._best}
+
+    def restore(self, state: dict[str, Array]) -> None:  # noqa: D102
+        self._best = state.get("best")
+
+
+class StopOnInterrupt(Callback):
+    """Turn Ctrl-C into a stop after the current batch; a second Ctrl-C interrupts at once.
+
+    Attributes:
+        interrupted: whether Ctrl-C was pressed.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals can only be caught in the main thread
+
+        def handle(number: int, frame: Any) -> None:
+            self.interrupted = True
+            training.stop = "interrupted"
+            signal.signal(signal.SIGINT, self._previous)
+
+        self._previous = signal.signal(signal.SIGINT, handle)
+
+    def on_train_end(self, training: "Training") -> None:  # noqa: D102
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._previous)

@@ -1,0 +1,207 @@
+"""Checkpoints: a folder with one safetensors file, replaced in a single rename.
+
+Arrays (parameters, running statistics, what the optimizer remembers) are the file's tensors;
+position, history, the sums of a running epoch and the settings that must not change are JSON in
+its metadata. Whenever the process dies, the folder holds either the last checkpoint or the one
+before it, whole.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv.backend import Array, like, to_numpy
+from tinyconv.errors import FileError
+from tinyconv.training.callbacks import Callback
+from tinyconv.training.engine import Totals
+from tinyconv.training.fit import Position, Training
+
+__all__ = [
+    "Checkpoint",
+    "copy_tensors",
+    "exists",
+    "read_state",
+    "read_tensors",
+    "restore",
+    "write_tensors",
+]
+
+FILE = "checkpoint.safetensors"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file beside ``path``, then rename it: it appears whole or not at all."""
+    from safetensors.numpy import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = save(
+        {name: np.ascontiguousarray(to_numpy(array)) for name, array in tensors.items()},
+        metadata=dict(metadata),
+    )
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
+    """Read the tensors and the metadata of a safetensors file.
+
+    Raises:
+        FileError: there is no such file, or it is not a whole safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except FileNotFoundError:
+        raise FileError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        raise FileError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+class Checkpoint(Callback):
+    """Save everything that a run needs to continue, after every epoch and when it is stopped.
+
+    Args:
+        folder: where to; made if it is not there.
+        tensors: returns the parameters and state of the network by name.
+        network: description of the network; a resumed run must have the same one.
+        settings: what else must not change from one part of a run to the next.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        tensors: Mapping[str, Array],
+        network: Mapping[str, Any],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.folder = Path(folder)
+        self.tensors = tensors
+        self.network = network
+        self.settings = settings
+
+    def on_epoch_end(self, training: Training) -> None:  # noqa: D102
+        self.save(training)
+
+    def on_train_end(self, training: Training) -> None:  # noqa: D102
+        if training.stop is not None:
+            self.save(training)
+
+    def save(self, training: Training) -> None:
+        """Write the checkpoint now, between two batches."""
+        tensors = {f"network.{name}": array for name, array in self.tensors.items()}
+        for name, array in training.engine.optimizer_state.items():
+            tensors[f"optimizer.{name}"] = array
+        for place, callback in enumerate(training.callbacks):
+            for name, array in callback.state().items():
+                tensors[f"callback.{place}.{name}"] = array
+        state = {
+            "network": self.network,
+            "settings": self.settings,
+            "position": asdict(training.position),
+            "totals": asdict(training.totals),
+            "history": training.history.rows,
+            "lr": training.lr,
+        }
+        metadata = {"format": "tinyconv-checkpoint", "state": json.dumps(state)}
+        write_tensors(self.folder / FILE, tensors, metadata)
+
+
+def exists(folder: str | Path) -> bool:
+    """Tell whether the folder holds a checkpoint."""
+    return (Path(folder) / FILE).is_file()
+
+
+def read_state(folder: str | Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    """Return the tensors and the JSON part of the checkpoint in a folder.
+
+    Raises:
+        FileError: there is none, or it is corrupt or foreign.
+    """
+    path = Path(folder) / FILE
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != "tinyconv-checkpoint":
+        raise FileError(f"{path}: a safetensors file, but not a checkpoint of tinyconv")
+    try:
+        state: dict[str, Any] = json.loads(metadata["state"])
+    except (KeyError, ValueError):
+        raise FileError(f"{path}: its description is damaged") from None
+    return tensors, state
+
+
+def restore(checkpoint: Checkpoint, training: Training) -> None:
+    """Bring a run to where the checkpoint in its folder left it.
+
+    Raises:
+        FileError: the checkpoint is corrupt, or of another network or other settings.
+    """
+    tensors, state = read_state(checkpoint.folder)
+    # Through JSON and back, so that tuples compare with the lists that the file holds.
+    expected = json.loads(
+        json.dumps({"network": checkpoint.network, "settings": checkpoint.settings})
+    )
+    for part in ("network", "settings"):
+        saved = state[part]
+        for name in sorted(saved.keys() | expected[part].keys()):
+            if saved.get(name) != expected[part].get(name):
+                raise FileError(
+                    f"{checkpoint.folder}: the checkpoint was made with {name} "
+                    f"{saved.get(name)!r}, this run has {expected[part].get(name)!r}"
+                )
+    into = {f"network.{name}": array for name, array in checkpoint.tensors.items()}
+    for name, array in training.engine.optimizer_state.items():
+        into[f"optimizer.{name}"] = array
+    for place, callback in enumerate(training.callbacks):
+        start = f"callback.{place}."
+        callback.restore(
+            {
+                name.removeprefix(start): tensors.pop(name)
+                for name in [*tensors]
+                if name.startswith(start)
+            }
+        )
+    copy_tensors(str(checkpoint.folder), tensors, into)
+    training.position = Position(**state["position"])
+    training.totals = Totals(**state["totals"])
+    training.history.rows = state["history"]
+    training.lr = state["lr"]
+
+
+def copy_tensors(
+    source: str, tensors: Mapping[str, np.ndarray[Any, Any]], into: Mapping[str, Array]
+) -> None:
+    """Copy tensors into arrays of the same names and shapes.
+
+    Raises:
+        FileError: a name is missing or unknown, or a shape differs.
+
+    >>> copy_tensors("a file", {"w": np.zeros(2)}, {"w": np.zeros(3)})
+    Traceback (most recent call last):
+    tinyconv.errors.FileError: a file: w has shape (2,), expected (3,)
+    """
+    if tensors.keys() != into.keys():
+        missing = sorted(into.keys() - tensors.keys())
+        unknown = sorted(tensors.keys() - into.keys())
+        raise FileError(f"{source}: tensors missing: {missing}, unknown: {unknown}")
+    for name, array in into.items():
+        if tuple(tensors[name].shape) != tuple(array.shape):
+            raise FileError(
+                f"{source}: {name} has shape {tuple(tensors[name].shape)}, "
+                f"expected {tuple(array.shape)}"
+            )
+    for name, array in into.items():
+        array[...] = like(array, tensors[name].astype(str(array.dtype), copy=False))

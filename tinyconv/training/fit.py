@@ -1,0 +1,161 @@
+"""The training loop: epochs, batches, validation, callbacks. It computes nothing itself."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinyconv import random
+from tinyconv.backend import Array
+from tinyconv.errors import NonFiniteError
+from tinyconv.parameters import Parameters
+from tinyconv.training.callbacks import Callback
+from tinyconv.training.engine import Engine, Totals
+from tinyconv.training.history import History
+
+__all__ = ["Position", "Training", "fit"]
+
+
+@dataclass
+class Position:
+    """How far training has come.
+
+    Attributes:
+        epoch: epochs completed since the network was made.
+        batch: batches completed of the running epoch.
+        step: training steps since the network was made.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+@dataclass
+class Training:
+    """A run in progress, as callbacks see it.
+
+    Attributes:
+        engine: executes the steps.
+        parameters: of the network.
+        epochs: the epoch at which the run ends.
+        batches: batches in an epoch.
+        position: how far training has come.
+        totals: sums of an epoch that was interrupted and is now resumed.
+        history: a row for every epoch completed.
+        lr: learning rate of the next step; a callback may change it.
+        callbacks: called in this order.
+        stop: None, or the reason to stop after the current batch.
+        last_batch_size: samples in the batch that has just ended.
+    """
+
+    engine: Engine
+    parameters: Parameters
+    epochs: int
+    batches: int
+    position: Position
+    history: History
+    lr: float
+    callbacks: Sequence[Callback] = ()
+    totals: Totals = field(default_factory=Totals)
+    stop: str | None = None
+    last_batch_size: int = 0
+
+
+def fit(
+    training: Training,
+    x: Array,
+    y: Array,
+    *,
+    batch_size: int,
+    seed: int,
+    shuffle: bool,
+    validate: Callable[[], dict[str, float]] | None,
+) -> History:
+    """Train from ``training.position`` to the end of epoch ``training.epochs``.
+
+    The order of the samples is a function of the seed and the number of the epoch, so a run that
+    was stopped between any two batches continues as if it had not been.
+
+    Args:
+        training: where the run stands; changed in place.
+        x: (S, ...), the samples.
+        y: (S,), their labels.
+        batch_size: samples in a batch; the last one of an epoch may be shorter.
+        seed: fixes the order of the samples.
+        shuffle: whether each epoch has an order of its own.
+        validate: returns the figures of an epoch's row beyond the training ones.
+
+    Returns:
+        The history, also in ``training.history``.
+
+    Raises:
+        NonFiniteError: the loss is not finite; the text names the epoch, the batch and the layer.
+    """
+    position, engine, callbacks = training.position, training.engine, training.callbacks
+    samples = len(y)
+    try:
+        for callback in callbacks:
+            callback.on_train_begin(training)
+        while position.epoch < training.epochs and training.stop is None:
+            order = _order(samples, seed, position.epoch, shuffle)
+            engine.start_epoch(training.totals)
+            started, seen = time.perf_counter(), 0
+            for callback in callbacks:
+                callback.on_epoch_begin(training)
+            while position.batch < training.batches and training.stop is None:
+                first = position.batch * batch_size
+                index = order[first : first + batch_size]
+                try:
+                    engine.step(x, y, index, position.step, training.lr)
+                except NonFiniteError as error:
+                    place = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
+                    raise NonFiniteError(f"fit: {place}: {error}") from None
+                position.batch += 1
+                position.step += 1
+                training.last_batch_size = len(index)
+                seen += len(index)
+                for callback in callbacks:
+                    callback.on_batch_end(training)
+            training.totals = engine.totals()
+            if position.batch < training.batches:
+                break
+            _finish_epoch(training, validate, time.perf_counter() - started, seen)
+            for callback in callbacks:
+                callback.on_epoch_end(training)
+    finally:
+        for callback in callbacks:
+            callback.on_train_end(training)
+    return training.history
+
+
+def _order(samples: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray[Any, Any]:
+    if not shuffle:
+        return np.arange(samples)
+    return random.permutation(random.key(seed, "shuffle", epoch), samples)
+
+
+def _finish_epoch(
+    training: Training,
+    validate: Callable[[], dict[str, float]] | None,
+    seconds: float,
+    samples: int,
+) -> None:
+    """Write the row of an epoch and move on to the next one."""
+    position, totals = training.position, training.totals
+    position.epoch += 1
+    position.batch = 0
+    row: dict[str, float] = {
+        "epoch": position.epoch,
+        "loss": totals.mean_loss,
+        "accuracy": totals.accuracy,
+        "lr": training.lr,
+        "seconds": round(seconds, 3),
+        "samples_per_second": round(samples / max(seconds, 1e-9), 1),
+    }
+    if validate is not None:
+        row.update({f"val_{name}": value for name, value in validate().items()})
+    training.history.append(row)
+    training.totals = Totals()
