@@ -297,7 +297,8 @@ class Sequential(Chain):
 
     def predict(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
         """Return the most likely class of every sample, (N,), int64."""
-        return self.logits(x, batch_size).argmax(axis=1)
+        classes: np.ndarray[Any, Any] = self.logits(x, batch_size).argmax(axis=1)
+        return classes
 
     def predict_proba(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
         """Return the probability of every class for every sample, (N, K)."""

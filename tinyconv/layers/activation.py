@@ -1,11 +1,17 @@
 """Activations as layers: they keep the shape and have no parameters."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from tinyconv.backend import Array
 from tinyconv.layers.base import Layer, Shape
-from tinyconv.ops import activation
+from tinyconv.ops.activation import (
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+)
 
 __all__ = ["ReLU", "Sigmoid", "Tanh"]
 
@@ -13,20 +19,11 @@ __all__ = ["ReLU", "Sigmoid", "Tanh"]
 class _Activation(Layer):
     """What all activations share."""
 
-    _operation: ClassVar[Callable[[Array], tuple[Array, Array]]]
-    _operation_backward: ClassVar[Callable[[Array, Array], Array]]
-
     def config(self) -> dict[str, Any]:
         return {}
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape
-
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        return type(self)._operation(x)
-
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return type(self)._operation_backward(dy, saved), {}
 
 
 class ReLU(_Activation):
@@ -37,8 +34,11 @@ class ReLU(_Activation):
     array([[0., 2.]])
     """
 
-    _operation = staticmethod(activation.relu)
-    _operation_backward = staticmethod(activation.relu_backward)
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return relu(x)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return relu_backward(dy, saved), {}
 
 
 class Sigmoid(_Activation):
@@ -49,8 +49,11 @@ class Sigmoid(_Activation):
     array([[0.5]])
     """
 
-    _operation = staticmethod(activation.sigmoid)
-    _operation_backward = staticmethod(activation.sigmoid_backward)
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return sigmoid(x)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return sigmoid_backward(dy, saved), {}
 
 
 class Tanh(_Activation):
@@ -61,5 +64,8 @@ class Tanh(_Activation):
     array([[0.]])
     """
 
-    _operation = staticmethod(activation.tanh)
-    _operation_backward = staticmethod(activation.tanh_backward)
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return tanh(x)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return tanh_backward(dy, saved), {}

@@ -1,22 +1,26 @@
 """Pooling as layers."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
 from tinyconv.layers.base import Layer, Shape
-from tinyconv.ops import pool
+from tinyconv.ops.pool import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    l2_pool2d,
+    l2_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+    pool_geometry,
+)
 
 __all__ = ["AvgPool2d", "L2Pool2d", "MaxPool2d"]
 
 
 class _Pool2d(Layer):
     """What the three poolings share: the arguments and the shapes."""
-
-    _operation: ClassVar[Callable[..., tuple[Array, Any]]]
-    _operation_backward: ClassVar[Callable[..., Array]]
 
     def __init__(
         self,
@@ -39,14 +43,8 @@ class _Pool2d(Layer):
         name = type(self).__name__
         if len(shape) != 3:
             raise ShapeError(f"{name}: input of shape {shape}, expected (C, H, W)")
-        window = pool.pool_geometry(name, shape[1:], self.kernel_size, self.stride, self.padding)
+        window = pool_geometry(name, shape[1:], self.kernel_size, self.stride, self.padding)
         return (shape[0], *window.output)
-
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        return type(self)._operation(x, self.kernel_size, self.stride, self.padding)
-
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return type(self)._operation_backward(dy, saved), {}
 
 
 class MaxPool2d(_Pool2d):
@@ -63,8 +61,11 @@ class MaxPool2d(_Pool2d):
            [13., 15.]])
     """
 
-    _operation = staticmethod(pool.max_pool2d)
-    _operation_backward = staticmethod(pool.max_pool2d_backward)
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return max_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return max_pool2d_backward(dy, saved), {}
 
 
 class AvgPool2d(_Pool2d):
@@ -81,8 +82,11 @@ class AvgPool2d(_Pool2d):
            [10.5, 12.5]])
     """
 
-    _operation = staticmethod(pool.avg_pool2d)
-    _operation_backward = staticmethod(pool.avg_pool2d_backward)
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return avg_pool2d_backward(dy, saved), {}
 
 
 class L2Pool2d(_Pool2d):
@@ -98,5 +102,8 @@ class L2Pool2d(_Pool2d):
     5.0
     """
 
-    _operation = staticmethod(pool.l2_pool2d)
-    _operation_backward = staticmethod(pool.l2_pool2d_backward)
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return l2_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return l2_pool2d_backward(dy, saved), {}
