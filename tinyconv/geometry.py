@@ -77,22 +77,28 @@ class Geometry:
     def plane_index(self, offset: tuple[int, ...], xp: ModuleType) -> Array:
         """Return the flat index in the input plane of element ``offset`` of every window.
 
-        The result is int64 of shape ``output``; where the element lies in the padding its value
-        is meaningless.
+        The result is int64 of shape ``output``; it is -1 where the element lies in the padding.
 
         >>> import numpy as np
         >>> sliding_window("demo", (4, 4), kernel=(2, 2), stride=2).plane_index((0, 1), np)
         array([[ 1,  3],
                [ 9, 11]])
+        >>> sliding_window("demo", (2, 2), kernel=(2, 2), padding=1).plane_index((0, 0), np)
+        array([[-1, -1, -1],
+               [-1,  0,  1],
+               [-1,  2,  3]])
         """
-        index = xp.zeros(self.output, dtype=xp.int64)
         axes = len(self.size)
+        index = xp.zeros((1,) * axes, dtype=xp.int64)
+        is_inside = index == 0
         for axis in range(axes):
             first = offset[axis] * self.dilation[axis] - self.padding[axis][0]
             along = xp.arange(self.output[axis], dtype=xp.int64) * self.stride[axis] + first
             shape = tuple(-1 if other == axis else 1 for other in range(axes))
-            index = index * self.size[axis] + xp.reshape(along, shape)
-        return index
+            along = xp.reshape(along, shape)
+            index = index * self.size[axis] + along
+            is_inside = is_inside & (along >= 0) & (along < self.size[axis])
+        return xp.where(is_inside, index, -xp.ones_like(index))
 
 
 def sliding_window(
@@ -156,9 +162,7 @@ def spread(
         isinstance(v, int) and not isinstance(v, bool) and v >= least for v in values
     )
     if not good:
-        raise ShapeError(
-            f"{op}: {name} is {value!r}, expected {axes} integers of at least {least}"
-        )
+        raise ShapeError(f"{op}: {name} is {value!r}, expected {axes} integers of at least {least}")
     return values
 
 
@@ -173,7 +177,7 @@ def check_rank(op: str, name: str, array: Array, layout: str) -> None:
     Traceback (most recent call last):
     tinyconv.errors.ShapeError: conv2d: x has shape (28, 28), expected (N, C, H, W)
     """
-    if array.ndim != layout.count(",") + 1:
+    if array.ndim != layout.rstrip(",)").count(",") + 1:
         raise ShapeError(f"{op}: {name} has shape {tuple(array.shape)}, expected {layout}")
 
 

@@ -89,9 +89,9 @@ def conv2d(
     w: Array,
     b: Array | None = None,
     *,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int, ...] = 0,
+    dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
 ) -> tuple[Array, ConvSaved]:
     """Convolve a batch of images with a bank of kernels.

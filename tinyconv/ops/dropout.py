@@ -4,6 +4,7 @@ Source: Srivastava et al., "Dropout: a simple way to prevent neural networks fro
 (2014), in the inverted form: what is kept is scaled up in training, and nothing at test time.
 """
 
+from types import ModuleType
 from typing import NamedTuple
 
 from tinyconv.backend import Array, namespace, require_floating
@@ -49,7 +50,7 @@ def dropout(x: Array, mask: Array, p: float) -> tuple[Array, DropoutSaved]:
     if not 0 <= p < 1:
         raise ShapeError(f"dropout: p is {p!r}, expected 0 <= p < 1")
     saved = DropoutSaved(mask, p)
-    return _masked(x, saved), saved
+    return _masked(xp, x, saved), saved
 
 
 def dropout_backward(dy: Array, saved: DropoutSaved) -> Array:
@@ -70,10 +71,10 @@ def dropout_backward(dy: Array, saved: DropoutSaved) -> Array:
     >>> dropout_backward(np.array([1.0, 1.0, -1.0]), saved)
     array([ 2.,  0., -2.])
     """
+    xp = namespace("dropout_backward", dy=dy, mask=saved.mask)
     check_shape("dropout_backward", "dy", dy, tuple(saved.mask.shape))
-    return _masked(dy, saved)
+    return _masked(xp, dy, saved)
 
 
-def _masked(x: Array, saved: DropoutSaved) -> Array:
-    xp = namespace("dropout", x=x, mask=saved.mask)
+def _masked(xp: ModuleType, x: Array, saved: DropoutSaved) -> Array:
     return xp.where(saved.mask, x * (1 / (1 - saved.p)), xp.zeros_like(x))

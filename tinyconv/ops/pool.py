@@ -36,6 +36,7 @@ class AvgPoolSaved(NamedTuple):
     """What the forward pass of average pooling keeps: nothing but sizes."""
 
     geometry: Geometry
+    shape: tuple[int, ...]  #: of y, (N, C, OH, OW)
 
 
 class L2PoolSaved(NamedTuple):
@@ -48,9 +49,9 @@ class L2PoolSaved(NamedTuple):
 
 def max_pool2d(
     x: Array,
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: int | tuple[int, int] = 0,
+    kernel_size: int | tuple[int, ...],
+    stride: int | tuple[int, ...] | None = None,
+    padding: int | tuple[int, ...] = 0,
 ) -> tuple[Array, MaxPoolSaved]:
     """Take the maximum of each window; a tie goes to the first in row-major order.
 
@@ -76,16 +77,18 @@ def max_pool2d(
     """
     xp, geometry = _prepare("max_pool2d", x, kernel_size, stride, padding)
     padded = _pad(xp, x, geometry, -xp.inf)
-    y, argmax = None, None
+    y: Array = None
+    argmax: Array = None
     for offset, window in geometry.windows():
         candidate = padded[:, :, *window]
         index = xp.broadcast_to(geometry.plane_index(offset, xp), candidate.shape)
         if y is None:
             y, argmax = candidate, index
             continue
-        # x != x only for NaN: the first one stays, whatever follows.
+        # x != x only for NaN: the first one stays, whatever follows. What stands there so far may
+        # be padding (index -1), which gives way to anything, minus infinity included.
         is_first_nan = (candidate != candidate) & (y == y)
-        better = (real_part(xp, candidate) > real_part(xp, y)) | is_first_nan
+        better = (real_part(xp, candidate) > real_part(xp, y)) | is_first_nan | (argmax < 0)
         y = xp.where(better, candidate, y)
         argmax = xp.where(better, index, argmax)
     # With a 1x1 window nothing was compared, and y is still a view of x.
@@ -125,9 +128,9 @@ def max_pool2d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
 
 def avg_pool2d(
     x: Array,
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: int | tuple[int, int] = 0,
+    kernel_size: int | tuple[int, ...],
+    stride: int | tuple[int, ...] | None = None,
+    padding: int | tuple[int, ...] = 0,
 ) -> tuple[Array, AvgPoolSaved]:
     """Take the mean of each window; zeros of the padding count, as is PyTorch's default.
 
@@ -155,7 +158,7 @@ def avg_pool2d(
     y = xp.zeros((*x.shape[:2], *geometry.output), dtype=x.dtype, device=x.device)
     for _, window in geometry.windows():
         y += padded[:, :, *window]
-    return y / math.prod(geometry.kernel), AvgPoolSaved(geometry)
+    return y / math.prod(geometry.kernel), AvgPoolSaved(geometry, tuple(y.shape))
 
 
 def avg_pool2d_backward(dy: Array, saved: AvgPoolSaved) -> Array:
@@ -179,10 +182,9 @@ def avg_pool2d_backward(dy: Array, saved: AvgPoolSaved) -> Array:
     array([[1., 1.],
            [1., 1.]])
     """
-    (geometry,) = saved
+    geometry, shape = saved
     xp = namespace("avg_pool2d_backward", dy=dy)
-    check_rank("avg_pool2d_backward", "dy", dy, "(N, C, OH, OW)")
-    check_shape("avg_pool2d_backward", "dy", dy, (*dy.shape[:2], *geometry.output))
+    check_shape("avg_pool2d_backward", "dy", dy, shape)
     share = dy / math.prod(geometry.kernel)
     dx = xp.zeros((*dy.shape[:2], *geometry.padded), dtype=dy.dtype, device=dy.device)
     for _, window in geometry.windows():
@@ -192,9 +194,9 @@ def avg_pool2d_backward(dy: Array, saved: AvgPoolSaved) -> Array:
 
 def l2_pool2d(
     x: Array,
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: int | tuple[int, int] = 0,
+    kernel_size: int | tuple[int, ...],
+    stride: int | tuple[int, ...] | None = None,
+    padding: int | tuple[int, ...] = 0,
 ) -> tuple[Array, L2PoolSaved]:
     """Take the square root of the sum of squares of each window.
 
@@ -264,9 +266,9 @@ def l2_pool2d_backward(dy: Array, saved: L2PoolSaved) -> Array:
 def _prepare(
     op: str,
     x: Array,
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None,
-    padding: int | tuple[int, int],
+    kernel_size: int | tuple[int, ...],
+    stride: int | tuple[int, ...] | None,
+    padding: int | tuple[int, ...],
 ) -> tuple[ModuleType, Geometry]:
     """Validate what the three poolings share; return the namespace of x and the geometry."""
     xp = namespace(op, x=x)

@@ -37,7 +37,7 @@ def softmax(x: Array) -> tuple[Array, Array]:
         y (N, K) and y again, which is all that :func:`softmax_backward` needs.
 
     Raises:
-        ShapeError: x does not have two axes.
+        ShapeError: x does not have two axes, or there are no classes.
         DtypeError: x is not floating-point.
 
     >>> import numpy as np
@@ -47,7 +47,7 @@ def softmax(x: Array) -> tuple[Array, Array]:
     """
     xp = namespace("softmax", x=x)
     require_floating("softmax", xp, x=x)
-    check_rank("softmax", "x", x, "(N, K)")
+    _check_logits("softmax", x)
     shifted = x - xp.max(real_part(xp, x), axis=1, keepdims=True)
     e = xp.exp(shifted)
     y = e / xp.sum(e, axis=1, keepdims=True)
@@ -102,7 +102,7 @@ def softmax_log_likelihood(x: Array, labels: Array) -> tuple[Array, SoftmaxLogLi
     op = "softmax_log_likelihood"
     xp = namespace(op, x=x, labels=labels)
     require_floating(op, xp, x=x)
-    check_rank(op, "x", x, "(N, K)")
+    _check_logits(op, x)
     N, K = x.shape
     if not xp.isdtype(labels.dtype, "integral"):
         raise DtypeError(f"{op}: labels has dtype {labels.dtype}, expected integers")
@@ -133,6 +133,10 @@ def softmax_log_likelihood_backward(dy: Array | float, saved: SoftmaxLogLikeliho
     Returns:
         dx (N, K).
 
+    Raises:
+        ShapeError: dy has axes.
+        DeviceError: dy is an array of another library than x was.
+
     >>> import numpy as np
     >>> loss, saved = softmax_log_likelihood(np.log([[0.25, 0.75]]), np.array([1]))
     >>> softmax_log_likelihood_backward(1.0, saved)
@@ -140,9 +144,33 @@ def softmax_log_likelihood_backward(dy: Array | float, saved: SoftmaxLogLikeliho
     """
     probabilities, labels = saved
     xp = namespace("softmax_log_likelihood_backward", probabilities=probabilities)
+    check_loss_dy("softmax_log_likelihood_backward", dy, probabilities=probabilities)
     N, K = probabilities.shape
     one_hot = xp.astype(_one_hot(xp, labels, K), probabilities.dtype)
     return (probabilities - one_hot) * (dy / max(N, 1))
+
+
+def check_loss_dy(op: str, dy: Array | float, **saved: Array) -> None:
+    """Check the gradient of a loss: a Python number, or an array without axes.
+
+    Raises:
+        ShapeError: dy has axes.
+        DeviceError: dy is an array of another library than what the forward pass saved.
+
+    >>> import numpy as np
+    >>> check_loss_dy("hinge_backward", np.zeros((3, 4)), x=np.zeros((3, 4)))
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: hinge_backward: dy has shape (3, 4), expected ()
+    """
+    if not isinstance(dy, int | float | complex):
+        namespace(op, dy=dy, **saved)
+        check_shape(op, "dy", dy, ())
+
+
+def _check_logits(op: str, x: Array) -> None:
+    check_rank(op, "x", x, "(N, K)")
+    if x.shape[1] == 0:
+        raise ShapeError(f"{op}: x has shape {tuple(x.shape)}, expected at least one class")
 
 
 def _one_hot(xp: Array, labels: Array, K: int) -> Array:

@@ -1,0 +1,70 @@
+"""Softmax and its loss: literals worked out by hand, large logits and error messages."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tinyconv.errors import DtypeError, ShapeError
+from tinyconv.ops import (
+    softmax,
+    softmax_backward,
+    softmax_log_likelihood,
+    softmax_log_likelihood_backward,
+)
+
+# exp of the logits is 1, 2, 1 and 3, 3, 2, so the rows sum to 4 and 8.
+LOGITS = np.log([[1.0, 2.0, 1.0], [3.0, 3.0, 2.0]])
+PROBABILITIES = np.array([[1 / 4, 1 / 2, 1 / 4], [3 / 8, 3 / 8, 1 / 4]])
+
+
+def test_softmax_by_hand() -> None:
+    y, saved = softmax(LOGITS)
+    np.testing.assert_allclose(y, PROBABILITIES, rtol=1e-15)
+    # Row 0: sum_j dy y = 4/4 = 1, dx = y * (4 - 1, 0 - 1, 0 - 1).
+    # Row 1: sum_j dy y = 8 * 2/8 = 2, dx = y * (0 - 2, 0 - 2, 8 - 2).
+    dx = softmax_backward(np.array([[4.0, 0.0, 0.0], [0.0, 0.0, 8.0]]), saved)
+    expected = [[3 / 4, -1 / 2, -1 / 4], [-3 / 4, -3 / 4, 6 / 4]]
+    np.testing.assert_allclose(dx, expected, rtol=1e-14)
+
+
+def test_loss_by_hand() -> None:
+    loss, saved = softmax_log_likelihood(LOGITS, np.array([1, 2]))
+    # -(log 1/2 + log 1/4) / 2 = log(8) / 2
+    np.testing.assert_allclose(loss, np.log(8) / 2, rtol=1e-15)
+    # (p - [k = label]) / N, times dy = 8
+    dx = softmax_log_likelihood_backward(8.0, saved)
+    np.testing.assert_allclose(dx, [[1, -2, 1], [1.5, 1.5, -3]], rtol=1e-14)
+
+
+def test_large_logits_neither_overflow_nor_vanish() -> None:
+    x = np.array([[1000.0, 0.0], [-1000.0, 0.0]])
+    loss, saved = softmax_log_likelihood(x, np.array([1, 0]))
+    assert loss == 1000
+    dx = softmax_log_likelihood_backward(1.0, saved)
+    np.testing.assert_array_equal(dx, [[0.5, -0.5], [-0.5, 0.5]])
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])
+def test_label_out_of_range(labels: list[int]) -> None:
+    message = (
+        f"softmax_log_likelihood: labels run from {min(labels)} to {max(labels)}, "
+        "expected 0 to 2 because x has 3 classes"
+    )
+    with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
+        softmax_log_likelihood(LOGITS, np.array(labels))
+
+
+def test_bad_input() -> None:
+    op = "softmax_log_likelihood"
+    with pytest.raises(ShapeError, match=rf"^{op}: labels has shape \(3,\), expected \(2,\)$"):
+        softmax_log_likelihood(LOGITS, np.array([0, 1, 2]))
+    with pytest.raises(DtypeError, match=rf"^{op}: labels has dtype float64, expected integers$"):
+        softmax_log_likelihood(LOGITS, np.array([0.0, 1.0]))
+    with pytest.raises(ShapeError, match=rf"^{op}: x has shape \(3,\), expected \(N, K\)$"):
+        softmax_log_likelihood(LOGITS[0], np.array([0]))
+    with pytest.raises(ShapeError, match=r"^softmax: x has shape \(3,\), expected \(N, K\)$"):
+        softmax(LOGITS[0])
+    message = r"^softmax: x has shape \(2, 0\), expected at least one class$"
+    with pytest.raises(ShapeError, match=message):
+        softmax(np.zeros((2, 0)))
