@@ -13,7 +13,7 @@
    total                    29,330        316,800
 """
 
-from tinyconv import data, initializers, ops
+from tinyconv import data, initializers, models, ops
 from tinyconv.errors import (
     DataError,
     DeviceError,
@@ -79,5 +79,6 @@ __all__ = [
     "data",
     "initializers",
     "load",
+    "models",
     "ops",
 ]

@@ -1,0 +1,82 @@
+"""Named networks, each a function that builds it: ``tc.models.nielsen_conv_conv_relu(seed=3)``.
+
+``NETS`` is the list that the command line offers, with the rate that each trains well at.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinyconv.errors import ShapeError
+from tinyconv.models.nielsen import (
+    nielsen_conv,
+    nielsen_conv_conv,
+    nielsen_conv_conv_relu,
+    nielsen_conv_conv_tanh,
+    nielsen_conv_softmax,
+    nielsen_dropout,
+    nielsen_fully_connected,
+)
+from tinyconv.network import Sequential
+
+__all__ = [
+    "NETS",
+    "NamedNet",
+    "named_net",
+    "nielsen_conv",
+    "nielsen_conv_conv",
+    "nielsen_conv_conv_relu",
+    "nielsen_conv_conv_tanh",
+    "nielsen_conv_softmax",
+    "nielsen_dropout",
+    "nielsen_fully_connected",
+]
+
+
+@dataclass(frozen=True)
+class NamedNet:
+    """A network that the command line can train.
+
+    Attributes:
+        build: makes it; takes ``seed``, ``dtype`` and ``device``.
+        lr: learning rate at batch size 10.
+    """
+
+    build: Callable[..., Sequential]
+    lr: float
+
+    @property
+    def about(self) -> str:
+        """First line of the builder's docstring."""
+        return (self.build.__doc__ or "").partition("\n")[0]
+
+
+NETS: dict[str, NamedNet] = {
+    net.build.__name__.replace("_", "-"): net
+    for net in (
+        NamedNet(nielsen_conv_conv_relu, 0.03),
+        NamedNet(nielsen_fully_connected, 0.1),
+        NamedNet(nielsen_conv, 0.1),
+        NamedNet(nielsen_conv_softmax, 0.1),
+        NamedNet(nielsen_conv_conv, 0.1),
+        NamedNet(nielsen_conv_conv_tanh, 0.03),
+        NamedNet(nielsen_dropout, 0.03),
+    )
+}
+
+
+def named_net(name: str) -> NamedNet:
+    """Return a network of the list by its name.
+
+    Raises:
+        ShapeError: there is none of that name.
+
+    >>> named_net("nielsen-conv").lr
+    0.1
+    >>> named_net("nielsen-transformer")
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: no net 'nielsen-transformer', expected one of
+    nielsen-conv-conv-relu, ...
+    """
+    if name not in NETS:
+        raise ShapeError(f"no net {name!r}, expected one of {', '.join(NETS)}")
+    return NETS[name]

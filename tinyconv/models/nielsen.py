@@ -1,0 +1,157 @@
+"""The networks of chapter 6 of Nielsen, "Neural Networks and Deep Learning".
+
+The book pools before it adds the bias and applies the activation. A maximum commutes with adding
+a bias, so convolution with bias, pooling, activation is the same network.
+"""
+
+from collections.abc import Callable
+from typing import TypedDict
+
+from tinyconv.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
+from tinyconv.network import Sequential
+
+__all__ = [
+    "nielsen_conv",
+    "nielsen_conv_conv",
+    "nielsen_conv_conv_relu",
+    "nielsen_conv_conv_tanh",
+    "nielsen_conv_softmax",
+    "nielsen_dropout",
+    "nielsen_fully_connected",
+]
+
+#: One sample of MNIST.
+IMAGE = (1, 28, 28)
+
+
+class Initial(TypedDict):
+    """The initial values of a layer, as its constructor takes them."""
+
+    weight_init: str
+    bias_init: str
+
+
+#: The book's: weights of variance 1/fan_in, biases of variance 1.
+BOOK: Initial = {"weight_init": "inverse_sqrt", "bias_init": "normal"}
+#: Made for rectified linear units.
+FOR_RELU: Initial = {"weight_init": "he", "bias_init": "zeros"}
+
+
+def nielsen_fully_connected(
+    *, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+) -> Sequential:
+    """100 sigmoid units and a softmax layer, without convolution: the chapter's baseline.
+
+    >>> nielsen_fully_connected().parameters.flat.size
+    79510
+    """
+    layers = [Flatten(), Linear(784, 100, **BOOK), Sigmoid(), Linear(100, 10, **BOOK)]
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+
+
+def nielsen_conv(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Sequential:
+    """20 kernels of 5x5, max-pooling, 100 sigmoid units, softmax.
+
+    >>> nielsen_conv().parameters.flat.size
+    289630
+    """
+    layers = [
+        Conv2d(1, 20, 5, **BOOK),
+        MaxPool2d(2),
+        Sigmoid(),
+        Flatten(),
+        Linear(2880, 100, **BOOK),
+        Sigmoid(),
+        Linear(100, 10, **BOOK),
+    ]
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+
+
+def nielsen_conv_softmax(
+    *, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+) -> Sequential:
+    """20 kernels of 5x5, max-pooling, softmax: the exercise that omits the hidden layer.
+
+    >>> nielsen_conv_softmax().parameters.flat.size
+    29330
+    """
+    layers = [
+        Conv2d(1, 20, 5, **BOOK),
+        MaxPool2d(2),
+        Sigmoid(),
+        Flatten(),
+        Linear(2880, 10, **BOOK),
+    ]
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+
+
+def nielsen_conv_conv(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Sequential:
+    """Two convolutional layers (20 and 40 kernels of 5x5), 100 sigmoid units, softmax.
+
+    >>> nielsen_conv_conv().parameters.flat.size
+    85670
+    """
+    layers = _conv_conv(Sigmoid, BOOK)
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+
+
+def nielsen_conv_conv_tanh(
+    *, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+) -> Sequential:
+    """The same with tanh for sigmoid: the chapter's problem.
+
+    >>> nielsen_conv_conv_tanh().parameters.flat.size
+    85670
+    """
+    layers = _conv_conv(Tanh, BOOK)
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+
+
+def nielsen_conv_conv_relu(
+    *, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+) -> Sequential:
+    """The same with rectified linear units, and initial weights made for them.
+
+    >>> nielsen_conv_conv_relu().parameters.flat.size
+    85670
+    """
+    layers = _conv_conv(ReLU, FOR_RELU)
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+
+
+def nielsen_dropout(
+    *, units: int = 1000, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+) -> Sequential:
+    """Two hidden layers of ``units`` with dropout 0.5 on the input of each of the last three.
+
+    >>> nielsen_dropout().parameters.flat.size
+    1672570
+    """
+    layers: list[Layer] = [
+        *_conv_conv(ReLU, FOR_RELU)[:7],
+        Dropout(0.5),
+        Linear(640, units),
+        ReLU(),
+        Dropout(0.5),
+        Linear(units, units),
+        ReLU(),
+        Dropout(0.5),
+        Linear(units, 10),
+    ]
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+
+
+def _conv_conv(activation: Callable[[], Layer], initial: Initial) -> list[Layer]:
+    """Return the ten layers that the book varies: conv, conv, 100 hidden units, softmax."""
+    return [
+        Conv2d(1, 20, 5, **initial),
+        MaxPool2d(2),
+        activation(),
+        Conv2d(20, 40, 5, **initial),
+        MaxPool2d(2),
+        activation(),
+        Flatten(),
+        Linear(640, 100, **initial),
+        activation(),
+        Linear(100, 10, **initial),
+    ]
