@@ -1,7 +1,6 @@
 """The full MNIST: found in a folder of the user's, or downloaded into the user's cache."""
 
 import os
-import sys
 from pathlib import Path
 
 from tinyconv.data.idx import read_idx
@@ -99,26 +98,11 @@ def _files_in(folder: Path) -> tuple[list[Path], str]:
 
 
 def _download(name: str, folder: Path, places: list[Path]) -> Path:
-    """Fetch a file into ``folder`` from the first mirror that has it intact.
-
-    Pooch writes to a temporary name, and renames it only if the MD5 is right. A file that is
-    there already and intact, from a download that was interrupted later, is left as it is.
-    """
-    import pooch
-
+    """Fetch a file into ``folder`` from the first mirror that has it intact."""
     failures = []
     for mirror in MIRRORS:
-        fetch = pooch.HTTPDownloader(
-            progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=TIMEOUT
-        )
         try:
-            path = pooch.retrieve(
-                f"{mirror}{name}.gz",
-                known_hash=f"md5:{FILES[name]}",
-                fname=f"{name}.gz",
-                path=folder,
-                downloader=fetch,
-            )
+            return _fetch(mirror, name, folder)
         except PermissionError:
             failures.append(f"{folder} cannot be written to")
             break
@@ -126,8 +110,6 @@ def _download(name: str, folder: Path, places: list[Path]) -> Path:
             failures.append(f"{mirror} failed ({type(error).__name__})")
         except ValueError:
             failures.append(f"{mirror} sent a damaged file")
-        else:
-            return Path(path)
     looked = "".join(f"{place}, " for place in places)
     raise DataError(
         f"{name}.gz: is not in {looked}{folder}, and could not be downloaded: "
@@ -135,3 +117,30 @@ def _download(name: str, folder: Path, places: list[Path]) -> Path:
         "four files; set the environment variable TINYCONV_DATA to one; or connect to the "
         'network and load it again. The data set "mnist-sample" needs none of them.'
     )
+
+
+def _fetch(mirror: str, name: str, folder: Path) -> Path:
+    """Download a file, with a progress bar if stderr is a terminal.
+
+    Pooch writes to a temporary name, and renames it only if the MD5 is right. A file that is
+    there already and intact, from a download that was interrupted later, is left as it is.
+    """
+    import pooch
+    from tqdm import tqdm
+
+    log = pooch.get_logger()
+    level = log.level
+    log.setLevel("WARNING")  # a failure is one message, and that is ours
+    try:
+        # Pooch takes only a bar whose total is not 0, and sets the total itself.
+        with tqdm(desc=name, total=1, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+            path = pooch.retrieve(
+                f"{mirror}{name}.gz",
+                known_hash=f"md5:{FILES[name]}",
+                fname=f"{name}.gz",
+                path=folder,
+                downloader=pooch.HTTPDownloader(bar, chunk_size=1 << 16, timeout=TIMEOUT),
+            )
+    finally:
+        log.setLevel(level)
+    return Path(path)
