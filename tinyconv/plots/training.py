@@ -1,24 +1,21 @@
-"""Pictures. Each function returns a matplotlib figure, which ``figure.savefig(path)`` writes.
-
-The figures are made without pyplot, so no window opens and no state is shared.
-"""
+"""Pictures of a training run: its learning curves, alone or with what the first layer learnt."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyconv.backend import to_numpy
-from tinyconv.errors import ShapeError, StateError
+from tinyconv.errors import StateError
 from tinyconv.layers import Conv2d
 from tinyconv.network import Sequential
+from tinyconv.plots.images import draw_filters
 from tinyconv.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
-__all__ = ["filters", "learning_curves", "training_report"]
+__all__ = ["learning_curves", "training_report"]
 
 
 def learning_curves(runs: Mapping[str, History]) -> "Figure":
@@ -41,25 +38,6 @@ def learning_curves(runs: Mapping[str, History]) -> "Figure":
     return figure
 
 
-def filters(layer: Conv2d, title: str = "") -> "Figure":
-    """Draw the kernels of a convolution as grey images: dark is negative, white positive.
-
-    A kernel with several input channels is drawn as one row of images.
-
-    Raises:
-        StateError: the layer has no parameters yet.
-
-    >>> from tinyconv.models import nielsen_conv
-    >>> len(filters(nielsen_conv().layers[0]).axes)
-    20
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    _draw_filters(layer, figure, title)
-    return figure
-
-
 def training_report(net: Sequential, history: History) -> "Figure":
     """Draw the learning curves of a run and, beside them, the filters of the first convolution.
 
@@ -74,7 +52,7 @@ def training_report(net: Sequential, history: History) -> "Figure":
     figure = Figure(figsize=(13, 3.8), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(2, 1))[0]
     _draw_curves({"": history}, left.subplots(1, 2))
-    _draw_filters(first, right, "filters of the first layer")
+    draw_filters(first, right, "filters of the first layer")
     return figure
 
 
@@ -103,24 +81,3 @@ def _line(
     panel: "Axes", epochs: list[float], values: list[float], colour: str, style: str, label: str
 ) -> None:
     panel.plot(epochs, values, style, color=colour, label=label, marker="o", markersize=3)
-
-
-def _draw_filters(layer: Conv2d, figure: "Figure | SubFigure", title: str) -> None:
-    if "weight" not in layer.params:
-        raise StateError("filters: the layer has no parameters yet; run a forward pass first")
-    w = to_numpy(layer.params["weight"])
-    if w.ndim != 4:
-        raise ShapeError(f"filters: weights of shape {w.shape}, expected (O, C, KH, KW)")
-    O, C = w.shape[:2]
-    columns = C if C > 1 else int(np.ceil(O**0.5 * 1.2))
-    rows = -(-O * C // columns)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    limit = float(np.abs(w).max()) or 1.0
-    for kernel, panel in zip(w.reshape(O * C, *w.shape[2:]), panels, strict=False):
-        panel.imshow(kernel, cmap="gray", vmin=-limit, vmax=limit)
-    for number, panel in enumerate(figure.axes):
-        panel.set_axis_off()
-        if number >= O * C:
-            panel.remove()
-    if title:
-        figure.suptitle(title, fontsize=10)
