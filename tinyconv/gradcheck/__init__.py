@@ -1,0 +1,19 @@
+"""Gradient checking for any pair of functions: forward and backward.
+
+>>> import numpy as np
+>>> from tinyconv.gradcheck import check
+>>> def forward(x, w):
+...     return x @ w
+>>> def backward(dy, x, w):
+...     return dy @ w.T, dy.T @ x
+>>> rng = np.random.default_rng(0)
+>>> report = check(forward, backward, [rng.normal(size=(4, 3)), rng.normal(size=(3, 3))])
+>>> report.verdict, report.hint
+('wrong', 'inputs[1]: the gradient is transposed: axes (0, 1) are swapped')
+"""
+
+from tinyconv.gradcheck.calls import draw_dy
+from tinyconv.gradcheck.check import check
+from tinyconv.gradcheck.report import Report, TensorReport, Verdict
+
+__all__ = ["Report", "TensorReport", "Verdict", "check", "draw_dy"]

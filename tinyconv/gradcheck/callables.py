@@ -1,0 +1,190 @@
+"""The pair of functions under test, seen as functions of NumPy arrays and watched while they run.
+
+Whatever array library the functions want, the checker computes in NumPy: inputs are handed over
+in the library (and on the device) of the arrays that the user gave, results are taken back.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import array_api_compat
+import numpy as np
+
+from tinyconv.backend import Array, namespace, to_numpy
+
+__all__ = ["FloatArray", "Problem", "Stop", "largest", "rounding_differs"]
+
+FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+AnyArray: TypeAlias = np.ndarray[Any, Any]
+
+
+class Stop(Exception):
+    """What makes further checking meaningless: a verdict, what was seen, and perhaps a hint."""
+
+    def __init__(self, verdict: str, message: str, hint: str = "", tensor: int | None = None):
+        super().__init__(message)
+        self.verdict, self.message, self.hint, self.tensor = verdict, message, hint, tensor
+
+
+class Problem:
+    """Forward, backward and the point at which they are checked.
+
+    Args:
+        forward: ``forward(*inputs) -> y``.
+        backward: ``backward(dy, *inputs) -> one gradient an input``.
+        inputs: arrays of one library; the floating-point ones are differentiated.
+        names: one for each input, for messages.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., Array],
+        backward: Callable[..., Any],
+        inputs: Sequence[Array],
+        names: Sequence[str],
+    ):
+        self._xp = namespace("gradcheck", **{f"inputs[{i}]": a for i, a in enumerate(inputs)})
+        self._device = None
+        if inputs and not isinstance(inputs[0], np.ndarray):
+            self._device = array_api_compat.device(inputs[0])
+        self._forward, self._backward = forward, backward
+        self.names = list(names)
+        self.given: list[AnyArray] = [np.array(to_numpy(a)) for a in inputs]
+        self.floating = [i for i, a in enumerate(self.given) if a.dtype.kind == "f"]
+        self.base = list(self.given)
+        self._wrapped: dict[bool, list[Array]] = {}
+        #: unit round-off of the gradients and of the numeric evaluation, set by `choose_precision`
+        self.eps_analytic = max(
+            (float(np.finfo(self.given[i].dtype).eps) for i in self.floating),
+            default=float(np.finfo(np.float64).eps),
+        )
+        self.eps_numeric = self.eps_analytic
+        self.y_dtype: Any = np.dtype(np.float64)  #: of forward's result for the inputs as given
+        self.evaluations = 0
+
+    def hand_over(self, arrays: Sequence[AnyArray]) -> list[Array]:
+        """Return arrays of the library and on the device that the functions work with."""
+        if self._device is None:
+            return list(arrays)
+        return [self._xp.asarray(a, device=self._device) for a in arrays]
+
+    def _constants(self, complex_numbers: bool) -> list[Array]:
+        """Return the base point, handed over once for each of the two kinds of numbers."""
+        if complex_numbers not in self._wrapped:
+            arrays = [
+                (a + 0j if complex_numbers else a) if i in self.floating else a
+                for i, a in enumerate(self.base)
+            ]
+            self._wrapped[complex_numbers] = self.hand_over([a.copy() for a in arrays])
+        return self._wrapped[complex_numbers]
+
+    def evaluate(self, moved: dict[int, AnyArray], complex_numbers: bool = False) -> AnyArray:
+        """Return forward at the base point with some of its inputs replaced."""
+        arguments = list(self._constants(complex_numbers))
+        for i, a in moved.items():
+            (arguments[i],) = self.hand_over([a])
+        self.evaluations += 1
+        with np.errstate(all="ignore"):
+            return np.asarray(to_numpy(self._forward(*arguments)))
+
+    def value(self, arrays: Sequence[AnyArray]) -> AnyArray:
+        """Return forward of ``arrays``; stop if it changes one of them."""
+        arguments = self.hand_over([a.copy() for a in arrays])
+        with np.errstate(all="ignore"):
+            y = np.array(to_numpy(self._forward(*arguments)))
+        self._check_unchanged("forward", arguments, arrays, self.names)
+        return y
+
+    def gradients(self, dy: AnyArray, arrays: Sequence[AnyArray]) -> list[AnyArray | None]:
+        """Return the gradient of every input; stop if backward changes dy or an input.
+
+        Stops too where the number or the shape of the gradients is not that of the inputs.
+        """
+        arguments = self.hand_over([dy.copy(), *(a.copy() for a in arrays)])
+        with np.errstate(all="ignore"):
+            result = self._backward(*arguments)
+        result = list(result) if isinstance(result, (tuple, list)) else [result]
+        gradients = [None if g is None else np.array(to_numpy(g)) for g in result]
+        self._check_unchanged("backward", arguments, [dy, *arrays], ["dy", *self.names])
+        if len(gradients) != len(arrays):
+            # Gradients of the floating-point inputs alone are understood: labels have none.
+            if len(gradients) != len(self.floating):
+                raise Stop(
+                    "shape",
+                    f"backward returned {len(gradients)} gradients, expected {len(arrays)}: one "
+                    "an input, None for an input that is not checked",
+                )
+            by_input: list[AnyArray | None] = [None] * len(arrays)
+            for i, g in zip(self.floating, gradients, strict=True):
+                by_input[i] = g
+            gradients = by_input
+        return [g if i in self.floating else None for i, g in enumerate(gradients)]
+
+    def _check_unchanged(
+        self,
+        who: str,
+        after: Sequence[Array],
+        before: Sequence[AnyArray],
+        names: Sequence[str],
+    ) -> None:
+        for name, a, b in zip(names, after, before, strict=True):
+            a = to_numpy(a)
+            if a.shape != b.shape or not _same(a, b):
+                raise Stop(
+                    "mutates-input",
+                    f"{who} changed {name}",
+                    f"{who} writes into its argument {name}: work on a copy "
+                    f"({name} = {name} * … instead of {name} *= …)",
+                )
+
+    def choose_precision(self) -> None:
+        """Evaluate numerically in float64 wherever the functions take it.
+
+        float32 inputs are promoted, exactly; should forward refuse them, or answer in float32
+        all the same, then the numeric side has that type's precision.
+        """
+        if self.eps_analytic > np.finfo(np.float64).eps:
+            promoted = [
+                a.astype(np.float64) if i in self.floating else a for i, a in enumerate(self.given)
+            ]
+            try:
+                y = self.value(promoted)
+            except (TypeError, ValueError, RuntimeError):
+                return
+            if y.dtype == np.float64 and np.all(np.isfinite(y)):
+                self.base = promoted
+        y = self.value(self.base)
+        if y.dtype.kind == "f":
+            self.eps_numeric = float(np.finfo(y.dtype).eps)
+        else:
+            raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
+
+    def complex_value(self, moved: dict[int, AnyArray]) -> AnyArray | None:
+        """Return forward of complex inputs, or None where it does not take them."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # NumPy only warns when it drops imaginary parts
+                y = self.evaluate(moved, complex_numbers=True)
+        except Exception:
+            # Any error means the same: this function is not made for complex numbers.
+            return None
+        return y if y.dtype.kind == "c" and np.all(np.isfinite(y)) else None
+
+
+def _same(a: AnyArray, b: AnyArray) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def largest(a: AnyArray) -> float:
+    """Return the largest finite absolute value, 0 for no elements."""
+    a = np.abs(a)
+    return float(np.max(a, where=np.isfinite(a), initial=0.0))
+
+
+def rounding_differs(a: AnyArray, b: AnyArray, eps: float) -> bool:
+    """Tell whether two results differ by more than the order of a parallel sum explains."""
+    if a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return True
+    difference = largest(np.where(np.isfinite(a), a, 0) - np.where(np.isfinite(b), b, 0))
+    return difference > 1e3 * eps * max(largest(a), largest(b))

@@ -1,0 +1,148 @@
+"""The first calls of both functions, and everything that can be wrong about calling them."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, rounding_differs
+from tinyconv.gradcheck.hints import explain_shape
+
+__all__ = ["Called", "call", "draw_dy"]
+
+
+@dataclass(frozen=True)
+class Called:
+    """What the functions return at the point of the check."""
+
+    dy: FloatArray
+    y: FloatArray
+    checked: list[int]  #: the inputs that have a gradient
+    gradients: list[Any]  #: in float64 where backward does that
+    given_gradients: list[Any]  #: in the precision of the inputs as given
+    elsewhere: list[Any]  #: for the same dy at another point; None where backward refused
+
+
+def draw_dy(shape: tuple[int, ...], seed: int = 0) -> FloatArray:
+    """Return the gradient that a check sends into backward: random signs, 0.5 <= |dy| < 1.5.
+
+    Its elements are multiples of 1/256, so that every precision represents them exactly.
+
+    >>> float(abs(draw_dy((100,))).min()) >= 0.5
+    True
+    """
+    rng = np.random.default_rng([seed, 0])
+    sizes = rng.integers(128, 384, size=shape) / 256
+    return np.asarray(rng.choice([-1.0, 1.0], size=shape) * sizes)
+
+
+def call(problem: Problem, seed: int) -> Called:
+    """Call both functions, at another point first, and twice where it counts.
+
+    What they remember from call to call then shows: values kept from the first call make the
+    gradient wrong, values kept from the last call make two calls differ.
+
+    Raises:
+        Stop: a function changes its inputs, is not deterministic, or returns wrong shapes; or
+            forward returns numbers that are not finite.
+    """
+    y = problem.value(problem.given)
+    if y.dtype.kind != "f":
+        raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
+    if not np.all(np.isfinite(y)):
+        where = first(~np.isfinite(y))
+        raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
+    problem.y_dtype = y.dtype
+    problem.choose_precision()
+    dy = draw_dy(y.shape, seed)
+    given_dy = dy.astype(y.dtype)
+
+    elsewhere = _call_elsewhere(problem, given_dy)
+    again = problem.value(problem.given)
+    if rounding_differs(y, again, float(np.finfo(y.dtype).eps)):
+        raise Stop("nondeterministic", *_two_calls("forward", again, problem.value, problem))
+
+    gradients = problem.gradients(given_dy, problem.given)
+    _check_shapes(problem, gradients, dy, y)
+    checked = [i for i in problem.floating if gradients[i] is not None]
+    if not checked:
+        raise Stop("shape", "backward returned no gradient of a floating-point input")
+    _check_repeats(problem, gradients, given_dy)
+
+    precise = gradients
+    if problem.base is not problem.given:
+        precise = _promoted(problem, checked, dy) or gradients
+        y = problem.value(problem.base)
+    return Called(dy, y.astype(np.float64), checked, precise, gradients, elsewhere)
+
+
+def first(where: Any) -> tuple[int, ...]:
+    """Return the index of the first element that is true."""
+    return tuple(int(k) for k in np.argwhere(where)[0])
+
+
+def _call_elsewhere(problem: Problem, dy: Any) -> list[Any]:
+    """Call both functions for inputs in reverse order, and smaller by a quarter."""
+    point = [
+        (a.reshape(-1)[::-1].reshape(a.shape) * 0.75).astype(a.dtype)
+        if i in problem.floating
+        else a
+        for i, a in enumerate(problem.given)
+    ]
+    # The other point may be outside the functions' domain: a complaint is no finding.
+    with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError, RuntimeError):
+        problem.value(point)
+        return problem.gradients(dy, point)
+    return [None] * len(point)
+
+
+def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray, y: FloatArray) -> None:
+    for i in problem.floating:
+        g, x, name = gradients[i], problem.given[i], problem.names[i]
+        if g is None:
+            continue
+        if g.shape != x.shape:
+            message = f"the gradient of {name} has shape {g.shape}, expected {x.shape}"
+            raise Stop("shape", message, explain_shape(name, g, x.shape, dy, y), i)
+        if g.dtype.kind != "f":
+            raise Stop("shape", f"the gradient of {name} is {g.dtype}, expected floats", "", i)
+
+
+def _check_repeats(problem: Problem, gradients: list[Any], dy: Any) -> None:
+    second = problem.gradients(dy, problem.given)
+    for i, (a, b) in enumerate(zip(gradients, second, strict=True)):
+        if a is None or (b is not None and not rounding_differs(a, b, problem.eps_analytic)):
+            continue
+
+        def once_more(arrays: list[Any], i: int = i) -> Any:
+            return problem.gradients(dy, arrays)[i]
+
+        who = f"backward's gradient of {problem.names[i]}"
+        raise Stop("nondeterministic", *_two_calls(who, b, once_more, problem), tensor=i)
+
+
+def _two_calls(
+    who: str, second: Any, function: Callable[[list[Any]], Any], problem: Problem
+) -> tuple[str, str]:
+    third = function(problem.given)
+    if np.array_equal(second, third, equal_nan=True):
+        hint = "the call after one with other inputs differs: it uses values of the call before"
+    else:
+        hint = "every call differs: it draws random numbers; save what forward drew, or pass a seed"
+    return f"{who} differs between two calls with the same arguments", hint
+
+
+def _promoted(problem: Problem, checked: list[int], dy: FloatArray) -> list[Any] | None:
+    """Return the gradients in float64, None if backward does not do that."""
+    try:
+        gradients = problem.gradients(dy, problem.base)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    for i in checked:
+        g = gradients[i]
+        if g is None or g.dtype != np.float64:
+            return None
+    problem.eps_analytic = float(np.finfo(np.float64).eps)
+    return gradients

@@ -1,0 +1,351 @@
+"""Comparing the two sides: all at once, then one by one where it matters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, largest
+from tinyconv.gradcheck.calls import Called, first
+from tinyconv.gradcheck.hints import Evidence
+from tinyconv.gradcheck.report import TensorReport
+from tinyconv.gradcheck.slopes import Direction, Slope, Slopes, scale_of
+
+__all__ = ["Comparison"]
+
+#: How many units of round-off a sound algorithm may lose, relative to what it adds up.
+ROUNDING = 64.0
+#: An error below this, relative to the gradient's largest element, is no mistake in the formula
+#: but the round-off of float32 (or, for float32 gradients, ten thousand units of it).
+SINGLE_PRECISION = 3e-6
+#: The ladder's rung where the search for kinks starts if the value comes from the complex step.
+KINK_RUNG = 2
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element compared: its flat index, and what both sides say."""
+
+    flat: int
+    analytic: float
+    numeric: float
+    bar: float  #: of the numeric value alone
+    tolerance: float  #: of the comparison
+    slope: Slope
+
+    @property
+    def error(self) -> float:
+        """Return the absolute error."""
+        return abs(self.analytic - self.numeric)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Tell whether the error is larger than its tolerance, at a point without a kink."""
+        return not self.slope.kink and not self.error <= self.tolerance
+
+    @property
+    def severity(self) -> float:
+        """Return the error in units of its tolerance."""
+        return self.error / self.tolerance if self.tolerance > 0 else self.error
+
+
+class Comparison:
+    """Compares gradients with numeric derivatives at one point; ``rows`` is the result."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        called: Called,
+        *,
+        seed: int,
+        method: str,
+        samples: int | str,
+        limit: int,
+    ):
+        self.problem, self.called = problem, called
+        self.samples, self.limit = samples, limit
+        self.slopes = Slopes(problem, called.dy, called.y, method)
+        self.rows: dict[int, TensorReport] = {}
+        self.projection: tuple[float, float, float] | None = None
+        #: a kink along the direction of all inputs that no single tensor shows
+        self.kink_of_all = False
+        self._method = method
+        self._elements: dict[int, list[Element]] = {}
+        self._rng = np.random.default_rng([seed, 1])
+        self._wobbles: dict[int, float] | None = None
+
+    def run(self) -> None:
+        """Project all gradients onto one direction, then look into single tensors and elements.
+
+        Raises:
+            Stop: a gradient is not finite.
+        """
+        self._check_finite()
+        direction = self._direction(self.called.checked)
+        slope = self._choose_method(direction)
+        self.projection = direction.dot(self.called.gradients)[0], slope.value, slope.bar
+        suspicious = slope.kink or not self._agrees(direction, slope)
+        for i in self.called.checked:
+            if not (suspicious and self._inspect(i)):
+                self._compare(i, self._choose(i))
+        self.kink_of_all = slope.kink and all(row.verdict == "ok" for row in self.rows.values())
+
+    def evidence(self, i: int) -> Evidence:
+        """Return what is known about the gradient of input i, for :mod:`.hints`."""
+        smooth = [e for e in self._elements[i] if not e.slope.kink]
+        gradient = self.called.gradients[i].astype(np.float64)
+        elsewhere = self.called.elsewhere[i]
+        precise = self.called.gradients is not self.called.given_gradients
+
+        def vjp(dy: FloatArray) -> FloatArray:
+            point = self.problem.base if precise else self.problem.given
+            g = self.problem.gradients(dy.astype(self._dy_dtype), point)[i]
+            return np.zeros_like(gradient) if g is None else g.astype(np.float64)
+
+        def jvp() -> tuple[FloatArray, FloatArray] | None:
+            direction = self._direction([i])
+            slopes = self.slopes.output_slopes(direction)
+            return (
+                None if slopes is None else (direction.parts[i][1].reshape(gradient.shape), slopes)
+            )
+
+        return Evidence(
+            name=self.problem.names[i],
+            position=i,
+            inputs=self.problem.base,
+            names=self.problem.names,
+            dy=self.called.dy,
+            y=self.called.y,
+            analytic=gradient,
+            elsewhere=None if elsewhere is None else elsewhere.astype(np.float64),
+            flat=np.array([e.flat for e in smooth], dtype=int),
+            numeric=np.array([e.numeric for e in smooth]),
+            tolerance=np.array([e.tolerance for e in smooth]),
+            vjp=vjp,
+            jvp=jvp,
+        )
+
+    @property
+    def _dy_dtype(self) -> Any:
+        precise = self.called.gradients is not self.called.given_gradients
+        return np.float64 if precise else self.problem.y_dtype
+
+    # -- which numbers to compare -----------------------------------------------------------
+
+    def _check_finite(self) -> None:
+        for i in self.called.checked:
+            bad = ~np.isfinite(self.called.gradients[i])
+            if not np.any(bad):
+                continue
+            flat, name = int(np.flatnonzero(bad)[0]), self.problem.names[i]
+            slope = self.slopes.real_slope(self._element_direction(i, flat))
+            step = self._step(i, flat)
+            if slope.kink:
+                numeric = f"the slopes are {slope.left / step:.4g} and {slope.right / step:.4g}"
+                hint = "forward has a kink there, and backward divides 0 by 0: return 0, say"
+            else:
+                numeric = f"the numeric derivative is {slope.value / step:.6g}"
+                hint = "an intermediate result overflows or is divided by 0"
+            where = first(bad)
+            raise Stop(
+                "nonfinite",
+                f"the gradient of {name} is {self.called.gradients[i][where]} at {where}, and in "
+                f"{int(bad.sum())} of {bad.size} elements, where {numeric}",
+                f"{name}: {hint}",
+                i,
+            )
+
+    def _choose_method(self, direction: Direction) -> Slope:
+        """Return the slope along ``direction`` and settle for one method for all that follows.
+
+        The complex step is valid if it agrees with differences along a direction that has no
+        small element: a function that is not analytic somewhere shows there.
+        """
+        if self._method == "central":
+            return self.slopes.real_slope(direction)
+        by_step = self.slopes.complex_slope(direction)
+        if by_step is None:
+            if self._method == "complex":
+                raise ValueError("check: method is 'complex', but forward takes no complex numbers")
+            self.slopes.complex_step = False
+            return self.slopes.real_slope(direction)
+        real = self.slopes.real_slope(direction, KINK_RUNG)
+        if real.kink:
+            return replace(real, value=by_step.value, bar=by_step.bar)
+        if self._method == "auto" and abs(real.value - by_step.value) > real.bar + by_step.bar:
+            self.slopes.complex_step = False
+            return self.slopes.real_slope(direction)
+        return by_step
+
+    def _inspect(self, i: int) -> bool:
+        """Look for what is wrong in tensor i; return False if that is nothing."""
+        direction = self._direction([i])
+        slope = self._slope(direction, kinks_around=True)
+        agrees = slope.kink or self._agrees(direction, slope)
+        if agrees and not slope.kink:
+            return False
+        size = self.problem.base[i].size
+        flat = np.arange(size)
+        if size > self.limit and self.samples != "all":
+            flat = np.sort(self._rng.choice(size, self.limit, replace=False))
+        row = self._compare(i, flat, kinks_around=slope.kink)
+        if not agrees and not row.wrong and len(flat) < size:
+            found = self._bisect(i, np.arange(size))
+            row = self._compare(i, np.union1d(flat, found))
+            if not row.wrong:
+                row = replace(row, verdict="wrong")
+        if slope.kink and row.verdict == "ok":
+            step = scale_of(self.problem.base[i])
+            row = replace(row, verdict="kink", left=slope.left / step, right=slope.right / step)
+        self.rows[i] = row
+        return True
+
+    def _choose(self, i: int) -> Any:
+        """Return the flat indices of the elements to compare where nothing is suspicious."""
+        size = self.problem.base[i].size
+        if self.samples == "all" or int(self.samples) >= size:
+            return np.arange(size)
+        return np.sort(self._rng.choice(size, int(self.samples), replace=False))
+
+    def _bisect(self, i: int, flat: Any) -> list[int]:
+        """Return up to 4 wrong elements, by halving sets whose projection is wrong."""
+        direction = self._direction([i], flat)
+        slope = self._slope(direction)
+        if slope.kink or self._agrees(direction, slope):
+            return []
+        if len(flat) == 1:
+            return [int(flat[0])]
+        found = self._bisect(i, flat[: len(flat) // 2])
+        return found if len(found) >= 4 else found + self._bisect(i, flat[len(flat) // 2 :])
+
+    # -- comparing them ---------------------------------------------------------------------
+
+    def _compare(self, i: int, flat: Any, kinks_around: bool = False) -> TensorReport:
+        elements = [self._element(i, int(k), kinks_around) for k in flat]
+        if self._wobbles is None and any(e.is_wrong for e in elements):
+            wobble = self._wobble(i)
+            elements = [replace(e, tolerance=e.tolerance + wobble) for e in elements]
+        self._elements[i] = elements
+        self.rows[i] = self._row(i, elements)
+        return self.rows[i]
+
+    def _element(self, i: int, flat: int, kinks_around: bool) -> Element:
+        slope = self._slope(self._element_direction(i, flat), kinks_around)
+        step = self._step(i, flat)
+        g = self.called.gradients[i]
+        numeric, bar = slope.value / step, slope.bar / step
+        rounding = self.problem.eps_analytic * (largest(g) + self.slopes.size / step)
+        tolerance = bar + ROUNDING * rounding
+        if self._wobbles is not None:
+            tolerance += self._wobble(i)
+        return Element(flat, float(g.reshape(-1)[flat]), numeric, bar, tolerance, slope)
+
+    def _slope(self, direction: Direction, kinks_around: bool = False) -> Slope:
+        if not self.slopes.complex_step:
+            return self.slopes.real_slope(direction)
+        by_step = self.slopes.complex_slope(direction)
+        if by_step is not None and not kinks_around:
+            return by_step
+        real = self.slopes.real_slope(direction, KINK_RUNG)
+        if by_step is None or real.kink or abs(real.value - by_step.value) > real.bar + by_step.bar:
+            return real
+        return by_step
+
+    def _step(self, i: int, flat: int) -> float:
+        """Return a power of 2 of the size of the element or of its tensor, if that is larger."""
+        x = self.problem.base[i]
+        size = max(scale_of(x), abs(float(x.reshape(-1)[flat])))
+        return float(2.0 ** np.round(np.log2(size)))
+
+    def _element_direction(self, i: int, flat: int) -> Direction:
+        return Direction(self.problem, {i: (np.array([flat]), np.array([self._step(i, flat)]))})
+
+    def _direction(self, tensors: Sequence[int], flat: Any = None) -> Direction:
+        """Return a random direction of the size of the inputs in which no element is small."""
+        parts = {}
+        for i in tensors:
+            x = self.problem.base[i].reshape(-1)
+            x = x if flat is None else x[flat]
+            size = np.maximum(scale_of(self.problem.base[i]), np.abs(x).astype(np.float64))
+            signs = self._rng.choice([-1.0, 1.0], x.size)
+            parts[i] = flat, signs * self._rng.uniform(0.5, 1.0, x.size) * size
+        return Direction(self.problem, parts)
+
+    def _agrees(self, direction: Direction, slope: Slope) -> bool:
+        """Compare along a direction; on a mismatch, once more with the rounding measured."""
+        analytic, absolute = direction.dot(self.called.gradients)
+        error = abs(analytic - slope.value)
+        rounding = absolute + self.slopes.size * len(direction.parts)
+        tolerance = slope.bar + ROUNDING * self.problem.eps_analytic * rounding
+        if error > tolerance:
+            for i, (_, v) in direction.parts.items():
+                tolerance += self._wobble(i) * float(np.sum(np.abs(v)))
+        return bool(error <= tolerance)
+
+    def _wobble(self, i: int) -> float:
+        """Return 4 times the distance by which rounding moves the analytic gradient of input i.
+
+        It is measured: all inputs grow by 4 units of round-off, which keeps ties ties and zeros
+        zeros. Changes of the size of the gradient itself are no rounding and do not count.
+        """
+        if self._wobbles is None:
+            precise = self.called.gradients is not self.called.given_gradients
+            near = [
+                a * a.dtype.type(1 + 4 * np.finfo(a.dtype).eps) if i in self.problem.floating else a
+                for i, a in enumerate(self.problem.base if precise else self.problem.given)
+            ]
+            moved = self.problem.gradients(self.called.dy.astype(self._dy_dtype), near)
+            self._wobbles = {}
+            for k in self.called.checked:
+                g = self.called.gradients[k]
+                change = np.abs(moved[k] - g)
+                small = change < 0.1 * largest(g)
+                self._wobbles[k] = 4 * largest(np.where(small, change, 0))
+        return self._wobbles[i]
+
+    def _row(self, i: int, elements: list[Element]) -> TensorReport:
+        shape = self.problem.given[i].shape
+        kinks = [e for e in elements if e.slope.kink]
+        smooth = [e for e in elements if not e.slope.kink]
+        wrong = [e for e in smooth if e.is_wrong]
+        size = max([largest(self.called.gradients[i]), *(abs(e.numeric) for e in smooth)])
+        counts = len(elements), len(wrong), len(kinks)
+        row = TensorReport(self.problem.names[i], shape, "ok", *counts)
+        if smooth:
+            worst = max(smooth, key=lambda e: e.severity)
+            error = max(e.error for e in smooth)
+            row = replace(
+                row,
+                absolute_error=error,
+                relative_error=error / size if size else 0.0,
+                index=_unravel(worst.flat, shape),
+                analytic=worst.analytic,
+                numeric=worst.numeric,
+                bar=worst.bar,
+            )
+        if kinks:
+            step = self._step(i, kinks[0].flat)
+            left, right = kinks[0].slope.left / step, kinks[0].slope.right / step
+            index = _unravel(kinks[0].flat, shape)
+            row = replace(row, kink_index=index, left=left, right=right)
+        return replace(row, verdict=self._verdict(i, wrong, kinks, smooth, size))
+
+    def _verdict(
+        self, i: int, wrong: list[Element], kinks: list[Element], smooth: list[Element], size: float
+    ) -> str:
+        if wrong:
+            rounding = max(SINGLE_PRECISION, 1e4 * self.problem.eps_analytic)
+            return "precision" if max(e.error for e in wrong) <= rounding * size else "wrong"
+        if kinks:
+            return "kink"
+        # A bar wider than a hundredth of the gradient tells nothing; but a gradient that is
+        # nothing beside the function's own size needs no narrow bar.
+        for e in smooth:
+            if e.bar > 1e-2 * max(size, 1e-4 * self.slopes.size / self._step(i, e.flat)):
+                return "precision"
+        return "ok"
+
+
+def _unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(k) for k in np.unravel_index(flat, shape))

@@ -1,0 +1,124 @@
+"""What a check found: one verdict, a hint, and a row for every tensor."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+__all__ = ["Report", "TensorReport", "Verdict"]
+
+#: ``ok``: every checked number agrees within its error bar.
+#: ``wrong``: a gradient differs from the derivative.
+#: ``kink``: the rest agrees, but some elements sit where the function has no derivative.
+#: ``precision``: right up to the rounding of a lower precision, or too noisy to be judged.
+#: ``nondeterministic``: two calls with the same arguments differ.
+#: ``nonfinite``: forward or backward returns NaN or infinity.
+#: ``mutates-input``: a function writes into its arguments.
+#: ``shape``: a gradient does not have the shape of its input, or the number of them is off.
+Verdict: TypeAlias = Literal[
+    "ok", "wrong", "kink", "precision", "nondeterministic", "nonfinite", "mutates-input", "shape"
+]
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """The gradient of one input. ``index`` is where its error is largest, relative to its bar."""
+
+    name: str
+    shape: tuple[int, ...]
+    verdict: str
+    checked: int = 0  #: elements compared one by one, beyond the projection, which holds all
+    wrong: int = 0
+    kinks: int = 0
+    absolute_error: float = 0.0  #: the largest over the checked elements
+    relative_error: float = 0.0  #: the same, divided by the largest element of the gradient
+    index: tuple[int, ...] | None = None
+    analytic: float = math.nan
+    numeric: float = math.nan
+    bar: float = math.nan  #: error bar of ``numeric``
+    kink_index: tuple[int, ...] | None = None
+    left: float = math.nan  #: slope of the loss on the left of ``kink_index``
+    right: float = math.nan
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of :func:`tinyconv.gradcheck.check`."""
+
+    verdict: str
+    message: str = ""  #: what was seen, in one sentence
+    hint: str = ""  #: what the pattern of the error suggests, "" if nothing
+    tensors: tuple[TensorReport, ...] = ()
+    seed: int = 0
+    method: str = ""  #: "complex step" or "central differences"
+    projection: tuple[float, float, float] | None = None  #: analytic, numeric, error bar
+    redrawn: int = 0  #: how often the inputs were moved away from kinks
+    evaluations: int = 0  #: calls of forward for the numeric side
+    reproduce: str = field(default="", repr=False)  #: code that shows the failure again
+
+    @property
+    def ok(self) -> bool:
+        """True if the verdict is ``ok``."""
+        return self.verdict == "ok"
+
+    @property
+    def failed(self) -> bool:
+        """True unless the verdict is ``ok`` or ``kink``: a kink is no fault of the gradient."""
+        return self.verdict not in ("ok", "kink")
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}: {self.message}" if self.message else self.verdict]
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        if self.tensors:
+            lines.extend(_table(self.tensors))
+        if self.projection is not None:
+            analytic, numeric, bar = self.projection
+            lines.append(
+                f"projection of all gradients: {analytic:.12g}, numeric {numeric:.12g} ± {bar:.1e}"
+            )
+        if self.method:
+            moved = f", moved off kinks {self.redrawn} times" if self.redrawn else ""
+            lines.append(f"{self.method}, {self.evaluations} evaluations, seed {self.seed}{moved}")
+        if self.failed and self.reproduce:
+            lines.append("reproduce:")
+            lines.extend("    " + line for line in self.reproduce.splitlines())
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Return the report as a JSON object; numbers that are not finite become null.
+
+        >>> json.loads(Report("ok", seed=3).to_json())["seed"]
+        3
+        """
+        content = {**asdict(self), "ok": self.ok, "failed": self.failed}
+        return json.dumps(_finite(content), indent=2)
+
+
+def _table(tensors: tuple[TensorReport, ...]) -> list[str]:
+    head = ["tensor", "shape", "verdict", "checked", "wrong", "kinks"]
+    head += ["abs error", "rel error", "at", "analytic", "numeric ± bar"]
+    rows = [head]
+    for t in tensors:
+        size = math.prod(t.shape)
+        row = [t.name, str(t.shape), t.verdict, f"{t.checked}/{size}", str(t.wrong), str(t.kinks)]
+        if t.index is not None:
+            row += [f"{t.absolute_error:.1e}", f"{t.relative_error:.1e}", str(t.index)]
+            row += [f"{t.analytic:.10g}", f"{t.numeric:.10g} ± {t.bar:.0e}"]
+        elif t.kink_index is not None:
+            row += ["", "", str(t.kink_index), "", f"slopes {t.left:.4g}, {t.right:.4g}"]
+        else:
+            row += [""] * 5
+        rows.append(row)
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    return ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

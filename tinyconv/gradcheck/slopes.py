@@ -1,0 +1,222 @@
+"""Numeric derivatives of ``<dy, forward(x + t v)>`` at t = 0, each with an error bar.
+
+Two methods:
+
+* The complex step, ``Im f(x + i h v) / h`` with h so small that h^2 vanishes: no difference is
+  taken, so nothing cancels, and the derivative is as exact as f itself. It needs a forward that
+  is analytic and computes with complex numbers (Squire and Trapp, "Using complex variables to
+  estimate derivatives of real functions", SIAM Review 1998).
+* Central differences on a ladder of ever smaller steps, each pair of rungs extrapolated to h = 0
+  (Richardson, "The approximate arithmetical solution by finite differences", 1911).
+
+The ladder also yields the *jump*, right slope minus left slope. For a smooth function the jump
+is proportional to h; extrapolated to h = 0 it is zero within its own error bar, and where it
+is not, the function has a kink. A kink at a small distance d is no kink for steps below d: the
+ladder goes on downwards until it has passed it or drowns in rounding errors.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyconv.gradcheck.callables import FloatArray, Problem
+
+__all__ = ["Direction", "Slope", "Slopes", "scale_of"]
+
+#: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
+#: computed from them is far above the smallest number.
+COMPLEX_STEP = 2.0**-150
+COMPLEX_STEP_SINGLE = 2.0**-40
+#: Two neighbouring rungs of the ladder differ by this factor.
+RATIO = 8.0
+#: How many standard deviations of rounding noise an error bar holds.
+SIGMAS = 10.0
+
+
+def scale_of(x: np.ndarray[Any, Any]) -> float:
+    """Return the size of a tensor's elements, in which steps are measured: their rms, or 1."""
+    with np.errstate(all="ignore"):
+        rms = float(np.sqrt(np.mean(np.square(x.astype(np.float64))))) if x.size else 0.0
+    return rms if rms > 1e-150 and np.isfinite(rms) else 1.0
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A numeric derivative along a direction."""
+
+    value: float
+    bar: float  #: the true derivative is within value ± bar
+    left: float  #: slope towards smaller t, NaN where it was not taken
+    right: float
+    kink: bool
+    method: str  #: "complex" or "central"
+    edge: bool = False  #: the function is not finite next to the point
+
+
+class Direction:
+    """A direction in the space of all inputs: whole tensors, or one element.
+
+    ``v`` is rounded so that ``x + t v`` is exact for every t on the ladder, which removes the
+    rounding of x from the differences: with E the spacing of numbers around x, ``h v`` is a
+    multiple of E for the smallest step h.
+    """
+
+    def __init__(self, problem: Problem, parts: dict[int, tuple[Any, Any]]):
+        """Take, for input i, ``parts[i] = (flat indices, v)``; None stands for all elements."""
+        self._problem = problem
+        self.parts: dict[int, tuple[Any, FloatArray]] = {}
+        for i, (where, v) in parts.items():
+            x = problem.base[i].reshape(-1)
+            x = x if where is None else x[where]
+            smallest = _rungs(x.dtype)[-1] / 4  # the noise is measured below the last rung
+            spacing = np.spacing(2 * (np.abs(x) + np.abs(v)).astype(x.dtype)).astype(np.float64)
+            v = np.round(np.asarray(v) * smallest / spacing) * spacing / smallest
+            self.parts[i] = where, v
+
+    def moved(self, t: complex) -> dict[int, np.ndarray[Any, Any]]:
+        """Return the inputs that differ from the base point at ``x + t v``."""
+        result = {}
+        for i, (where, v) in self.parts.items():
+            x = self._problem.base[i]
+            # A fresh array each time: the function may keep or overwrite what it gets.
+            x = np.array(x + 0j if isinstance(t, complex) else x)
+            flat = x.reshape(-1)
+            if where is None:
+                flat += (t * v).astype(x.dtype)
+            else:
+                flat[where] += (t * v).astype(x.dtype)
+            result[i] = x
+        return result
+
+    def dot(self, gradients: list[Any]) -> tuple[float, float]:
+        """Return ``<gradient, v>`` and the sum of the absolute values of its terms."""
+        total = absolute = 0.0
+        for i, (where, v) in self.parts.items():
+            g = gradients[i].reshape(-1).astype(np.float64)
+            terms = (g if where is None else g[where]) * v
+            total += float(np.sum(terms))
+            absolute += float(np.sum(np.abs(terms)))
+        return total, absolute
+
+
+def _rungs(dtype: Any) -> list[float]:
+    """Return the steps of the ladder, relative to the size of the inputs."""
+    if np.finfo(dtype).eps > 1e-10:
+        return [2.0**-k for k in (4, 7, 10)]
+    return [2.0**-k for k in (10, 13, 16, 19, 22, 25)]
+
+
+class Slopes:
+    """Takes slopes of ``<dy, forward>`` at the base point of a problem."""
+
+    def __init__(self, problem: Problem, dy: FloatArray, y: FloatArray, method: str):
+        self.problem, self.dy, self.y = problem, dy, y
+        self.complex_step = method != "central"
+        #: sum of |dy_j y_j|: the size of what is differentiated
+        self.size = float(np.sum(np.abs(dy * y)))
+        self._measured_noise = 0.0
+        self._noise_is_measured = False
+        dtypes = [problem.base[i].dtype for i in problem.floating]
+        self._rungs = _rungs(max(dtypes, key=lambda d: float(np.finfo(d).eps), default=np.float64))
+
+    def complex_slope(self, direction: Direction) -> Slope | None:
+        """Return the derivative by the complex step, None where forward does not admit it."""
+        slopes = self._complex_output_slopes(direction)
+        if slopes is None:
+            return None
+        terms = self.dy * slopes
+        bar = 16 * self.problem.eps_numeric * (float(np.sum(np.abs(terms))) + self.size)
+        nan = float("nan")
+        return Slope(float(np.sum(terms)), bar, nan, nan, kink=False, method="complex")
+
+    def output_slopes(self, direction: Direction) -> FloatArray | None:
+        """Return the derivative of every output along ``direction``, None at an edge."""
+        if self.complex_step:
+            return self._complex_output_slopes(direction)
+        h = self._rungs[1]
+        above, below = (self._value(direction, t) for t in (h, -h))
+        return None if above is None or below is None else (above - below) / (2 * h)
+
+    def _complex_output_slopes(self, direction: Direction) -> FloatArray | None:
+        single = any(self.problem.base[i].dtype != np.float64 for i in self.problem.floating)
+        step = COMPLEX_STEP_SINGLE if single else COMPLEX_STEP
+        y = self.problem.complex_value(direction.moved(1j * step))
+        if y is None or y.shape != self.y.shape:
+            return None
+        return np.asarray(y.imag.astype(np.float64) / step)
+
+    def real_slope(self, direction: Direction, first_rung: int = 0) -> Slope:
+        """Return the derivative by extrapolated central differences, and whether x is a kink."""
+        rungs = self._rungs[min(first_rung, len(self._rungs) - 2) :]
+        before: tuple[float, float] | None = None  # central slope and jump of the rung above
+        best: Slope | None = None
+        last: Slope | None = None
+        seen, persists = 0.0, False  # the last jump that showed, and whether it had not shrunk
+        for h in rungs:
+            above, below = (self._value(direction, t) for t in (h, -h))
+            if above is None or below is None:
+                before = None  # outside the domain: only smaller steps can tell
+                continue
+            right = float(np.sum(self.dy * (above - self.y))) / h
+            left = float(np.sum(self.dy * (self.y - below))) / h
+            central, jump = (right + left) / 2, right - left
+            if before is not None:
+                value = central + (central - before[0]) / (RATIO**2 - 1)
+                extrapolated = abs(RATIO * jump - before[1]) / (RATIO - 1)
+                noise = self._noise(above, below) / h
+                if extrapolated > 4 * noise and not self._noise_is_measured:
+                    self._measure_noise(direction)
+                    noise = self._noise(above, below) / h
+                bar = 2 * abs(value - central) + noise
+                shows = extrapolated > 4 * noise
+                if shows:
+                    persists = seen > 0 and extrapolated > seen / 2
+                    seen = extrapolated
+                    bar += extrapolated
+                elif 4 * noise < seen / 4:
+                    seen, persists = 0.0, False  # noise would not hide the jump: it is gone
+                last = Slope(value, bar, left, right, kink=False, method="central")
+                if best is None or bar < best.bar:
+                    best = last
+                if not shows and not persists and bar <= 1e-8 * abs(value) + 1e-10 * self.size:
+                    return best
+            before = central, jump
+        if best is None or last is None:
+            nan = float("nan")
+            return Slope(nan, float("inf"), nan, nan, kink=True, method="central", edge=True)
+        if persists:
+            middle, half = (last.left + last.right) / 2, abs(last.right - last.left) / 2
+            return Slope(middle, half, last.left, last.right, kink=True, method="central")
+        return best
+
+    def _value(self, direction: Direction, t: float) -> FloatArray | None:
+        y = self.problem.evaluate(direction.moved(t))
+        return y.astype(np.float64) if np.all(np.isfinite(y)) else None
+
+    def _noise(self, above: FloatArray, below: FloatArray) -> float:
+        """Return the error bar of a difference of two values of ``<dy, forward>``."""
+        size = float(np.sum(np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))))
+        rounding = self.problem.eps_numeric * max(size, self.size)
+        return SIGMAS * max(rounding, self._measured_noise)
+
+    def _measure_noise(self, direction: Direction) -> None:
+        """Measure the rounding noise of ``<dy, forward>`` by second differences.
+
+        On points so close to each other that every smooth function is linear between them, what
+        second differences show is noise, with a standard deviation sqrt(6) times that of a value
+        (Hamming's difference table; Moré and Wild, "Estimating computational noise", 2011).
+        The smallest of the estimates right and left of x counts, since a kink could be nearby.
+        """
+        self._noise_is_measured = True
+        step = self._rungs[-1]
+        estimates = []
+        for side in (step, -step):
+            values = [self.y] + [self._value(direction, side * k / 4) for k in (1, 2, 3, 4)]
+            finite = [y for y in values if y is not None]
+            if len(finite) < 5:
+                continue
+            phi = np.array([float(np.sum(self.dy * (y - self.y))) for y in finite])
+            estimates.append(float(np.max(np.abs(np.diff(phi, 2)))) / np.sqrt(6))
+        if estimates:
+            self._measured_noise = min(estimates)
