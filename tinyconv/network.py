@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from tinyconv.backend import Array, check_device, device_of, like, namespace, to_numpy
 from tinyconv.errors import DtypeError, FileError, ShapeError, StateError
+from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, from_config, initialize
 from tinyconv.layers.base import Shape
 from tinyconv.losses import Loss, SoftmaxLogLikelihood, loss_from_name
@@ -16,6 +18,7 @@ from tinyconv.optimizers import SGD, Optimizer
 from tinyconv.parameters import Parameters
 from tinyconv.training import checkpoint as checkpoints
 from tinyconv.training.callbacks import Callback, ProgressBar
+from tinyconv.training.checks import check_classes, check_count, check_samples
 from tinyconv.training.engine import EagerEngine, Engine
 from tinyconv.training.fit import Position, Training, fit
 from tinyconv.training.history import History
@@ -68,6 +71,11 @@ class Sequential(Chain):
         input_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__(layers)
+        if any(isinstance(layer, Sequential) for layer in layers):
+            raise ShapeError(
+                "Sequential: a layer is a Sequential, which owns its parameters; "
+                "expected its layers, or a tinyconv.layers.Chain of them"
+            )
         if str(dtype) not in ("float32", "float64"):
             raise DtypeError(f"Sequential: dtype is {dtype!r}, expected 'float32' or 'float64'")
         self.seed = int(seed)
@@ -78,20 +86,22 @@ class Sequential(Chain):
         self.position = Position()
         self._parameters: Parameters | None = None
         if input_shape is not None:
-            self.build(tuple(input_shape))
+            self.build(input_shape)
         elif self.parameter_specs(None) is not None:
             self._make_parameters(None)
 
-    def build(self, input_shape: Shape) -> None:
+    def build(self, input_shape: Sequence[int]) -> None:
         """Check every layer against samples of this shape, and make the parameters.
 
         Raises:
             ShapeError: a layer does not fit; the text names its place.
         """
-        self.output_shape(input_shape)
-        self.input_shape = input_shape
+        shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
+        shape = spread("Sequential", "input_shape", shape, len(shape), least=1)
+        self.output_shape(shape)
+        self.input_shape = shape
         if self._parameters is None:
-            self._make_parameters(input_shape)
+            self._make_parameters(shape)
 
     def _make_parameters(self, input_shape: Shape | None) -> None:
         specs = self.parameter_specs(input_shape)
@@ -200,8 +210,9 @@ class Sequential(Chain):
             The history, a row an epoch.
 
         Raises:
-            ShapeError: samples, labels or sizes do not fit.
+            ShapeError: samples, labels, sizes or other arguments do not fit.
             DtypeError: samples that are not floating-point, labels that are not integers.
+            DeviceError: samples or labels that are no arrays.
             NonFiniteError: the loss became infinite or NaN; the text says where.
             FileError: the checkpoint to resume is corrupt or of another run.
 
@@ -215,17 +226,24 @@ class Sequential(Chain):
         >>> history["accuracy"][-1] > 0.95
         True
         """
+        check_count("fit", "epochs", epochs)
+        check_count("fit", "batch_size", batch_size)
         self._check_samples("fit", x, y)
-        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            if not isinstance(value, int) or value < 1:
-                raise ShapeError(f"fit: {name} is {value!r}, expected an integer of at least 1")
         if len(y) == 0:
             raise ShapeError("fit: no samples, expected at least one")
-        self._accept(x)
         if validation_data is not None:
+            if len(validation_data) != 2:
+                raise ShapeError(
+                    f"fit: validation_data has {len(validation_data)} elements, expected (x, y)"
+                )
             self._check_samples("fit: validation_data", *validation_data)
-        self.loss = loss or self.loss
         optimizer = optimizer or SGD(lr=0.1)
+        if not isinstance(optimizer, Optimizer):
+            raise ShapeError(f"fit: optimizer is {optimizer!r}, expected one such as SGD(lr=0.1)")
+        loss = loss or self.loss
+        if not isinstance(loss, Loss):
+            raise ShapeError(f"fit: loss is {loss!r}, expected one such as SoftmaxLogLikelihood()")
+        self.loss = loss
         training = Training(
             engine=self._engine(engine, optimizer),
             parameters=self.parameters,
@@ -233,7 +251,7 @@ class Sequential(Chain):
             batches=-(-len(y) // batch_size),
             position=Position(self.position.epoch, 0, self.position.step),
             history=History(),
-            lr=optimizer.lr,
+            lr=float(optimizer.lr),
         )
         hung: list[Callback] = [ProgressBar()] if verbose else []
         hung += callbacks
@@ -251,7 +269,8 @@ class Sequential(Chain):
             keeper = checkpoints.Checkpoint(checkpoint, self._tensors(), self._about(), settings)
             if resume and checkpoints.exists(checkpoint):
                 checkpoints.restore(keeper, training)
-                training.epochs = epochs
+                done_before_the_run = training.position.epoch - len(training.history)
+                training.epochs = done_before_the_run + epochs
             hung.append(keeper)
 
         def validate() -> dict[str, float]:
@@ -285,13 +304,14 @@ class Sequential(Chain):
             x: (N, ...), floating-point, in host memory or on the network's device.
             batch_size: samples in memory at a time.
         """
+        check_count("predict", "batch_size", batch_size)
         self._accept(x)
         flat = self.parameters.flat
         parts = []
         for first in range(0, max(len(x), 1), batch_size):
-            batch = x[first : first + batch_size]
+            batch = x[first : first + batch_size].astype(self.dtype, copy=False)
             if isinstance(batch, np.ndarray):
-                batch = like(flat, batch.astype(self.dtype, copy=False))
+                batch = like(flat, batch)
             parts.append(to_numpy(self.forward(batch)))
         return np.concatenate(parts)
 
@@ -375,6 +395,24 @@ class Sequential(Chain):
         }
         checkpoints.write_tensors(Path(path), self._tensors(), metadata)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle and copy what ``save`` writes: copies of views would be views of nothing."""
+        return {
+            "layers": [[type(layer).__name__, layer.config()] for layer in self.layers],
+            "about": {name: self._about()[name] for name in ("input_shape", "seed", "dtype")},
+            "device": self.device,
+            "loss": self.loss,
+            "position": asdict(self.position),
+            "tensors": {} if self._parameters is None else self.state_dict(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        layers = [from_config(name, config) for name, config in state["layers"]]
+        Sequential.__init__(self, layers, device=state["device"], **state["about"])
+        self.loss, self.position = state["loss"], Position(**state["position"])
+        if state["tensors"]:
+            self.load_state_dict(state["tensors"])
+
     def _tensors(self) -> dict[str, Array]:
         return {**self.parameters.values, **self.state}
 
@@ -391,7 +429,8 @@ class Sequential(Chain):
 
     def _accept(self, x: Array) -> None:
         """Build on the first batch; check the shape and the kind of every batch."""
-        if x.dtype.kind not in "fc":
+        xp = namespace("Sequential", x=x)
+        if not xp.isdtype(x.dtype, "real floating"):
             raise DtypeError(
                 f"Sequential: x has dtype {x.dtype}, expected a floating-point type "
                 "(divide images by 255)"
@@ -406,13 +445,10 @@ class Sequential(Chain):
             )
 
     def _check_samples(self, op: str, x: Array, y: Array) -> None:
-        if y.ndim != 1 or len(x) != len(y):
-            raise ShapeError(
-                f"{op}: y has shape {tuple(y.shape)}, expected ({len(x)},) "
-                f"because x has {len(x)} samples"
-            )
-        if y.dtype.kind not in "iu":
-            raise DtypeError(f"{op}: y has dtype {y.dtype}, expected integer class indices")
+        check_samples(op, x, y)
+        self._accept(x)
+        assert self.input_shape is not None
+        check_classes(op, y, self.output_shape(self.input_shape))
 
     def summary(self) -> str:
         """Return a table: each layer, its output shape, its parameters, its multiply-adds.
@@ -470,6 +506,7 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
         DeviceError: the device is not there.
     """
     path = Path(path)
+    check_device(device)
     tensors, metadata = checkpoints.read_tensors(path)
     if metadata.get("format") != "tinyconv":
         raise FileError(f"{path}: a safetensors file, but not a network of tinyconv")
@@ -478,8 +515,12 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
             raise FileError(f"{path}: written by a later version of tinyconv; upgrade it")
         about = json.loads(metadata["network"])
         shape = about["input_shape"]
+        layers = [from_config(name, config) for name, config in about["layers"]]
+        # Shapes are compared before anything of a size that the file merely claims is allocated.
+        specs = Chain(layers).parameter_specs(None if shape is None else tuple(shape)) or {}
+        checkpoints.check_tensors(str(path), tensors, {k: v.shape for k, v in specs.items()})
         net = Sequential(
-            [from_config(name, config) for name, config in about["layers"]],
+            layers,
             seed=about["seed"],
             dtype=about["dtype"],
             device=device,
@@ -490,6 +531,6 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
         checkpoints.copy_tensors(str(path), tensors, net._tensors())
     except FileError as error:
         raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise FileError(f"{path}: its description is damaged ({error})") from None
     return net

@@ -1,37 +1,62 @@
 """Update rules over the flat vector of all parameters.
 
 An optimizer is a set of constants. What it remembers from step to step is a dictionary of flat
-arrays that its caller keeps, saves and restores.
+arrays that its caller keeps, saves and restores. Rules, constants and their order are PyTorch's.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ShapeError
 
-__all__ = ["SGD", "Optimizer"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp"]
 
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """The base of all update rules.
+    """The base of all update rules, with what comes before each of them:
 
-    Attributes:
+        g = dw min(1, clip_norm / (|dw| + 1e-6))      where clip_norm is set
+        g = g + weight_decay decay w                  not in AdamW
+
+    Clipping keeps the direction of the gradient of all parameters together and bounds its length
+    (Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013).
+
+    Args:
         lr: learning rate, greater than 0.
+        weight_decay: L2 coefficient of one step, on weights and not on biases; 0 or more.
+        clip_norm: the largest Euclidean length of the gradient, greater than 0; None for any.
+
+    Raises:
+        ShapeError: a constant is out of range.
+
+    >>> SGD(lr=0.1, clip_norm=-1.0)
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: SGD: clip_norm is -1.0, expected more than 0 or None
     """
 
     lr: float
+    weight_decay: float = field(default=0.0, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ShapeError(f"{type(self).__name__}: lr is {self.lr!r}, expected more than 0")
+        self._require(self.lr > 0, "lr", "more than 0")
+        self._require(self.weight_decay >= 0, "weight_decay", "0 or more")
+        self._require(
+            self.clip_norm is None or self.clip_norm > 0, "clip_norm", "more than 0 or None"
+        )
+
+    def _require(self, good: bool, name: str, expected: str) -> None:
+        if not good:
+            raise ShapeError(
+                f"{type(self).__name__}: {name} is {getattr(self, name)!r}, expected {expected}"
+            )
 
     @abstractmethod
     def init(self, w: Array) -> dict[str, Array]:
-        """Return what the rule remembers, before the first step: arrays of the shape of w."""
+        """Return what the rule remembers, before the first step: name -> flat array."""
 
-    @abstractmethod
     def update(
         self,
         w: Array,
@@ -45,27 +70,47 @@ class Optimizer(ABC):
 
         Args:
             w: (P,), all parameters.
-            dw: (P,), their gradient.
+            dw: (P,), their gradient; it stays as it is.
             state: from :meth:`init`.
             decay: (P,), 1 where weight decay applies and 0 elsewhere.
             lr: the rate of this step, where a schedule sets one.
-            step: steps taken before this one.
+            step: steps taken since the network was made. A rule that counts its own steps, since
+                it starts afresh in every run, keeps their number in its state.
         """
+        lr = self.lr if lr is None else lr
+        g = dw
+        if self.clip_norm is not None:
+            xp = namespace("update", dw=dw)
+            length = xp.sqrt(xp.vecdot(dw, dw))
+            g = dw * xp.clip(self.clip_norm / (length + 1e-6), max=1.0)
+        if self.weight_decay:
+            g = self._decayed(w, g, decay, lr)
+        self._move(w, g, state, lr)
+
+    def _decayed(self, w: Array, g: Array, decay: Array, lr: float) -> Array:
+        """Return the gradient with weight decay added."""
+        return g + self.weight_decay * decay * w
+
+    @abstractmethod
+    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+        """Change w and the state in place by the rule's own equation; g stays as it is."""
 
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, as in PyTorch.
+    """Stochastic gradient descent with momentum.
 
-        g = dw + weight_decay decay w
         v = momentum v + g                      (v starts at 0)
         w = w - lr v                            or, with Nesterov: w - lr (g + momentum v)
+
+    with g of :class:`Optimizer`.
 
     Args:
         lr: learning rate.
         momentum: share of the last velocity that stays, 0 <= momentum < 1.
         nesterov: look ahead along the velocity (Sutskever et al., 2013).
-        weight_decay: L2 coefficient of one step, on weights and not on biases.
+        weight_decay: see :class:`Optimizer`.
+        clip_norm: likewise.
 
     Raises:
         ShapeError: a constant is out of range, or Nesterov was asked for without momentum.
@@ -82,33 +127,242 @@ class SGD(Optimizer):
 
     momentum: float = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise ShapeError(f"SGD: momentum is {self.momentum!r}, expected 0 <= momentum < 1")
-        if self.weight_decay < 0:
-            raise ShapeError(f"SGD: weight_decay is {self.weight_decay!r}, expected 0 or more")
-        if self.nesterov and not self.momentum:
-            raise ShapeError("SGD: nesterov is True, expected momentum greater than 0 with it")
+        self._require(0 <= self.momentum < 1, "momentum", "0 <= momentum < 1")
+        self._require(
+            not self.nesterov or self.momentum > 0, "nesterov", "momentum greater than 0 with it"
+        )
 
     def init(self, w: Array) -> dict[str, Array]:  # noqa: D102
         return {"velocity": namespace("SGD", w=w).zeros_like(w)} if self.momentum else {}
 
-    def update(  # noqa: D102
-        self,
-        w: Array,
-        dw: Array,
-        state: dict[str, Array],
-        decay: Array,
-        lr: float | None = None,
-        step: int = 0,
-    ) -> None:
-        g = dw + self.weight_decay * decay * w if self.weight_decay else dw
+    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
         if self.momentum:
             v = state["velocity"]
             v *= self.momentum
             v += g
             g = g + self.momentum * v if self.nesterov else v
-        w -= (self.lr if lr is None else lr) * g
+        w -= lr * g
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Adagrad: each parameter is slowed down by all the gradients it has seen.
+
+        s = s + g^2                             (s starts at initial_accumulator_value)
+        w = w - lr g / (sqrt(s) + eps)
+
+    with g of :class:`Optimizer`. PyTorch's ``lr_decay`` is a schedule here
+    (:mod:`tinyconv.schedules`).
+
+    Source: Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and
+    stochastic optimization", 2011.
+
+    Args:
+        lr: learning rate.
+        initial_accumulator_value: what s starts at, 0 or more.
+        eps: keeps the quotient finite, greater than 0.
+        weight_decay: see :class:`Optimizer`.
+        clip_norm: likewise.
+
+    Raises:
+        ShapeError: a constant is out of range.
+
+    >>> import numpy as np
+    >>> w, adagrad = np.array([1.0]), Adagrad(lr=0.5)
+    >>> adagrad.update(w, np.array([3.0]), adagrad.init(w), decay=np.ones(1))
+    >>> w.round(6)  # the first step has the length lr
+    array([0.5])
+    """
+
+    lr: float = 0.01
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.initial_accumulator_value >= 0, "initial_accumulator_value", "0 or more")
+        self._require(self.eps > 0, "eps", "more than 0")
+
+    def init(self, w: Array) -> dict[str, Array]:  # noqa: D102
+        return {"sum": namespace("Adagrad", w=w).full_like(w, self.initial_accumulator_value)}
+
+    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+        s = state["sum"]
+        s += g * g
+        root = namespace("Adagrad", w=w).sqrt(s)
+        root += self.eps
+        w -= lr * g / root
+
+
+@dataclass(frozen=True)
+class RMSProp(Optimizer):
+    """RMSProp: each parameter is slowed down by the gradients it has seen lately.
+
+        s = alpha s + (1 - alpha) g^2           (s, a and v start at 0)
+        a = alpha a + (1 - alpha) g             where centered
+        r = g / (sqrt(s) + eps)                 or, centered: g / (sqrt(s - a^2) + eps)
+        v = momentum v + r
+        w = w - lr v
+
+    with g of :class:`Optimizer`.
+
+    Source: Tieleman and Hinton, lecture 6.5 of "Neural networks for machine learning", 2012;
+    centered: Graves, "Generating sequences with recurrent neural networks", 2013.
+
+    Args:
+        lr: learning rate.
+        alpha: share of the mean square that stays, 0 <= alpha < 1.
+        eps: keeps the quotient finite, greater than 0.
+        momentum: share of the last velocity that stays, 0 <= momentum < 1.
+        centered: divide by the standard deviation instead of the root mean square.
+        weight_decay: see :class:`Optimizer`.
+        clip_norm: likewise.
+
+    Raises:
+        ShapeError: a constant is out of range.
+
+    >>> import numpy as np
+    >>> w, rmsprop = np.array([1.0]), RMSProp(lr=0.05)
+    >>> rmsprop.update(w, np.array([3.0]), rmsprop.init(w), decay=np.ones(1))
+    >>> w.round(6)  # 1 - 0.05 / sqrt(1 - 0.99)
+    array([0.5])
+    """
+
+    lr: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    centered: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(0 <= self.alpha < 1, "alpha", "0 <= alpha < 1")
+        self._require(self.eps > 0, "eps", "more than 0")
+        self._require(0 <= self.momentum < 1, "momentum", "0 <= momentum < 1")
+
+    def init(self, w: Array) -> dict[str, Array]:  # noqa: D102
+        names = ["square"]
+        names += ["mean"] if self.centered else []
+        names += ["velocity"] if self.momentum else []
+        return {name: namespace("RMSProp", w=w).zeros_like(w) for name in names}
+
+    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+        xp = namespace("RMSProp", w=w)
+        s = state["square"]
+        s *= self.alpha
+        s += (1 - self.alpha) * g * g
+        if self.centered:
+            a = state["mean"]
+            a *= self.alpha
+            a += (1 - self.alpha) * g
+            # Rounding may leave a variance of 0 just below it.
+            root = xp.sqrt(xp.clip(s - a * a, min=0.0))
+        else:
+            root = xp.sqrt(s)
+        root += self.eps
+        r = g / root
+        if self.momentum:
+            v = state["velocity"]
+            v *= self.momentum
+            v += r
+            r = v
+        w -= lr * r
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam: a running mean of the gradient over the root of a running mean of its square.
+
+        t = t + 1                               (t, m and v start at 0)
+        m = beta1 m + (1 - beta1) g
+        v = beta2 v + (1 - beta2) g^2
+        w = w - lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    with g of :class:`Optimizer`. The two divisions by 1 - beta^t undo the start at 0.
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
+
+    Args:
+        lr: learning rate.
+        betas: beta1 and beta2, shares of the running means that stay, each in [0, 1).
+        eps: keeps the quotient finite, greater than 0.
+        weight_decay: see :class:`Optimizer`.
+        clip_norm: likewise.
+
+    Raises:
+        ShapeError: a constant is out of range.
+
+    >>> import numpy as np
+    >>> w, adam = np.array([1.0]), Adam(lr=0.5)
+    >>> adam.update(w, np.array([3.0]), adam.init(w), decay=np.ones(1))
+    >>> w.round(6)  # the first step has the length lr
+    array([0.5])
+    """
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        good = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        self._require(good, "betas", "two numbers, 0 <= beta < 1")
+        self._require(self.eps > 0, "eps", "more than 0")
+
+    def init(self, w: Array) -> dict[str, Array]:  # noqa: D102
+        xp = namespace("Adam", w=w)
+        # float64, because 1 - beta2^t has four digits left in float32 at t = 1; an array, so that
+        # no step waits for a GPU.
+        steps = xp.zeros((1,), dtype=xp.float64, device=w.device)
+        return {"mean": xp.zeros_like(w), "square": xp.zeros_like(w), "steps": steps}
+
+    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+        xp = namespace("Adam", w=w)
+        (beta1, beta2), m, v, t = self.betas, state["mean"], state["square"], state["steps"]
+        t += 1.0
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * g * g
+        root = xp.sqrt(v)
+        root /= xp.astype(xp.sqrt(1 - beta2**t), w.dtype)
+        root += self.eps
+        w -= xp.astype(lr / (1 - beta1**t), w.dtype) * m / root
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with a weight decay that the running means do not see:
+
+        w = w - lr weight_decay decay w
+
+    before each step of :class:`Adam`, whose g is then the (clipped) gradient alone.
+
+    Source: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019, with PyTorch's
+    reading: the decay is multiplied by the learning rate.
+
+    Args:
+        lr: learning rate.
+        betas: see :class:`Adam`.
+        eps: likewise.
+        weight_decay: coefficient of one step, on weights and not on biases.
+        clip_norm: see :class:`Optimizer`.
+
+    Raises:
+        ShapeError: a constant is out of range.
+
+    >>> import numpy as np
+    >>> w, adamw = np.array([2.0]), AdamW(lr=0.5, weight_decay=0.5)
+    >>> adamw.update(w, np.array([3.0]), adamw.init(w), decay=np.ones(1))
+    >>> w.round(6)  # 2 - 0.5 * 0.5 * 2 - 0.5
+    array([1.])
+    """
+
+    weight_decay: float = field(default=0.01, kw_only=True)
+
+    def _decayed(self, w: Array, g: Array, decay: Array, lr: float) -> Array:
+        w -= lr * self.weight_decay * decay * w
+        return g

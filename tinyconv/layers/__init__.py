@@ -34,6 +34,7 @@ LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
         AvgPool2d,
+        Chain,
         Conv2d,
         Dropout,
         Flatten,
@@ -62,6 +63,10 @@ def from_config(name: str, config: dict[str, Any]) -> Layer:
     if name not in LAYERS:
         raise FileError(f"unknown layer {name!r}")
     try:
+        if LAYERS[name] is Chain:
+            return Chain([from_config(*layer) for layer in config["layers"]])
         return LAYERS[name](**config)
-    except (TypeError, ValueError) as error:
+    except FileError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"layer {name} does not take {config!r}: {error}") from None

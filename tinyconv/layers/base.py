@@ -10,8 +10,16 @@ from math import prod
 from typing import Any
 
 from tinyconv import random
-from tinyconv.backend import Array, device_of, from_numpy, like
+from tinyconv.backend import (
+    Array,
+    device_of,
+    from_numpy,
+    like,
+    namespace,
+    require_floating,
+)
 from tinyconv.errors import StateError
+from tinyconv.geometry import check_shape
 from tinyconv.initializers import initializer
 from tinyconv.parameters import Parameters, ParameterSpec
 
@@ -100,9 +108,10 @@ class Layer(ABC):
         """
         if not self.is_bound:
             self._bind_alone(x)
-        self.x = x
-        self.y, self._saved = self._forward(x, training, step)
-        return self.y
+        # The result is returned from a local name, so that threads may share a network to predict.
+        y, saved = self._forward(x, training, step)
+        self.x, self.y, self._saved = x, y, saved
+        return y
 
     def backward(self, dy: Array) -> Array:
         """Send a gradient back through the last forward pass; fill ``grads`` and ``dx``.
@@ -119,6 +128,7 @@ class Layer(ABC):
         """
         if self.y is None:
             raise StateError(f"{type(self).__name__}: backward was called before forward")
+        check_shape(f"{type(self).__name__}.backward", "dy", dy, tuple(self.y.shape))
         self.dy = dy
         self.dx, grads = self._backward(dy, self._saved)
         for name, grad in grads.items():
@@ -128,7 +138,16 @@ class Layer(ABC):
     def bind(
         self, path: str, seed: int, values: dict[str, Array], grads: dict[str, Array], device: str
     ) -> None:
-        """Take views of the network's parameters, which :meth:`parameter_specs` asked for."""
+        """Take views of the network's parameters, which :meth:`parameter_specs` asked for.
+
+        Raises:
+            StateError: the layer has parameters already, of another network or its own.
+        """
+        if self.params:
+            raise StateError(
+                f"{type(self).__name__}: the layer has parameters already, of another network or "
+                "its own; make a new one"
+            )
         self.path, self.seed = path, seed
         self.params, self.grads = values, grads
         self.state = {k: from_numpy(v, device) for k, v in self.state_values().items()}
@@ -145,7 +164,11 @@ class Layer(ABC):
 
     def _bind_alone(self, x: Array) -> None:
         """Give the layer parameters of its own: it is used outside a network."""
-        specs = self.parameter_specs(tuple(x.shape[1:]))
+        name = type(self).__name__
+        require_floating(name, namespace(name, x=x), x=x)
+        shape = tuple(x.shape[1:])
+        self.output_shape(shape)  # raises before a size that is wrong is taken over
+        specs = self.parameter_specs(shape)
         if specs:
             device = device_of(x)
             own = Parameters(specs, str(x.dtype), device)

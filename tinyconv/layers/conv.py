@@ -91,6 +91,11 @@ class Conv2d(Layer):
         if len(shape) != 3 or self.in_channels not in (None, shape[0]):
             channels = "C" if self.in_channels is None else self.in_channels
             raise ShapeError(f"Conv2d: input of shape {shape}, expected ({channels}, H, W)")
+        if shape[0] % self.groups:
+            raise ShapeError(
+                f"Conv2d: groups is {self.groups}, expected a divisor of the {shape[0]} input "
+                f"and {self.out_channels} output channels"
+            )
         window = sliding_window(
             "Conv2d", shape[1:], self.kernel_size, self.stride, self.padding, self.dilation
         )

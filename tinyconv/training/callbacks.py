@@ -42,7 +42,10 @@ class Callback:
         """After the last batch of an epoch and its validation; its row is in the history."""
 
     def on_train_end(self, training: "Training") -> None:
-        """After the last batch, also when the run was stopped or an error ended it."""
+        """After the last batch, also when the run was stopped or an error ended it.
+
+        Called in the reverse of the callbacks' order.
+        """
 
     def state(self) -> dict[str, Array]:
         """Return the arrays that a checkpoint must hold for this callback to continue."""
@@ -155,12 +158,16 @@ class KeepBest(Callback):
         self.monitor = monitor
         self._best: Array | None = None
 
+    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+        if not training.history.rows:
+            self._best = None  # of an earlier run; a resumed one has rows
+
     def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
         if training.history.best(self.monitor) is training.history.rows[-1]:
             self._best = training.parameters.flat.copy()
 
     def on_train_end(self, training: "Training") -> None:  # noqa: D102
-        if self._best is not None and training.stop != "interrupted":
+        if self._best is not None:
             flat = training.parameters.flat
             flat[...] = like(flat, self._best) if isinstance(self._best, np.ndarray) else self._best
 
@@ -182,6 +189,7 @@ class StopOnInterrupt(Callback):
         self.interrupted = False
 
     def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+        self.interrupted = False
         if threading.current_thread() is not threading.main_thread():
             return  # signals can only be caught in the main thread
 

@@ -8,7 +8,8 @@ before it, whole.
 
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tinyconv.training.fit import Position, Training
 
 __all__ = [
     "Checkpoint",
+    "check_tensors",
     "copy_tensors",
     "exists",
     "read_state",
@@ -40,7 +42,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[st
 
     path.parent.mkdir(parents=True, exist_ok=True)
     data = save(
-        {name: np.ascontiguousarray(to_numpy(array)) for name, array in tensors.items()},
+        {name: np.asarray(to_numpy(array), order="C") for name, array in tensors.items()},
         metadata=dict(metadata),
     )
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -98,7 +100,7 @@ class Checkpoint(Callback):
         self.save(training)
 
     def on_train_end(self, training: Training) -> None:  # noqa: D102
-        if training.stop is not None:
+        if training.stop is not None and training.ended:
             self.save(training)
 
     def save(self, training: Training) -> None:
@@ -106,16 +108,16 @@ class Checkpoint(Callback):
         tensors = {f"network.{name}": array for name, array in self.tensors.items()}
         for name, array in training.engine.optimizer_state.items():
             tensors[f"optimizer.{name}"] = array
-        for place, callback in enumerate(training.callbacks):
+        for start, callback in _named(training.callbacks):
             for name, array in callback.state().items():
-                tensors[f"callback.{place}.{name}"] = array
+                tensors[start + name] = array
         state = {
             "network": self.network,
             "settings": self.settings,
             "position": asdict(training.position),
             "totals": asdict(training.totals),
             "history": training.history.rows,
-            "lr": training.lr,
+            "lr": float(training.lr),
         }
         metadata = {"format": "tinyconv-checkpoint", "state": json.dumps(state)}
         write_tensors(self.folder / FILE, tensors, metadata)
@@ -150,6 +152,30 @@ def restore(checkpoint: Checkpoint, training: Training) -> None:
         FileError: the checkpoint is corrupt, or of another network or other settings.
     """
     tensors, state = read_state(checkpoint.folder)
+    try:
+        position = Position(**state["position"])
+        totals = Totals(**state["totals"])
+        rows, lr = [dict(row) for row in state["history"]], float(state["lr"])
+        _check_same(checkpoint, state)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise FileError(f"{checkpoint.folder}: its description is damaged ({error})") from None
+    into = {f"network.{name}": array for name, array in checkpoint.tensors.items()}
+    for name, array in training.engine.optimizer_state.items():
+        into[f"optimizer.{name}"] = array
+    of_callbacks = {k: tensors.pop(k) for k in [*tensors] if k.startswith("callback.")}
+    copy_tensors(str(checkpoint.folder), tensors, into)
+    for start, callback in _named(training.callbacks):
+        callback.restore(
+            {k.removeprefix(start): v for k, v in of_callbacks.items() if k.startswith(start)}
+        )
+    training.position, training.totals, training.lr = position, totals, lr
+    training.history.rows = rows
+    for left_by_a_killed_process in checkpoint.folder.glob(f".{FILE}.*"):
+        left_by_a_killed_process.unlink(missing_ok=True)
+
+
+def _check_same(checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
+    """Check that the saved run had the network and the settings of this one."""
     # Through JSON and back, so that tuples compare with the lists that the file holds.
     expected = json.loads(
         json.dumps({"network": checkpoint.network, "settings": checkpoint.settings})
@@ -162,23 +188,39 @@ def restore(checkpoint: Checkpoint, training: Training) -> None:
                     f"{checkpoint.folder}: the checkpoint was made with {name} "
                     f"{saved.get(name)!r}, this run has {expected[part].get(name)!r}"
                 )
-    into = {f"network.{name}": array for name, array in checkpoint.tensors.items()}
-    for name, array in training.engine.optimizer_state.items():
-        into[f"optimizer.{name}"] = array
-    for place, callback in enumerate(training.callbacks):
-        start = f"callback.{place}."
-        callback.restore(
-            {
-                name.removeprefix(start): tensors.pop(name)
-                for name in [*tensors]
-                if name.startswith(start)
-            }
-        )
-    copy_tensors(str(checkpoint.folder), tensors, into)
-    training.position = Position(**state["position"])
-    training.totals = Totals(**state["totals"])
-    training.history.rows = state["history"]
-    training.lr = state["lr"]
+
+
+def _named(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:
+    """Yield each callback after the start of its tensors' names: its class and which of these.
+
+    So a run may be resumed with or without a progress bar.
+    """
+    seen: Counter[str] = Counter()
+    for callback in callbacks:
+        kind = type(callback).__name__
+        yield f"callback.{kind}.{seen[kind]}.", callback
+        seen[kind] += 1
+
+
+def check_tensors(
+    source: str, tensors: Mapping[str, np.ndarray[Any, Any]], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Check that tensors of these names and shapes are there.
+
+    Raises:
+        FileError: a name is missing, or a shape differs.
+
+    >>> check_tensors("a file", {}, {"0.weight": (2, 3)})
+    Traceback (most recent call last):
+    tinyconv.errors.FileError: a file: tensors missing: 0.weight
+    """
+    if missing := sorted(shapes.keys() - tensors.keys()):
+        raise FileError(f"{source}: tensors missing: {', '.join(missing)}")
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != shape:
+            raise FileError(
+                f"{source}: {name} has shape {tuple(tensors[name].shape)}, expected {shape}"
+            )
 
 
 def copy_tensors(
@@ -193,15 +235,8 @@ def copy_tensors(
     Traceback (most recent call last):
     tinyconv.errors.FileError: a file: w has shape (2,), expected (3,)
     """
-    if tensors.keys() != into.keys():
-        missing = sorted(into.keys() - tensors.keys())
-        unknown = sorted(tensors.keys() - into.keys())
-        raise FileError(f"{source}: tensors missing: {missing}, unknown: {unknown}")
-    for name, array in into.items():
-        if tuple(tensors[name].shape) != tuple(array.shape):
-            raise FileError(
-                f"{source}: {name} has shape {tuple(tensors[name].shape)}, "
-                f"expected {tuple(array.shape)}"
-            )
+    check_tensors(source, tensors, {name: tuple(array.shape) for name, array in into.items()})
+    if unknown := sorted(tensors.keys() - into.keys()):
+        raise FileError(f"{source}: tensors unknown to this network: {', '.join(unknown)}")
     for name, array in into.items():
         array[...] = like(array, tensors[name].astype(str(array.dtype), copy=False))

@@ -96,6 +96,10 @@ class EagerEngine:
     def step(  # noqa: D102
         self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float
     ) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found and named
+            self._step(x, y, index, step, lr)
+
+    def _step(self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float) -> None:
         xb, yb = take_batch(self.parameters, x, y, index)
         logits = self.net.forward(xb, True, step)
         loss = float(self.loss.forward(logits, yb))

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tinyconv import random
-from tinyconv.backend import Array
+from tinyconv.backend import Array, namespace
 from tinyconv.errors import NonFiniteError
 from tinyconv.parameters import Parameters
 from tinyconv.training.callbacks import Callback
@@ -49,6 +50,7 @@ class Training:
         callbacks: called in this order.
         stop: None, or the reason to stop after the current batch.
         last_batch_size: samples in the batch that has just ended.
+        ended: whether the loop came to its end, and no exception broke a batch off halfway.
     """
 
     engine: Engine
@@ -62,6 +64,7 @@ class Training:
     totals: Totals = field(default_factory=Totals)
     stop: str | None = None
     last_batch_size: int = 0
+    ended: bool = False
 
 
 def fit(
@@ -77,7 +80,8 @@ def fit(
     """Train from ``training.position`` to the end of epoch ``training.epochs``.
 
     The order of the samples is a function of the seed and the number of the epoch, so a run that
-    was stopped between any two batches continues as if it had not been.
+    was stopped between any two batches continues as if it had not been. Callbacks are called in
+    their order, but ``on_train_end`` in the reverse one, as blocks that are nested end.
 
     Args:
         training: where the run stands; changed in place.
@@ -96,9 +100,10 @@ def fit(
     """
     position, engine, callbacks = training.position, training.engine, training.callbacks
     samples = len(y)
-    try:
+    with ExitStack() as ending:
         for callback in callbacks:
             callback.on_train_begin(training)
+            ending.callback(callback.on_train_end, training)
         while position.epoch < training.epochs and training.stop is None:
             order = _order(samples, seed, position.epoch, shuffle)
             engine.start_epoch(training.totals)
@@ -109,7 +114,7 @@ def fit(
                 first = position.batch * batch_size
                 index = order[first : first + batch_size]
                 try:
-                    engine.step(x, y, index, position.step, training.lr)
+                    engine.step(x, y, index, position.step, float(training.lr))
                 except NonFiniteError as error:
                     place = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
                     raise NonFiniteError(f"fit: {place}: {error}") from None
@@ -122,12 +127,11 @@ def fit(
             training.totals = engine.totals()
             if position.batch < training.batches:
                 break
+            _check_parameters(training)
             _finish_epoch(training, validate, time.perf_counter() - started, seen)
             for callback in callbacks:
                 callback.on_epoch_end(training)
-    finally:
-        for callback in callbacks:
-            callback.on_train_end(training)
+        training.ended = True
     return training.history
 
 
@@ -135,6 +139,17 @@ def _order(samples: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray[Any
     if not shuffle:
         return np.arange(samples)
     return random.permutation(random.key(seed, "shuffle", epoch), samples)
+
+
+def _check_parameters(training: Training) -> None:
+    """Find what the update of the last batch broke, before it is saved or evaluated."""
+    xp = namespace("fit", flat=training.parameters.flat)
+    if bool(xp.all(xp.isfinite(training.parameters.flat))):
+        return
+    for name, values in training.parameters.values.items():
+        if not bool(xp.all(xp.isfinite(values))):
+            place = f"epoch {training.position.epoch + 1}, batch {training.position.batch}"
+            raise NonFiniteError(f"fit: {place}: {name} is not finite after the update")
 
 
 def _finish_epoch(
@@ -151,7 +166,7 @@ def _finish_epoch(
         "epoch": position.epoch,
         "loss": totals.mean_loss,
         "accuracy": totals.accuracy,
-        "lr": training.lr,
+        "lr": float(training.lr),
         "seconds": round(seconds, 3),
         "samples_per_second": round(samples / max(seconds, 1e-9), 1),
     }

@@ -42,7 +42,7 @@ class History:
         return [row[name] for row in self.rows]
 
     def __contains__(self, name: str) -> bool:
-        return bool(self.rows) and name in self.rows[0]
+        return bool(self.rows) and all(name in row for row in self.rows)
 
     def best(self, name: str) -> dict[str, float]:
         """Return the first row with the highest ``name``; the lowest if it is a loss.
@@ -52,7 +52,7 @@ class History:
         """
         rows = [row for row in self.rows if name in row]
         if not rows:
-            raise KeyError(name)
+            raise KeyError(f"no row of the history has {name!r}; val_... needs validation_data")
         choose = min if name.endswith("loss") else max
         return choose(rows, key=lambda row: row[name])
 
