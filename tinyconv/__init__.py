@@ -37,7 +37,7 @@ from tinyconv.layers import (
 )
 from tinyconv.losses import SoftmaxLogLikelihood
 from tinyconv.network import Sequential, load
-from tinyconv.optimizers import SGD
+from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, RMSProp
 from tinyconv.training import (
     Callback,
     EarlyStopping,
@@ -51,6 +51,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
     "AvgPool2d",
     "Callback",
     "Conv2d",
@@ -68,6 +71,7 @@ __all__ = [
     "MaxPool2d",
     "NonFiniteError",
     "ProgressBar",
+    "RMSProp",
     "ReLU",
     "Sequential",
     "ShapeError",
