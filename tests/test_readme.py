@@ -1,0 +1,62 @@
+"""Every snippet of the README runs, and what it names exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tinyconv.cli import main
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_snippets_run_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    assert len(blocks("python")) >= 3
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert (tmp_path / "net.safetensors").exists()
+    # A comment behind a print says what is printed.
+    printed = capsys.readouterr().out.splitlines()
+    for promise in re.findall(r"print\([^#\n]*\) +# (\([\d, ()]+\))", TEXT):
+        assert promise in printed
+
+
+def test_the_two_opening_commands_are_what_a_fresh_machine_needs():
+    first, second = (block.strip() for block in blocks("sh")[:2])
+    venv = "python3 -m venv .venv && .venv/bin/pip install -e "
+    assert first == venv + ". && .venv/bin/tinyconv train"
+    assert second == venv + '".[test]" && .venv/bin/pytest'
+    assert second in (README.parent / ".ci" / "run").read_text()
+
+
+def test_the_command_lines_are_accepted(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TINYCONV_DATA", str(tmp_path))
+    lines = [line for block in blocks("sh")[2:] for line in block.splitlines()]
+    assert len(lines) >= 4
+    for line in lines:
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "tinyconv"
+        if arguments == ["nets"]:
+            assert main(arguments) == 0
+        else:  # wrong usage would exit with 2; that there is no such file or data is status 1
+            assert main(arguments) == 1
+    assert "error:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)", TEXT))
+def test_the_files_that_it_shows_exist(path):
+    assert (README.parent / path).is_file()
+
+
+@pytest.mark.parametrize("place", re.findall(r"`([a-z_]+(?:\.py|/))`", TEXT.partition("## How")[2]))
+def test_the_places_of_the_table_exist(place):
+    assert (README.parent / "tinyconv" / place).exists()
