@@ -52,7 +52,7 @@ class Problem:
         self.names = list(names)
         self.given: list[AnyArray] = [np.array(to_numpy(a)) for a in inputs]
         self.floating = [i for i, a in enumerate(self.given) if a.dtype.kind == "f"]
-        self.base = list(self.given)
+        self.base = self.given  #: in float64 where forward takes that
         self._wrapped: dict[bool, list[Array]] = {}
         #: unit round-off of the gradients and of the numeric evaluation, set by `choose_precision`
         self.eps_analytic = max(

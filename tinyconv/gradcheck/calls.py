@@ -22,7 +22,8 @@ class Called:
     checked: list[int]  #: the inputs that have a gradient
     gradients: list[Any]  #: in float64 where backward does that
     given_gradients: list[Any]  #: in the precision of the inputs as given
-    elsewhere: list[Any]  #: for the same dy at another point; None where backward refused
+    point_elsewhere: list[Any]  #: another point, where both functions were called before
+    elsewhere: list[Any]  #: the gradients there, for the same dy; None where backward refused
 
 
 def draw_dy(shape: tuple[int, ...], seed: int = 0) -> FloatArray:
@@ -59,7 +60,8 @@ def call(problem: Problem, seed: int) -> Called:
     dy = draw_dy(y.shape, seed)
     given_dy = dy.astype(y.dtype)
 
-    elsewhere = _call_elsewhere(problem, given_dy)
+    point = _elsewhere(problem)
+    elsewhere = _call_elsewhere(problem, given_dy, point)
     again = problem.value(problem.given)
     if rounding_differs(y, again, float(np.finfo(y.dtype).eps)):
         raise Stop("nondeterministic", *_two_calls("forward", again, problem.value, problem))
@@ -75,7 +77,7 @@ def call(problem: Problem, seed: int) -> Called:
     if problem.base is not problem.given:
         precise = _promoted(problem, checked, dy) or gradients
         y = problem.value(problem.base)
-    return Called(dy, y.astype(np.float64), checked, precise, gradients, elsewhere)
+    return Called(dy, y.astype(np.float64), checked, precise, gradients, point, elsewhere)
 
 
 def first(where: Any) -> tuple[int, ...]:
@@ -83,14 +85,17 @@ def first(where: Any) -> tuple[int, ...]:
     return tuple(int(k) for k in np.argwhere(where)[0])
 
 
-def _call_elsewhere(problem: Problem, dy: Any) -> list[Any]:
-    """Call both functions for inputs in reverse order, and smaller by a quarter."""
-    point = [
+def _elsewhere(problem: Problem) -> list[Any]:
+    """Return another point: the inputs in reverse order, and smaller by a quarter."""
+    return [
         (a.reshape(-1)[::-1].reshape(a.shape) * 0.75).astype(a.dtype)
         if i in problem.floating
         else a
         for i, a in enumerate(problem.given)
     ]
+
+
+def _call_elsewhere(problem: Problem, dy: Any, point: list[Any]) -> list[Any]:
     # The other point may be outside the functions' domain: a complaint is no finding.
     with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError, RuntimeError):
         problem.value(point)

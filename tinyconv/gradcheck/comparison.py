@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, largest
 from tinyconv.gradcheck.calls import Called, first
-from tinyconv.gradcheck.hints import Evidence
+from tinyconv.gradcheck.evidence import Evidence
 from tinyconv.gradcheck.report import TensorReport
 from tinyconv.gradcheck.slopes import Direction, Slope, Slopes, scale_of
 
@@ -95,20 +95,17 @@ class Comparison:
         """Return what is known about the gradient of input i, for :mod:`.hints`."""
         smooth = [e for e in self._elements[i] if not e.slope.kink]
         gradient = self.called.gradients[i].astype(np.float64)
-        elsewhere = self.called.elsewhere[i]
-        precise = self.called.gradients is not self.called.given_gradients
 
-        def vjp(dy: FloatArray) -> FloatArray:
-            point = self.problem.base if precise else self.problem.given
+        def vjp(dy: FloatArray, inputs: list[Any] | None) -> FloatArray:
+            point = self._point if inputs is None else inputs
             g = self.problem.gradients(dy.astype(self._dy_dtype), point)[i]
             return np.zeros_like(gradient) if g is None else g.astype(np.float64)
 
         def jvp() -> tuple[FloatArray, FloatArray] | None:
             direction = self._direction([i])
             slopes = self.slopes.output_slopes(direction)
-            return (
-                None if slopes is None else (direction.parts[i][1].reshape(gradient.shape), slopes)
-            )
+            v = direction.parts[i][1].reshape(gradient.shape)
+            return None if slopes is None else (v, slopes)
 
         return Evidence(
             name=self.problem.names[i],
@@ -118,18 +115,54 @@ class Comparison:
             dy=self.called.dy,
             y=self.called.y,
             analytic=gradient,
-            elsewhere=None if elsewhere is None else elsewhere.astype(np.float64),
+            others={
+                self.problem.names[k]: self.called.gradients[k].astype(np.float64)
+                for k in self.called.checked
+                if k != i
+            },
             flat=np.array([e.flat for e in smooth], dtype=int),
             numeric=np.array([e.numeric for e in smooth]),
             tolerance=np.array([e.tolerance for e in smooth]),
             vjp=vjp,
             jvp=jvp,
+            is_stale=lambda: self._is_stale(i),
         )
+
+    def _is_stale(self, i: int) -> bool:
+        """Tell whether gradient i is right for the other point, where backward was called first.
+
+        It must be wrong here: the gradient of a linear function is the same everywhere.
+        """
+        called, g = self.called, self.called.elsewhere[i]
+        if g is None or not np.array_equal(g, called.given_gradients[i]):
+            return False
+        rng = np.random.default_rng(0)
+        v = rng.choice([-1.0, 1.0], g.shape) * scale_of(called.point_elsewhere[i])
+        h = 2.0**-17 if g.dtype == np.float64 else 2.0**-8
+        above, below = (
+            self.problem.value(
+                [
+                    x + t * v.astype(x.dtype) if k == i else x
+                    for k, x in enumerate(called.point_elsewhere)
+                ]
+            )
+            for t in (h, -h)
+        )
+        numeric = float(np.sum(called.dy * (above - below))) / (2 * h)
+        terms = g * v
+        return abs(numeric - float(np.sum(terms))) <= 1e-3 * float(np.sum(np.abs(terms)))
+
+    @property
+    def _is_promoted(self) -> bool:
+        return self.called.gradients is not self.called.given_gradients
+
+    @property
+    def _point(self) -> list[Any]:
+        return self.problem.base if self._is_promoted else self.problem.given
 
     @property
     def _dy_dtype(self) -> Any:
-        precise = self.called.gradients is not self.called.given_gradients
-        return np.float64 if precise else self.problem.y_dtype
+        return np.float64 if self._is_promoted else self.problem.y_dtype
 
     # -- which numbers to compare -----------------------------------------------------------
 
@@ -290,10 +323,9 @@ class Comparison:
         zeros. Changes of the size of the gradient itself are no rounding and do not count.
         """
         if self._wobbles is None:
-            precise = self.called.gradients is not self.called.given_gradients
             near = [
                 a * a.dtype.type(1 + 4 * np.finfo(a.dtype).eps) if i in self.problem.floating else a
-                for i, a in enumerate(self.problem.base if precise else self.problem.given)
+                for i, a in enumerate(self._point)
             ]
             moved = self.problem.gradients(self.called.dy.astype(self._dy_dtype), near)
             self._wobbles = {}

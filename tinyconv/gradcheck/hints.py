@@ -7,69 +7,22 @@ specific to the most general.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tinyconv.gradcheck.callables import FloatArray, largest
+from tinyconv.gradcheck.evidence import Evidence
+from tinyconv.gradcheck.locations import (
+    broad_part,
+    name_ratio,
+    narrow_part,
+    part_of_dy,
+    wrong_places,
+)
 
-__all__ = ["Evidence", "explain", "explain_shape"]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known about the wrong gradient of one input.
-
-    The numeric gradient is known at the flat indices ``flat``; kinks are left out.
-    """
-
-    name: str
-    position: int
-    inputs: list[Any]
-    names: list[str]
-    dy: FloatArray
-    y: FloatArray
-    analytic: FloatArray  #: the whole gradient
-    elsewhere: FloatArray | None  #: the gradient for the same dy at another point
-    flat: np.ndarray[Any, Any]
-    numeric: FloatArray
-    tolerance: FloatArray
-    vjp: Callable[[FloatArray], FloatArray]  #: dy -> the gradient of this input
-    #: v (a random direction of the input's shape) and the derivative of every output along it
-    jvp: Callable[[], tuple[FloatArray, FloatArray] | None]
-
-    @cached_property
-    def got(self) -> FloatArray:
-        """The analytic gradient where the numeric one is known."""
-        return np.asarray(self.analytic.reshape(-1)[self.flat])
-
-    @cached_property
-    def wrong(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Where the two differ."""
-        return ~self.close(self.got)
-
-    @cached_property
-    def size(self) -> float:
-        """The largest absolute value of either."""
-        return max(largest(self.numeric), largest(self.got))
-
-    def close(self, got: Any, numeric: Any = None) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Tell where ``got`` is the numeric gradient, or another one, within the tolerance."""
-        numeric = self.numeric if numeric is None else numeric
-        return np.asarray(np.abs(got - numeric) <= 4 * self.tolerance + 1e-9 * self.size)
-
-    def matches(self, candidate: FloatArray) -> bool:
-        """Tell whether the analytic gradient, taken differently, is the numeric one."""
-        return bool(np.all(self.close(candidate.reshape(-1)[self.flat])))
-
-    def explains(self, mistake: FloatArray) -> bool:
-        """Tell whether the analytic gradient is all of ``mistake``, and this is not just zero."""
-        return largest(mistake) > 0 and bool(
-            np.all(np.abs(self.analytic - mistake) <= 1e-9 * self.size)
-        )
+__all__ = ["explain", "explain_shape"]
 
 
 def explain(evidence: Evidence) -> str:
@@ -79,14 +32,18 @@ def explain(evidence: Evidence) -> str:
     for look in (
         _not_linear_in_dy,
         _constant_ratio,
+        _order,
         _rearranged,
+        _input_rearranged,
+        _stale,
         _local_derivative,
         _sum_of_dy,
-        _part_of_the_tensor,
-        _part_of_dy,
-        _wrong_places,
+        narrow_part,
+        part_of_dy,
+        wrong_places,
         _missing_term,
-        _stale,
+        _dy_times,
+        broad_part,
     ):
         sentence = look(evidence)
         if sentence:
@@ -94,12 +51,9 @@ def explain(evidence: Evidence) -> str:
     return ""
 
 
-# -- the whole tensor -------------------------------------------------------------------------
-
-
 def _not_linear_in_dy(e: Evidence) -> str:
     """A gradient is linear in dy: doubling dy doubles it."""
-    doubled = e.vjp(2 * e.dy)
+    doubled = e.vjp(2 * e.dy, None)
     if np.all(np.abs(doubled - 2 * e.analytic) <= 1e-9 * largest(doubled)):
         return ""
     if np.all(np.abs(doubled - e.analytic) <= 1e-9 * largest(doubled)):
@@ -110,57 +64,8 @@ def _not_linear_in_dy(e: Evidence) -> str:
 def _constant_ratio(e: Evidence) -> str:
     if not np.any(e.got) and np.any(e.wrong):
         return "" if np.any(e.analytic) else "the gradient is zero everywhere: it is never computed"
-    ratio = _ratio(e, np.ones_like(e.wrong))
-    return "" if ratio is None else f"the gradient is {_name_ratio(ratio, e)}"
-
-
-def _ratio(e: Evidence, where: Any) -> float | None:
-    """Return the ratio analytic / numeric if it is the same wherever ``where`` holds."""
-    got, numeric = e.got[where], e.numeric[where]
-    significant = np.abs(numeric) > 1e-6 * e.size
-    if not np.any(significant):
-        return None
-    ratio = float(np.median(got[significant] / numeric[significant]))
-    slack = 4 * max(1.0, abs(ratio)) * e.tolerance[where] + 1e-9 * e.size
-    return ratio if np.all(np.abs(got - ratio * numeric) <= slack) else None
-
-
-def _name_ratio(ratio: float, e: Evidence) -> str:
-    if abs(ratio) < 1e-9:
-        return "zero there"
-    text = f"{ratio:.6g} times what it should be"
-    if abs(ratio + 1) < 1e-6:
-        return text + ": the sign is flipped"
-    for value, meaning in _lengths(e):
-        if abs(abs(ratio) - value) < 1e-6 * value:
-            return f"{text}; {value} is {meaning}: a sum instead of a mean, or 1/{value} missing"
-        if abs(abs(ratio) * value - 1) < 1e-6:
-            return f"{text}; {value} is {meaning}: a mean instead of a sum, or 1/{value} twice"
-    if abs(abs(ratio) - 2) < 1e-6:
-        return text + ": a factor 2 too much, as from a square, or the gradient added twice"
-    if abs(abs(ratio) - 0.5) < 1e-6:
-        return text + ": a factor 2 is missing, as from a square"
-    return text + ": a constant factor is missing or too much"
-
-
-def _lengths(e: Evidence) -> Iterator[tuple[int, str]]:
-    """Yield the numbers that a mean may be over, and what each of them is."""
-    arrays = [("y", e.y), *zip(e.names, e.inputs, strict=True)]
-    if e.inputs and e.inputs[0].ndim:
-        yield e.inputs[0].shape[0], f"the batch size, axis 0 of {e.names[0]}"
-    for name, a in arrays:
-        for axis, length in enumerate(a.shape):
-            if length > 2:
-                yield length, f"the length of axis {axis} of {name}"
-    for name, a in arrays:
-        if a.ndim >= 3 and math.prod(a.shape[2:]) > 2:
-            yield math.prod(a.shape[2:]), f"the number of positions of {name}"
-        if a.ndim >= 2 and a.size > 2:
-            yield a.size, f"the number of elements of {name}"
-    if e.y.ndim == 4 and e.inputs[e.position].ndim == 4:
-        areas = [math.prod(a.shape[2:]) for a in (e.inputs[e.position], e.y)]
-        if areas[1] and areas[0] % areas[1] == 0 and areas[0] // areas[1] > 1:
-            yield areas[0] // areas[1], "the number of inputs to one output, the window"
+    ratio = e.ratio(np.ones_like(e.wrong))
+    return "" if ratio is None else f"the gradient is {name_ratio(ratio, e)}"
 
 
 def _rearranged(e: Evidence) -> str:
@@ -192,7 +97,7 @@ def _rearranged(e: Evidence) -> str:
 def _is_shift(e: Evidence, shifts: dict[int, int]) -> bool:
     """Tell whether the gradient moved by ``shifts`` is right, where the two overlap."""
     shape = e.analytic.shape
-    moved = np.roll(e.analytic, list(shifts.values()), list(shifts)).reshape(-1)[e.flat]
+    moved = e.at(np.roll(e.analytic, list(shifts.values()), list(shifts)))
     index = np.unravel_index(e.flat, shape)
     inside = np.ones(e.flat.shape, dtype=bool)
     for axis, by in shifts.items():
@@ -202,44 +107,97 @@ def _is_shift(e: Evidence, shifts: dict[int, int]) -> bool:
     return bool(np.all(e.close(moved)[inside]))
 
 
+def _order(e: Evidence) -> str:
+    """Gradients returned in another order than the inputs."""
+    for name, other in e.others.items():
+        if other.shape == e.analytic.shape and e.matches(other):
+            return (
+                f"this is not its gradient, but the gradient of {name} would be: the order is off"
+            )
+    return ""
+
+
+def _input_rearranged(e: Evidence) -> str:
+    """Right if another input were transposed or flipped, so backward uses it like that."""
+    for j, x in enumerate(e.inputs):
+        if j == e.position or x.ndim < 2 or x.dtype.kind != "f":
+            continue
+        for how, moved in _rearrangements(x):
+            inputs = [moved if k == j else a for k, a in enumerate(e.inputs)]
+            if e.matches(e.vjp(e.dy, inputs)):
+                return f"backward is right for {e.names[j]} {how}: it has {e.names[j]} used {how}"
+    return ""
+
+
+def _rearrangements(x: Any) -> Iterator[tuple[str, Any]]:
+    last = (x.ndim - 2, x.ndim - 1)
+    if x.shape[-1] == x.shape[-2]:
+        yield "transposed", np.swapaxes(x, *last)
+    if x.ndim > 2 and x.shape[0] == x.shape[1]:
+        yield "transposed", np.swapaxes(x, 0, 1)
+    yield "flipped", np.flip(x, last)
+
+
 def _local_derivative(e: Evidence) -> str:
     """Elementwise functions: what dy is multiplied by."""
+    for name, x in e.same_shape.items():
+        if np.all(e.close(e.got * x)):
+            return f"the factor {name} is missing"
+        if np.all(e.close(e.got, e.numeric * x)):
+            return f"the factor {name} is too much"
     if e.analytic.shape != e.dy.shape:
         return ""
-    dy = e.dy.reshape(-1)[e.flat]
-    y = e.y.reshape(-1)[e.flat]
-    x = e.inputs[e.position].reshape(-1)[e.flat].astype(np.float64)
+    dy = e.at(e.dy)
     if np.all(e.close(e.got, dy)):
-        masked = (np.abs(e.numeric) <= e.tolerance) | e.close(dy)
-        if np.all(masked):
+        if np.all((np.abs(e.numeric) <= e.tolerance) | e.close(dy)):
             return "dy is passed on where the derivative is zero: the mask is missing"
         return "the gradient is dy itself: the derivative of the function is missing"
-    factors = {"y": y, "x": x, "1 - y": 1 - y, "1 - y^2": 1 - y * y, "y (1 - y)": y * (1 - y)}
-    for name, factor in factors.items():
+    for name, factor in _factors(e).items():
         if np.all(e.close(e.got * factor)):
             return f"the factor {name} is missing"
         if np.all(e.close(e.got, e.numeric * factor)):
             return f"the factor {name} is too much"
-    for name, factor in factors.items():
-        if np.all(e.close(e.got, dy * factor)):
+    return _other_mask(e)
+
+
+def _factors(e: Evidence) -> dict[str, FloatArray]:
+    y = e.at(e.y)
+    return {"y": y, "1 - y": 1 - y, "1 - y^2": 1 - y * y, "y (1 - y)": y * (1 - y)}
+
+
+def _other_mask(e: Evidence) -> str:
+    ratio = e.ratio((np.abs(e.got) > 0) & (np.abs(e.numeric) > e.tolerance))
+    if ratio is None or abs(ratio - 1) > 1e-6:
+        return ""
+    lost = np.any((e.got == 0) & e.wrong)
+    extra = np.any((np.abs(e.numeric) <= e.tolerance) & e.wrong)
+    if lost and extra:
+        return "zeros are in the wrong places: another mask than that of forward"
+    if extra:
+        return "dy is passed on where the derivative is zero: the mask is missing or too wide"
+    return "the gradient is zero where it should not be: the mask is too narrow"
+
+
+def _dy_times(e: Evidence) -> str:
+    if e.analytic.shape != e.dy.shape:
+        return ""
+    for name, factor in (e.same_shape | _factors(e)).items():
+        if np.all(e.close(e.got, e.at(e.dy) * factor)):
             return f"the gradient is dy * ({name}), which is not the derivative"
-    ratio = _ratio(e, (np.abs(e.got) > 0) & (np.abs(e.numeric) > e.tolerance))
-    if ratio is not None and abs(ratio - 1) < 1e-6:
-        lost = np.any((e.got == 0) & e.wrong)
-        extra = np.any((np.abs(e.numeric) <= e.tolerance) & e.wrong)
-        if lost and extra:
-            return "zeros are in the wrong places: another mask than that of forward"
-        if extra:
-            return "dy is passed on where the derivative is zero: the mask is missing or too wide"
-        return "the gradient is zero where it should not be: the mask is too narrow"
     return ""
+
+
+def _stale(e: Evidence) -> str:
+    if not e.is_stale():
+        return ""
+    return "the gradient is that of an earlier call with other inputs: saved values are stale"
 
 
 def _sum_of_dy(e: Evidence) -> str:
     """Biases: the gradient is dy summed over all axes but the bias's own."""
     sums = dict(_sums(e.dy))
     right = [axes for axes, total in sums.items() if total.shape == e.analytic.shape]
-    right = [axes for axes in right if np.all(e.close(sums[axes].reshape(-1)[e.flat]))]
+    right = [axes for axes in right if e.matches(sums[axes])]
     if not right:
         return ""
     for axes, total in sums.items():
@@ -255,197 +213,56 @@ def _sum_of_dy(e: Evidence) -> str:
     return ""
 
 
-def _sums(dy: FloatArray) -> Iterator[tuple[tuple[int, ...], FloatArray]]:
-    for count in range(1, dy.ndim + 1):
-        for axes in itertools.combinations(range(dy.ndim), count):
-            yield axes, np.asarray(dy.sum(axis=axes))
-
-
-# -- parts ------------------------------------------------------------------------------------
-
-
-def _part_of_the_tensor(e: Evidence) -> str:
-    """Wrong only on the border, for some channels, for the last batch element."""
-    if np.all(e.wrong[np.abs(e.numeric) + np.abs(e.got) > e.tolerance]):
-        return ""
-    index = np.unravel_index(e.flat, e.analytic.shape)
-    where = _where(index, e.analytic.shape, e.wrong, _axis_names(e))
-    if not where:
-        return ""
-    ratio = _ratio(e, e.wrong)
-    detail = "" if ratio is None else f"; it is {_name_ratio(ratio, e)}"
-    if ratio is not None and abs(ratio) < 1e-9:
-        detail = "; it is zero there"
-    return f"wrong only {where}{detail}"
-
-
-def _part_of_dy(e: Evidence) -> str:
-    """The gradient is linear in dy, so each part of dy can be checked on its own."""
-    found = e.jvp() if e.dy.ndim else None
-    if found is None:
-        return ""
-    v, slopes = found
-    wrong = np.zeros(e.dy.shape, dtype=bool)
-    lost = True
-    if e.dy.size > 256:
-        return _slice_of_dy(e, v, slopes)
-    slack = 1e-6 * float(np.max(np.abs(slopes), initial=0.0))
-    for output in np.ndindex(e.dy.shape):
-        one = np.zeros_like(e.dy)
-        one[output] = 1.0
-        analytic = float(np.sum(e.vjp(one) * v))
-        wrong[output] = abs(analytic - slopes[output]) > slack
-        lost = lost and (not wrong[output] or abs(analytic) <= slack)
-    if not np.any(wrong) or np.all(wrong[np.abs(slopes) > slack]):
-        return ""
-    index = tuple(k.reshape(-1) for k in np.indices(e.dy.shape))
-    where = _where(index, e.dy.shape, wrong.reshape(-1), _BATCH_AXES)
-    return _say_part(where, lost) if where else ""
-
-
-def _slice_of_dy(e: Evidence, v: FloatArray, slopes: FloatArray) -> str:
-    for axis, length in enumerate(e.dy.shape):
-        if not 1 < length <= 32:
-            continue
-        bad, lost = [], True
-        for k in range(length):
-            part = np.zeros_like(e.dy)
-            at: list[Any] = [slice(None)] * e.dy.ndim
-            at[axis] = k
-            part[tuple(at)] = e.dy[tuple(at)]
-            analytic = float(np.sum(e.vjp(part) * v))
-            slack = 1e-6 * float(np.sum(np.abs(part * slopes)))
-            if abs(analytic - float(np.sum(part * slopes))) > slack:
-                bad.append(k)
-                lost = lost and abs(analytic) <= slack
-        if 0 < len(bad) < length:
-            return _say_part(_say_indices(bad, length, _BATCH_AXES.get(axis, f"axis {axis}")), lost)
-    return ""
-
-
-def _say_part(where: str, lost: bool) -> str:
-    return f"dy is {'left out' if lost else 'used wrongly'} {where}, and right elsewhere"
-
-
-_BATCH_AXES = {0: "batch element", 1: "channel", 2: "row", 3: "column"}
-
-
-def _axis_names(e: Evidence) -> dict[int, str]:
-    shape = e.analytic.shape
-    if e.position == 0:
-        return _BATCH_AXES
-    if len(shape) == 4:
-        return {0: "output channel", 1: "input channel", 2: "kernel row", 3: "kernel column"}
-    if len(shape) == 2:
-        return {0: "output", 1: "input"}
-    return {0: "element"}
-
-
-def _where(index: Any, shape: tuple[int, ...], wrong: Any, names: dict[int, str]) -> str:
-    """Describe the set of wrong elements if it is (most of) a simple set, else return ""."""
-    best: tuple[float, str] | None = None
-    for axis, length in enumerate(shape):
-        bad = sorted({int(k) for k in index[axis][wrong]})
-        present = set(index[axis].tolist())
-        inside = np.isin(index[axis], bad)
-        if len(bad) < len(present) and np.mean(wrong[inside]) >= 0.5:
-            share = len(bad) / len(present)
-            if best is None or share < best[0]:
-                best = share, _say_indices(bad, length, names.get(axis, f"axis {axis}, index"))
-    if len(shape) >= 3:
-        spatial = range(2, len(shape))
-        depth = np.min([np.minimum(index[k], shape[k] - 1 - index[k]) for k in spatial], axis=0)
-        for width in (1, 2, 3):
-            ring = depth < width
-            if np.all(ring[wrong]) and not np.all(ring) and np.mean(wrong[ring]) >= 0.5:
-                if best is None or best[0] > 0.5 or not best[1].startswith("for"):
-                    return f"on the border, {width} wide: the padding"
-                break
-    return "" if best is None else best[1]
-
-
-def _say_indices(bad: list[int], length: int, name: str) -> str:
-    if bad == [length - 1]:
-        return f"for the last {name} ({length - 1})"
-    if bad == [0]:
-        return f"for the first {name} (0)"
-    if len(bad) == length - 1:
-        (good,) = set(range(length)) - set(bad)
-        return f"for every {name} but {good}"
-    listing = ", ".join(map(str, bad[:8])) + (", …" if len(bad) > 8 else "")
-    return f"for {name} {listing} of {length}"
-
-
-# -- places and terms -------------------------------------------------------------------------
-
-
-def _wrong_places(e: Evidence) -> str:
-    """Zeros and values at the wrong indices: an argmax, a mask, a stride."""
-    zero = np.abs(e.numeric) <= e.tolerance + 1e-9 * e.size
-    none = np.abs(e.got) <= 1e-9 * e.size
-    is_whole = len(e.flat) == e.analytic.size
-    got, numeric = np.sort(e.got), np.sort(e.numeric)
-    if np.any(zero) and is_whole and np.allclose(got, numeric, rtol=1e-6, atol=1e-9 * e.size):
-        return "the right values in the wrong places: an index, an argmax or a stride"
-    extra, lost = e.wrong & zero, e.wrong & none
-    if np.any(extra) and np.any(lost):
-        return "gradient goes to elements that have none and misses others: an index or argmax"
-    if np.any(extra) and not np.any(e.wrong & ~zero):
-        return "gradient goes to elements that have none: a mask or the choice of a maximum"
-    if np.any(lost) and not np.any(e.wrong & ~none):
-        return "zero where there is a gradient, right elsewhere: elements are left out"
-    return ""
-
-
 def _missing_term(e: Evidence) -> str:
     """The difference to the numeric gradient is something simple."""
     missing = e.numeric - e.got
     shape = e.analytic.shape
-    index = np.unravel_index(e.flat, shape)
-    by_name = {name: a for name, a in zip(e.names, e.inputs, strict=True) if a.shape == shape}
+    terms = dict(e.same_shape)
     if e.y.shape == shape:
-        by_name |= {"dy": e.dy, "y": e.y, "y * dy": e.y * e.dy}
-    for name, a in by_name.items():
-        values = a.reshape(-1)[e.flat].astype(np.float64)
-        if _is_multiple(e, missing, values, np.zeros_like(e.flat)):
-            return f"a term is missing that is proportional to {name}"
-    for axis in range(len(shape)):
-        if shape[axis] < 2 or len(shape) < 2:
-            continue
+        y, dy = e.at(e.y), e.at(e.dy)
+        terms |= {"dy": dy, "y": y, "y dy": y * dy, "y^2 dy": y * y * dy}
+    terms["1"] = np.ones_like(missing)
+    everything = np.zeros_like(e.flat)
+    for name, values in terms.items():
+        factor = _multiple(e, missing, values, everything)
+        if factor is not None:
+            what = "the same number" if name == "1" else f"proportional to {name}"
+            return f"a term is missing: the derivative has {factor:.4g} times {name} more, {what}"
+    index = np.unravel_index(e.flat, shape)
+    for axis in range(len(shape) if len(shape) > 1 else 0):
         others = [index[k] for k in range(len(shape)) if k != axis]
         group = np.ravel_multi_index(others, [n for k, n in enumerate(shape) if k != axis])
-        if _is_multiple(e, missing, np.ones_like(missing), group):
-            return (
-                f"a term is missing that is the same all along axis {axis}, as from a sum over it"
-            )
-        for name, a in by_name.items():
-            values = a.reshape(-1)[e.flat].astype(np.float64)
-            if _is_multiple(e, missing, values, group):
+        for name, values in terms.items():
+            if shape[axis] > 2 and _multiple(e, missing, values, group) is not None:
                 return (
                     f"a term is missing: {name} times a number for each slice along axis {axis}, "
                     "as from a sum over it"
                 )
+    if 1 < np.sum(e.wrong) < len(e.wrong):
+        off = missing[e.wrong]
+        if np.all(np.abs(off - off[0]) <= 4 * e.tolerance[e.wrong] + 1e-9 * e.size):
+            return (
+                f"a term is missing in {len(off)} elements, which are all too "
+                f"{'small' if off[0] > 0 else 'large'} by {abs(off[0]):.6g}; right elsewhere"
+            )
     return ""
 
 
-def _is_multiple(e: Evidence, missing: FloatArray, values: FloatArray, group: Any) -> bool:
-    """Tell whether ``missing`` is ``values`` times one number for each group."""
+def _multiple(e: Evidence, missing: FloatArray, values: FloatArray, group: Any) -> float | None:
+    """Return the number of the first group if ``missing`` is ``values`` times one a group."""
     _, group, counts = np.unique(group, return_inverse=True, return_counts=True)
     if np.max(counts) < 3:
-        return False
+        return None
     dot = np.bincount(group, missing * values)
     square = np.bincount(group, values * values)
     factor = np.divide(dot, square, out=np.zeros_like(dot), where=square > 0)
-    return bool(np.all(e.close(missing, factor[group] * values)))
+    return float(factor[0]) if np.all(e.close(missing, factor[group] * values)) else None
 
 
-def _stale(e: Evidence) -> str:
-    if e.elsewhere is None or not e.explains(e.elsewhere):
-        return ""
-    return "the gradient is that of an earlier call with other inputs: saved values are stale"
-
-
-# -- shapes -----------------------------------------------------------------------------------
+def _sums(dy: FloatArray) -> Iterator[tuple[tuple[int, ...], FloatArray]]:
+    for count in range(1, dy.ndim + 1):
+        for axes in itertools.combinations(range(dy.ndim), count):
+            yield axes, np.asarray(dy.sum(axis=axes))
 
 
 def explain_shape(

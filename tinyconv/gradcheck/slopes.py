@@ -104,7 +104,7 @@ def _rungs(dtype: Any) -> list[float]:
     """Return the steps of the ladder, relative to the size of the inputs."""
     if np.finfo(dtype).eps > 1e-10:
         return [2.0**-k for k in (4, 7, 10)]
-    return [2.0**-k for k in (10, 13, 16, 19, 22, 25)]
+    return [2.0**-k for k in (10, 13, 16, 19, 22, 25, 28)]
 
 
 class Slopes:
