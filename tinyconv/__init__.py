@@ -13,7 +13,7 @@
    total                    29,330        316,800
 """
 
-from tinyconv import data, initializers, models, ops
+from tinyconv import data, initializers, models, ops, schedules
 from tinyconv.errors import (
     DataError,
     DeviceError,
@@ -31,7 +31,9 @@ from tinyconv.layers import (
     L2Pool2d,
     Linear,
     MaxPool2d,
+    Parallel,
     ReLU,
+    Residual,
     Sigmoid,
     Tanh,
 )
@@ -44,6 +46,7 @@ from tinyconv.training import (
     History,
     KeepBest,
     ProgressBar,
+    Schedule,
     StopOnInterrupt,
 )
 
@@ -70,9 +73,12 @@ __all__ = [
     "Linear",
     "MaxPool2d",
     "NonFiniteError",
+    "Parallel",
     "ProgressBar",
     "RMSProp",
     "ReLU",
+    "Schedule",
+    "Residual",
     "Sequential",
     "ShapeError",
     "Sigmoid",
@@ -85,4 +91,5 @@ __all__ = [
     "load",
     "models",
     "ops",
+    "schedules",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from tinyconv.backend import Array, check_device, device_of, like, namespace, to_numpy
 from tinyconv.errors import DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
-from tinyconv.layers import Chain, Layer, from_config, initialize
+from tinyconv.layers import Chain, Layer, decode, encode, initialize
 from tinyconv.layers.base import Shape
 from tinyconv.losses import Loss, SoftmaxLogLikelihood, loss_from_name
 from tinyconv.optimizers import SGD, Optimizer
@@ -398,7 +398,7 @@ class Sequential(Chain):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle and copy what ``save`` writes: copies of views would be views of nothing."""
         return {
-            "layers": [[type(layer).__name__, layer.config()] for layer in self.layers],
+            "layers": encode(self.layers),
             "about": {name: self._about()[name] for name in ("input_shape", "seed", "dtype")},
             "device": self.device,
             "loss": self.loss,
@@ -407,7 +407,7 @@ class Sequential(Chain):
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        layers = [from_config(name, config) for name, config in state["layers"]]
+        layers = decode(state["layers"])
         Sequential.__init__(self, layers, device=state["device"], **state["about"])
         self.loss, self.position = state["loss"], Position(**state["position"])
         if state["tensors"]:
@@ -419,7 +419,7 @@ class Sequential(Chain):
     def _about(self) -> dict[str, Any]:
         """Describe the network so that JSON can hold it."""
         return {
-            "layers": self.config()["layers"],
+            "layers": encode(self.layers),
             "input_shape": self.input_shape,
             "seed": self.seed,
             "dtype": self.dtype,
@@ -515,10 +515,13 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
             raise FileError(f"{path}: written by a later version of tinyconv; upgrade it")
         about = json.loads(metadata["network"])
         shape = about["input_shape"]
-        layers = [from_config(name, config) for name, config in about["layers"]]
+        layers = decode(about["layers"])
         # Shapes are compared before anything of a size that the file merely claims is allocated.
-        specs = Chain(layers).parameter_specs(None if shape is None else tuple(shape)) or {}
-        checkpoints.check_tensors(str(path), tensors, {k: v.shape for k, v in specs.items()})
+        chain = Chain(layers)
+        specs = chain.parameter_specs(None if shape is None else tuple(shape)) or {}
+        shapes = {name: spec.shape for name, spec in specs.items()}
+        shapes |= {name: value.shape for name, value in chain.state_values().items()}
+        checkpoints.check_tensors(str(path), tensors, shapes)
         net = Sequential(
             layers,
             seed=about["seed"],

@@ -1,18 +1,80 @@
-"""Layers made of layers."""
+"""Layers made of layers: one after the other, around a shortcut, side by side."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tinyconv.backend import Array
+from tinyconv.backend import Array, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.parameters import ParameterSpec
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "Container", "Parallel", "Residual"]
 
 
-class Chain(Layer):
-    """Layers one after the other; parameters are named ``"<place>.<name>"`` as in PyTorch.
+class Container(Layer):
+    """What all containers share: parameters are named ``"<child>.<name>"`` as in PyTorch."""
+
+    @abstractmethod
+    def children(self) -> dict[str, Layer]:
+        """Return the layers inside by name."""
+
+    @abstractmethod
+    def child_inputs(self, shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:
+        """Yield each child with its name and the shape of its input, for an input of ``shape``.
+
+        Raises:
+            ShapeError: a child does not take its input.
+        """
+
+    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+        specs: dict[str, ParameterSpec] = {}
+        flow: Iterator[tuple[str, Layer, Shape | None]]
+        if shape is None:
+            flow = ((name, child, None) for name, child in self.children().items())
+        else:
+            flow = ((name, child, given) for name, child, given in self.child_inputs(shape))
+        for name, child, given in flow:
+            own = child.parameter_specs(given)
+            if own is None:
+                return None
+            specs.update({f"{name}.{key}": spec for key, spec in own.items()})
+        return specs
+
+    def state_values(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            f"{name}.{key}": value
+            for name, child in self.children().items()
+            for key, value in child.state_values().items()
+        }
+
+    def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
+        return sum(child.multiply_adds(given) for _, child, given in self.child_inputs(shape))
+
+    def bind(  # noqa: D102
+        self, path: str, seed: int, values: dict[str, Array], grads: dict[str, Array], device: str
+    ) -> None:
+        super().bind(path, seed, values, grads, device)
+        self.state = {}
+        for name, child in self.children().items():
+            start = f"{name}."
+            child.bind(
+                f"{path}.{name}" if path else name,
+                seed,
+                {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)},
+                {k.removeprefix(start): v for k, v in grads.items() if k.startswith(start)},
+                device,
+            )
+            # The child's own arrays under longer names: both see every update.
+            self.state.update({start + key: array for key, array in child.state.items()})
+
+    def walk(self) -> Iterator[Layer]:  # noqa: D102
+        for child in self.children().values():
+            yield from child.walk()
+
+
+class Chain(Container):
+    """Layers one after the other.
 
     >>> import numpy as np
     >>> from tinyconv.layers import Linear, ReLU
@@ -23,75 +85,35 @@ class Chain(Layer):
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()
-        if not layers:
-            raise ShapeError(f"{type(self).__name__}: no layers, expected at least one")
-        for place, layer in enumerate(layers):
+        name = type(self).__name__
+        self.layers = list(layers)
+        if not self.layers:
+            raise ShapeError(f"{name}: no layers, expected at least one")
+        for place, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise ShapeError(
-                    f"{type(self).__name__}: element {place} is {layer!r}, expected a layer"
-                )
-        if len({id(layer) for layer in layers}) < len(layers):
+                raise ShapeError(f"{name}: element {place} is {layer!r}, expected a layer")
+        inside = [id(leaf) for layer in self.layers for leaf in layer.walk()]
+        if len(set(inside)) < len(inside):
             raise ShapeError(
-                f"{type(self).__name__}: the same layer object stands in two places, "
+                f"{name}: the same layer object stands in two places, "
                 "expected a layer of its own in each"
             )
-        self.layers = list(layers)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"layers": [[type(layer).__name__, layer.config()] for layer in self.layers]}
+        return {"layers": self.layers}
+
+    def children(self) -> dict[str, Layer]:  # noqa: D102
+        return {str(place): layer for place, layer in enumerate(self.layers)}
+
+    def child_inputs(self, shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:  # noqa: D102
+        for name, layer in self.children().items():
+            yield name, layer, shape
+            shape = _output_shape(name, layer, shape)
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        for place, layer in enumerate(self.layers):
-            try:
-                shape = layer.output_shape(shape)
-            except ShapeError as error:
-                raise ShapeError(f"layer {place}: {error}") from None
+        for name, layer in self.children().items():
+            shape = _output_shape(name, layer, shape)
         return shape
-
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
-        specs = {}
-        for place, layer in enumerate(self.layers):
-            own = layer.parameter_specs(shape)
-            if own is None:
-                return None
-            specs.update({f"{place}.{name}": spec for name, spec in own.items()})
-            if shape is not None:
-                shape = layer.output_shape(shape)
-        return specs
-
-    def state_values(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            f"{place}.{name}": value
-            for place, layer in enumerate(self.layers)
-            for name, value in layer.state_values().items()
-        }
-
-    def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
-        total = 0
-        for layer in self.layers:
-            total += layer.multiply_adds(shape)
-            shape = layer.output_shape(shape)
-        return total
-
-    def bind(  # noqa: D102
-        self, path: str, seed: int, values: dict[str, Array], grads: dict[str, Array], device: str
-    ) -> None:
-        super().bind(path, seed, values, grads, device)
-        self.state = {}
-        for place, layer in enumerate(self.layers):
-            start = f"{place}."
-            layer.bind(
-                f"{path}.{place}" if path else str(place),
-                seed,
-                {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)},
-                {k.removeprefix(start): v for k, v in grads.items() if k.startswith(start)},
-                device,
-            )
-            self.state.update({start + name: array for name, array in layer.state.items()})
-
-    def walk(self) -> Iterator[Layer]:  # noqa: D102
-        for layer in self.layers:
-            yield from layer.walk()
 
     def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         for layer in self.layers:
@@ -105,3 +127,150 @@ class Chain(Layer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}([{', '.join(map(repr, self.layers))}])"
+
+
+class Residual(Container):
+    """Add what a body makes of x to x, or to what a shortcut makes of it.
+
+        y = body(x) + shortcut(x),    dx = body'(dy) + shortcut'(dy)
+
+    Args:
+        body: a layer or a list of them.
+        shortcut: likewise; the identity if None.
+
+    Source: He et al., "Deep residual learning for image recognition" (2015).
+
+    >>> import numpy as np
+    >>> from tinyconv.layers import Flatten, Linear, ReLU
+    >>> Residual([Linear(4, 4), ReLU()]).forward(np.zeros((2, 4))).shape
+    (2, 4)
+    >>> Residual(Linear(4, 3)).output_shape((4,))
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: Residual: body gives (3,) and shortcut (4,), expected equal shapes
+    """
+
+    def __init__(
+        self, body: Layer | Sequence[Layer], shortcut: Layer | Sequence[Layer] | None = None
+    ) -> None:
+        super().__init__()
+        self.body = _as_layer(body)
+        self.shortcut = None if shortcut is None else _as_layer(shortcut)
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"body": self.body, "shortcut": self.shortcut}
+
+    def children(self) -> dict[str, Layer]:  # noqa: D102
+        if self.shortcut is None:
+            return {"body": self.body}
+        return {"body": self.body, "shortcut": self.shortcut}
+
+    def child_inputs(self, shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:  # noqa: D102
+        return ((name, child, shape) for name, child in self.children().items())
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        body = _output_shape("body", self.body, shape)
+        other = shape
+        if self.shortcut is not None:
+            other = _output_shape("shortcut", self.shortcut, shape)
+        if body != other:
+            raise ShapeError(
+                f"Residual: body gives {body} and shortcut {other}, expected equal shapes"
+            )
+        return body
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        y = self.body.forward(x, training, step)
+        other = x if self.shortcut is None else self.shortcut.forward(x, training, step)
+        if y.shape != other.shape:
+            raise ShapeError(
+                f"Residual: body gives {tuple(y.shape[1:])} and shortcut "
+                f"{tuple(other.shape[1:])}, expected equal shapes"
+            )
+        return y + other, None
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        other = dy if self.shortcut is None else self.shortcut.backward(dy)
+        return self.body.backward(dy) + other, {}
+
+
+class Parallel(Container):
+    """Give x to every branch and join what they return.
+
+        concat: y = [branch_0(x), branch_1(x), ...] along the channels, dx = sum branch_k'(dy_k)
+        add:    y = branch_0(x) + branch_1(x) + ..., dx = sum branch_k'(dy)
+
+    Args:
+        branches: each a layer or a list of them.
+        join: ``"concat"`` or ``"add"``.
+
+    Source: Szegedy et al., "Going deeper with convolutions" (2014), for the concatenation.
+
+    >>> from tinyconv.layers import Linear
+    >>> Parallel([Linear(4, 3), Linear(4, 2)]).output_shape((4,))
+    (5,)
+    """
+
+    def __init__(self, branches: Sequence[Layer | Sequence[Layer]], join: str = "concat") -> None:
+        super().__init__()
+        self.branches = [_as_layer(branch) for branch in branches]
+        if not self.branches:
+            raise ShapeError("Parallel: no branches, expected at least one")
+        if join not in ("concat", "add"):
+            raise ShapeError(f"Parallel: join is {join!r}, expected 'concat' or 'add'")
+        self.join = join
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"branches": self.branches, "join": self.join}
+
+    def children(self) -> dict[str, Layer]:  # noqa: D102
+        return {str(place): branch for place, branch in enumerate(self.branches)}
+
+    def child_inputs(self, shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:  # noqa: D102
+        return ((name, child, shape) for name, child in self.children().items())
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        shapes = [_output_shape(name, c, given) for name, c, given in self.child_inputs(shape)]
+        self._check(shapes)
+        if self.join == "add":
+            return shapes[0]
+        return (sum(given[0] for given in shapes), *shapes[0][1:])
+
+    def _check(self, shapes: list[Shape]) -> None:
+        first = 1 if self.join == "concat" else 0
+        if any(shape[first:] != shapes[0][first:] for shape in shapes):
+            what = "shapes that differ in channels only" if first else "equal shapes"
+            raise ShapeError(f"Parallel: branches give {shapes}, expected {what}")
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        parts = [branch.forward(x, training, step) for branch in self.branches]
+        self._check([tuple(part.shape[1:]) for part in parts])
+        if self.join == "concat":
+            y = namespace("Parallel", x=x).concat(parts, axis=1)
+        else:
+            y = sum(parts[1:], start=parts[0])
+        return y, [part.shape[1] for part in parts]
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        dx, first = None, 0
+        for branch, channels in zip(self.branches, saved, strict=True):
+            part = dy
+            if self.join == "concat":
+                part = dy[:, first : first + channels, ...]
+                first += channels
+            own = branch.backward(part)
+            dx = own if dx is None else dx + own
+        return dx, {}
+
+
+def _as_layer(value: Layer | Sequence[Layer]) -> Layer:
+    """Return a layer; a list of layers and a ``Sequential`` become a chain."""
+    if isinstance(value, Chain):
+        return Chain(value.layers)
+    return value if isinstance(value, Layer) else Chain(value)
+
+
+def _output_shape(name: str, layer: Layer, shape: Shape) -> Shape:
+    try:
+        return layer.output_shape(shape)
+    except ShapeError as error:
+        raise ShapeError(f"layer {name}: {error}") from None
