@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from tinyconv.data import augment
+from tinyconv.data.byte_images import ByteImages
 from tinyconv.data.images import read_digit
 from tinyconv.data.mnist import load_mnist
 from tinyconv.data.mnist1d import load_mnist1d
@@ -10,7 +12,7 @@ from tinyconv.data.sample import load_sample
 from tinyconv.data.splits import DataSet, Split
 from tinyconv.errors import DataError
 
-__all__ = ["DataSet", "Split", "load", "names", "read_digit"]
+__all__ = ["ByteImages", "DataSet", "Split", "augment", "load", "names", "read_digit"]
 
 _LOADERS: dict[str, Callable[[str | Path | None], DataSet]] = {
     "mnist-sample": lambda root: load_sample(),

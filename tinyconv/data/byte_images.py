@@ -1,0 +1,88 @@
+"""Images kept as bytes: a quarter of the memory of float32."""
+
+from types import ModuleType
+from typing import Any
+
+import array_api_compat.numpy as array_api_numpy
+import numpy as np
+
+from tinyconv.errors import DataError, DtypeError, ShapeError
+
+__all__ = ["ByteImages"]
+
+
+class ByteImages:
+    """Images in bytes that look like float32 images in [0, 1]: what is taken out is divided by 255.
+
+    ``fit``, ``predict`` and ``evaluate`` take one wherever they take an array of samples.
+
+    Args:
+        pixels: (N, C, H, W), uint8.
+
+    Attributes:
+        pixels: the bytes themselves.
+
+    Raises:
+        DtypeError: the pixels are not bytes.
+        ShapeError: they do not have four axes.
+
+    >>> images = ByteImages(np.full((3, 1, 2, 2), 51, np.uint8))
+    >>> images.shape, images.dtype.name
+    ((3, 1, 2, 2), 'float32')
+    >>> images[np.array([2, 0])][0, 0]
+    array([[0.2, 0.2],
+           [0.2, 0.2]], dtype=float32)
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 4
+    device = "cpu"
+
+    def __init__(self, pixels: np.ndarray[Any, Any]) -> None:
+        if pixels.dtype != np.uint8:
+            raise DtypeError(f"ByteImages: pixels has dtype {pixels.dtype}, expected uint8")
+        if pixels.ndim != 4:
+            raise ShapeError(f"ByteImages: pixels has shape {pixels.shape}, expected (N, C, H, W)")
+        self.pixels = pixels
+
+    @classmethod
+    def from_floats(cls, x: np.ndarray[Any, Any]) -> "ByteImages":
+        """Round images in [0, 1] to bytes; exact for what was bytes before.
+
+        Raises:
+            DataError: a value is outside [0, 1].
+
+        >>> ByteImages.from_floats(np.full((1, 1, 1, 1), 0.2)).pixels.item()
+        51
+        """
+        if x.size and not (x.min() >= 0 and x.max() <= 1):
+            raise DataError(
+                f"ByteImages: values from {x.min()} to {x.max()}, expected them in [0, 1]"
+            )
+        return cls(np.rint(x * 255).astype(np.uint8))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        N, C, H, W = self.pixels.shape
+        return N, C, H, W
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
+        """Answer as NumPy arrays do, so that checks of arrays accept the images."""
+        return array_api_numpy
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if copy is False:
+            raise ValueError("ByteImages: an array of floats is always a copy")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+        x: np.ndarray[Any, np.dtype[np.float32]] = self.pixels[index].astype(np.float32)
+        x /= 255
+        return x
+
+    def __repr__(self) -> str:
+        return f"ByteImages of shape {self.shape}"
