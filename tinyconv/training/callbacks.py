@@ -1,4 +1,4 @@
-"""What can be hung on the fit loop: progress, early stopping, keeping the best, Ctrl-C."""
+"""What can be hung on the fit loop: progress, schedules, stopping, keeping the best, Ctrl-C."""
 
 import signal
 import sys
@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from tinyconv.backend import Array, like
 from tinyconv.errors import ShapeError
+from tinyconv.schedules import ScheduleFunction
 
 if TYPE_CHECKING:
     from tinyconv.training.fit import Training
 
-__all__ = ["Callback", "EarlyStopping", "KeepBest", "ProgressBar", "StopOnInterrupt"]
+__all__ = ["Callback", "EarlyStopping", "KeepBest", "ProgressBar", "Schedule", "StopOnInterrupt"]
 
 
 class Callback:
@@ -124,6 +125,55 @@ class ProgressBar(Callback):
             self._bar = None
 
 
+class Schedule(Callback):
+    """Set the learning rate of every epoch, or of every step, to a multiple of the optimizer's.
+
+    Args:
+        schedule: one of :mod:`tinyconv.schedules`, or any function of the epochs (or steps)
+            completed since ``fit`` began and of the rows of the history.
+        per: what is counted, and when the rate changes: ``"epoch"`` or ``"step"``.
+
+    Raises:
+        ShapeError: ``per`` is neither of the two, or (in ``fit``) the schedule gave a factor that
+            is not a number of at least 0.
+
+    >>> import tinyconv as tc
+    >>> x, y = np.eye(2), np.arange(2)
+    >>> net = tc.Sequential([tc.Linear(2, 2)])
+    >>> history = net.fit(x, y, epochs=3, optimizer=tc.SGD(lr=0.1), verbose=False,
+    ...                   callbacks=[tc.Schedule(tc.schedules.Step(every=1, factor=0.5))])
+    >>> history["lr"]
+    [0.1, 0.05, 0.025]
+    """
+
+    def __init__(self, schedule: ScheduleFunction, per: str = "epoch") -> None:
+        if per not in ("epoch", "step"):
+            raise ShapeError(f"Schedule: per is {per!r}, expected 'epoch' or 'step'")
+        self.schedule = schedule
+        self.per = per
+
+    def on_epoch_begin(self, training: "Training") -> None:  # noqa: D102
+        self._set(training)
+
+    def on_batch_end(self, training: "Training") -> None:  # noqa: D102
+        # After the last batch the row of the epoch is yet to be written, with the rate it had.
+        if self.per == "step" and training.position.batch < training.batches:
+            self._set(training)
+
+    def _set(self, training: "Training") -> None:
+        # The history has a row for each epoch of this run, also where it was resumed.
+        t = len(training.history)
+        if self.per == "step":
+            t = t * training.batches + training.position.batch
+        factor = self.schedule(t, training.history.rows)
+        if not (factor >= 0 and np.isfinite(factor)):
+            raise ShapeError(
+                f"Schedule: the factor after {t} {self.per}s is {factor!r}, "
+                "expected a number of at least 0"
+            )
+        training.lr = training.engine.optimizer.lr * float(factor)
+
+
 class EarlyStopping(Callback):
     """Stop when a figure has not improved for some epochs.
 
@@ -140,6 +190,10 @@ class EarlyStopping(Callback):
             raise ShapeError(f"EarlyStopping: patience is {patience}, expected at least 1")
         self.monitor = monitor
         self.patience = patience
+
+    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+        if training.history.rows:  # a run resumed after it was stopped here
+            self.on_epoch_end(training)
 
     def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
         best = training.history.best(self.monitor)["epoch"]

@@ -1,0 +1,30 @@
+"""What all tests share: Hypothesis without deadlines, and markers that skip themselves."""
+
+import importlib
+import os
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from tinyconv.backend import gpu_is_available
+
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if "CI" in os.environ else "local")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not gpu_is_available():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs CuPy and a GPU"))
+
+
+@pytest.fixture(scope="session")
+def torch() -> Any:
+    """PyTorch, imported by the tests that compare with it and by no other."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        pytest.skip('needs PyTorch: pip install "tinyconv[oracle]"')
