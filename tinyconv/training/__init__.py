@@ -5,8 +5,17 @@ from tinyconv.training.callbacks import (
     EarlyStopping,
     KeepBest,
     ProgressBar,
+    Schedule,
     StopOnInterrupt,
 )
 from tinyconv.training.history import History
 
-__all__ = ["Callback", "EarlyStopping", "History", "KeepBest", "ProgressBar", "StopOnInterrupt"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "KeepBest",
+    "ProgressBar",
+    "Schedule",
+    "StopOnInterrupt",
+]
