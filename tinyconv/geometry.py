@@ -9,11 +9,26 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any, TypeAlias
 
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 
-__all__ = ["Geometry", "check_channels", "check_rank", "check_shape", "sliding_window", "spread"]
+__all__ = [
+    "Geometry",
+    "Padding",
+    "check_channels",
+    "check_rank",
+    "check_shape",
+    "sliding_window",
+    "spread",
+    "spread_pairs",
+    "transposed_window",
+]
+
+#: One integer for all sides, or for each axis an integer or a (before, after) pair, or "same" or
+#: "valid".
+Padding: TypeAlias = int | str | tuple[int | tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -39,14 +54,34 @@ class Geometry:
     output: tuple[int, ...]
 
     @property
+    def covered(self) -> tuple[int, ...]:
+        """How many elements of an axis lie between the two ends of a window, ends included."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @property
     def padded(self) -> tuple[int, ...]:
-        """Size of the input with its padding."""
-        return tuple(n + lo + hi for n, (lo, hi) in zip(self.size, self.padding, strict=True))
+        """Size of the input with its padding and with what the last window needs beyond it.
+
+        A window reaches beyond the padding only where ``ceil_mode`` has let it.
+        """
+        return tuple(
+            max(n + lo + hi, (count - 1) * stride + covered)
+            for n, (lo, hi), count, stride, covered in zip(
+                self.size, self.padding, self.output, self.stride, self.covered, strict=True
+            )
+        )
 
     @property
     def is_padded(self) -> bool:
-        """Whether any axis has padding."""
-        return any(lo or hi for lo, hi in self.padding)
+        """Whether windows see anything around the input."""
+        return self.padded != self.size
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether the windows are the single elements of the input, each once and in order."""
+        return not self.is_padded and all(
+            k == s == 1 for k, s in zip(self.kernel, self.stride, strict=True)
+        )
 
     @property
     def inside(self) -> tuple[slice, ...]:
@@ -106,19 +141,37 @@ def sliding_window(
     size: tuple[int, ...],
     kernel: tuple[int, ...],
     stride: int | tuple[int, ...] = 1,
-    padding: int | tuple[int, ...] = 0,
+    padding: Padding = 0,
     dilation: int | tuple[int, ...] = 1,
+    *,
+    ceil_mode: bool = False,
 ) -> Geometry:
     """Validate the sizes of a sliding window and compute its output size.
 
-    The output along an axis is ``floor((size + 2 padding - dilation (kernel - 1) - 1) / stride)
-    + 1``, as in PyTorch and ONNX.
+    The output along an axis is ``floor((size + before + after - dilation (kernel - 1) - 1) /
+    stride) + 1``, as in PyTorch and ONNX.
+
+    Args:
+        op: the name that error messages begin with.
+        size: of the input, without batch and channels.
+        kernel: size of the window.
+        stride: step between two windows.
+        padding: see :data:`Padding`. "valid" is none; "same" is what makes the output
+            ``ceil(size / stride)`` long, with the odd element after the input: ONNX's SAME_UPPER,
+            and PyTorch's "same", which exists for stride 1 only.
+        dilation: distance between two elements of a window.
+        ceil_mode: round the output up, so that the last window may reach beyond the padded
+            input; it is left out if it would begin beyond the input, as in PyTorch.
 
     Raises:
         ShapeError: a size is out of range, or the window is larger than the padded input.
 
     >>> sliding_window("conv2d", (28, 28), kernel=(5, 5)).output
     (24, 24)
+    >>> sliding_window("conv2d", (28, 28), kernel=(5, 5), stride=2, padding="same").padding
+    ((1, 2), (1, 2))
+    >>> sliding_window("max_pool2d", (5,), kernel=(2,), stride=2, ceil_mode=True).output
+    (3,)
     >>> sliding_window("conv2d", (3, 3), kernel=(5, 5))
     Traceback (most recent call last):
     tinyconv.errors.ShapeError: conv2d: the window covers 5 elements of axis 0 (kernel 5,
@@ -128,19 +181,96 @@ def sliding_window(
     kernel = spread(op, "kernel", kernel, axes, least=1)
     stride = spread(op, "stride", stride, axes, least=1)
     dilation = spread(op, "dilation", dilation, axes, least=1)
-    both = tuple((p, p) for p in spread(op, "padding", padding, axes, least=0))
+    all_covered = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    if padding == "same":
+        both = same_padding(size, all_covered, stride)
+    else:
+        both = spread_pairs(op, "padding", 0 if padding == "valid" else padding, axes)
     output = []
     for axis in range(axes):
-        covered = dilation[axis] * (kernel[axis] - 1) + 1
+        covered = all_covered[axis]
         lo, hi = both[axis]
-        if covered > size[axis] + lo + hi:
+        room = size[axis] + lo + hi - covered
+        count = (-(-room // stride[axis]) if ceil_mode else room // stride[axis]) + 1
+        if ceil_mode and (count - 1) * stride[axis] >= size[axis] + lo:
+            count -= 1
+        if count < 1 or size[axis] < 1:
             raise ShapeError(
                 f"{op}: the window covers {covered} elements of axis {axis} "
                 f"(kernel {kernel[axis]}, dilation {dilation[axis]}), but the input has "
                 f"{size[axis] + lo + hi} (size {size[axis]}, padding {lo} + {hi})"
             )
-        output.append((size[axis] + lo + hi - covered) // stride[axis] + 1)
+        output.append(count)
     return Geometry(size, kernel, stride, both, dilation, tuple(output))
+
+
+def same_padding(
+    size: tuple[int, ...], covered: tuple[int, ...], stride: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    """Return the padding that makes the output ``ceil(size / stride)`` long.
+
+    >>> same_padding((5, 5), covered=(3, 2), stride=(1, 1))
+    ((1, 1), (0, 1))
+    """
+    pairs = []
+    for n, c, s in zip(size, covered, stride, strict=True):
+        total = max(0, (-(-n // s) - 1) * s + c - n)
+        pairs.append((total // 2, total - total // 2))
+    return tuple(pairs)
+
+
+def transposed_window(
+    op: str,
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int | tuple[int, int], ...] = 0,
+    dilation: int | tuple[int, ...] = 1,
+    output_padding: int | tuple[int, ...] = 0,
+) -> Geometry:
+    """Return the window of the convolution that a transposed convolution is the transpose of.
+
+    That convolution goes from the large image to the small one: ``output`` of the geometry is
+    ``size``, what the transposed convolution takes, and ``size`` of the geometry is what it gives,
+
+        (size - 1) stride - before - after + dilation (kernel - 1) + output_padding + 1
+
+    along each axis, as in PyTorch and ONNX. The output padding picks one of the sizes that the
+    convolution maps onto ``size``.
+
+    Raises:
+        ShapeError: a size is out of range, nothing would be left, or the output padding is
+            neither smaller than the stride nor than the dilation.
+
+    >>> transposed_window("conv_transpose2d", (3, 3), kernel=(2, 2), stride=2).size
+    (6, 6)
+    >>> transposed_window("conv_transpose2d", (3,), kernel=(2,), output_padding=1)
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: conv_transpose2d: output_padding is 1, expected less than the
+    stride 1 or the dilation 1
+    """
+    axes = len(size)
+    kernel = spread(op, "kernel", kernel, axes, least=1)
+    stride = spread(op, "stride", stride, axes, least=1)
+    dilation = spread(op, "dilation", dilation, axes, least=1)
+    both = spread_pairs(op, "padding", padding, axes)
+    extra = spread(op, "output_padding", output_padding, axes, least=0)
+    large = []
+    for axis in range(axes):
+        if extra[axis] >= max(stride[axis], dilation[axis]):
+            raise ShapeError(
+                f"{op}: output_padding is {extra[axis]}, expected less than the stride "
+                f"{stride[axis]} or the dilation {dilation[axis]}"
+            )
+        covered = dilation[axis] * (kernel[axis] - 1) + 1
+        full = (size[axis] - 1) * stride[axis] + covered + extra[axis]
+        if size[axis] < 1 or full <= sum(both[axis]):
+            raise ShapeError(
+                f"{op}: nothing is left of axis {axis}, expected more than the padding "
+                f"{both[axis][0]} + {both[axis][1]} (size {size[axis]} spreads to {full})"
+            )
+        large.append(full - sum(both[axis]))
+    return Geometry(tuple(large), kernel, stride, both, dilation, size)
 
 
 def spread(
@@ -164,6 +294,35 @@ def spread(
     if not good:
         raise ShapeError(f"{op}: {name} is {value!r}, expected {axes} integers of at least {least}")
     return values
+
+
+def spread_pairs(
+    op: str, name: str, value: int | str | tuple[int | tuple[int, int], ...], axes: int
+) -> tuple[tuple[int, int], ...]:
+    """Return ``value`` as a (before, after) pair for each of ``axes`` axes.
+
+    Raises:
+        ShapeError: not integers or pairs of them, not as many as axes, or one below 0.
+
+    >>> spread_pairs("conv2d", "padding", (1, (0, 2)), axes=2)
+    ((1, 1), (0, 2))
+    >>> spread_pairs("conv2d", "padding", -1, axes=2)
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: conv2d: padding is -1, expected 2 integers or (before, after)
+    pairs of at least 0
+    """
+    values = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
+    pairs: list[Any] = [tuple(v) if isinstance(v, tuple | list) else (v, v) for v in values]
+    good = len(pairs) == axes and all(
+        len(pair) == 2 and all(isinstance(v, int) and type(v) is not bool and v >= 0 for v in pair)
+        for pair in pairs
+    )
+    if not good:
+        raise ShapeError(
+            f"{op}: {name} is {value!r}, expected {axes} integers or (before, after) pairs "
+            "of at least 0"
+        )
+    return tuple(pairs)
 
 
 def check_rank(op: str, name: str, array: Array, layout: str) -> None:

@@ -25,8 +25,78 @@ CONVOLUTION = [
         {"stride": 2, "padding": (1, 2), "dilation": (2, 1), "groups": 2},
         grads=3,
     ),
+    Case(
+        "conv2d",
+        (normal(2, 2, 4, 5), normal(2, 2, 3, 2)),
+        {"padding": ((1, 0), (0, 2)), "padding_mode": "circular"},
+        grads=2,
+    ),
+    Case(
+        "conv2d",
+        (normal(2, 3, 4, 5), normal(6, 1, 3, 3), normal(6)),
+        {"padding": "same", "padding_mode": "reflect", "stride": 2, "groups": 3},
+        grads=3,
+    ),
+    Case(
+        "conv2d",
+        (normal(2, 2, 3, 3), normal(2, 2, 3, 3)),
+        {"padding": 2, "padding_mode": "replicate"},
+        grads=2,
+    ),
+    Case("conv2d", (normal(2, 4, 3, 4), normal(6, 2, 1, 1), normal(6)), {"groups": 2}, grads=3),
+    Case("conv2d", (normal(2, 4, 3, 4), normal(3, 4, 1, 1)), {"stride": (1, 2)}, grads=2),
+    Case(
+        "conv2d_direct",
+        (normal(2, 4, 4, 3), normal(4, 2, 2, 3), normal(4)),
+        {"stride": (2, 1), "padding": ((0, 1), 1), "dilation": (2, 1), "groups": 2},
+        grads=3,
+    ),
+    Case("conv1d", (normal(2, 2, 7), normal(3, 2, 3), normal(3)), {"stride": 2}, grads=3),
+    Case(
+        "conv1d",
+        (normal(2, 2, 7), normal(2, 1, 3)),
+        {"padding": "same", "dilation": 2, "groups": 2},
+        grads=2,
+    ),
+    Case(
+        "conv3d",
+        (normal(2, 2, 3, 4, 3), normal(2, 2, 2, 3, 2), normal(2)),
+        {"stride": (1, 2, 1), "padding": (0, 1, 1)},
+        grads=3,
+    ),
+    Case("conv_transpose2d", (normal(2, 2, 3, 2), normal(2, 3, 2, 3), normal(3)), grads=3),
+    Case(
+        "conv_transpose2d",
+        (normal(2, 4, 3, 2), normal(4, 1, 3, 2), normal(2)),
+        {
+            "stride": (2, 3),
+            "padding": ((1, 0), 1),
+            "output_padding": (1, 2),
+            "groups": 2,
+            "dilation": (1, 2),
+        },
+        grads=3,
+        spreads=False,
+    ),
+    Case("conv_transpose1d", (normal(2, 2, 4), normal(2, 1, 3)), {"padding": 1}, grads=2),
+    Case(
+        "conv_transpose3d",
+        (normal(2, 2, 2, 2, 1), normal(2, 1, 2, 1, 2), normal(1)),
+        {"stride": (2, 1, 1)},
+        grads=3,
+    ),
     Case("linear", (normal(3, 4), normal(2, 4), normal(2)), grads=3),
     Case("linear", (normal(3, 4), normal(2, 4)), grads=2),
+]
+
+SHAPE = [
+    Case("pad", (normal(2, 2, 3),), {"padding": ((1, 2),), "value": 0.5}, spreads=False),
+    Case("pad", (normal(2, 1, 3, 4),), {"padding": (2, (0, 3)), "mode": "reflect"}),
+    Case("pad", (normal(2, 1, 3, 1),), {"padding": ((4, 0), 2), "mode": "replicate"}),
+    Case("pad", (normal(2, 1, 3, 2),), {"padding": (3, (1, 2)), "mode": "circular"}),
+    Case("crop", (normal(2, 2, 3, 4),), {"cropping": (1, (0, 2))}),
+    Case("flatten", (normal(2, 3, 4),)),
+    Case("reshape", (normal(2, 3, 4),), {"shape": (2, -1, 3)}),
 ]
 
 POOLING = [
@@ -47,4 +117,4 @@ LOSS = [
     Case("softmax_log_likelihood", (normal(4, 5), np.array([0, 4, 2, 2])), per_sample=False),
 ]
 
-CASES = [*CONVOLUTION, *POOLING, *ACTIVATION, *DROPOUT, *LOSS]
+CASES = [*CONVOLUTION, *SHAPE, *POOLING, *ACTIVATION, *DROPOUT, *LOSS]

@@ -31,6 +31,7 @@ class Case:
     grads: int = 1
     analytic: bool = True  # the complex step applies
     per_sample: bool = True  # y[n] follows from x[n] alone
+    spreads: bool = True  # every element of y[n] depends on x[n], not on constants alone
 
     def __str__(self) -> str:
         shapes = "-".join("x".join(map(str, a.shape)) for a in self.inputs)
@@ -72,9 +73,9 @@ def numeric_gradients(
         for index in np.ndindex(gradient.shape):
             value = inputs[which][index]
             moved[which][index] = value + step
-            above = f(*moved)
+            above = np.array(f(*moved))  # flatten gives a view of what moves
             moved[which][index] = value - step
-            below = f(*moved)
+            below = np.array(f(*moved))
             moved[which][index] = value
             gradient[index] = np.sum((above - below) * dy) / (2 * step)
         result.append(gradient)

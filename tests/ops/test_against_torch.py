@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tinyconv import ops
@@ -70,6 +70,122 @@ def test_conv2d(
         torch,
         (lambda *a: ops.conv2d(*a, **options), ops.conv2d_backward),
         lambda *a: torch.nn.functional.conv2d(*a, **options),
+        tuple(inputs),
+    )
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+@DRAWN_FOR_ORACLE
+@given(data=st.data(), groups=st.sampled_from([1, 2]), channels=st.integers(1, 2))
+def test_conv1d_and_conv3d(
+    torch: Any, axes: int, data: st.DataObject, groups: int, channels: int
+) -> None:
+    g = data.draw(windows(axes, dilated=True))
+    rng = np.random.default_rng(g["seed"])
+    options = {name: g[name] for name in ("stride", "padding", "dilation")} | {"groups": groups}
+    inputs = (
+        rng.normal(size=(g["batch"], groups * channels, *g["size"])),
+        rng.normal(size=(groups * 2, channels, *g["kernel"])),
+        rng.normal(size=groups * 2),
+    )
+    name = f"conv{axes}d"
+    agree(
+        torch,
+        (lambda *a: getattr(ops, name)(*a, **options), getattr(ops, name + "_backward")),
+        lambda *a: getattr(torch.nn.functional, name)(*a, **options),
+        inputs,
+    )
+
+
+@DRAWN_FOR_ORACLE
+@given(
+    g=windows(dilated=True),
+    mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
+    after=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)
+def test_conv2d_padding_modes(
+    torch: Any, g: dict[str, Any], mode: str, after: tuple[int, int]
+) -> None:
+    size, before = g["size"], g["padding"]
+    most = {"reflect": -1, "circular": 0}.get(mode, 9)
+    pairs = tuple(
+        (min(p, n + most), min(q, n + most)) for p, q, n in zip(before, after, size, strict=True)
+    )
+    covered = [d * (k - 1) + 1 for d, k in zip(g["dilation"], g["kernel"], strict=True)]
+    assume(all(n + sum(p) >= c for n, p, c in zip(size, pairs, covered, strict=True)))
+    rng = np.random.default_rng(g["seed"])
+    options = {"stride": g["stride"], "dilation": g["dilation"]}
+    inputs = (rng.normal(size=(g["batch"], 2, *size)), rng.normal(size=(3, 2, *g["kernel"])))
+    functional = torch.nn.functional
+
+    def theirs(x: Any, w: Any) -> Any:
+        # PyTorch lists the pairs from the last axis to the first, and calls zeros constant.
+        flat = [*pairs[1], *pairs[0]]
+        padded = functional.pad(x, flat, mode="constant" if mode == "zeros" else mode)
+        return functional.conv2d(padded, w, **options)
+
+    agree(
+        torch,
+        (
+            lambda *a: ops.conv2d(*a, padding=pairs, padding_mode=mode, **options),
+            ops.conv2d_backward,
+        ),
+        theirs,
+        inputs,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("kernel", "dilation"), [((3, 4), (1, 1)), ((2, 3), (3, 2))])
+def test_conv2d_named_padding(
+    torch: Any, padding: str, kernel: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    options = {"padding": padding, "dilation": dilation}
+    agree(
+        torch,
+        (lambda *a: ops.conv2d(*a, **options), ops.conv2d_backward),
+        lambda *a: torch.nn.functional.conv2d(*a, **options),
+        (rng.normal(size=(2, 2, 7, 6)), rng.normal(size=(3, 2, *kernel))),
+    )
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@DRAWN_FOR_ORACLE
+@given(data=st.data(), groups=st.sampled_from([1, 2]), has_bias=st.booleans())
+def test_conv_transpose(
+    torch: Any, axes: int, data: st.DataObject, groups: int, has_bias: bool
+) -> None:
+    g = data.draw(windows(axes, dilated=True))
+    spread_to = [
+        (n - 1) * s + d * (k - 1) + 1
+        for n, s, d, k in zip(g["size"], g["stride"], g["dilation"], g["kernel"], strict=True)
+    ]
+    options = {
+        "stride": g["stride"],
+        "padding": tuple(
+            min(p, (n - 1) // 2) for p, n in zip(g["padding"], spread_to, strict=True)
+        ),
+        "output_padding": tuple(
+            data.draw(st.integers(0, max(s, d) - 1))
+            for s, d in zip(g["stride"], g["dilation"], strict=True)
+        ),
+        "groups": groups,
+        "dilation": g["dilation"],
+    }
+    rng = np.random.default_rng(g["seed"])
+    inputs = [
+        rng.normal(size=(g["batch"], groups, *g["size"])),
+        rng.normal(size=(groups, 2, *g["kernel"])),
+    ]
+    if has_bias:
+        inputs.append(rng.normal(size=groups * 2))
+    name = f"conv_transpose{axes}d"
+    agree(
+        torch,
+        (lambda *a: getattr(ops, name)(*a, **options), getattr(ops, name + "_backward")),
+        lambda *a: getattr(torch.nn.functional, name)(*a, **options),
         tuple(inputs),
     )
 

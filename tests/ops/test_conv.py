@@ -1,15 +1,26 @@
 """Convolution: literals worked out by hand, the adjoint, and its error messages."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tinyconv.errors import DtypeError, ShapeError
 from tinyconv.geometry import sliding_window
-from tinyconv.ops import col2im, conv2d, conv2d_backward, im2col
+from tinyconv.ops import (
+    col2im,
+    conv1d,
+    conv2d,
+    conv2d_backward,
+    conv2d_direct,
+    conv2d_direct_backward,
+    conv3d,
+    im2col,
+)
 
 from .helpers import DRAWN, to_strict, windows
 
@@ -103,6 +114,99 @@ def test_im2col_holds_each_window(g: dict[str, Any]) -> None:
         w = q * g["stride"][1] + j * g["dilation"][1] - g["padding"][1]
         is_inside = 0 <= h < g["size"][0] and 0 <= w < g["size"][1]
         assert col[0, 0, i, j, p, q] == (x[0, 0, h, w] if is_inside else 0)
+
+
+@DRAWN
+@given(
+    g=windows(dilated=True),
+    groups=st.sampled_from([1, 2]),
+    after=st.integers(0, 2),
+    has_bias=st.booleans(),
+)
+def test_equals_the_seven_loops(g: dict[str, Any], groups: int, after: int, has_bias: bool) -> None:
+    rng = np.random.default_rng(g["seed"])
+    above, left = g["padding"]
+    options: dict[str, Any] = {
+        "stride": g["stride"],
+        "padding": ((above, above + after), left),
+        "dilation": g["dilation"],
+        "groups": groups,
+    }
+    x = rng.normal(size=(g["batch"], 2, *g["size"]))
+    w = rng.normal(size=(2, 2 // groups, *g["kernel"]))
+    b = rng.normal(size=2) if has_bias else None
+    y, saved = conv2d(x, w, b, **options)
+    y_direct, saved_direct = conv2d_direct(x, w, b, **options)
+    np.testing.assert_allclose(y, y_direct, atol=1e-12)
+    dy = rng.normal(size=y.shape)
+    gradients = conv2d_backward(dy, saved)
+    for gradient, direct in zip(gradients, conv2d_direct_backward(dy, saved_direct), strict=True):
+        if gradient is None:
+            assert direct is None
+        else:
+            np.testing.assert_allclose(gradient, direct, atol=1e-11)
+
+
+def test_pointwise_convolution_copies_no_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any) -> None:
+        raise AssertionError("a 1x1 convolution is a product of matrices and nothing else")
+
+    monkeypatch.setattr("tinyconv.ops.conv.im2col", forbidden)
+    monkeypatch.setattr("tinyconv.ops.conv.col2im", forbidden)
+    x = np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 1, 2)
+    w = np.array([[1.0, 10.0], [0.0, -1.0]]).reshape(2, 2, 1, 1)
+    y, saved = conv2d(x, w)
+    # y[0] = x[0] + 10 x[1], y[1] = -x[1]
+    np.testing.assert_array_equal(y, [[[[31, 42]], [[-3, -4]]]])
+    assert np.shares_memory(saved.col, x)
+    dx, dw, _ = conv2d_backward(np.array([1.0, 0.0, 0.0, 2.0]).reshape(1, 2, 1, 2), saved)
+    np.testing.assert_array_equal(dx, [[[[1, 0]], [[10, -2]]]])  # w^T dy
+    np.testing.assert_array_equal(dw[:, :, 0, 0], [[1, 3], [4, 8]])  # dy x^T
+    with pytest.raises(AssertionError, match="product"):
+        conv2d(x, w, stride=2)
+
+
+def test_padding_modes_by_hand() -> None:
+    x, w = np.array([[[1.0, 2.0, 4.0]]]), np.array([[[1.0, 10.0, 100.0]]])
+    for mode, padded in [
+        ("zeros", [0, 1, 2, 4, 0]),
+        ("reflect", [2, 1, 2, 4, 2]),
+        ("replicate", [1, 1, 2, 4, 4]),
+        ("circular", [4, 1, 2, 4, 1]),
+    ]:
+        y, _ = conv1d(x, w, padding=1, padding_mode=mode)
+        expected = [padded[i] + 10 * padded[i + 1] + 100 * padded[i + 2] for i in range(3)]
+        np.testing.assert_array_equal(y, [[expected]])
+
+
+def test_same_and_valid_padding() -> None:
+    x, w = np.zeros((1, 1, 7, 8)), np.zeros((1, 1, 4, 3))
+    assert conv2d(x, w, padding="valid")[0].shape == (1, 1, 4, 6)
+    assert conv2d(x, w, padding="same")[0].shape == x.shape
+    assert conv2d(x, w, padding="same", stride=(2, 3))[0].shape == (1, 1, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("op", "axes", "kernel_axes"),
+    [(conv1d, "L", "KL"), (conv3d, "D, H, W", "KD, KH, KW")],
+    ids=["conv1d", "conv3d"],
+)
+def test_bad_ranks(op: Callable[..., Any], axes: str, kernel_axes: str) -> None:
+    four = np.zeros((1, 1, 4, 4))
+    message = f"{op.__name__}: x has shape (1, 1, 4, 4), expected (N, C, {axes})"
+    with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
+        op(four, four)
+    message = f"{op.__name__}: w has shape (1, 1, 4, 4), expected (O, C/groups, {kernel_axes})"
+    with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
+        op(np.zeros((1, 1) + (4,) * len(axes.split(", "))), four)
+
+
+def test_bad_padding_mode() -> None:
+    message = (
+        "conv2d: padding mode is 'mirror', expected 'zeros', 'reflect', 'replicate' or 'circular'"
+    )
+    with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
+        conv2d(X, W, padding_mode="mirror")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,8 @@ def test_nan_propagates_and_stays_in_its_sample(case: Case) -> None:
         assert np.isnan(y)
         return
     kept = case.inputs[1][0] if case.op == "dropout" else np.full(y[0].shape, True)
-    assert np.isnan(y[0][kept]).all()
+    is_nan = np.isnan(y[0][kept])
+    assert is_nan.all() if case.spreads else is_nan.any()
     if case.per_sample:
         np.testing.assert_array_equal(y[1:], case.forward()[0][1:])
 

@@ -129,7 +129,7 @@ def test_l2_of_an_all_zero_window_has_no_gradient() -> None:
         (
             (1, 1, 4, 4),
             {"kernel_size": 2, "padding": -1},
-            "padding is -1, expected 2 integers of at least 0",
+            "padding is -1, expected 2 integers or (before, after) pairs of at least 0",
         ),
         (
             (1, 1, 4, 4),

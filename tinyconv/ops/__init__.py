@@ -12,9 +12,36 @@ from tinyconv.ops.activation import (
     tanh,
     tanh_backward,
 )
-from tinyconv.ops.conv import col2im, conv2d, conv2d_backward, im2col
-from tinyconv.ops.dropout import dropout, dropout_backward
-from tinyconv.ops.linear import linear, linear_backward
+from tinyconv.ops.conv import (
+    col2im,
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+    conv3d,
+    conv3d_backward,
+    im2col,
+)
+from tinyconv.ops.conv_direct import (
+    conv2d_direct,
+    conv2d_direct_backward,
+)
+from tinyconv.ops.conv_transpose import (
+    conv_transpose1d,
+    conv_transpose1d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    conv_transpose3d,
+    conv_transpose3d_backward,
+)
+from tinyconv.ops.dropout import (
+    dropout,
+    dropout_backward,
+)
+from tinyconv.ops.linear import (
+    linear,
+    linear_backward,
+)
 from tinyconv.ops.pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -22,6 +49,16 @@ from tinyconv.ops.pool import (
     l2_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+)
+from tinyconv.ops.shape import (
+    crop,
+    crop_backward,
+    flatten,
+    flatten_backward,
+    pad,
+    pad_backward,
+    reshape,
+    reshape_backward,
 )
 from tinyconv.ops.softmax import (
     softmax,
@@ -34,10 +71,26 @@ __all__ = [
     "avg_pool2d",
     "avg_pool2d_backward",
     "col2im",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
+    "conv2d_direct",
+    "conv2d_direct_backward",
+    "conv3d",
+    "conv3d_backward",
+    "conv_transpose1d",
+    "conv_transpose1d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "conv_transpose3d",
+    "conv_transpose3d_backward",
+    "crop",
+    "crop_backward",
     "dropout",
     "dropout_backward",
+    "flatten",
+    "flatten_backward",
     "im2col",
     "l2_pool2d",
     "l2_pool2d_backward",
@@ -45,8 +98,12 @@ __all__ = [
     "linear_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "pad",
+    "pad_backward",
     "relu",
     "relu_backward",
+    "reshape",
+    "reshape_backward",
     "sigmoid",
     "sigmoid_backward",
     "softmax",

@@ -1,4 +1,4 @@
-r"""Convolution as im2col and one matrix product, forward next to backward.
+r"""Convolution in one, two or three dimensions as im2col and one matrix product.
 
 As in PyTorch and ONNX the kernel is not flipped (cross-correlation):
 
@@ -12,12 +12,33 @@ equations are the transposes of the forward ones, which is what ``<im2col(x), c>
 says of the one step that is not a matrix product.
 """
 
+import math
 from typing import NamedTuple
 
 from tinyconv.backend import Array, namespace, require_floating
-from tinyconv.geometry import Geometry, check_channels, check_rank, check_shape, sliding_window
+from tinyconv.geometry import (
+    Geometry,
+    Padding,
+    check_channels,
+    check_rank,
+    check_shape,
+    sliding_window,
+)
+from tinyconv.ops.shape import PadSaved, pad_backward, pad_planes
 
-__all__ = ["ConvSaved", "col2im", "conv2d", "conv2d_backward", "im2col"]
+__all__ = [
+    "ConvSaved",
+    "col2im",
+    "conv1d",
+    "conv1d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "conv3d",
+    "conv3d_backward",
+    "im2col",
+]
+
+Sizes = int | tuple[int, ...]
 
 
 class ConvSaved(NamedTuple):
@@ -27,7 +48,8 @@ class ConvSaved(NamedTuple):
     w: Array  #: (O, C/G, KH, KW)
     has_bias: bool
     channels: int
-    geometry: Geometry
+    geometry: Geometry  #: over the input, or over the padded input where ``pad`` is not None
+    pad: PadSaved | None  #: of a padding with something else than zeros
 
 
 def im2col(x: Array, geometry: Geometry) -> Array:
@@ -89,10 +111,11 @@ def conv2d(
     w: Array,
     b: Array | None = None,
     *,
-    stride: int | tuple[int, ...] = 1,
-    padding: int | tuple[int, ...] = 0,
-    dilation: int | tuple[int, ...] = 1,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> tuple[Array, ConvSaved]:
     """Convolve a batch of images with a bank of kernels.
 
@@ -104,9 +127,12 @@ def conv2d(
         w: (O, C/groups, KH, KW), of the dtype of x.
         b: (O,), or None for no bias.
         stride: step between two windows, down and across.
-        padding: zeros on each side, above and below / left and right.
+        padding: how many elements on each side: an integer, one for each axis, a (before,
+            after) pair for each axis, "same" (the output is ceil(size / stride) long) or "valid".
         dilation: distance between two elements of the kernel.
-        groups: number of separate blocks of channels.
+        groups: number of separate blocks of channels; C of them is a depthwise convolution.
+        padding_mode: what the padding holds: "zeros", "reflect", "replicate" or "circular", see
+            :func:`tinyconv.ops.pad`.
 
     Returns:
         y (N, O, OH, OW) and what :func:`conv2d_backward` needs.
@@ -122,22 +148,7 @@ def conv2d(
     array([[ 8., 12.],
            [20., 24.]])
     """
-    xp = namespace("conv2d", x=x, w=w, b=b)
-    require_floating("conv2d", xp, x=x, w=w, b=b)
-    check_rank("conv2d", "x", x, "(N, C, H, W)")
-    check_rank("conv2d", "w", w, "(O, C/groups, KH, KW)")
-    N, C, H, W = x.shape
-    O = w.shape[0]
-    check_channels("conv2d", C, groups, tuple(w.shape), None if b is None else tuple(b.shape))
-    geometry = sliding_window("conv2d", (H, W), tuple(w.shape[2:]), stride, padding, dilation)
-    K, P = w.shape[1] * w.shape[2] * w.shape[3], geometry.output[0] * geometry.output[1]
-
-    col = xp.reshape(im2col(x, geometry), (N, groups, K, P))
-    y = xp.matmul(xp.reshape(w, (groups, O // groups, K)), col)
-    y = xp.reshape(y, (N, O, *geometry.output))
-    if b is not None:
-        y = y + xp.reshape(b, (O, 1, 1))
-    return y, ConvSaved(col, w, b is not None, C, geometry)
+    return _conv("conv2d", ("H", "W"), x, w, b, stride, padding, dilation, groups, padding_mode)
 
 
 def conv2d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
@@ -170,15 +181,125 @@ def conv2d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | 
            [ 1.,  0., -1.],
            [ 0., -1., -1.]])
     """
-    col, w, has_bias, C, geometry = saved
-    xp = namespace("conv2d_backward", dy=dy, w=w)
+    return _conv_backward("conv2d_backward", dy, saved)
+
+
+def conv1d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> tuple[Array, ConvSaved]:
+    """Convolve along one axis: :func:`conv2d` for x (N, C, L) and w (O, C/groups, KL).
+
+    >>> import numpy as np
+    >>> x, w = np.array([[[1.0, 2.0, 4.0, 8.0]]]), np.array([[[-1.0, 1.0]]])
+    >>> conv1d(x, w)[0]
+    array([[[1., 2., 4.]]])
+    """
+    return _conv("conv1d", ("L",), x, w, b, stride, padding, dilation, groups, padding_mode)
+
+
+def conv1d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
+    """Backpropagate through :func:`conv1d`; the equations are those of :func:`conv2d_backward`.
+
+    >>> import numpy as np
+    >>> y, saved = conv1d(np.array([[[1.0, 2.0, 4.0, 8.0]]]), np.array([[[-1.0, 1.0]]]))
+    >>> conv1d_backward(np.array([[[1.0, 0.0, 10.0]]]), saved)[0]
+    array([[[ -1.,   1., -10.,  10.]]])
+    """
+    return _conv_backward("conv1d_backward", dy, saved)
+
+
+def conv3d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> tuple[Array, ConvSaved]:
+    """Convolve a volume: :func:`conv2d` for x (N, C, D, H, W) and w (O, C/groups, KD, KH, KW).
+
+    >>> import numpy as np
+    >>> conv3d(np.ones((1, 2, 4, 5, 6)), np.ones((1, 2, 2, 3, 4)))[0].shape
+    (1, 1, 3, 3, 3)
+    """
+    return _conv(
+        "conv3d", ("D", "H", "W"), x, w, b, stride, padding, dilation, groups, padding_mode
+    )
+
+
+def conv3d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
+    """Backpropagate through :func:`conv3d`; the equations are those of :func:`conv2d_backward`.
+
+    >>> import numpy as np
+    >>> y, saved = conv3d(np.ones((1, 1, 2, 2, 2)), np.ones((1, 1, 2, 2, 2)))
+    >>> conv3d_backward(np.array([[[[[3.0]]]]]), saved)[1].shape
+    (1, 1, 2, 2, 2)
+    """
+    return _conv_backward("conv3d_backward", dy, saved)
+
+
+def _conv(
+    op: str,
+    axes: tuple[str, ...],
+    x: Array,
+    w: Array,
+    b: Array | None,
+    stride: Sizes,
+    padding: Padding,
+    dilation: Sizes,
+    groups: int,
+    padding_mode: str,
+) -> tuple[Array, ConvSaved]:
+    xp = namespace(op, x=x, w=w, b=b)
+    require_floating(op, xp, x=x, w=w, b=b)
+    check_rank(op, "x", x, f"(N, C, {', '.join(axes)})")
+    check_rank(op, "w", w, f"(O, C/groups, {', '.join('K' + axis for axis in axes)})")
+    N, C, O = x.shape[0], x.shape[1], w.shape[0]
+    kernel = tuple(w.shape[2:])
+    check_channels(op, C, groups, tuple(w.shape), None if b is None else tuple(b.shape))
+    geometry = sliding_window(op, tuple(x.shape[2:]), kernel, stride, padding, dilation)
+    pad_saved = None
+    if padding_mode != "zeros":
+        x, pad_saved = pad_planes(op, x, geometry.padding, padding_mode)
+        geometry = sliding_window(op, tuple(x.shape[2:]), kernel, stride, 0, dilation)
+    K, P = w.shape[1] * math.prod(kernel), math.prod(geometry.output)
+
+    # The windows of a 1x1 kernel are x itself: no copy, only the product.
+    col = x if geometry.is_pointwise else im2col(x, geometry)
+    col = xp.reshape(col, (N, groups, K, P))
+    y = xp.matmul(xp.reshape(w, (groups, O // groups, K)), col)
+    y = xp.reshape(y, (N, O, *geometry.output))
+    if b is not None:
+        y = y + xp.reshape(b, (O, *(1 for _ in axes)))
+    return y, ConvSaved(col, w, b is not None, C, geometry, pad_saved)
+
+
+def _conv_backward(op: str, dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
+    col, w, has_bias, C, geometry, pad_saved = saved
+    xp = namespace(op, dy=dy, w=w)
     N, G, K, P = col.shape
     O = w.shape[0]
-    check_shape("conv2d_backward", "dy", dy, (N, O, *geometry.output))
+    check_shape(op, "dy", dy, (N, O, *geometry.output))
 
-    db = xp.sum(dy, axis=(0, 2, 3)) if has_bias else None
+    db = xp.sum(dy, axis=(0, *range(2, dy.ndim))) if has_bias else None
     dy = xp.reshape(dy, (N, G, O // G, P))
     dw = xp.sum(xp.matmul(dy, xp.matrix_transpose(col)), axis=0)
     dcol = xp.matmul(xp.matrix_transpose(xp.reshape(w, (G, O // G, K))), dy)
-    dx = col2im(xp.reshape(dcol, (N, C, *geometry.kernel, *geometry.output)), geometry)
+    if geometry.is_pointwise:
+        dx = xp.reshape(dcol, (N, C, *geometry.size))
+    else:
+        dx = col2im(xp.reshape(dcol, (N, C, *geometry.kernel, *geometry.output)), geometry)
+    if pad_saved is not None:
+        dx = pad_backward(dx, pad_saved)
     return dx, xp.reshape(dw, w.shape), db
