@@ -25,6 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def torch() -> Any:
     """PyTorch, imported by the tests that compare with it and by no other."""
     try:
-        return importlib.import_module("torch")
+        module = importlib.import_module("torch")
     except ImportError:
         pytest.skip('needs PyTorch: pip install "tinyconv[oracle]"')
+    module.set_num_threads(1)  # its threads would fight NumPy's for the cores
+    return module
