@@ -1,19 +1,225 @@
-"""Convolution as a layer."""
+"""Convolution and transposed convolution in one, two and three dimensions as layers."""
 
+from abc import abstractmethod
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import sliding_window, spread
+from tinyconv.geometry import Geometry, Padding, sliding_window, spread, transposed_window
 from tinyconv.layers.base import Layer, Shape
-from tinyconv.ops.conv import conv2d, conv2d_backward
+from tinyconv.ops.conv import (
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+    conv3d,
+    conv3d_backward,
+)
+from tinyconv.ops.conv_transpose import (
+    conv_transpose1d,
+    conv_transpose1d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    conv_transpose3d,
+    conv_transpose3d_backward,
+)
 from tinyconv.parameters import ParameterSpec
 
-__all__ = ["Conv2d"]
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+]
+
+Sizes = int | tuple[int, ...]
+Forward = Callable[..., tuple[Array, Any]]
+Backward = Callable[[Array, Any], tuple[Array, Array, Array | None]]
 
 
-class Conv2d(Layer):
+class _AnyConv(Layer):
+    """What convolution and its transpose share: arguments, parameters, shapes."""
+
+    #: Spatial axes, and the operations for so many.
+    _axes: int
+    _operation: tuple[Forward, Backward]
+
+    def __init__(
+        self,
+        in_channels: int | None,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes,
+        padding: Padding,
+        dilation: Sizes,
+        groups: int,
+        bias: bool,
+        weight_init: str,
+        bias_init: str,
+    ) -> None:
+        super().__init__()
+        name, axes = type(self).__name__, self._axes
+        if in_channels is not None:
+            spread(name, "in_channels", in_channels, 1, least=1)
+        self.in_channels = in_channels
+        (self.out_channels,) = spread(name, "out_channels", out_channels, 1, least=1)
+        self.kernel_size = spread(name, "kernel_size", kernel_size, axes, least=1)
+        self.stride = spread(name, "stride", stride, axes, least=1)
+        self.padding: Padding = (padding,) * axes if isinstance(padding, int) else padding
+        self.dilation = spread(name, "dilation", dilation, axes, least=1)
+        (self.groups,) = spread(name, "groups", groups, 1, least=1)
+        self.bias = bias
+        self.weight_init = weight_init
+        self.bias_init = bias_init
+        if out_channels % groups or (in_channels is not None and in_channels % groups):
+            raise ShapeError(
+                f"{name}: groups is {groups}, expected a divisor of the {in_channels} input "
+                f"and {out_channels} output channels"
+            )
+        # Over an input larger than any window, only the arguments themselves can be wrong.
+        self._window((2**20,) * axes)
+
+    @abstractmethod
+    def _window(self, size: tuple[int, ...]) -> Geometry:
+        """Return the sliding window over an input of this size."""
+
+    @abstractmethod
+    def _weight_shape(self, in_channels: int) -> tuple[int, ...]:
+        """Return the shape of the weights."""
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of the operation."""
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_size": self.kernel_size,
+            **self._arguments(),
+            "bias": self.bias,
+            "weight_init": self.weight_init,
+            "bias_init": self.bias_init,
+        }
+
+    def _check_input(self, shape: Shape) -> None:
+        if len(shape) != self._axes + 1 or self.in_channels not in (None, shape[0]):
+            channels = "C" if self.in_channels is None else self.in_channels
+            sizes = ("L",), ("H", "W"), ("D", "H", "W")
+            expected = ", ".join(map(str, (channels, *sizes[self._axes - 1])))
+            name = type(self).__name__
+            raise ShapeError(f"{name}: input of shape {shape}, expected ({expected})")
+
+    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
+        if self.in_channels is None:
+            if shape is None:
+                return None
+            self._check_input(shape)
+            self.in_channels = shape[0]
+        area = prod(self.kernel_size)
+        fan_in = self.in_channels // self.groups * area
+        fan_out = self.out_channels // self.groups * area
+        weight = self._weight_shape(self.in_channels)
+        specs = {"weight": ParameterSpec(weight, self.weight_init, fan_in, fan_out)}
+        if self.bias:
+            specs["bias"] = ParameterSpec(
+                (self.out_channels,), self.bias_init, fan_in, fan_out, decay=False
+            )
+        return specs
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        forward, _ = self._operation
+        return forward(x, self.params["weight"], self.params.get("bias"), **self._arguments())
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        _, backward = self._operation
+        dx, dw, db = backward(dy, saved)
+        return dx, {"weight": dw} if db is None else {"weight": dw, "bias": db}
+
+
+class _Conv(_AnyConv):
+    """Convolution over any number of axes."""
+
+    def __init__(
+        self,
+        in_channels: int | None,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Padding = 0,
+        dilation: Sizes = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        weight_init: str = "he",
+        bias_init: str = "zeros",
+    ) -> None:
+        modes = ("zeros", "reflect", "replicate", "circular")
+        if padding_mode not in modes:
+            raise ShapeError(
+                f"{type(self).__name__}: padding_mode is {padding_mode!r}, expected one of "
+                f"{', '.join(modes)}"
+            )
+        self.padding_mode = padding_mode
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            weight_init,
+            bias_init,
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "padding_mode": self.padding_mode}
+
+    def _window(self, size: tuple[int, ...]) -> Geometry:
+        name = type(self).__name__
+        return sliding_window(
+            name, size, self.kernel_size, self.stride, self.padding, self.dilation
+        )
+
+    def _weight_shape(self, in_channels: int) -> tuple[int, ...]:
+        return (self.out_channels, in_channels // self.groups, *self.kernel_size)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        self._check_input(shape)
+        return (self.out_channels, *self._window(shape[1:]).output)
+
+    def multiply_adds(self, shape: Shape) -> int:
+        per_output = shape[0] // self.groups * prod(self.kernel_size)
+        return prod(self.output_shape(shape)) * per_output
+
+
+class Conv1d(_Conv):
+    """Convolve (N, C, L) with ``out_channels`` kernels to (N, O, OL).
+
+    The arguments are those of :class:`Conv2d`, with one entry where that has two.
+
+    >>> import numpy as np
+    >>> Conv1d(1, 15, 3, stride=2, padding=1).forward(np.zeros((10, 1, 40))).shape
+    (10, 15, 20)
+    """
+
+    _axes = 1
+    _operation = (conv1d, conv1d_backward)
+
+
+class Conv2d(_Conv):
     """Convolve (N, C, H, W) with ``out_channels`` kernels to (N, O, OH, OW).
 
     The arguments are PyTorch's, in PyTorch's order.
@@ -23,14 +229,19 @@ class Conv2d(Layer):
         out_channels: O.
         kernel_size: one integer or (KH, KW).
         stride: step between two windows.
-        padding: zeros on each side.
+        padding: on each side: one integer, (down, across), a (before, after) pair for each axis,
+            "same" or "valid".
         dilation: distance between two elements of a kernel.
         groups: number of separate blocks of channels.
         bias: whether to add a bias.
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
         weight_init: a name of :mod:`tinyconv.initializers`.
         bias_init: likewise.
 
     Parameters: ``weight`` (O, C/groups, KH, KW), ``bias`` (O,).
+
+    Raises:
+        ShapeError: a size is out of range, or the groups do not divide the channels.
 
     >>> import numpy as np
     >>> layer = Conv2d(1, 20, 5)
@@ -38,100 +249,143 @@ class Conv2d(Layer):
     (10, 20, 24, 24)
     >>> layer.output_shape((1, 28, 28))
     (20, 24, 24)
+    >>> Conv2d(3, 20, 5).output_shape((1, 28, 28))
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: Conv2d: input of shape (1, 28, 28), expected (3, H, W)
     """
+
+    _axes = 2
+    _operation = (conv2d, conv2d_backward)
+
+
+class Conv3d(_Conv):
+    """Convolve (N, C, D, H, W) with ``out_channels`` kernels to (N, O, OD, OH, OW).
+
+    The arguments are those of :class:`Conv2d`, with three entries where that has two.
+
+    >>> import numpy as np
+    >>> Conv3d(1, 4, 3).forward(np.zeros((2, 1, 5, 6, 7))).shape
+    (2, 4, 3, 4, 5)
+    """
+
+    _axes = 3
+    _operation = (conv3d, conv3d_backward)
+
+
+class _ConvTranspose(_AnyConv):
+    """Transposed convolution over any number of axes."""
 
     def __init__(
         self,
         in_channels: int | None,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: int | tuple[int | tuple[int, int], ...] = 0,
+        output_padding: Sizes = 0,
         groups: int = 1,
         bias: bool = True,
+        dilation: Sizes = 1,
         *,
         weight_init: str = "he",
         bias_init: str = "zeros",
     ) -> None:
-        super().__init__()
-        self.in_channels = in_channels
-        (self.out_channels,) = spread("Conv2d", "out_channels", out_channels, 1, least=1)
-        self.kernel_size = spread("Conv2d", "kernel_size", kernel_size, 2, least=1)
-        self.stride = spread("Conv2d", "stride", stride, 2, least=1)
-        self.padding = spread("Conv2d", "padding", padding, 2, least=0)
-        self.dilation = spread("Conv2d", "dilation", dilation, 2, least=1)
-        (self.groups,) = spread("Conv2d", "groups", groups, 1, least=1)
-        self.bias = bias
-        self.weight_init = weight_init
-        self.bias_init = bias_init
-        if in_channels is not None:
-            spread("Conv2d", "in_channels", in_channels, 1, least=1)
-        if out_channels % groups or (in_channels is not None and in_channels % groups):
-            raise ShapeError(
-                f"Conv2d: groups is {groups}, expected a divisor of the {in_channels} input "
-                f"and {out_channels} output channels"
-            )
-
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "bias": self.bias,
-            "weight_init": self.weight_init,
-            "bias_init": self.bias_init,
-        }
-
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        if len(shape) != 3 or self.in_channels not in (None, shape[0]):
-            channels = "C" if self.in_channels is None else self.in_channels
-            raise ShapeError(f"Conv2d: input of shape {shape}, expected ({channels}, H, W)")
-        if shape[0] % self.groups:
-            raise ShapeError(
-                f"Conv2d: groups is {self.groups}, expected a divisor of the {shape[0]} input "
-                f"and {self.out_channels} output channels"
-            )
-        window = sliding_window(
-            "Conv2d", shape[1:], self.kernel_size, self.stride, self.padding, self.dilation
-        )
-        return (self.out_channels, *window.output)
-
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
-        if self.in_channels is None:
-            if shape is None:
-                return None
-            self.in_channels = shape[0]
-        area = prod(self.kernel_size)
-        fan_in = self.in_channels // self.groups * area
-        fan_out = self.out_channels // self.groups * area
-        weight = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        specs = {"weight": ParameterSpec(weight, self.weight_init, fan_in, fan_out)}
-        if self.bias:
-            specs["bias"] = ParameterSpec(
-                (self.out_channels,), self.bias_init, fan_in, fan_out, decay=False
-            )
-        return specs
-
-    def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
-        per_output = shape[0] // self.groups * prod(self.kernel_size)
-        return prod(self.output_shape(shape)) * per_output
-
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        return conv2d(
-            x,
-            self.params["weight"],
-            self.params.get("bias"),
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
+        name = type(self).__name__
+        self.output_padding = spread(name, "output_padding", output_padding, self._axes, least=0)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            weight_init,
+            bias_init,
         )
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        dx, dw, db = conv2d_backward(dy, saved)
-        return dx, {"weight": dw} if db is None else {"weight": dw, "bias": db}
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "output_padding": self.output_padding}
+
+    def _window(self, size: tuple[int, ...]) -> Geometry:
+        assert not isinstance(self.padding, str)
+        return transposed_window(
+            type(self).__name__,
+            size,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.output_padding,
+        )
+
+    def _weight_shape(self, in_channels: int) -> tuple[int, ...]:
+        return (in_channels, self.out_channels // self.groups, *self.kernel_size)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        self._check_input(shape)
+        return (self.out_channels, *self._window(shape[1:]).size)
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return prod(shape) * self.out_channels // self.groups * prod(self.kernel_size)
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """The transpose of a convolution, from (N, C, L) to (N, O, OL).
+
+    The arguments are those of :class:`ConvTranspose2d`, with one entry where that has two.
+
+    >>> import numpy as np
+    >>> ConvTranspose1d(3, 2, 4, stride=2, padding=1).forward(np.zeros((5, 3, 10))).shape
+    (5, 2, 20)
+    """
+
+    _axes = 1
+    _operation = (conv_transpose1d, conv_transpose1d_backward)
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """The transpose of a convolution, from (N, C, H, W) to (N, O, OH, OW): it goes up in size.
+
+    The arguments are PyTorch's, in PyTorch's order.
+
+    Args:
+        in_channels: C, or None to take it from the first input.
+        out_channels: O.
+        kernel_size: one integer or (KH, KW).
+        stride: distance in the output between two neighbours of the input.
+        padding: what the convolution adds to each side, and this takes away.
+        output_padding: how much longer the output is at its end.
+        groups: number of separate blocks of channels.
+        bias: whether to add a bias.
+        dilation: distance between two elements of a kernel.
+        weight_init: a name of :mod:`tinyconv.initializers`.
+        bias_init: likewise.
+
+    Parameters: ``weight`` (C, O/groups, KH, KW), ``bias`` (O,).
+
+    Raises:
+        ShapeError: a size is out of range, or the groups do not divide the channels.
+
+    >>> import numpy as np
+    >>> ConvTranspose2d(8, 4, 2, stride=2).forward(np.zeros((5, 8, 7, 7))).shape
+    (5, 4, 14, 14)
+    """
+
+    _axes = 2
+    _operation = (conv_transpose2d, conv_transpose2d_backward)
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """The transpose of a convolution, from (N, C, D, H, W) to (N, O, OD, OH, OW).
+
+    The arguments are those of :class:`ConvTranspose2d`, with three entries where that has two.
+
+    >>> import numpy as np
+    >>> ConvTranspose3d(2, 1, 2, stride=2).forward(np.zeros((1, 2, 3, 3, 3))).shape
+    (1, 1, 6, 6, 6)
+    """
+
+    _axes = 3
+    _operation = (conv_transpose3d, conv_transpose3d_backward)

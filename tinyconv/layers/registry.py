@@ -6,7 +6,14 @@ from tinyconv.errors import FileError
 from tinyconv.layers.activation import ReLU, Sigmoid, Tanh
 from tinyconv.layers.base import Layer
 from tinyconv.layers.container import Chain, Parallel, Residual
-from tinyconv.layers.conv import Conv2d
+from tinyconv.layers.conv import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
 from tinyconv.layers.dropout import Dropout
 from tinyconv.layers.linear import Flatten, Linear
 from tinyconv.layers.pool import AvgPool2d, L2Pool2d, MaxPool2d
@@ -19,7 +26,12 @@ LAYERS: dict[str, type[Layer]] = {
     for kind in (
         AvgPool2d,
         Chain,
+        Conv1d,
         Conv2d,
+        Conv3d,
+        ConvTranspose1d,
+        ConvTranspose2d,
+        ConvTranspose3d,
         Dropout,
         Flatten,
         L2Pool2d,
