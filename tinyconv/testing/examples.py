@@ -1,0 +1,90 @@
+"""Inputs at which every operation and every layer is checked."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinyconv import ops
+from tinyconv.backend import Array
+from tinyconv.layers import LAYERS
+
+__all__ = ["LAYER_EXAMPLES", "OP_EXAMPLES", "draw", "layer_names", "op_names"]
+
+_Example: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def _labels(rng: np.random.Generator) -> Array:
+    return rng.integers(0, 4, size=5)
+
+
+def _mask(rng: np.random.Generator) -> Array:
+    return rng.random((4, 6)) < 0.6
+
+
+#: Operation -> its examples: arrays, given as shapes or as functions of a generator, and options.
+OP_EXAMPLES: dict[str, list[_Example]] = {
+    "conv1d": [(((2, 4, 9), (6, 2, 3), (6,)), {"stride": 2, "padding": 1, "groups": 2})],
+    "conv2d": [
+        (((2, 3, 6, 5), (4, 3, 3, 2), (4,)), {}),
+        (((2, 4, 7, 6), (6, 2, 2, 3), (6,)), {"stride": (2, 1), "padding": (1, 2), "groups": 2}),
+        (((2, 2, 7, 7), (3, 2, 3, 3)), {"dilation": 2, "padding": 2}),
+    ],
+    "conv2d_direct": [(((2, 4, 6, 5), (6, 2, 2, 3), (6,)), {"padding": 1, "groups": 2})],
+    "conv3d": [(((2, 2, 4, 5, 4), (3, 2, 2, 3, 2), (3,)), {"stride": (1, 2, 1), "padding": 1})],
+    "conv_transpose1d": [(((2, 4, 5), (4, 3, 3), (3,)), {"stride": 2, "padding": 1})],
+    "conv_transpose2d": [
+        (((2, 4, 4, 3), (4, 2, 3, 2), (4,)), {"stride": 2, "padding": (1, 0), "groups": 2})
+    ],
+    "conv_transpose3d": [(((1, 2, 3, 2, 3), (2, 3, 2, 2, 2), (3,)), {"stride": 2})],
+    "linear": [(((4, 5), (3, 5), (3,)), {}), (((4, 5), (3, 5)), {})],
+    "max_pool2d": [
+        (((2, 3, 6, 6),), {"kernel_size": 2}),
+        (((2, 2, 7, 5),), {"kernel_size": (3, 2), "stride": 2, "padding": (1, 0)}),
+    ],
+    "avg_pool2d": [(((2, 2, 7, 5),), {"kernel_size": 3, "stride": 2, "padding": 1})],
+    "l2_pool2d": [(((2, 2, 7, 5),), {"kernel_size": 3, "stride": 2, "padding": 1})],
+    "pad": [(((2, 2, 3, 4),), {"padding": (1, 2)})],
+    "crop": [(((2, 2, 5, 6),), {"cropping": (1, 2)})],
+    "flatten": [(((3, 2, 4),), {})],
+    "reshape": [(((3, 2, 4),), {"shape": (8,)})],
+    "relu": [(((4, 6),), {})],
+    "sigmoid": [(((4, 6),), {})],
+    "tanh": [(((4, 6),), {})],
+    "dropout": [(((4, 6), _mask), {"p": 0.4})],
+    "softmax": [(((5, 4),), {})],
+    "softmax_log_likelihood": [(((5, 4), _labels), {})],
+}
+
+#: Layer -> arguments of an example, and the shape of its batch.
+LAYER_EXAMPLES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "AvgPool2d": ({"kernel_size": 2}, (2, 3, 6, 6)),
+    "Conv2d": ({"in_channels": 3, "out_channels": 4, "kernel_size": 3, "padding": 1}, (2, 3, 5, 6)),
+    "Dropout": ({"p": 0.4}, (4, 6)),
+    "Flatten": ({}, (3, 2, 4)),
+    "L2Pool2d": ({"kernel_size": 2}, (2, 3, 6, 6)),
+    "Linear": ({"in_features": 5, "out_features": 3}, (4, 5)),
+    "MaxPool2d": ({"kernel_size": 3, "stride": 2}, (2, 2, 7, 7)),
+    "ReLU": ({}, (4, 6)),
+    "Sigmoid": ({}, (4, 6)),
+    "Tanh": ({}, (4, 6)),
+}
+
+
+def draw(argument: Any, rng: np.random.Generator) -> Array:
+    """Return the array that an example stands for."""
+    return argument(rng) if callable(argument) else rng.normal(size=argument)
+
+
+def op_names() -> list[str]:
+    """Return the operations that have a backward function.
+
+    >>> "conv2d" in op_names(), "im2col" in op_names()
+    (True, False)
+    """
+    return [name for name in ops.__all__ if f"{name}_backward" in ops.__all__]
+
+
+def layer_names() -> list[str]:
+    """Return the layers that are not made of other layers, whose gradients follow from theirs."""
+    containers = ("Chain", "Parallel", "Residual")
+    return [name for name in LAYERS if name not in containers]

@@ -1,0 +1,93 @@
+"""Layers as functions of the batch and of all their parameters, which is what a check takes."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tinyconv.backend import Array, namespace
+from tinyconv.layers import Layer
+
+__all__ = ["Stack"]
+
+
+class Stack:
+    """Layers one after the other, as functions of the batch and of all their parameters.
+
+    ``forward`` starts at the first layer whose input or parameters are not the very arrays of
+    the call before: a check that moves one parameter of a late layer need not repeat the early
+    ones.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        training: bool,
+        step: int,
+        loss: Any = None,
+        labels: Array | None = None,
+    ):
+        self._layers, self._mode = list(layers), (training, step)
+        self._loss, self._labels = loss, labels
+        self._leaves = [list(layer.walk()) for layer in layers]
+        self._last: list[tuple[list[Array], Array]] = []  # a layer's arguments and its output
+        leaves = [leaf for inside in self._leaves for leaf in inside]
+        self.parameters = [p for leaf in leaves for p in leaf.params.values()]
+        self.names = [".".join(filter(None, (f.path, key))) for f in leaves for key in f.params]
+
+    def forward(self, x: Array, *parameters: Array) -> Array:
+        """Return the output, or the loss, for a batch and all parameters in order."""
+        remaining = iter(parameters)
+        unchanged = True
+        for place, layer in enumerate(self._layers):
+            own = [next(remaining) for leaf in self._leaves[place] for _ in leaf.params]
+            arguments = [x, *own]
+            if unchanged and place < len(self._last):
+                before, output = self._last[place]
+                if all(a is b for a, b in zip(arguments, before, strict=True)):
+                    x = output
+                    continue
+            unchanged = False
+            with self._holding(place, own):
+                x = layer.forward(x, *self._mode)
+            self._last[place:] = [(arguments, x)]
+        return x if self._loss is None else self._loss.forward(x, self._labels)
+
+    def backward(self, dy: Array, x: Array, *parameters: Array) -> list[Array]:
+        """Return dx and the gradient of every parameter."""
+        self._last = []  # a layer keeps what its own backward needs, so all must run
+        with contextlib.ExitStack() as held:
+            remaining = iter(parameters)
+            for place in range(len(self._layers)):
+                own = [next(remaining) for leaf in self._leaves[place] for _ in leaf.params]
+                held.enter_context(self._holding(place, own, with_gradients=True))
+            for layer in self._layers:
+                x = layer.forward(x, *self._mode)
+            if self._loss is not None:
+                self._loss.forward(x, self._labels)
+                dy = dy * self._loss.backward()
+            for layer in reversed(self._layers):
+                dy = layer.backward(dy)
+            return [dy, *(g for inside in self._leaves for f in inside for g in f.grads.values())]
+
+    @contextlib.contextmanager
+    def _holding(
+        self, place: int, parameters: Sequence[Array], with_gradients: bool = False
+    ) -> Iterator[None]:
+        """Lend parameters to a layer, and copies of its state, which it may update."""
+        leaves = self._leaves[place]
+        kept = [(leaf, leaf.params, leaf.grads, leaf.state) for leaf in leaves]
+        given = iter(parameters)
+        for leaf in leaves:
+            leaf.params = {key: next(given) for key in leaf.params}
+            if with_gradients:
+                leaf.grads = {
+                    k: namespace("check", p=p).zeros_like(p) for k, p in leaf.params.items()
+                }
+            # Adding a zero of the parameters' type copies, and makes complex what must be.
+            zero = sum((0 * p.reshape(-1)[:1] for p in leaf.params.values()), 0)
+            leaf.state = {key: value + zero for key, value in leaf.state.items()}
+        try:
+            yield
+        finally:
+            for leaf, params, grads, state in kept:
+                leaf.params, leaf.grads, leaf.state = params, grads, state

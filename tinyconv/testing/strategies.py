@@ -1,0 +1,189 @@
+"""Hypothesis strategies: arrays away from kinks, geometries that fit, random networks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyconv.backend import Array
+from tinyconv.layers import (
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    L2Pool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
+from tinyconv.network import Sequential
+
+__all__ = [
+    "ConvGeometry",
+    "PoolGeometry",
+    "arrays_away_from_kinks",
+    "conv_geometries",
+    "networks",
+    "pool_geometries",
+]
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Shapes and options of a convolution that fit each other."""
+
+    x_shape: tuple[int, int, int, int]
+    w_shape: tuple[int, int, int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of :func:`tinyconv.ops.conv2d`."""
+        names = ("stride", "padding", "dilation", "groups")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class PoolGeometry:
+    """Shapes and options of a pool that fit each other."""
+
+    x_shape: tuple[int, int, int, int]
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of :func:`tinyconv.ops.max_pool2d` and the other pools."""
+        return {name: getattr(self, name) for name in ("kernel_size", "stride", "padding")}
+
+
+def _hypothesis() -> Any:
+    try:
+        import hypothesis.strategies
+    except ImportError:
+        raise ImportError(
+            'the strategies of tinyconv.testing need Hypothesis: pip install "tinyconv[test]"'
+        ) from None
+    return hypothesis.strategies
+
+
+def arrays_away_from_kinks(
+    shape: tuple[int, ...], *, gap: float = 0.05, dtype: str = "float64"
+) -> Any:
+    """Return a Hypothesis strategy for arrays without zeros and ties.
+
+    Every two elements are at least ``gap / 2`` apart and none is within ``gap / 4`` of 0, so a ReLU
+    and a maximum are differentiable there. Their distribution is roughly uniform.
+
+    Raises:
+        ImportError: Hypothesis is not installed.
+    """
+    st = _hypothesis()
+    size = int(np.prod(shape))
+
+    def draw(seed: int) -> Array:
+        rng = np.random.default_rng(seed)
+        grid = (rng.permutation(size) - size // 2 + 0.5) * gap
+        return (grid + rng.uniform(-gap / 4, gap / 4, size)).reshape(shape).astype(dtype)
+
+    return st.builds(draw, st.integers(0, 2**32 - 1))
+
+
+def conv_geometries(max_batch: int = 3, max_channels: int = 3, max_size: int = 7) -> Any:
+    """Return a Hypothesis strategy for :class:`ConvGeometry`.
+
+    Raises:
+        ImportError: Hypothesis is not installed.
+    """
+    st = _hypothesis()
+
+    @st.composite  # type: ignore[untyped-decorator]
+    def geometries(draw: Any) -> ConvGeometry:
+        groups = draw(st.integers(1, 2))
+        channels, outputs = (groups * draw(st.integers(1, max_channels)) for _ in range(2))
+        axes = [_axis(draw, st, max_size, with_dilation=True) for _ in range(2)]
+        (H, KH, SH, PH, DH), (W, KW, SW, PW, DW) = axes
+        batch = draw(st.integers(1, max_batch))
+        return ConvGeometry(
+            (batch, channels, H, W),
+            (outputs, channels // groups, KH, KW),
+            (SH, SW),
+            (PH, PW),
+            (DH, DW),
+            groups,
+        )
+
+    return geometries()
+
+
+def pool_geometries(max_batch: int = 2, max_channels: int = 3, max_size: int = 7) -> Any:
+    """Return a Hypothesis strategy for :class:`PoolGeometry`.
+
+    Raises:
+        ImportError: Hypothesis is not installed.
+    """
+    st = _hypothesis()
+
+    @st.composite  # type: ignore[untyped-decorator]
+    def geometries(draw: Any) -> PoolGeometry:
+        axes = [_axis(draw, st, max_size, with_dilation=False) for _ in range(2)]
+        (H, KH, SH, PH, _), (W, KW, SW, PW, _) = axes
+        batch, channels = draw(st.integers(1, max_batch)), draw(st.integers(1, max_channels))
+        return PoolGeometry((batch, channels, H, W), (KH, KW), (SH, SW), (PH, PW))
+
+    return geometries()
+
+
+def _axis(draw: Any, st: Any, max_size: int, with_dilation: bool) -> tuple[int, int, int, int, int]:
+    """Draw size, kernel, stride, padding and dilation along one axis."""
+    kernel, stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    dilation = draw(st.integers(1, 2)) if with_dilation else 1
+    reach = dilation * (kernel - 1) + 1
+    padding = draw(st.integers(0, 2 if with_dilation else kernel // 2))
+    smallest = max(1, reach - 2 * padding)
+    size = draw(st.integers(smallest, max(smallest, max_size)))
+    return size, kernel, stride, padding, dilation
+
+
+def networks(max_layers: int = 5, classes: int = 4, dtype: str = "float64") -> Any:
+    """Return a Hypothesis strategy for small networks with a batch: ``(net, x, labels)``.
+
+    Raises:
+        ImportError: Hypothesis is not installed.
+    """
+    st = _hypothesis()
+
+    @st.composite  # type: ignore[untyped-decorator]
+    def nets(draw: Any) -> tuple[Sequential, Array, Array]:
+        layers: list[Layer] = []
+        shape: tuple[int, ...] = (draw(st.integers(1, 2)), *[draw(st.integers(4, 7))] * 2)
+        input_shape = shape
+        for _ in range(draw(st.integers(0, max_layers - 1))):
+            kinds = _ANYWHERE + (_SPATIAL if min(shape[1:]) > 1 else ())
+            layer = _layer(draw(st.sampled_from(kinds)), draw, st)
+            shape = layer.output_shape(shape)
+            layers.append(layer)
+        layers += [Flatten(), Linear(None, classes)]
+        seed, batch = draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, 3))
+        net = Sequential(layers, seed=seed, dtype=dtype, input_shape=input_shape)
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(batch, *input_shape)).astype(dtype)
+        return net, x, rng.integers(0, classes, batch)
+
+    return nets()
+
+
+_ANYWHERE: tuple[type[Layer], ...] = (ReLU, Sigmoid, Tanh)
+_SPATIAL: tuple[type[Layer], ...] = (AvgPool2d, Conv2d, L2Pool2d, MaxPool2d)
+
+
+def _layer(kind: type[Layer], draw: Any, st: Any) -> Layer:
+    if kind is Conv2d:
+        return Conv2d(None, draw(st.integers(1, 3)), draw(st.integers(1, 3)), padding=1)
+    return kind(2) if kind in _SPATIAL else kind()  # type: ignore[call-arg]
