@@ -17,14 +17,14 @@ class ByteImages:
     ``fit``, ``predict`` and ``evaluate`` take one wherever they take an array of samples.
 
     Args:
-        pixels: (N, C, H, W), uint8.
+        pixels: (N, ...), uint8.
 
     Attributes:
         pixels: the bytes themselves.
 
     Raises:
         DtypeError: the pixels are not bytes.
-        ShapeError: they do not have four axes.
+        ShapeError: they have no axes.
 
     >>> images = ByteImages(np.full((3, 1, 2, 2), 51, np.uint8))
     >>> images.shape, images.dtype.name
@@ -35,14 +35,13 @@ class ByteImages:
     """
 
     dtype = np.dtype(np.float32)
-    ndim = 4
     device = "cpu"
 
     def __init__(self, pixels: np.ndarray[Any, Any]) -> None:
         if pixels.dtype != np.uint8:
             raise DtypeError(f"ByteImages: pixels has dtype {pixels.dtype}, expected uint8")
-        if pixels.ndim != 4:
-            raise ShapeError(f"ByteImages: pixels has shape {pixels.shape}, expected (N, C, H, W)")
+        if pixels.ndim == 0:
+            raise ShapeError("ByteImages: pixels has shape (), expected (N, ...)")
         self.pixels = pixels
 
     @classmethod
@@ -63,9 +62,13 @@ class ByteImages:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, C, H, W)."""
-        N, C, H, W = self.pixels.shape
-        return N, C, H, W
+        """(N, ...)."""
+        return tuple(self.pixels.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.pixels.ndim
 
     def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType:
         """Answer as NumPy arrays do, so that checks of arrays accept the images."""

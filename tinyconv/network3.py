@@ -1,0 +1,533 @@
+"""The program ``network3.py`` of Nielsen's book, with the book's interface, on this library.
+
+After ``from tinyconv import network3`` the listings of chapter 6 run as they are printed. The
+book's choices are kept where the rest of the library makes others:
+
+- Pooling comes before the bias and the activation.
+- Dropout acts on the input of a layer, unscaled; at test the input is scaled by 1 - p instead.
+- The cost is the mean negative log-likelihood plus lambda / 2 times the sum of all squared
+  weights, over the number of training batches.
+- Batches are whole and come in the same order in every epoch; accuracies are over whole batches.
+- Weights are Gaussian of standard deviation 1/sqrt(n_out), biases of 1; the softmax layer's are
+  zero. They are drawn from NumPy's global generator, which ``numpy.random.seed`` sets.
+
+Kernels are not flipped, as in the book's equation 125.
+
+Source: Nielsen, "Neural Networks and Deep Learning", chapter 6.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinyconv import data, random
+from tinyconv.backend import Array, like
+from tinyconv.data.book_pickle import read_book_pickle
+from tinyconv.errors import DataError, ShapeError, StateError
+from tinyconv.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d
+from tinyconv.layers import ReLU as ReLULayer
+from tinyconv.layers import Sigmoid as SigmoidLayer
+from tinyconv.layers import Tanh as TanhLayer
+from tinyconv.layers.base import Shape
+from tinyconv.network import Sequential
+from tinyconv.ops.dropout import dropout, dropout_backward
+from tinyconv.optimizers import SGD
+from tinyconv.training.callbacks import Callback
+from tinyconv.training.fit import Training
+
+__all__ = [
+    "ConvPoolLayer",
+    "FullyConnectedLayer",
+    "Network",
+    "ReLU",
+    "Shared",
+    "SoftmaxLayer",
+    "linear",
+    "load_data_shared",
+    "sigmoid",
+    "tanh",
+]
+
+# The listings say "import network3" and "from network3 import ...", without the package.
+sys.modules.setdefault("network3", sys.modules[__name__])
+
+Floats: TypeAlias = np.ndarray[Any, Any]
+Activation: TypeAlias = Callable[[Floats], Floats]
+
+#: The book prints a line every so many batches.
+BATCHES_A_LINE = 1000
+
+
+# Activation functions.
+
+
+def linear(z: Floats) -> Floats:
+    """Return z itself."""
+    return z
+
+
+def ReLU(z: Floats) -> Floats:
+    """Return max(0, z).
+
+    >>> ReLU(np.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+    return np.maximum(0.0, z)
+
+
+def sigmoid(z: Floats) -> Floats:
+    """Return 1 / (1 + exp(-z)).
+
+    >>> sigmoid(np.array([0.0])).tolist()
+    [0.5]
+    """
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * z))
+
+
+def tanh(z: Floats) -> Floats:
+    """Return tanh(z).
+
+    >>> tanh(np.array([0.0])).tolist()
+    [0.0]
+    """
+    return np.tanh(z)
+
+
+_LAYER_OF: dict[Activation, Callable[[], list[Layer]]] = {
+    linear: list,
+    ReLU: lambda: [ReLULayer()],
+    sigmoid: lambda: [SigmoidLayer()],
+    tanh: lambda: [TanhLayer()],
+}
+
+
+# Data.
+
+
+class Shared:
+    """An array behind the methods of Theano's shared variables, which the book uses.
+
+    >>> w = Shared(np.zeros(2))
+    >>> w.set_value([1, 2])
+    >>> w.get_value().tolist(), w.eval().tolist()
+    ([1.0, 2.0], [1.0, 2.0])
+    """
+
+    def __init__(self, value: Array) -> None:
+        self.value = value
+
+    def get_value(self, borrow: bool = False) -> Floats:
+        """Return a copy; the array itself if ``borrow``, where that is possible."""
+        array = np.asarray(self.value)
+        return array if borrow else array.copy()
+
+    def eval(self) -> Floats:
+        """Return a copy."""
+        return self.get_value()
+
+    def set_value(self, value: Any, borrow: bool = False) -> None:
+        """Write new values into the array."""
+        self.value[...] = value
+
+
+def load_data_shared(filename: str | Path = "../data/mnist.pkl.gz") -> list[tuple[Shared, Shared]]:
+    """Return training, validation and test data: images (N, 784) and labels (N,) of each.
+
+    A file that is there is read; nothing in it is executed. Where there is none of the name
+    ``mnist.pkl.gz`` or ``mnist_expanded.pkl.gz``, the same data is made from the library's MNIST,
+    and a line says so. The book's own file holds bytes divided by 256, the library's MNIST bytes
+    divided by 255. The expanded training data is made in bytes, a quarter of the memory.
+
+    Raises:
+        DataError: the file is damaged, would execute something, or holds something else; or it is
+            not there and has neither of the two names, or MNIST cannot be found.
+    """
+    path = Path(filename)
+    if path.exists():
+        return [(Shared(x), Shared(y)) for x, y in read_book_pickle(path)]
+    if path.name not in ("mnist.pkl.gz", "mnist_expanded.pkl.gz"):
+        raise DataError(f"{path}: no such file")
+    print(f"{path} is not there; its content is made from the library's MNIST.")
+    x: Any
+    (x, y), *others = data.load("mnist")
+    if path.name == "mnist_expanded.pkl.gz":
+        expanded, y = data.augment.expand(x, y)
+        x = data.ByteImages(expanded.pixels.reshape(len(y), -1))
+    else:
+        x = x.reshape(len(y), -1)
+    pairs = [(x, y)] + [(xs.reshape(len(ys), -1), ys) for xs, ys in others]
+    return [(Shared(xs), Shared(ys.astype(np.int32))) for xs, ys in pairs]
+
+
+# Layers.
+
+
+class ConvPoolLayer:
+    """A convolution, max-pooling, then bias and activation.
+
+    Args:
+        filter_shape: (filters, input feature maps, height, width).
+        image_shape: (mini-batch size, input feature maps, height, width).
+        poolsize: height and width of the pooled windows.
+        activation_fn: one of ``sigmoid``, ``tanh``, ``ReLU``, ``linear``.
+
+    Attributes:
+        w: (filters, input feature maps, height, width), a :class:`Shared`.
+        b: (filters,), a :class:`Shared`.
+
+    Raises:
+        ShapeError: the shapes do not fit each other, or the activation is unknown.
+
+    >>> layer = ConvPoolLayer(image_shape=(10, 1, 28, 28), filter_shape=(20, 1, 5, 5))
+    >>> layer.w.get_value().shape, layer.output_shape
+    ((20, 1, 5, 5), (20, 12, 12))
+    """
+
+    def __init__(
+        self,
+        filter_shape: tuple[int, int, int, int],
+        image_shape: tuple[int, int, int, int],
+        poolsize: tuple[int, int] = (2, 2),
+        activation_fn: Activation = sigmoid,
+    ) -> None:
+        for name, given, size in (
+            ("filter_shape", filter_shape, 4),
+            ("image_shape", image_shape, 4),
+            ("poolsize", poolsize, 2),
+        ):
+            if len(given) != size:
+                raise ShapeError(f"ConvPoolLayer: {name} is {given}, expected {size} numbers")
+        if filter_shape[1] != image_shape[1]:
+            raise ShapeError(
+                f"ConvPoolLayer: filter_shape {filter_shape} and image_shape {image_shape} differ "
+                "in their second number, the input feature maps"
+            )
+        self.filter_shape = filter_shape
+        self.image_shape = image_shape
+        self.poolsize = poolsize
+        self.activation_fn = activation_fn
+        self.stack: list[Layer] = [
+            Conv2d(filter_shape[1], filter_shape[0], (filter_shape[2], filter_shape[3])),
+            # A maximum commutes with adding a bias, so the convolution may add it.
+            MaxPool2d(poolsize),
+            *_activation("ConvPoolLayer", activation_fn),
+        ]
+        shape: Shape = tuple(image_shape[1:])
+        for layer in self.stack:
+            shape = layer.output_shape(shape)
+        self.input_shape: Shape = tuple(image_shape[1:])
+        self.output_shape: Shape = shape
+        n_out = filter_shape[0] * prod(filter_shape[2:]) / prod(poolsize)
+        self.w = Shared(_gaussian(n_out**-0.5, filter_shape))
+        self.b = Shared(_gaussian(1.0, filter_shape[:1]))
+        self.params = [self.w, self.b]
+
+    def attach(self, values: dict[str, Array]) -> None:
+        """Put w and b into the network's parameters, of which they become views."""
+        _attach(self.w, values["weight"])
+        _attach(self.b, values["bias"])
+
+
+class FullyConnectedLayer:
+    """Weights (n_in, n_out), biases and an activation, with dropout on the input.
+
+    Args:
+        n_in: numbers that come in.
+        n_out: neurons.
+        activation_fn: one of ``sigmoid``, ``tanh``, ``ReLU``, ``linear``.
+        p_dropout: probability of dropping an input, 0 <= p_dropout < 1.
+
+    Attributes:
+        w: (n_in, n_out), a :class:`Shared`.
+        b: (n_out,), a :class:`Shared`.
+
+    Raises:
+        ShapeError: the activation is unknown, or a number out of range.
+
+    >>> FullyConnectedLayer(n_in=784, n_out=100, activation_fn=ReLU).w.get_value().shape
+    (784, 100)
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        activation_fn: Activation = sigmoid,
+        p_dropout: float = 0.0,
+    ) -> None:
+        self.n_in = n_in
+        self.n_out = n_out
+        self.activation_fn = activation_fn
+        self.p_dropout = p_dropout
+        self.stack = [
+            *([InputDropout(p_dropout)] if p_dropout else []),
+            Linear(n_in, n_out),
+            *_activation(type(self).__name__, activation_fn),
+        ]
+        self.input_shape: Shape = (n_in,)
+        self.output_shape: Shape = (n_out,)
+        w, b = self._initial()
+        self.w, self.b = Shared(w), Shared(b)
+        self.params = [self.w, self.b]
+
+    def _initial(self) -> tuple[Floats, Floats]:
+        w = _gaussian(self.n_out**-0.5, (self.n_in, self.n_out))
+        return w, _gaussian(1.0, (self.n_out,))
+
+    def attach(self, values: dict[str, Array]) -> None:
+        """Put w and b into the network's parameters, of which they become views."""
+        _attach(self.w, values["weight"].T)
+        _attach(self.b, values["bias"])
+
+
+class SoftmaxLayer(FullyConnectedLayer):
+    """Weights (n_in, n_out) and biases, all zero at first, and softmax; the last layer.
+
+    Args:
+        n_in: numbers that come in.
+        n_out: classes.
+        p_dropout: probability of dropping an input, 0 <= p_dropout < 1.
+
+    >>> SoftmaxLayer(n_in=100, n_out=10).w.get_value().any()
+    np.False_
+    """
+
+    def __init__(self, n_in: int, n_out: int, p_dropout: float = 0.0) -> None:
+        super().__init__(n_in, n_out, linear, p_dropout)
+
+    def _initial(self) -> tuple[Floats, Floats]:
+        return np.zeros((self.n_in, self.n_out), "f4"), np.zeros(self.n_out, "f4")
+
+
+class InputDropout(Layer):
+    """Dropout in the book's form: unscaled in training, times 1 - p at test.
+
+    >>> InputDropout(0.5).forward(np.array([[2.0, 4.0]])).tolist()
+    [[1.0, 2.0]]
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ShapeError(f"network3: p_dropout is {p!r}, expected 0 <= p_dropout < 1")
+        self.p = p
+
+    def config(self) -> dict[str, Any]:
+        return {"p": self.p}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        # The operation scales by 1 / (1 - p), which the factor 1 - p undoes.
+        if not training:
+            return x * (1 - self.p), None
+        key = random.key(self.seed, "dropout", self.path, step)
+        mask = random.uniform(key, prod(x.shape)) >= np.float32(self.p)
+        return dropout(x * (1 - self.p), like(x, mask.reshape(x.shape)), self.p)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        dx = dy if saved is None else dropout_backward(dy, saved)
+        return dx * (1 - self.p), {}
+
+
+# Networks.
+
+
+class Network:
+    """Layers one after the other, trained by :meth:`SGD`.
+
+    Args:
+        layers: from the input to a :class:`SoftmaxLayer`.
+        mini_batch_size: images in a batch.
+
+    Attributes:
+        net: the same network as a :class:`tinyconv.Sequential`, with which it shares its
+            parameters: ``net.net.predict_proba(x)``, ``net.net.save(path)``.
+
+    Raises:
+        ShapeError: a layer does not fit the one before it or the mini-batch size, or the last one
+            is no softmax layer.
+        StateError: a layer is part of another network already.
+
+    >>> net = Network([FullyConnectedLayer(n_in=784, n_out=100),
+    ...                SoftmaxLayer(n_in=100, n_out=10)], 10)
+    >>> [p.get_value().shape for p in net.params]
+    [(784, 100), (100,), (100, 10), (10,)]
+    """
+
+    def __init__(
+        self, layers: Sequence[ConvPoolLayer | FullyConnectedLayer], mini_batch_size: int
+    ) -> None:
+        self.layers = list(layers)
+        self.mini_batch_size = mini_batch_size
+        _check_layers(self.layers, mini_batch_size)
+        self.params = [param for layer in self.layers for param in layer.params]
+        stacks: list[Layer] = []
+        before: Shape = self.layers[0].input_shape
+        for layer in self.layers:
+            if len(before) > len(layer.input_shape):
+                stacks.append(Flatten())
+            stacks += layer.stack
+            before = layer.output_shape
+        if any(layer.is_bound for layer in stacks):
+            raise StateError("Network: a layer is part of another network, expected one of its own")
+        self.net = Sequential(stacks, input_shape=self.layers[0].input_shape)
+        for layer in self.layers:
+            layer.attach(next(part.params for part in layer.stack if part.params))
+
+    def SGD(
+        self,
+        training_data: tuple[Any, Any],
+        epochs: int,
+        mini_batch_size: int,
+        eta: float,
+        validation_data: tuple[Any, Any],
+        test_data: tuple[Any, Any] | None,
+        lmbda: float = 0.0,
+    ) -> None:
+        """Train by stochastic gradient descent, and print what the book's program prints.
+
+        Interrupted, it leaves the network as the last whole batch left it.
+
+        Args:
+            training_data: images (N, n) and labels (N,), as arrays or :class:`Shared`.
+            epochs: how often to see every image.
+            mini_batch_size: that of the network.
+            eta: learning rate.
+            validation_data: images and labels to evaluate after every epoch.
+            test_data: those to evaluate whenever the validation accuracy is the best so far, or
+                None.
+            lmbda: regularization parameter.
+
+        Raises:
+            ShapeError: the mini-batch size is not that of the network, the images are of another
+                size than the first layer takes, there is less than one whole batch, or a label is
+                no class.
+            DtypeError: the labels are not integers.
+            NonFiniteError: the cost became infinite or NaN.
+        """
+        if mini_batch_size != self.mini_batch_size:
+            raise ShapeError(
+                f"SGD: mini_batch_size is {mini_batch_size}, expected {self.mini_batch_size}, "
+                "which the network was made for"
+            )
+        x, y = self._whole_batches("training_data", training_data)
+        validation = self._whole_batches("validation_data", validation_data)
+        test = None if not test_data else self._whole_batches("test_data", test_data)
+        lines = _Lines(self.net, test)
+        self.net.fit(
+            x,
+            y,
+            epochs=epochs,
+            batch_size=mini_batch_size,
+            optimizer=SGD(lr=eta, weight_decay=lmbda / (len(y) // mini_batch_size)),
+            validation_data=validation,
+            shuffle=False,
+            verbose=False,
+            callbacks=[lines],
+        )
+        print("Finished training network.")
+        print(
+            f"Best validation accuracy of {lines.best:.2%} obtained at iteration "
+            f"{lines.best_iteration}"
+        )
+        if test is not None:
+            print(f"Corresponding test accuracy of {lines.test_accuracy:.2%}")
+
+    def _whole_batches(self, name: str, pair: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Return images of the first layer's shape and their labels, cut to whole batches."""
+        x, y = (part.value if isinstance(part, Shared) else part for part in pair)
+        shape = self.layers[0].input_shape
+        if x.ndim < 2 or prod(x.shape[1:]) != prod(shape):
+            raise ShapeError(f"SGD: {name} has shape {tuple(x.shape)}, expected (N, {prod(shape)})")
+        if len(x) != len(y):
+            raise ShapeError(f"SGD: {name} has {len(x)} images and {len(y)} labels")
+        n = len(y) // self.mini_batch_size * self.mini_batch_size
+        if n == 0:
+            raise ShapeError(
+                f"SGD: {name} has {len(y)} images, expected at least a batch of "
+                f"{self.mini_batch_size}"
+            )
+        if isinstance(x, data.ByteImages):
+            return data.ByteImages(x.pixels[:n].reshape(n, *shape)), y[:n]
+        return x[:n].reshape(n, *shape), y[:n]
+
+
+class _Lines(Callback):
+    """Print the book's lines, and keep the figures of the last two."""
+
+    def __init__(self, net: Sequential, test: tuple[Any, Any] | None) -> None:
+        self.net = net
+        self.test = test
+        self.best = 0.0
+        self.best_iteration = 0
+        self.test_accuracy = float("nan")
+
+    def on_train_begin(self, training: Training) -> None:
+        self.first_step = training.position.step
+
+    def on_epoch_begin(self, training: Training) -> None:
+        self._announce(training)
+
+    def on_batch_end(self, training: Training) -> None:
+        if training.position.batch < training.batches:
+            self._announce(training)
+
+    def _announce(self, training: Training) -> None:
+        iteration = training.position.step - self.first_step
+        if iteration % BATCHES_A_LINE == 0:
+            print(f"Training mini-batch number {iteration}", flush=True)
+
+    def on_epoch_end(self, training: Training) -> None:
+        accuracy = training.history.rows[-1]["val_accuracy"]
+        print(f"Epoch {len(training.history) - 1}: validation accuracy {accuracy:.2%}", flush=True)
+        if accuracy >= self.best:
+            print("This is the best validation accuracy to date.")
+            self.best = accuracy
+            self.best_iteration = training.position.step - self.first_step - 1
+            if self.test is not None:
+                x, y = self.test
+                self.test_accuracy = float(np.mean(self.net.predict(x) == y))
+                print(f"The corresponding test accuracy is {self.test_accuracy:.2%}", flush=True)
+
+
+def _activation(where: str, function: Activation) -> list[Layer]:
+    if function not in _LAYER_OF:
+        names = ", ".join(known.__name__ for known in _LAYER_OF)
+        raise ShapeError(f"{where}: activation_fn is {function!r}, expected one of {names}")
+    return _LAYER_OF[function]()
+
+
+def _gaussian(deviation: float, shape: tuple[int, ...]) -> Floats:
+    # The book draws from the global generator, in this order, so that its seeds serve here.
+    return np.random.normal(0.0, deviation, shape).astype(np.float32)  # noqa: NPY002
+
+
+def _attach(shared: Shared, view: Array) -> None:
+    view[...] = shared.value
+    shared.value = view
+
+
+def _check_layers(layers: list[ConvPoolLayer | FullyConnectedLayer], mini_batch_size: int) -> None:
+    if not layers or not isinstance(layers[-1], SoftmaxLayer):
+        raise ShapeError("Network: the last layer is no SoftmaxLayer, which the cost is made for")
+    for place, layer in enumerate(layers):
+        if isinstance(layer, ConvPoolLayer) and layer.image_shape[0] != mini_batch_size:
+            raise ShapeError(
+                f"Network: layer {place} has image_shape {layer.image_shape}, which begins with "
+                f"{layer.image_shape[0]}, expected the mini-batch size, {mini_batch_size}"
+            )
+        if isinstance(layer, SoftmaxLayer) and place < len(layers) - 1:
+            raise ShapeError(f"Network: layer {place} is a SoftmaxLayer, expected it only as last")
+    for place, (before, layer) in enumerate(pairwise(layers), start=1):
+        gives, takes = before.output_shape, layer.input_shape
+        if gives != takes and not (len(takes) == 1 and prod(gives) == takes[0]):
+            raise ShapeError(
+                f"Network: layer {place} takes {takes}, but the one before gives {gives}"
+            )
