@@ -534,6 +534,6 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
         checkpoints.copy_tensors(str(path), tensors, net._tensors())
     except FileError as error:
         raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise FileError(f"{path}: its description is damaged ({error})") from None
     return net

@@ -118,6 +118,11 @@ class _AnyConv(Layer):
             expected = ", ".join(map(str, (channels, *sizes[self._axes - 1])))
             name = type(self).__name__
             raise ShapeError(f"{name}: input of shape {shape}, expected ({expected})")
+        if shape[0] % self.groups:
+            raise ShapeError(
+                f"{type(self).__name__}: groups is {self.groups}, expected a divisor of the "
+                f"{shape[0]} input and {self.out_channels} output channels"
+            )
 
     def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
         if self.in_channels is None:
