@@ -9,12 +9,11 @@ from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.pool import (
     avg_pool2d,
     avg_pool2d_backward,
-    l2_pool2d,
-    l2_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
     pool_geometry,
 )
+from tinyconv.ops.pool_lp import l2_pool2d, l2_pool2d_backward
 
 __all__ = ["AvgPool2d", "L2Pool2d", "MaxPool2d"]
 

@@ -45,10 +45,14 @@ from tinyconv.ops.linear import (
 from tinyconv.ops.pool import (
     avg_pool2d,
     avg_pool2d_backward,
-    l2_pool2d,
-    l2_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+)
+from tinyconv.ops.pool_lp import (
+    l2_pool2d,
+    l2_pool2d_backward,
+    lp_pool2d,
+    lp_pool2d_backward,
 )
 from tinyconv.ops.shape import (
     crop,
@@ -96,6 +100,8 @@ __all__ = [
     "l2_pool2d_backward",
     "linear",
     "linear_backward",
+    "lp_pool2d",
+    "lp_pool2d_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "pad",
