@@ -4,6 +4,7 @@ Whatever array library the functions want, the checker computes in NumPy: inputs
 in the library (and on the device) of the arrays that the user gave, results are taken back.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -62,6 +63,7 @@ class Problem:
         self.eps_numeric = self.eps_analytic
         self.y_dtype: Any = np.dtype(np.float64)  #: of forward's result for the inputs as given
         self.evaluations = 0
+        self._forward_was_at: Sequence[AnyArray] | None = None
 
     def hand_over(self, arrays: Sequence[AnyArray]) -> list[Array]:
         """Return arrays of the library and on the device that the functions work with."""
@@ -85,6 +87,7 @@ class Problem:
         for i, a in moved.items():
             (arguments[i],) = self.hand_over([a])
         self.evaluations += 1
+        self._forward_was_at = None
         with np.errstate(all="ignore"):
             return np.asarray(to_numpy(self._forward(*arguments)))
 
@@ -93,14 +96,18 @@ class Problem:
         arguments = self.hand_over([a.copy() for a in arrays])
         with np.errstate(all="ignore"):
             y = np.array(to_numpy(self._forward(*arguments)))
+        self._forward_was_at = arrays
         self._check_unchanged("forward", arguments, arrays, self.names)
         return y
 
     def gradients(self, dy: AnyArray, arrays: Sequence[AnyArray]) -> list[AnyArray | None]:
         """Return the gradient of every input; stop if backward changes dy or an input.
 
-        Stops too where the number or the shape of the gradients is not that of the inputs.
+        A backward may use what the forward pass before it has saved, as layers do: the last call
+        of forward is always one with the same inputs.
         """
+        if self._forward_was_at is not arrays:
+            self.value(arrays)
         arguments = self.hand_over([dy.copy(), *(a.copy() for a in arrays)])
         with np.errstate(all="ignore"):
             result = self._backward(*arguments)
@@ -138,27 +145,24 @@ class Problem:
                     f"({name} = {name} * … instead of {name} *= …)",
                 )
 
-    def choose_precision(self) -> None:
-        """Evaluate numerically in float64 wherever the functions take it.
+    def choose_precision(self, y: AnyArray) -> AnyArray:
+        """Evaluate numerically in float64 wherever forward takes it, and return its result.
 
         float32 inputs are promoted, exactly; should forward refuse them, or answer in float32
-        all the same, then the numeric side has that type's precision.
+        all the same, then the numeric side has that type's precision. ``y`` is forward's result
+        for the inputs as given.
         """
+        self.y_dtype = y.dtype
         if self.eps_analytic > np.finfo(np.float64).eps:
             promoted = [
                 a.astype(np.float64) if i in self.floating else a for i, a in enumerate(self.given)
             ]
-            try:
-                y = self.value(promoted)
-            except (TypeError, ValueError, RuntimeError):
-                return
-            if y.dtype == np.float64 and np.all(np.isfinite(y)):
-                self.base = promoted
-        y = self.value(self.base)
-        if y.dtype.kind == "f":
-            self.eps_numeric = float(np.finfo(y.dtype).eps)
-        else:
-            raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):
+                precise = self.value(promoted)
+                if precise.dtype == np.float64 and np.all(np.isfinite(precise)):
+                    self.base, y = promoted, precise
+        self.eps_numeric = float(np.finfo(y.dtype).eps)
+        return y
 
     def complex_value(self, moved: dict[int, AnyArray]) -> AnyArray | None:
         """Return forward of complex inputs, or None where it does not take them."""

@@ -39,8 +39,8 @@ def draw_dy(shape: tuple[int, ...], seed: int = 0) -> FloatArray:
     return np.asarray(rng.choice([-1.0, 1.0], size=shape) * sizes)
 
 
-def call(problem: Problem, seed: int) -> Called:
-    """Call both functions, at another point first, and twice where it counts.
+def call(problem: Problem, seed: int, repeat: bool) -> Called:
+    """Call both functions, at another point first, and twice if ``repeat``.
 
     What they remember from call to call then shows: values kept from the first call make the
     gradient wrong, values kept from the last call make two calls differ.
@@ -49,35 +49,30 @@ def call(problem: Problem, seed: int) -> Called:
         Stop: a function changes its inputs, is not deterministic, or returns wrong shapes; or
             forward returns numbers that are not finite.
     """
+    point = _elsewhere(problem)
+    dy, elsewhere = _call_elsewhere(problem, point, seed)
     y = problem.value(problem.given)
     if y.dtype.kind != "f":
         raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
     if not np.all(np.isfinite(y)):
         where = first(~np.isfinite(y))
         raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
-    problem.y_dtype = y.dtype
-    problem.choose_precision()
-    dy = draw_dy(y.shape, seed)
+    if dy is None or dy.shape != y.shape:
+        dy, elsewhere = draw_dy(y.shape, seed), [None] * len(point)
     given_dy = dy.astype(y.dtype)
-
-    point = _elsewhere(problem)
-    elsewhere = _call_elsewhere(problem, given_dy, point)
-    again = problem.value(problem.given)
-    if rounding_differs(y, again, float(np.finfo(y.dtype).eps)):
-        raise Stop("nondeterministic", *_two_calls("forward", again, problem.value, problem))
-
     gradients = problem.gradients(given_dy, problem.given)
     _check_shapes(problem, gradients, dy, y)
     checked = [i for i in problem.floating if gradients[i] is not None]
     if not checked:
         raise Stop("shape", "backward returned no gradient of a floating-point input")
-    _check_repeats(problem, gradients, given_dy)
+    if repeat:
+        _check_repeats(problem, y, gradients, given_dy)
 
+    precise_y = problem.choose_precision(y)
     precise = gradients
     if problem.base is not problem.given:
         precise = _promoted(problem, checked, dy) or gradients
-        y = problem.value(problem.base)
-    return Called(dy, y.astype(np.float64), checked, precise, gradients, point, elsewhere)
+    return Called(dy, precise_y.astype(np.float64), checked, precise, gradients, point, elsewhere)
 
 
 def first(where: Any) -> tuple[int, ...]:
@@ -95,12 +90,17 @@ def _elsewhere(problem: Problem) -> list[Any]:
     ]
 
 
-def _call_elsewhere(problem: Problem, dy: Any, point: list[Any]) -> list[Any]:
+def _call_elsewhere(
+    problem: Problem, point: list[Any], seed: int
+) -> tuple[FloatArray | None, list[Any]]:
+    """Return dy and the gradients there, None each where a function refuses."""
+    dy = None
     # The other point may be outside the functions' domain: a complaint is no finding.
     with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError, RuntimeError):
-        problem.value(point)
-        return problem.gradients(dy, point)
-    return [None] * len(point)
+        y = problem.value(point)
+        dy = draw_dy(y.shape, seed)
+        return dy, problem.gradients(dy.astype(y.dtype), point)
+    return dy, [None] * len(point)
 
 
 def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray, y: FloatArray) -> None:
@@ -115,7 +115,10 @@ def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray, y: Flo
             raise Stop("shape", f"the gradient of {name} is {g.dtype}, expected floats", "", i)
 
 
-def _check_repeats(problem: Problem, gradients: list[Any], dy: Any) -> None:
+def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: Any) -> None:
+    again = problem.value(problem.given)
+    if rounding_differs(y, again, float(np.finfo(y.dtype).eps)):
+        raise Stop("nondeterministic", *_two_calls("forward", again, problem.value, problem))
     second = problem.gradients(dy, problem.given)
     for i, (a, b) in enumerate(zip(gradients, second, strict=True)):
         if a is None or (b is not None and not rounding_differs(a, b, problem.eps_analytic)):

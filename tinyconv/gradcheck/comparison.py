@@ -19,8 +19,6 @@ ROUNDING = 64.0
 #: An error below this, relative to the gradient's largest element, is no mistake in the formula
 #: but the round-off of float32 (or, for float32 gradients, ten thousand units of it).
 SINGLE_PRECISION = 3e-6
-#: The ladder's rung where the search for kinks starts if the value comes from the complex step.
-KINK_RUNG = 2
 
 
 @dataclass(frozen=True)
@@ -203,7 +201,7 @@ class Comparison:
                 raise ValueError("check: method is 'complex', but forward takes no complex numbers")
             self.slopes.complex_step = False
             return self.slopes.real_slope(direction)
-        real = self.slopes.real_slope(direction, KINK_RUNG)
+        real = self.slopes.kink_slope(direction)
         if real.kink:
             return replace(real, value=by_step.value, bar=by_step.bar)
         if self._method == "auto" and abs(real.value - by_step.value) > real.bar + by_step.bar:
@@ -280,7 +278,7 @@ class Comparison:
         by_step = self.slopes.complex_slope(direction)
         if by_step is not None and not kinks_around:
             return by_step
-        real = self.slopes.real_slope(direction, KINK_RUNG)
+        real = self.slopes.kink_slope(direction)
         if by_step is None or real.kink or abs(real.value - by_step.value) > real.bar + by_step.bar:
             return real
         return by_step
@@ -301,8 +299,8 @@ class Comparison:
             x = self.problem.base[i].reshape(-1)
             x = x if flat is None else x[flat]
             size = np.maximum(scale_of(self.problem.base[i]), np.abs(x).astype(np.float64))
-            signs = self._rng.choice([-1.0, 1.0], x.size)
-            parts[i] = flat, signs * self._rng.uniform(0.5, 1.0, x.size) * size
+            uniform = self._rng.uniform(-0.5, 0.5, x.size)
+            parts[i] = flat, (uniform + np.copysign(0.5, uniform)) * size
         return Direction(self.problem, parts)
 
     def _agrees(self, direction: Direction, slope: Slope) -> bool:

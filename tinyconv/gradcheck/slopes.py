@@ -146,9 +146,26 @@ class Slopes:
             return None
         return np.asarray(y.imag.astype(np.float64) / step)
 
+    def kink_slope(self, direction: Direction) -> Slope:
+        """Return a rough derivative, and whether x is a kink: two evaluations if it is none.
+
+        They are taken far down the ladder, because a step of thousands of inputs at once crosses
+        the kinks of thousands of ReLUs. Curvature looks like a jump too; only if there is
+        something to see, two more rungs must tell which of them it is.
+        """
+        h = self._rungs[-2]
+        above, below = (self._value(direction, t) for t in (h, -h))
+        if above is not None and below is not None:
+            right = float(np.sum(self.dy * (above - self.y))) / h
+            left = float(np.sum(self.dy * (self.y - below))) / h
+            noise = self._noise(above, below) / h
+            if abs(right - left) <= 4 * noise:
+                return Slope((right + left) / 2, noise, left, right, kink=False, method="central")
+        return self.real_slope(direction, len(self._rungs) - 3)
+
     def real_slope(self, direction: Direction, first_rung: int = 0) -> Slope:
         """Return the derivative by extrapolated central differences, and whether x is a kink."""
-        rungs = self._rungs[min(first_rung, len(self._rungs) - 2) :]
+        rungs = self._rungs[first_rung:]
         before: tuple[float, float] | None = None  # central slope and jump of the rung above
         best: Slope | None = None
         last: Slope | None = None
@@ -171,7 +188,7 @@ class Slopes:
                 bar = 2 * abs(value - central) + noise
                 shows = extrapolated > 4 * noise
                 if shows:
-                    persists = seen > 0 and extrapolated > seen / 2
+                    persists = seen > 0 and extrapolated > seen / 32
                     seen = extrapolated
                     bar += extrapolated
                 elif 4 * noise < seen / 4:

@@ -175,7 +175,8 @@ def check_network(net: Sequential, x: Array, y: Array, **settings: Any) -> Repor
     >>> check_network(net, x, np.array([0, 1, 2, 0, 1])).ok
     True
     """
-    net.forward(x)
+    if net.parameter_count() is None:
+        net.forward(x)  # makes the parameters, whose sizes follow from the batch
     stack = Stack(net.layers, training=False, step=0, loss=net.loss, labels=y)
     inputs, names = [x, *stack.parameters], ["x", *stack.names]
     return check(stack.forward, stack.backward, inputs, **{"names": names} | settings)
