@@ -27,6 +27,15 @@ class Container(Layer):
             ShapeError: a child does not take its input.
         """
 
+    def _check_layers_differ(self) -> None:
+        """Refuse a layer that stands in two places: it keeps the arrays of one pass only."""
+        inside = [id(leaf) for leaf in self.walk()]
+        if len(set(inside)) < len(inside):
+            raise ShapeError(
+                f"{type(self).__name__}: the same layer object stands in two places, "
+                "expected a layer of its own in each"
+            )
+
     def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         specs: dict[str, ParameterSpec] = {}
         flow: Iterator[tuple[str, Layer, Shape | None]]
@@ -92,12 +101,7 @@ class Chain(Container):
         for place, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise ShapeError(f"{name}: element {place} is {layer!r}, expected a layer")
-        inside = [id(leaf) for layer in self.layers for leaf in layer.walk()]
-        if len(set(inside)) < len(inside):
-            raise ShapeError(
-                f"{name}: the same layer object stands in two places, "
-                "expected a layer of its own in each"
-            )
+        self._check_layers_differ()
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {"layers": self.layers}
@@ -153,8 +157,11 @@ class Residual(Container):
         self, body: Layer | Sequence[Layer], shortcut: Layer | Sequence[Layer] | None = None
     ) -> None:
         super().__init__()
-        self.body = _as_layer(body)
-        self.shortcut = None if shortcut is None else _as_layer(shortcut)
+        self.body = _as_layer("Residual", "body", body)
+        self.shortcut: Layer | None = None
+        if shortcut is not None:
+            self.shortcut = _as_layer("Residual", "shortcut", shortcut)
+        self._check_layers_differ()
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {"body": self.body, "shortcut": self.shortcut}
@@ -212,12 +219,16 @@ class Parallel(Container):
 
     def __init__(self, branches: Sequence[Layer | Sequence[Layer]], join: str = "concat") -> None:
         super().__init__()
-        self.branches = [_as_layer(branch) for branch in branches]
+        self.branches = [
+            _as_layer("Parallel", f"branch {place}", branch)
+            for place, branch in enumerate(branches)
+        ]
         if not self.branches:
             raise ShapeError("Parallel: no branches, expected at least one")
         if join not in ("concat", "add"):
             raise ShapeError(f"Parallel: join is {join!r}, expected 'concat' or 'add'")
         self.join = join
+        self._check_layers_differ()
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {"branches": self.branches, "join": self.join}
@@ -262,11 +273,15 @@ class Parallel(Container):
         return dx, {}
 
 
-def _as_layer(value: Layer | Sequence[Layer]) -> Layer:
+def _as_layer(op: str, name: str, value: Layer | Sequence[Layer]) -> Layer:
     """Return a layer; a list of layers and a ``Sequential`` become a chain."""
     if isinstance(value, Chain):
         return Chain(value.layers)
-    return value if isinstance(value, Layer) else Chain(value)
+    if isinstance(value, list | tuple):
+        return Chain(value)
+    if not isinstance(value, Layer):
+        raise ShapeError(f"{op}: {name} is {value!r}, expected a layer or a list of layers")
+    return value
 
 
 def _output_shape(name: str, layer: Layer, shape: Shape) -> Shape:
