@@ -1,0 +1,1 @@
+"""The plan: the layers of a network as fused, buffer-bound steps for one batch size."""

@@ -1,0 +1,115 @@
+"""Which neighbouring layers become one unit of a plan.
+
+The rules are tried from the top, at each layer in turn. What no rule takes runs by the layer's
+own forward and backward.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tinyconv.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    L2Pool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
+
+__all__ = ["ACTIVATIONS", "RULES", "Rule", "Unit", "fuse"]
+
+Kinds = tuple[type[Layer], ...]
+
+ACTIVATIONS: Kinds = (ReLU, Sigmoid, Tanh)
+POOLS: Kinds = (MaxPool2d, AvgPool2d, L2Pool2d)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Layers that one step of a plan computes: ``kind`` says which one, see :mod:`steps`."""
+
+    kind: str
+    layers: tuple[Layer, ...]
+
+    def __str__(self) -> str:
+        return " + ".join(type(layer).__name__ for layer in self.layers)
+
+    def find(self, kinds: Kinds) -> Layer | None:
+        """Return the layer of one of these kinds, if there is one."""
+        return next((layer for layer in self.layers if type(layer) in kinds), None)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A sequence of kinds of layers that makes a unit, if ``holds`` does."""
+
+    kind: str
+    pattern: tuple[Kinds, ...]
+    holds: Callable[..., bool] = lambda *layers: True
+
+    def matches(self, layers: Sequence[Layer]) -> bool:
+        """Whether the rule takes the first layers of a sequence."""
+        found = layers[: len(self.pattern)]
+        return (
+            len(found) == len(self.pattern)
+            and all(type(layer) in kinds for layer, kinds in zip(found, self.pattern, strict=True))
+            and self.holds(*found)
+        )
+
+
+def _dense(conv: Conv2d, *others: Layer) -> bool:
+    return conv.groups == 1
+
+
+def _tiled(conv: Conv2d, *others: Layer) -> bool:
+    """Whether the windows of the max-pool lie side by side and few positions are in each."""
+    pool = next(layer for layer in others if isinstance(layer, MaxPool2d))
+    return (
+        conv.groups == 1
+        and pool.stride == pool.kernel_size
+        and pool.padding == (0, 0)
+        and pool.kernel_size[0] * pool.kernel_size[1] <= 9
+    )
+
+
+CONV, MAX = (Conv2d,), (MaxPool2d,)
+
+#: A maximum and an increasing activation may change places, so both orders are one unit.
+RULES = (
+    Rule("conv", (CONV, MAX, ACTIVATIONS), _tiled),
+    Rule("conv", (CONV, ACTIVATIONS, MAX), _tiled),
+    Rule("conv", (CONV, MAX), _tiled),
+    Rule("conv", (CONV, ACTIVATIONS), _dense),
+    Rule("conv", (CONV,), _dense),
+    Rule("linear", ((Linear,), ACTIVATIONS)),
+    Rule("linear", ((Linear,),)),
+    Rule("pool", (POOLS,)),
+    Rule("activation", (ACTIVATIONS,)),
+    Rule("dropout", ((Dropout,),)),
+    Rule("flatten", ((Flatten,),)),
+)
+
+
+def fuse(layers: Sequence[Layer]) -> list[Unit]:
+    """Join layers to units.
+
+    >>> from tinyconv.layers import Conv2d, MaxPool2d, ReLU, Flatten, Linear
+    >>> net = [Conv2d(1, 20, 5), ReLU(), MaxPool2d(2), Flatten(), Linear(2880, 10)]
+    >>> print(*fuse(net), sep=", ")
+    Conv2d + ReLU + MaxPool2d, Flatten, Linear
+    """
+    units, place = [], 0
+    while place < len(layers):
+        rule = next((rule for rule in RULES if rule.matches(layers[place:])), None)
+        if rule is None:
+            units.append(Unit("plain", (layers[place],)))
+            place += 1
+        else:
+            units.append(Unit(rule.kind, tuple(layers[place : place + len(rule.pattern)])))
+            place += len(rule.pattern)
+    return units

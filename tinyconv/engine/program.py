@@ -1,0 +1,150 @@
+"""A list of kernel calls in phases, with Python functions between them where a plan needs any."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinyconv.kernels.cpu import driver, threads
+from tinyconv.kernels.cpu.kernel import address_of
+
+__all__ = ["Program"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class _Phase:
+    """Calls between two meetings of the threads, or one Python function."""
+
+    name: str
+    of_samples: bool
+    calls: list[tuple[int, int, int, int]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    function: Callable[[int], None] | None = None
+
+
+class Program:
+    """What a plan runs: built call by call, then frozen into the driver's arrays.
+
+    Args:
+        threads: how many share the work of a phase.
+        block: samples that pass through all calls of a phase at a time.
+    """
+
+    def __init__(self, threads: int, block: int) -> None:
+        self.threads = threads
+        self.block = block
+        self._phases: list[_Phase] = []
+        self._records: list[Array] = []
+        self._must_begin = True
+        self._guarded_from: int | None = None
+        self._segments: list[tuple[int, int] | Callable[[int], None]] = []
+
+    def call(
+        self, name: str, kernel: Any, layout: np.dtype[Any], items: int = 0, grain: int = 1,
+        **values: float,
+    ) -> Array:
+        """Add a call and return its record of arguments.
+
+        Args:
+            name: for the profile.
+            kernel: a compiled kernel.
+            layout: of its record; what ``values`` does not name is 0.
+            items: what the threads share, the samples of the batch if 0.
+            grain: a share is a multiple of it.
+            values: the arguments.
+        """
+        args = np.zeros(1, layout)
+        for key, value in values.items():
+            args[key] = value
+        self._records.append(args)
+        of_samples = items == 0
+        if self._must_begin or self._phases[-1].of_samples != of_samples:
+            self._phases.append(_Phase(name, of_samples))
+            self._must_begin = False
+        phase = self._phases[-1]
+        phase.calls.append((kernel.address, address_of(args), items, grain))
+        phase.names.append(name)
+        return args
+
+    def meet(self) -> None:
+        """Let all threads finish what was added so far before what follows."""
+        self._must_begin = True
+
+    def python(self, name: str, function: Callable[[int], None]) -> None:
+        """Add a Python function of the number of samples, which one thread calls."""
+        self._phases.append(_Phase(name, False, names=[name], function=function))
+        self._must_begin = True
+
+    def guard(self) -> None:
+        """Let what follows run only if the loss is finite."""
+        self._must_begin = True
+        self._guarded_from = len(self._phases)
+
+    def freeze(self, sums: int = 0) -> None:
+        """Make the driver's arrays.
+
+        Args:
+            sums: address of each thread's sums of the loss, which a guard looks at.
+        """
+        compiled = [phase for phase in self._phases if phase.function is None]
+        self._calls = np.array(
+            [call for phase in compiled for call in phase.calls], driver.CALL
+        )
+        self._table = np.zeros(len(compiled), driver.PHASE)
+        first = 0
+        for row, phase in zip(self._table, compiled, strict=True):
+            row["first"], row["last"] = first, first + len(phase.calls)
+            row["block"] = self.block if phase.of_samples else 0
+            first += len(phase.calls)
+        guarded = self._guarded_from
+        begin = 0
+        for place, phase in enumerate(self._phases):
+            if phase.function is not None:
+                self._segments.append(phase.function)
+                continue
+            if guarded is not None and place >= guarded:
+                self._table[begin]["guard"] = sums
+            if self._segments and isinstance(self._segments[-1], tuple):
+                self._segments[-1] = (self._segments[-1][0], begin + 1)
+            else:
+                self._segments.append((begin, begin + 1))
+            begin += 1
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether no Python function is in it."""
+        return all(isinstance(segment, tuple) for segment in self._segments)
+
+    def run(self, n: int) -> None:
+        """Run everything for a batch of n samples."""
+        for segment in self._segments:
+            if isinstance(segment, tuple):
+                threads.run(self._calls, self._table, *segment, n, self.threads)
+            else:
+                segment(n)
+
+    def profile(self, n: int, seconds: dict[str, float]) -> None:
+        """Run everything call by call, on one thread, and add up the time of each call."""
+        begin = 0
+        single = np.zeros(1, driver.PHASE)
+        for phase in self._phases:
+            if phase.function is not None:
+                started = time.perf_counter()
+                phase.function(n)
+                passed = time.perf_counter() - started
+                seconds[phase.name] = seconds.get(phase.name, 0.0) + passed
+                continue
+            for place, name in enumerate(phase.names):
+                row = self._table[begin]
+                single[0] = row
+                single[0]["first"] = row["first"] + place
+                single[0]["last"] = row["first"] + place + 1
+                started = time.perf_counter()
+                threads.run(self._calls, single, 0, 1, n, self.threads)
+                passed = time.perf_counter() - started
+                seconds[name] = seconds.get(name, 0.0) + passed
+            begin += 1

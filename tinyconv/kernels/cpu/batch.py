@@ -1,0 +1,205 @@
+"""What surrounds the layers of a step: fetching the batch, flattening, dropout, and the loss.
+
+Twins of ``x[index]``, of a reshape, of :mod:`tinyconv.ops.dropout` with the mask drawn by
+:func:`tinyconv.random.uniform`, and of :mod:`tinyconv.ops.softmax`. All work through samples.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.simd import (
+    all_lanes,
+    doubles_pointer,
+    exp,
+    load,
+    load_first,
+    pointer,
+    splat,
+    store_first,
+    words_pointer,
+)
+from tinyconv.random import GAMMA
+
+__all__ = [
+    "DROPOUT",
+    "GATHER",
+    "IMAGE",
+    "SOFTMAX",
+    "dropout",
+    "flatten",
+    "flatten_backward",
+    "gather",
+    "multiply",
+    "softmax_log_likelihood",
+]
+
+#: ``index``: sample n of the batch is sample ``index[n]`` of x, or n where the address is 0.
+GATHER = record("x", "index", "y", "y_sample", "y_row", "C", "H", "W")
+
+
+def gather(L: int) -> Any:
+    """Make the kernel that copies samples (C, H, W) of the batch to (H, W, C)."""
+
+    @kernel
+    def batch_gather(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, GATHER)[0]
+        x, y, index = pointer(a.x), pointer(a.y), words_pointer(a.index)
+        C, H, W = a.C, a.H, a.W
+        for n in range(first, last):
+            source = (index[n] if a.index else n) * C * H * W
+            for h in range(H):
+                i, j = source + h * W, n * a.y_sample + h * a.y_row
+                if C == 1:
+                    for w in range(0, W, L):
+                        store_first(y, j + w, load_first(x, i + w, W - w, L), W - w)
+                else:
+                    for c in range(C):
+                        for w in range(W):
+                            y[j + w * C + c] = x[i + c * H * W + w]
+
+    return batch_gather
+
+
+#: ``image``: (H, W, C) of each sample; ``rows``: (C * H * W,).
+IMAGE = record("image", "image_sample", "image_row", "rows", "rows_sample", "C", "H", "W")
+
+
+def flatten() -> Any:
+    """Make the kernel that copies images to rows, in the order of (C, H, W)."""
+
+    @kernel
+    def batch_flatten(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, IMAGE)[0]
+        image, rows = pointer(a.image), pointer(a.rows)
+        C, H, W = a.C, a.H, a.W
+        for n in range(first, last):
+            for c in range(C):
+                for h in range(H):
+                    i = n * a.image_sample + h * a.image_row + c
+                    j = n * a.rows_sample + (c * H + h) * W
+                    for w in range(W):
+                        rows[j + w] = image[i + w * C]
+
+    return batch_flatten
+
+
+def flatten_backward() -> Any:
+    """Make the kernel that copies rows to images."""
+
+    @kernel
+    def batch_flatten_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, IMAGE)[0]
+        image, rows = pointer(a.image), pointer(a.rows)
+        C, H, W = a.C, a.H, a.W
+        for n in range(first, last):
+            for c in range(C):
+                for h in range(H):
+                    i = n * a.image_sample + h * a.image_row + c
+                    j = n * a.rows_sample + (c * H + h) * W
+                    for w in range(W):
+                        image[i + w * C] = rows[j + w]
+
+    return batch_flatten_backward
+
+
+#: ``key``: address of the stream's key; ``least``: what the upper 24 bits of a number must reach
+#: for its element to stay. ``factor`` (N, C * H * W): 1 / (1 - p) where it stays, else 0.
+DROPOUT = record(
+    *("x", "x_sample", "x_row", "y", "y_sample", "y_row", "factor", "factor_sample"),
+    *("C", "H", "W", "key", "least"),
+    floats=("scale",),
+)
+
+MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+STEP = np.uint64(GAMMA)
+S30, S27, S31, S40 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
+
+
+def dropout() -> Any:
+    """Make the kernel y = factor * x, which draws the factors: number (n, c, h, w) of the stream."""
+
+    @kernel
+    def batch_dropout(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, DROPOUT)[0]
+        x, y, factor = pointer(a.x), pointer(a.y), pointer(a.factor)
+        C, H, W = a.C, a.H, a.W
+        key, least = np.uint64(words_pointer(a.key)[0]), np.uint64(a.least)
+        scale, zero = a.scale, np.float32(0)
+        for n in range(first, last):
+            f, count = n * a.factor_sample, C * H * W
+            start = key + np.uint64(n * count + 1) * STEP
+            for k in range(count):
+                z = start + np.uint64(k) * STEP
+                z = (z ^ (z >> S30)) * MIX_1
+                z = (z ^ (z >> S27)) * MIX_2
+                z = z ^ (z >> S31)
+                factor[f + k] = scale if (z >> S40) >= least else zero
+            for h in range(H):
+                i, j = n * a.x_sample + h * a.x_row, n * a.y_sample + h * a.y_row
+                for w in range(W):
+                    for c in range(C):
+                        y[j + w * C + c] = x[i + w * C + c] * factor[f + (c * H + h) * W + w]
+
+    return batch_dropout
+
+
+def multiply() -> Any:
+    """Make the kernel of dropout's backward: y = factor * x with the factors of the forward."""
+
+    @kernel
+    def batch_multiply(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, DROPOUT)[0]
+        x, y, factor = pointer(a.x), pointer(a.y), pointer(a.factor)
+        C, H, W = a.C, a.H, a.W
+        for n in range(first, last):
+            f = n * a.factor_sample
+            for h in range(H):
+                i, j = n * a.x_sample + h * a.x_row, n * a.y_sample + h * a.y_row
+                for w in range(W):
+                    for c in range(C):
+                        y[j + w * C + c] = x[i + w * C + c] * factor[f + (c * H + h) * W + w]
+
+    return batch_multiply
+
+
+#: ``sums``: for each thread 8 float64: loss, correct. ``n``: address of the size of the batch.
+SOFTMAX = record("x", "x_sample", "labels", "dx", "dx_sample", "sums", "K", "n")
+
+
+def softmax_log_likelihood(L: int) -> Any:
+    """Make the kernel of the loss and its gradient: dx = (softmax(x) - [k = label]) / N."""
+
+    @kernel
+    def batch_softmax(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, SOFTMAX)[0]
+        x, dx, labels = pointer(a.x), pointer(a.dx), words_pointer(a.labels)
+        sums = doubles_pointer(a.sums)
+        K, scale = a.K, np.float32(1.0 / words_pointer(a.n)[0])
+        loss, correct = 0.0, 0.0
+        for n in range(first, last):
+            i, j, label = n * a.x_sample, n * a.dx_sample, labels[n]
+            best = 0
+            for k in range(1, K):
+                if x[i + k] > x[i + best]:
+                    best = k
+            largest = x[i + best]
+            for k in range(0, K, L):
+                z = load(x, i + k, L)
+                store_first(dx, j + k, exp(z - all_lanes(largest, z)), K - k)
+            total = np.float32(0)
+            for k in range(K):
+                total += dx[j + k]
+            loss += math.log(total) + largest - x[i + label]
+            correct += best == label
+            share = splat(scale / total, L)
+            for k in range(0, K, L):
+                store_first(dx, j + k, load(dx, j + k, L) * share, K - k)
+            dx[j + label] -= scale
+        sums[8 * thread] += loss
+        sums[8 * thread + 1] += correct
+
+    return batch_softmax

@@ -1,0 +1,98 @@
+"""The compiled loop that runs a plan's kernels, on one thread or several.
+
+A *program* is an array of calls, in phases. All threads finish a phase before any begins the
+next. Within a phase each thread runs all calls on its own share: of the samples of the batch, a
+block at a time, so that what one call writes is still in the cache when the next one reads it; or
+of a number of items that the call names, rows of a weight, say.
+"""
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+from numba import prange, types
+
+from tinyconv.kernels.cpu.simd import doubles_pointer, invoke
+
+__all__ = ["CALL", "PHASE", "compile_parallel", "run_serial"]
+
+#: One call. ``items``: what the threads share, or 0 for the samples of the batch; ``grain``: a
+#: share is a multiple of it.
+CALL = np.dtype([(name, np.int64) for name in ("function", "args", "items", "grain")])
+#: One phase: the calls from ``first`` to ``last``. ``block``: samples at a time; 0 where the
+#: calls name their items. ``guard``: 0, or the address of each thread's sums (8 float64, the
+#: loss first); the phase begins only if the loss is finite.
+PHASE = np.dtype([(name, np.int64) for name in ("first", "last", "block", "guard")])
+
+PROGRAM = [
+    types.Array(numba.from_dtype(CALL), 1, "C"),
+    types.Array(numba.from_dtype(PHASE), 1, "C"),
+    types.int64,
+    types.int64,
+    types.int64,
+    types.int64,
+]
+
+
+@numba.njit
+def share(items, grain, thread, threads):  # type: ignore[no-untyped-def]
+    """Where the share of a thread begins; that of the next thread begins where it ends."""
+    grains = (items + grain - 1) // grain
+    return min(grains * thread // threads * grain, items)
+
+
+@numba.njit
+def run_phase(calls, first, last, block, n, thread, threads):  # type: ignore[no-untyped-def]
+    """Run a thread's share of one phase."""
+    if block > 0:
+        stop = share(n, 1, thread + 1, threads)
+        for start in range(share(n, 1, thread, threads), stop, block):
+            for c in range(first, last):
+                call = calls[c]
+                invoke(call.function, call.args, thread, start, min(start + block, stop))
+    else:
+        for c in range(first, last):
+            call = calls[c]
+            start = share(call.items, call.grain, thread, threads)
+            stop = share(call.items, call.grain, thread + 1, threads)
+            if start < stop:
+                invoke(call.function, call.args, thread, start, stop)
+
+
+@numba.njit
+def is_finite(guard, threads):  # type: ignore[no-untyped-def]
+    """Whether the sum of all threads' losses is finite."""
+    total = 0.0
+    if guard:
+        sums = doubles_pointer(guard)
+        for thread in range(threads):
+            total += sums[8 * thread]
+    return math.isfinite(total)
+
+
+@numba.njit([types.void(*PROGRAM)], cache=True, nogil=True)
+def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
+    """Run phases ``begin`` to ``end`` for a batch of n samples, the threads' shares in turn."""
+    for p in range(begin, end):
+        phase = phases[p]
+        if not is_finite(phase.guard, threads):
+            return
+        for thread in range(threads):
+            run_phase(calls, phase.first, phase.last, phase.block, n, thread, threads)
+
+
+def compile_parallel() -> Any:
+    """Compile :func:`run_serial` with the threads' shares at once; takes a second or two."""
+
+    @numba.njit([types.void(*PROGRAM)], cache=True, nogil=True, parallel=True)
+    def run_parallel(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
+        for p in range(begin, end):
+            phase = phases[p]
+            first, last, block = phase.first, phase.last, phase.block
+            if not is_finite(phase.guard, threads):
+                return
+            for thread in prange(threads):
+                run_phase(calls, first, last, block, n, thread, threads)
+
+    return run_parallel

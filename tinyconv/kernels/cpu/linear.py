@@ -1,0 +1,163 @@
+"""The fully connected layer with its activation: forward, input gradient, and weight gradient
+together with the update.
+
+Twin of :mod:`tinyconv.ops.linear`. Each is a matrix product that reads both factors where they
+lie. A layer with a small weight works through samples, so that a thread needs nobody else's
+results; one with a big weight through the rows or columns of the weight, so that each thread
+reads only its part of it (``by_features``).
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from tinyconv.kernels.cpu.activation import activate
+from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.simd import (
+    dots,
+    dots_first,
+    invoke,
+    load,
+    load_first,
+    outer,
+    pointer,
+    store_first,
+    store_rows,
+    store_tile,
+    store_totals,
+    words_pointer,
+    zeros,
+)
+
+__all__ = ["BACKWARD", "FORWARD", "UPDATE", "backward", "forward", "update"]
+
+#: ``n``: address of the number of samples in the batch.
+FORWARD = record("x", "x_sample", "w", "b", "y", "y_sample", "I", "O", "n", "by_features")
+
+
+def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
+    """Make the kernel y = activation(x w^T + b): [N x I] * [I x O] -> [N x O].
+
+    Rows of x and of w both run along I, so a tile holds R x Q dot products (``REST`` columns in
+    the last tile) lane by lane, and nothing is transposed.
+    """
+
+    @kernel
+    def linear(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, FORWARD)[0]
+        x, w, b, y = pointer(a.x), pointer(a.w), pointer(a.b), pointer(a.y)
+        I, x_sample, y_sample = a.I, a.x_sample, a.y_sample
+        n0, n1, o0, o1 = first, last, 0, a.O
+        if a.by_features:
+            n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
+        whole = I // L * L
+        for o in range(o0, o1, Q):
+            for n in range(n0, n1, R):
+                if o + Q <= o1:
+                    acc = zeros(R, Q, L)
+                    for k in range(0, whole, L):
+                        acc = dots(acc, R, x, n * x_sample + k, x_sample, w, o * I + k, I, L)
+                    if whole < I:
+                        i, j = n * x_sample + whole, o * I + whole
+                        acc = dots_first(acc, R, x, i, x_sample, w, j, I, I - whole)
+                    store_totals(y, n * y_sample + o, R, y_sample, acc, n1 - n, Q)
+                else:
+                    rest = zeros(R, REST, L)
+                    for k in range(0, whole, L):
+                        rest = dots(rest, R, x, n * x_sample + k, x_sample, w, o * I + k, I, L)
+                    if whole < I:
+                        i, j = n * x_sample + whole, o * I + whole
+                        rest = dots_first(rest, R, x, i, x_sample, w, j, I, I - whole)
+                    store_totals(y, n * y_sample + o, R, y_sample, rest, n1 - n, REST)
+        for n in range(n0, n1):
+            for o in range(o0, o1, L):
+                i = n * y_sample + o
+                z = load(y, i, L)
+                if a.b:
+                    z = z + load_first(b, o, o1 - o, L)
+                store_first(y, i, activate(z, A), o1 - o)
+
+    return linear
+
+
+BACKWARD = record("dy", "dy_sample", "w", "dx", "dx_sample", "I", "O", "n", "by_features")
+
+
+def backward(L: int, R: int, V: int) -> Any:
+    """Make the kernel dx = dz w: [N x O] * [O x I] -> [N x I], in tiles of R samples by V vectors.
+
+    The last tile of a row starts early enough to end with the row, so V * L must not exceed I.
+    """
+    VL = V * L
+
+    @kernel
+    def linear_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, BACKWARD)[0]
+        dy, w, dx = pointer(a.dy), pointer(a.w), pointer(a.dx)
+        I, O, dy_sample, dx_sample = a.I, a.O, a.dy_sample, a.dx_sample
+        n0, n1, c0, c1 = first, last, 0, I
+        if a.by_features:
+            n0, n1, c0, c1 = 0, words_pointer(a.n)[0], first, last
+        for tile in range(c0, c1, VL):
+            c = min(tile, I - VL)
+            for n in range(n0, n1, R):
+                acc = zeros(R, V, L)
+                j = c
+                for o in range(n * dy_sample, n * dy_sample + O):
+                    acc = outer(acc, R, dy, o, 0, R, dy_sample, w, j)
+                    j += I
+                store_rows(dx, n * dx_sample + c, R, dx_sample, acc, n1 - n)
+
+    return linear_backward
+
+
+#: ``sum``: room for the gradient of ``block`` rows of the weight for each thread. ``function``
+#: and ``function_args``: the optimizer's kernel (:mod:`update`), for the flat vector from
+#: ``weight_start`` on.
+UPDATE = record(
+    *("dy", "dy_sample", "x", "x_sample", "I", "n", "sum", "sum_thread", "block"),
+    *("function", "function_args", "weight_start", "bias_start"),
+)
+
+ZERO = np.float32(0)
+
+
+def update(L: int, R: int, V: int) -> Any:
+    """Make the kernel dw = dz^T x: [O x N] * [N x I] -> [O x I], which hands dw to the optimizer.
+
+    Rows ``first`` to ``last`` of dw are made in tiles of R rows by V vectors and used while they
+    are in the cache; a gradient of the size of the weight is never written to memory.
+    """
+    VL = V * L
+
+    @kernel
+    def linear_update(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, UPDATE)[0]
+        dy, x = pointer(a.dy), pointer(a.x)
+        address = a.sum + 4 * thread * a.sum_thread
+        dw = pointer(address)
+        I, n, dy_sample, x_sample = a.I, words_pointer(a.n)[0], a.dy_sample, a.x_sample
+        for o0 in range(first, last, a.block):
+            o1 = min(o0 + a.block, last)
+            for tile in range(0, I, VL):
+                c = min(tile, I - VL)
+                for o in range(o0, o1, R):
+                    acc = zeros(R, V, L)
+                    i = c
+                    for j in range(o, o + n * dy_sample, dy_sample):
+                        acc = outer(acc, R, dy, j, 0, R, 1, x, i)
+                        i += x_sample
+                    store_tile(dw, (o - o0) * I + c, R, I, acc, VL)
+            start = a.weight_start
+            invoke(a.function, a.function_args, address, start + o0 * I, start + o1 * I)
+        if a.bias_start >= 0:
+            for o in range(first, last, L):
+                bias = load(dy, o, L)
+                for j in range(o + dy_sample, o + n * dy_sample, dy_sample):
+                    bias = bias + load(dy, j, L)
+                store_first(dw, 0, bias, last - o)
+                start, stop = a.bias_start + o, a.bias_start + min(o + L, last)
+                invoke(a.function, a.function_args, address, start, stop)
+
+    return linear_update

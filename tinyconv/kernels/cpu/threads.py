@@ -1,0 +1,149 @@
+"""How many threads run a plan, and how they are started: Numba's OpenMP layer, chosen here.
+
+Two pools of threads that spin on the same cores starve each other, and BLAS has one of its own.
+So a plan calls no BLAS; where a layer without a kernel does, :func:`single_blas_thread` is
+around it. GNU OpenMP kills a process that was forked after it ran; such a child runs serially.
+"""
+
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from tinyconv.errors import ShapeError
+from tinyconv.kernels.cpu import driver
+
+__all__ = ["get_num_threads", "run", "set_num_threads", "single_blas_thread"]
+
+#: How often a waiting OpenMP thread looks for work before it sleeps: about 10 µs.
+SPIN_COUNT = "2000"
+
+
+class _Threads:
+    """What this process knows of its threads."""
+
+    wanted: int | None = None
+    parallel: Any = None  #: the compiled parallel loop, once it was needed
+    must_be_serial = False  #: whether this process was forked when threads were running
+    layer = "omp"
+    lock = threading.RLock()
+
+
+def available() -> int:
+    """Return the number of threads that Numba may use on this machine."""
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def get_num_threads() -> int:
+    """Return the number of threads for training and prediction: all cores unless set."""
+    return _Threads.wanted or available()
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads for training and prediction on the CPU, in this process.
+
+    More threads than cores are allowed; they take turns.
+
+    Raises:
+        ShapeError: n is not a positive integer.
+    """
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise ShapeError(f"set_num_threads: n is {n!r}, expected a positive integer")
+    _Threads.wanted = int(n)
+
+
+def run(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> None:
+    """Run phases ``begin`` to ``end`` of a program for a batch of n samples."""
+    if threads == 1 or _Threads.must_be_serial:
+        driver.run_serial(calls, phases, begin, end, n, threads)
+        return
+    if _Threads.parallel is None:
+        _start()
+    if _Threads.layer == "workqueue":  # which ends the process if two threads enter it
+        with _Threads.lock:
+            _run_parallel(calls, phases, begin, end, n, threads)
+    else:
+        _run_parallel(calls, phases, begin, end, n, threads)
+
+
+def _run_parallel(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> None:
+    """Run with so many threads of Numba's pool awake, and leave the pool as it was found."""
+    awake = min(threads, available())
+    before = numba.get_num_threads()
+    if awake == before:
+        _Threads.parallel(calls, phases, begin, end, n, threads)
+        return
+    numba.set_num_threads(awake)
+    try:
+        _Threads.parallel(calls, phases, begin, end, n, threads)
+    finally:
+        numba.set_num_threads(before)
+
+
+def _after_fork() -> None:
+    numba_threads = sys.modules.get("numba.np.ufunc.parallel")
+    if numba_threads is not None and numba_threads._is_initialized:
+        _Threads.must_be_serial = True
+    _Threads.lock = threading.RLock()  # another thread may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _start() -> None:
+    """Choose the threading layer, load it and compile the parallel loop."""
+    with _Threads.lock:
+        if _Threads.parallel is not None:
+            return
+        chosen = numba.config.THREADING_LAYER
+        unset = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
+        if unset:
+            os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT  # read by libgomp when it is loaded
+        try:
+            if chosen == "default":
+                numba.config.THREADING_LAYER = "omp" if _has_openmp() else "workqueue"
+            parallel = driver.compile_parallel()
+            nothing = np.zeros(1, driver.CALL), np.zeros(1, driver.PHASE)
+            parallel(*nothing, 0, 0, 0, 1)
+        finally:
+            numba.config.THREADING_LAYER = chosen
+            if unset:
+                del os.environ["GOMP_SPINCOUNT"]
+        _Threads.layer = numba.threading_layer()
+        _Threads.parallel = parallel
+
+
+def _has_openmp() -> bool:
+    try:
+        from numba.np.ufunc import omppool  # noqa: F401
+    except ImportError:
+        warnings.warn(
+            "tinyconv: Numba finds no OpenMP library (libgomp), so starting threads takes longer; "
+            "small nets may train faster with tc.set_num_threads(1)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+@cache
+def _blas() -> Any:
+    """The BLAS libraries of this process, found once: finding them takes over a millisecond."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """Let BLAS use one thread inside, and as many as before afterwards."""
+    with _blas().limit(limits=1):
+        yield
