@@ -14,6 +14,7 @@
 """
 
 from tinyconv import data, initializers, models, ops, schedules
+from tinyconv.ensemble import Ensemble
 from tinyconv.errors import (
     DataError,
     DeviceError,
@@ -54,6 +55,7 @@ from tinyconv.training import (
     Schedule,
     StopOnInterrupt,
 )
+from tinyconv.training.distort import DistortEachEpoch
 
 __version__ = "0.1.0"
 
@@ -72,9 +74,11 @@ __all__ = [
     "ConvTranspose3d",
     "DataError",
     "DeviceError",
+    "DistortEachEpoch",
     "Dropout",
     "DtypeError",
     "EarlyStopping",
+    "Ensemble",
     "FileError",
     "Flatten",
     "History",

@@ -1,0 +1,120 @@
+"""Votes by hand, and members that are what they would be alone."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import tinyconv as tc
+from tinyconv.errors import ShapeError
+
+
+class Says:
+    """Stands for a network: gives the probabilities it was made with."""
+
+    def __init__(self, *rows):
+        self.rows = np.array(rows)
+
+    def predict_proba(self, x, batch_size):
+        return self.rows
+
+
+X = np.zeros((1, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("rows", "vote", "mean"),
+    [
+        # Two of three say 0, though the third is surer of 1.
+        (([0.6, 0.4, 0.0], [0.6, 0.4, 0.0], [0.0, 1.0, 0.0]), 0, 1),
+        # A vote each for 0 and 1: 1 has the higher mean.
+        (([0.6, 0.4, 0.0], [0.1, 0.9, 0.0]), 1, 1),
+        # A vote each for 0 and 2; 1 has the highest mean but no vote, and 2 more than 0.
+        (([0.5, 0.48, 0.02], [0.0, 0.49, 0.51]), 2, 1),
+        (([0.2, 0.3, 0.5],), 2, 2),
+    ],
+)
+def test_votes_and_means(rows, vote, mean):
+    ensemble = tc.Ensemble([Says(row) for row in rows])
+    assert ensemble.predict(X).tolist() == [vote]
+    assert ensemble.predict(X, "mean").tolist() == [mean]
+    np.testing.assert_allclose(ensemble.predict_proba(X)[0], np.mean(rows, axis=0))
+    assert ensemble.evaluate(X, np.array([vote])) == {"accuracy": 1.0}
+    assert ensemble.evaluate(X, np.array([mean]), "mean") == {"accuracy": 1.0}
+
+
+def test_a_vote_weighs_more_than_any_probability():
+    ensemble = tc.Ensemble([Says([0.51, 0.49]), Says([0.51, 0.49]), Says([0.0, 1.0])])
+    assert ensemble.predict(X).tolist() == [0]
+
+
+def nets(seeds=(3, 4, 5)):
+    return [
+        tc.Sequential(
+            [tc.Flatten(), tc.Linear(None, 8), tc.ReLU(), tc.Dropout(0.2), tc.Linear(8, 10)],
+            seed=seed,
+        )
+        for seed in seeds
+    ]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (x, y), *_ = tc.data.load()
+    return x[:100], y[:100]
+
+
+ARGUMENTS = {"epochs": 2, "optimizer": tc.SGD(lr=0.1), "verbose": False}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_members_are_what_they_would_be_alone(processes, digits, tmp_path):
+    ensemble = tc.Ensemble(nets())
+    histories = ensemble.fit(
+        *digits, processes=processes, checkpoint=tmp_path, validation_data=digits, **ARGUMENTS
+    )
+    assert [len(history) for history in histories] == [2, 2, 2]
+    for number, (member, alone) in enumerate(zip(ensemble.nets, nets(), strict=True)):
+        history = alone.fit(*digits, validation_data=digits, **ARGUMENTS)
+        assert (member.parameters.flat == alone.parameters.flat).all()
+        assert histories[number]["val_accuracy"] == history["val_accuracy"]
+        assert member.position == alone.position
+        assert (tmp_path / str(number) / "checkpoint.safetensors").is_file()
+    more = ensemble.fit(*digits, processes=1, **ARGUMENTS)
+    assert more[0]["epoch"] == [3, 4]
+
+
+def test_bytes_reach_the_processes(digits):
+    x, y = digits
+    ensemble, alone = tc.Ensemble(nets((1, 2))), nets((1,))[0]
+    ensemble.fit(tc.data.ByteImages.from_floats(x), y, processes=2, **ARGUMENTS)
+    alone.fit(x, y, **ARGUMENTS)
+    assert (ensemble.nets[0].parameters.flat == alone.parameters.flat).all()
+
+
+def test_an_error_in_a_process_is_this_ones(digits):
+    x, y = digits
+    with pytest.raises(ShapeError, match="y runs from 0 to 19, expected 0 to 9"):
+        tc.Ensemble(nets()).fit(x, y + 10 * (y > 0), processes=2, **ARGUMENTS)
+
+
+def test_without_joblib(digits, monkeypatch):
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    with pytest.raises(ImportError, match=r'needs joblib: pip install "tinyconv\[parallel\]"'):
+        tc.Ensemble(nets()).fit(*digits, processes=2, **ARGUMENTS)
+    tc.Ensemble(nets()).fit(*digits, processes=1, **ARGUMENTS)
+
+
+def test_what_is_no_ensemble(digits):
+    one, two, _ = nets()
+    for message, members in (("no networks", []), ("a network is in the list twice", [one, one])):
+        with pytest.raises(ShapeError, match=f"Ensemble: {message}"):
+            tc.Ensemble(members)
+    ensemble = tc.Ensemble([one, two])
+    with pytest.raises(ShapeError, match="how is 'median', expected 'vote' or 'mean'"):
+        ensemble.predict(digits[0], "median")
+    with pytest.raises(ShapeError, match="processes is 0, expected at least 1"):
+        ensemble.fit(*digits, processes=0)
+    other = tc.Sequential([tc.Flatten(), tc.Linear(784, 7)])
+    with pytest.raises(ShapeError, match=r"the members have \[10, 7\] classes"):
+        tc.Ensemble([one, other]).predict(digits[0])
