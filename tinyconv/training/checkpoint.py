@@ -156,9 +156,16 @@ def restore(checkpoint: Checkpoint, training: Training) -> None:
         position = Position(**state["position"])
         totals = Totals(**state["totals"])
         rows, lr = [dict(row) for row in state["history"]], float(state["lr"])
-        _check_same(checkpoint, state)
-    except (AttributeError, KeyError, TypeError) as error:
+        saved = {**state["network"], **state["settings"]}
+    except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{checkpoint.folder}: its description is damaged ({error})") from None
+    # Through JSON and back, so that tuples compare with the lists that the file holds.
+    expected = json.loads(json.dumps({**checkpoint.network, **checkpoint.settings}))
+    for place, there, here in _differences("", saved, expected):
+        raise FileError(
+            f"{checkpoint.folder}: the checkpoint was made with {place} {there!r}, "
+            f"this run has {here!r}"
+        )
     into = {f"network.{name}": array for name, array in checkpoint.tensors.items()}
     for name, array in training.engine.optimizer_state.items():
         into[f"optimizer.{name}"] = array
@@ -174,20 +181,22 @@ def restore(checkpoint: Checkpoint, training: Training) -> None:
         left_by_a_killed_process.unlink(missing_ok=True)
 
 
-def _check_same(checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
-    """Check that the saved run had the network and the settings of this one."""
-    # Through JSON and back, so that tuples compare with the lists that the file holds.
-    expected = json.loads(
-        json.dumps({"network": checkpoint.network, "settings": checkpoint.settings})
-    )
-    for part in ("network", "settings"):
-        saved = state[part]
-        for name in sorted(saved.keys() | expected[part].keys()):
-            if saved.get(name) != expected[part].get(name):
-                raise FileError(
-                    f"{checkpoint.folder}: the checkpoint was made with {name} "
-                    f"{saved.get(name)!r}, this run has {expected[part].get(name)!r}"
-                )
+def _differences(place: str, saved: Any, expected: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield where two descriptions differ, and how.
+
+    >>> list(_differences("", {"seed": 1, "layers": [{"p": 0.2}]}, {"layers": [{"p": 0.3}]}))
+    [('layers.0.p', 0.2, 0.3), ('seed', 1, None)]
+    """
+    if isinstance(saved, dict) and isinstance(expected, dict):
+        pairs = [(k, saved.get(k), expected.get(k)) for k in sorted(saved.keys() | expected.keys())]
+    elif isinstance(saved, list) and isinstance(expected, list) and len(saved) == len(expected):
+        pairs = [(str(i), *both) for i, both in enumerate(zip(saved, expected, strict=True))]
+    else:
+        if saved != expected:
+            yield place, saved, expected
+        return
+    for name, one, other in pairs:
+        yield from _differences(f"{place}.{name}" if place else name, one, other)
 
 
 def _named(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:
