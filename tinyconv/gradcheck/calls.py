@@ -23,7 +23,8 @@ class Called:
     gradients: list[Any]  #: in float64 where backward does that
     given_gradients: list[Any]  #: in the precision of the inputs as given
     point_elsewhere: list[Any]  #: another point, where both functions were called before
-    elsewhere: list[Any]  #: the gradients there, for the same dy; None where backward refused
+    y_elsewhere: FloatArray | None  #: None each where a function refused
+    elsewhere: list[Any]  #: the gradients there, for the same dy
 
 
 def draw_dy(shape: tuple[int, ...], seed: int = 0) -> FloatArray:
@@ -50,15 +51,16 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
             forward returns numbers that are not finite.
     """
     point = _elsewhere(problem)
-    dy, elsewhere = _call_elsewhere(problem, point, seed)
+    y_elsewhere, elsewhere = _call_elsewhere(problem, point, seed)
     y = problem.value(problem.given)
     if y.dtype.kind != "f":
         raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
     if not np.all(np.isfinite(y)):
         where = first(~np.isfinite(y))
         raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
-    if dy is None or dy.shape != y.shape:
-        dy, elsewhere = draw_dy(y.shape, seed), [None] * len(point)
+    if y_elsewhere is not None and y_elsewhere.shape != y.shape:
+        y_elsewhere, elsewhere = None, [None] * len(point)
+    dy = draw_dy(y.shape, seed)
     given_dy = dy.astype(y.dtype)
     gradients = problem.gradients(given_dy, problem.given)
     _check_shapes(problem, gradients, dy, y)
@@ -72,7 +74,16 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
     precise = gradients
     if problem.base is not problem.given:
         precise = _promoted(problem, checked, dy) or gradients
-    return Called(dy, precise_y.astype(np.float64), checked, precise, gradients, point, elsewhere)
+    return Called(
+        dy=dy,
+        y=precise_y.astype(np.float64),
+        checked=checked,
+        gradients=precise,
+        given_gradients=gradients,
+        point_elsewhere=point,
+        y_elsewhere=y_elsewhere,
+        elsewhere=elsewhere,
+    )
 
 
 def first(where: Any) -> tuple[int, ...]:
@@ -93,14 +104,14 @@ def _elsewhere(problem: Problem) -> list[Any]:
 def _call_elsewhere(
     problem: Problem, point: list[Any], seed: int
 ) -> tuple[FloatArray | None, list[Any]]:
-    """Return dy and the gradients there, None each where a function refuses."""
-    dy = None
+    y = None
     # The other point may be outside the functions' domain: a complaint is no finding.
     with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError, RuntimeError):
         y = problem.value(point)
-        dy = draw_dy(y.shape, seed)
-        return dy, problem.gradients(dy.astype(y.dtype), point)
-    return dy, [None] * len(point)
+        if not np.all(np.isfinite(y)):
+            return None, [None] * len(point)
+        return y, problem.gradients(draw_dy(y.shape, seed).astype(y.dtype), point)
+    return y, [None] * len(point)
 
 
 def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray, y: FloatArray) -> None:

@@ -110,10 +110,7 @@ def _check_at(problem: Problem, options: dict[str, Any], repeat: bool = True) ->
         return Report(stop.verdict, stop.message, stop.hint, tensors, seed)
     rows = comparison.rows
     if all(row.verdict in ("ok", "kink") for row in rows.values()):
-        rows = {
-            i: _check_given(row, called.given_gradients[i], called.gradients[i])
-            for i, row in rows.items()
-        }
+        rows = {i: _check_given(row, comparison, i) for i, row in rows.items()}
     verdict, message, hints = _judge(rows, comparison)
     return Report(
         verdict,
@@ -127,11 +124,13 @@ def _check_at(problem: Problem, options: dict[str, Any], repeat: bool = True) ->
     )
 
 
-def _check_given(row: TensorReport, given: Any, precise: Any) -> TensorReport:
+def _check_given(row: TensorReport, comparison: Comparison, i: int) -> TensorReport:
     """Compare the gradient in the precision of the inputs with the one in float64."""
+    given, precise = comparison.called.given_gradients[i], comparison.called.gradients[i]
     if given is precise:
         return row
-    slack = ROUNDING_OF_GIVEN * float(np.finfo(given.dtype).eps) * largest(precise)
+    natural = comparison.slopes.size / scale_of(comparison.problem.base[i])
+    slack = ROUNDING_OF_GIVEN * float(np.finfo(given.dtype).eps) * (largest(precise) + natural)
     error = np.abs(given.astype(np.float64) - precise)
     if np.all(error <= slack):
         return row

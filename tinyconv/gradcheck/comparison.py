@@ -63,7 +63,7 @@ class Comparison:
     ):
         self.problem, self.called = problem, called
         self.samples, self.limit = samples, limit
-        self.slopes = Slopes(problem, called.dy, called.y, method)
+        self.slopes = Slopes(problem, called.dy, called.y, called.y_elsewhere)
         self.rows: dict[int, TensorReport] = {}
         self.projection: tuple[float, float, float] | None = None
         #: a kink along the direction of all inputs that no single tensor shows
@@ -194,6 +194,7 @@ class Comparison:
         small element: a function that is not analytic somewhere shows there.
         """
         if self._method == "central":
+            self.slopes.complex_step = False
             return self.slopes.real_slope(direction)
         by_step = self.slopes.complex_slope(direction)
         if by_step is None:
@@ -318,7 +319,8 @@ class Comparison:
         """Return 4 times the distance by which rounding moves the analytic gradient of input i.
 
         It is measured: all inputs grow by 4 units of round-off, which keeps ties ties and zeros
-        zeros. Changes of the size of the gradient itself are no rounding and do not count.
+        zeros. Changes of more than a thousand times the root of the unit are no rounding: they
+        do not count.
         """
         if self._wobbles is None:
             near = [
@@ -330,7 +332,7 @@ class Comparison:
             for k in self.called.checked:
                 g = self.called.gradients[k]
                 change = np.abs(moved[k] - g)
-                small = change < 0.1 * largest(g)
+                small = change < 1e3 * np.sqrt(self.problem.eps_analytic) * largest(g)
                 self._wobbles[k] = 4 * largest(np.where(small, change, 0))
         return self._wobbles[i]
 

@@ -15,7 +15,7 @@ is not, the function has a kink. A kink at a small distance d is no kink for ste
 ladder goes on downwards until it has passed it or drowns in rounding errors.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,24 @@ class Slope:
     right: float
     kink: bool
     method: str  #: "complex" or "central"
-    edge: bool = False  #: the function is not finite next to the point
+
+
+@dataclass(frozen=True)
+class _Rung:
+    """The slopes on both sides with one step, and what rounding adds to them."""
+
+    left: float
+    right: float
+    size: float  #: of the values that were subtracted
+    noise: float
+
+    @property
+    def central(self) -> float:
+        return (self.left + self.right) / 2
+
+    @property
+    def jump(self) -> float:
+        return self.right - self.left
 
 
 class Direction:
@@ -110,11 +127,18 @@ def _rungs(dtype: Any) -> list[float]:
 class Slopes:
     """Takes slopes of ``<dy, forward>`` at the base point of a problem."""
 
-    def __init__(self, problem: Problem, dy: FloatArray, y: FloatArray, method: str):
+    def __init__(
+        self, problem: Problem, dy: FloatArray, y: FloatArray, y_elsewhere: FloatArray | None = None
+    ):
         self.problem, self.dy, self.y = problem, dy, y
-        self.complex_step = method != "central"
-        #: sum of |dy_j y_j|: the size of what is differentiated
-        self.size = float(np.sum(np.abs(dy * y)))
+        self.complex_step = True
+        # The size of what is differentiated, here or at another point: what is almost 0 here may
+        # be a difference of numbers that are not.
+        size = float(np.sum(np.abs(dy * y)))
+        if y_elsewhere is not None:
+            size = max(size, float(np.sum(np.abs(dy * y_elsewhere))))
+        #: sum of |dy_j y_j|; of |dy_j| where y is 0 at both points
+        self.size = size or float(np.sum(np.abs(dy)))
         self._measured_noise = 0.0
         self._noise_is_measured = False
         dtypes = [problem.base[i].dtype for i in problem.floating]
@@ -153,67 +177,67 @@ class Slopes:
         the kinks of thousands of ReLUs. Curvature looks like a jump too; only if there is
         something to see, two more rungs must tell which of them it is.
         """
-        h = self._rungs[-2]
-        above, below = (self._value(direction, t) for t in (h, -h))
-        if above is not None and below is not None:
-            right = float(np.sum(self.dy * (above - self.y))) / h
-            left = float(np.sum(self.dy * (self.y - below))) / h
-            noise = self._noise(above, below) / h
-            if abs(right - left) <= 4 * noise:
-                return Slope((right + left) / 2, noise, left, right, kink=False, method="central")
+        rung = self._rung(direction, self._rungs[-2])
+        if rung is not None and abs(rung.jump) <= 4 * rung.noise:
+            return Slope(rung.central, rung.noise, rung.left, rung.right, False, "central")
         return self.real_slope(direction, len(self._rungs) - 3)
 
     def real_slope(self, direction: Direction, first_rung: int = 0) -> Slope:
         """Return the derivative by extrapolated central differences, and whether x is a kink."""
-        rungs = self._rungs[first_rung:]
-        before: tuple[float, float] | None = None  # central slope and jump of the rung above
+        before: _Rung | None = None
         best: Slope | None = None
-        last: Slope | None = None
-        seen, persists = 0.0, False  # the last jump that showed, and whether it had not shrunk
-        for h in rungs:
-            above, below = (self._value(direction, t) for t in (h, -h))
-            if above is None or below is None:
-                before = None  # outside the domain: only smaller steps can tell
+        seen = 0.0  # the last extrapolated jump that showed
+        rough = persists = False  # whether any showed, and whether the last one had not shrunk
+        for h in self._rungs[first_rung:]:
+            rung = self._rung(direction, h)
+            if rung is None or before is None:
+                before = rung  # outside the domain, only smaller steps can tell
                 continue
-            right = float(np.sum(self.dy * (above - self.y))) / h
-            left = float(np.sum(self.dy * (self.y - below))) / h
-            central, jump = (right + left) / 2, right - left
-            if before is not None:
-                value = central + (central - before[0]) / (RATIO**2 - 1)
-                extrapolated = abs(RATIO * jump - before[1]) / (RATIO - 1)
-                noise = self._noise(above, below) / h
-                if extrapolated > 4 * noise and not self._noise_is_measured:
-                    self._measure_noise(direction)
-                    noise = self._noise(above, below) / h
-                bar = 2 * abs(value - central) + noise
-                shows = extrapolated > 4 * noise
-                if shows:
-                    persists = seen > 0 and extrapolated > seen / 32
-                    seen = extrapolated
-                    bar += extrapolated
-                elif 4 * noise < seen / 4:
-                    seen, persists = 0.0, False  # noise would not hide the jump: it is gone
-                last = Slope(value, bar, left, right, kink=False, method="central")
-                if best is None or bar < best.bar:
-                    best = last
-                if not shows and not persists and bar <= 1e-8 * abs(value) + 1e-10 * self.size:
-                    return best
-            before = central, jump
-        if best is None or last is None:
+            jump = abs(RATIO * rung.jump - before.jump) / (RATIO - 1)
+            if jump > 4 * rung.noise and not self._noise_is_measured:
+                self._measure_noise(direction)
+                rung = replace(rung, noise=self._noise(rung.size) / h)
+            difference = abs(rung.central - before.central)
+            value = rung.central + (rung.central - before.central) / (RATIO**2 - 1)
+            # Where the function is smooth the two rungs' difference is almost all error of the
+            # upper one, and of the lower one 1/64. With a kink among the steps neither holds.
+            bar = rung.noise + (jump + difference / 4 if rough else difference / 32)
+            shows = jump > 4 * rung.noise
+            if shows:
+                persists = seen > 0 and jump > seen / 32
+                rough, seen = True, jump
+                bar = rung.noise + jump + difference / 4
+            elif 4 * rung.noise < seen / 4:
+                seen, persists = 0.0, False  # noise would not hide the jump: it is gone
+            if best is None or bar < best.bar:
+                best = Slope(value, bar, rung.left, rung.right, kink=False, method="central")
+            if not shows and not persists and bar <= 1e-8 * abs(value) + 1e-10 * self.size:
+                return best
+            before = rung
+        if best is None or before is None:
             nan = float("nan")
-            return Slope(nan, float("inf"), nan, nan, kink=True, method="central", edge=True)
+            return Slope(nan, float("inf"), nan, nan, kink=True, method="central")
         if persists:
-            middle, half = (last.left + last.right) / 2, abs(last.right - last.left) / 2
-            return Slope(middle, half, last.left, last.right, kink=True, method="central")
+            half = abs(before.jump) / 2
+            return Slope(before.central, half, before.left, before.right, True, "central")
         return best
+
+    def _rung(self, direction: Direction, h: float) -> "_Rung | None":
+        """Evaluate at ``x ± h v``; None where forward is not finite there."""
+        above, below = (self._value(direction, t) for t in (h, -h))
+        if above is None or below is None:
+            return None
+        right = float(np.sum(self.dy * (above - self.y))) / h
+        left = float(np.sum(self.dy * (self.y - below))) / h
+        size = float(np.sum(np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))))
+        return _Rung(left, right, size, self._noise(size) / h)
 
     def _value(self, direction: Direction, t: float) -> FloatArray | None:
         y = self.problem.evaluate(direction.moved(t))
         return y.astype(np.float64) if np.all(np.isfinite(y)) else None
 
-    def _noise(self, above: FloatArray, below: FloatArray) -> float:
-        """Return the error bar of a difference of two values of ``<dy, forward>``."""
-        size = float(np.sum(np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))))
+    def _noise(self, size: float) -> float:
+        """Return the error bar of a difference of two values of ``<dy, forward>`` of this size."""
         rounding = self.problem.eps_numeric * max(size, self.size)
         return SIGMAS * max(rounding, self._measured_noise)
 
