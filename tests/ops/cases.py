@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tinyconv.geometry import sliding_window
+
 from .helpers import Case
 
 _rng = np.random.default_rng(2026)
@@ -108,6 +110,71 @@ POOLING = [
     ]
 ]
 
+POOLING += [
+    Case("max_pool2d", (distinct(2, 2, 6, 7),), {"kernel_size": 2, "dilation": (2, 3)}),
+    Case(
+        "max_pool2d",
+        (distinct(2, 1, 6, 4),),
+        {"kernel_size": 3, "stride": 2, "padding": ((1, 0), (0, 1)), "ceil_mode": True},
+    ),
+    Case(
+        "avg_pool2d",
+        (normal(2, 1, 6, 4),),
+        {"kernel_size": 3, "stride": 2, "padding": ((1, 0), (0, 1)), "ceil_mode": True},
+    ),
+    Case(
+        "avg_pool2d",
+        (normal(2, 1, 5, 4),),
+        {
+            "kernel_size": (3, 2),
+            "stride": 2,
+            "padding": 1,
+            "ceil_mode": True,
+            "count_include_pad": False,
+        },
+    ),
+    Case("l2_pool2d", (normal(2, 2, 3, 5),), {"kernel_size": 2, "ceil_mode": True}),
+    Case("lp_pool2d", (normal(2, 2, 4, 6),), {"norm_type": 1, "kernel_size": 2}),
+    Case(
+        "lp_pool2d",
+        (normal(2, 2, 5, 4),),
+        {"norm_type": 3.5, "kernel_size": (3, 2), "stride": 2, "padding": (1, 0)},
+    ),
+    Case("max_pool1d", (distinct(2, 2, 7),), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    Case("max_pool3d", (distinct(2, 1, 4, 2, 3),), {"kernel_size": (2, 1, 2)}),
+    Case("avg_pool1d", (normal(2, 2, 7),), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    Case("avg_pool3d", (normal(2, 1, 4, 2, 3),), {"kernel_size": (2, 1, 2)}),
+    Case("global_max_pool", (distinct(2, 3, 3, 4),)),
+    Case("global_max_pool", (distinct(2, 3, 5),)),
+    Case("global_avg_pool", (normal(2, 3, 3, 4),)),
+    Case("global_avg_pool", (normal(2, 2, 2, 1, 3),)),
+    Case("subsample2d", (normal(2, 3, 4, 6), normal(3), normal(3)), {"kernel_size": 2}, grads=3),
+    Case(
+        "subsample2d",
+        (normal(2, 2, 5, 5), normal(2), normal(2)),
+        {"kernel_size": (3, 2), "stride": (1, 2)},
+        grads=3,
+    ),
+]
+
+UPSAMPLING = [
+    Case("upsample_nearest2d", (normal(2, 2, 2, 3),), {"scale_factor": (2, 3)}),
+    Case("upsample_nearest2d", (normal(2, 2, 4, 3),), {"size": (3, 5)}),
+    Case("upsample_bilinear2d", (normal(2, 2, 2, 3),), {"scale_factor": 2}),
+    Case("upsample_bilinear2d", (normal(2, 2, 4, 3),), {"size": (3, 7), "align_corners": True}),
+    Case("upsample_bilinear2d", (normal(2, 1, 3, 3),), {"size": 1, "align_corners": True}),
+    Case(
+        "max_unpool2d",
+        # Windows of 2x2 at stride 1 over 3x4: the second sample's all share the element 5.
+        (
+            normal(2, 1, 2, 3),
+            np.array([[[[0, 1, 7], [8, 10, 6]]], [[[5, 5, 6], [5, 5, 6]]]]),
+        ),
+        {"geometry": sliding_window("max_pool2d", (3, 4), kernel=(2, 2))},
+        spreads=False,
+    ),
+]
+
 ACTIVATION = [Case(op, (normal(3, 2, 4),)) for op in ["relu", "sigmoid", "tanh"]]
 
 DROPOUT = [Case("dropout", (normal(3, 4), _rng.random((3, 4)) > 0.4), {"p": 0.4})]
@@ -117,4 +184,4 @@ LOSS = [
     Case("softmax_log_likelihood", (normal(4, 5), np.array([0, 4, 2, 2])), per_sample=False),
 ]
 
-CASES = [*CONVOLUTION, *SHAPE, *POOLING, *ACTIVATION, *DROPOUT, *LOSS]
+CASES = [*CONVOLUTION, *SHAPE, *POOLING, *UPSAMPLING, *ACTIVATION, *DROPOUT, *LOSS]

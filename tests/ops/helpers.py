@@ -35,7 +35,7 @@ class Case:
 
     def __str__(self) -> str:
         shapes = "-".join("x".join(map(str, a.shape)) for a in self.inputs)
-        options = ",".join(f"{k}={v}" for k, v in self.options.items() if not callable(v))
+        options = ",".join(f"{k}={v}" for k, v in self.options.items() if k != "geometry")
         return f"{self.op}-{shapes}-{options}"
 
     def forward(self, *inputs: Any) -> tuple[Any, Any]:

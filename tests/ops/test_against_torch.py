@@ -1,6 +1,6 @@
 """Values and gradients of every op against PyTorch's, in float64, on drawn geometries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,12 @@ Arrays = tuple[np.ndarray, ...]
 
 
 @pytest.fixture(scope="module")
-def torch() -> Any:
-    return pytest.importorskip("torch", reason='needs pip install "tinyconv[oracle]"')
+def torch() -> Iterator[Any]:
+    torch = pytest.importorskip("torch", reason='needs pip install "tinyconv[oracle]"')
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on arrays this small threads only wait for each other
+    yield torch
+    torch.set_num_threads(threads)
 
 
 def agree(
@@ -190,32 +194,178 @@ def test_conv_transpose(
     )
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
 @DRAWN_FOR_ORACLE
-@given(g=windows(pooling=True), channels=st.integers(1, 3), ties=st.booleans())
-def test_max_pool2d(torch: Any, g: dict[str, Any], channels: int, ties: bool) -> None:
+@given(data=st.data(), channels=st.integers(1, 3), ties=st.booleans(), ceil_mode=st.booleans())
+def test_max_pool(
+    torch: Any, axes: int, data: st.DataObject, channels: int, ties: bool, ceil_mode: bool
+) -> None:
+    g = data.draw(windows(axes, dilated=True, pooling=True))
     x = np.random.default_rng(g["seed"]).normal(size=(g["batch"], channels, *g["size"]))
     x = np.round(x) if ties else x
-    sizes = (g["kernel"], g["stride"], g["padding"])
+    sizes = (g["kernel"], g["stride"], g["padding"], g["dilation"], ceil_mode)
+    name = f"max_pool{axes}d"
+    # Where a dilated window sees nothing but padding PyTorch's index points outside the plane.
+    assume(getattr(ops, name)(x, *sizes)[1].argmax.min() >= 0)
+    theirs = getattr(torch.nn.functional, name)
     saved = agree(
         torch,
-        (lambda x: ops.max_pool2d(x, *sizes), ops.max_pool2d_backward),
-        lambda x: torch.nn.functional.max_pool2d(x, *sizes),
+        (lambda x: getattr(ops, name)(x, *sizes), getattr(ops, name + "_backward")),
+        lambda x: theirs(x, *sizes),
         (x,),
     )
-    _, theirs = torch.nn.functional.max_pool2d(torch.tensor(x), *sizes, return_indices=True)
-    np.testing.assert_array_equal(saved.argmax, theirs.numpy())
+    _, indices = theirs(torch.tensor(x), *sizes, return_indices=True)
+    np.testing.assert_array_equal(saved.argmax, indices.numpy())
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@DRAWN_FOR_ORACLE
+@given(
+    data=st.data(),
+    channels=st.integers(1, 3),
+    ceil_mode=st.booleans(),
+    count_include_pad=st.booleans(),
+)
+def test_avg_pool(
+    torch: Any,
+    axes: int,
+    data: st.DataObject,
+    channels: int,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> None:
+    g = data.draw(windows(axes, pooling=True))
+    x = np.random.default_rng(g["seed"]).normal(size=(g["batch"], channels, *g["size"]))
+    # PyTorch's avg_pool3d does not admit a window larger than the input without its padding.
+    assume(axes < 3 or all(n >= k for n, k in zip(g["size"], g["kernel"], strict=True)))
+    sizes = (g["kernel"], g["stride"], g["padding"], ceil_mode, count_include_pad)
+    name = f"avg_pool{axes}d"
+    agree(
+        torch,
+        (lambda x: getattr(ops, name)(x, *sizes), getattr(ops, name + "_backward")),
+        lambda x: getattr(torch.nn.functional, name)(x, *sizes),
+        (x,),
+    )
 
 
 @DRAWN_FOR_ORACLE
-@given(g=windows(pooling=True), channels=st.integers(1, 3))
-def test_avg_pool2d(torch: Any, g: dict[str, Any], channels: int) -> None:
-    x = np.random.default_rng(g["seed"]).normal(size=(g["batch"], channels, *g["size"]))
-    sizes = (g["kernel"], g["stride"], g["padding"])
+@given(g=windows(pooling=True), p=st.sampled_from([1, 1.5, 2, 3, 4]))
+def test_lp_pool2d(torch: Any, g: dict[str, Any], p: float) -> None:
+    # PyTorch takes no bars around x, so x is positive here.
+    x = np.random.default_rng(g["seed"]).uniform(0.1, 2, size=(g["batch"], 2, *g["size"]))
+    functional = torch.nn.functional
+
+    def theirs(x: Any) -> Any:
+        padded = functional.pad(x, [q for q in g["padding"][::-1] for _ in range(2)])
+        return functional.lp_pool2d(padded, p, g["kernel"], g["stride"])
+
     agree(
         torch,
-        (lambda x: ops.avg_pool2d(x, *sizes), ops.avg_pool2d_backward),
-        lambda x: torch.nn.functional.avg_pool2d(x, *sizes),
+        (
+            lambda x: ops.lp_pool2d(x, p, g["kernel"], g["stride"], g["padding"]),
+            ops.lp_pool2d_backward,
+        ),
+        theirs,
         (x,),
+    )
+
+
+@DRAWN_FOR_ORACLE
+@given(g=windows(), channels=st.integers(1, 3))
+def test_subsample2d(torch: Any, g: dict[str, Any], channels: int) -> None:
+    size = tuple(n + 2 * p for n, p in zip(g["size"], g["padding"], strict=True))
+    rng = np.random.default_rng(g["seed"])
+    x = rng.normal(size=(g["batch"], channels, *size))
+    functional = torch.nn.functional
+
+    def theirs(x: Any, w: Any, b: Any) -> Any:  # a depthwise convolution with equal weights
+        kernel = torch.ones((channels, 1, *g["kernel"]), dtype=torch.float64)
+        weights = w.reshape(-1, 1, 1, 1) * kernel
+        return functional.conv2d(x, weights, b, g["stride"], groups=channels)
+
+    agree(
+        torch,
+        (
+            lambda *a: ops.subsample2d(*a, kernel_size=g["kernel"], stride=g["stride"]),
+            ops.subsample2d_backward,
+        ),
+        theirs,
+        (x, rng.normal(size=channels), rng.normal(size=channels)),
+    )
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_global_pools(torch: Any, axes: int) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 2, 4, 5, 3)[: axes + 2])
+    for name, theirs in [("max", "adaptive_max_pool"), ("avg", "adaptive_avg_pool")]:
+        op = f"global_{name}_pool"
+        agree(
+            torch,
+            (getattr(ops, op), getattr(ops, op + "_backward")),
+            lambda x, theirs=theirs: getattr(torch.nn.functional, f"{theirs}{axes}d")(x, 1),
+            (x,),
+        )
+
+
+SIZES = st.tuples(st.integers(1, 6), st.integers(1, 6))
+
+
+@DRAWN_FOR_ORACLE
+@given(size=SIZES, target=st.tuples(st.integers(1, 13), st.integers(1, 13)))
+def test_upsample(torch: Any, size: tuple[int, int], target: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, *size))
+    interpolate = torch.nn.functional.interpolate
+    agree(
+        torch,
+        (lambda x: ops.upsample_nearest2d(x, target), ops.upsample_nearest2d_backward),
+        lambda x: interpolate(x, target, mode="nearest"),
+        (x,),
+    )
+    for align in (False, True):
+        agree(
+            torch,
+            (
+                lambda x, align=align: ops.upsample_bilinear2d(x, target, align_corners=align),
+                ops.upsample_bilinear2d_backward,
+            ),
+            lambda x, align=align: interpolate(x, target, mode="bilinear", align_corners=align),
+            (x,),
+        )
+
+
+@DRAWN_FOR_ORACLE
+@given(size=SIZES, factors=st.tuples(st.integers(1, 4), st.integers(1, 4)))
+def test_upsample_by_a_factor(torch: Any, size: tuple[int, int], factors: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, *size))
+    interpolate = torch.nn.functional.interpolate
+    for mode in ("nearest", "bilinear"):
+        op = getattr(ops, f"upsample_{mode}2d")
+        agree(
+            torch,
+            (
+                lambda x, op=op: op(x, scale_factor=factors),
+                getattr(ops, f"upsample_{mode}2d_backward"),
+            ),
+            lambda x, mode=mode: interpolate(x, scale_factor=factors, mode=mode),
+            (x,),
+        )
+
+
+@DRAWN_FOR_ORACLE
+@given(g=windows(pooling=True))
+def test_max_unpool2d(torch: Any, g: dict[str, Any]) -> None:
+    # Windows that do not overlap: where they do, PyTorch's result is undefined.
+    stride = tuple(max(k, s) for k, s in zip(g["kernel"], g["stride"], strict=True))
+    rng = np.random.default_rng(g["seed"])
+    x = rng.normal(size=(g["batch"], 2, *g["size"]))
+    y, saved = ops.max_pool2d(x, g["kernel"], stride, g["padding"])
+    agree(
+        torch,
+        (lambda y: ops.max_unpool2d(y, *saved), ops.max_unpool2d_backward),
+        lambda y: torch.nn.functional.max_unpool2d(
+            y, torch.tensor(saved.argmax), g["kernel"], stride, g["padding"], g["size"]
+        ),
+        (rng.normal(size=y.shape),),
     )
 
 

@@ -48,6 +48,22 @@ from tinyconv.ops.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
+from tinyconv.ops.pool_axes import (
+    avg_pool1d,
+    avg_pool1d_backward,
+    avg_pool3d,
+    avg_pool3d_backward,
+    max_pool1d,
+    max_pool1d_backward,
+    max_pool3d,
+    max_pool3d_backward,
+)
+from tinyconv.ops.pool_global import (
+    global_avg_pool,
+    global_avg_pool_backward,
+    global_max_pool,
+    global_max_pool_backward,
+)
 from tinyconv.ops.pool_lp import (
     l2_pool2d,
     l2_pool2d_backward,
@@ -70,10 +86,26 @@ from tinyconv.ops.softmax import (
     softmax_log_likelihood,
     softmax_log_likelihood_backward,
 )
+from tinyconv.ops.subsample import (
+    subsample2d,
+    subsample2d_backward,
+)
+from tinyconv.ops.upsample import (
+    max_unpool2d,
+    max_unpool2d_backward,
+    upsample_bilinear2d,
+    upsample_bilinear2d_backward,
+    upsample_nearest2d,
+    upsample_nearest2d_backward,
+)
 
 __all__ = [
+    "avg_pool1d",
+    "avg_pool1d_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "avg_pool3d",
+    "avg_pool3d_backward",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -95,6 +127,10 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "global_avg_pool",
+    "global_avg_pool_backward",
+    "global_max_pool",
+    "global_max_pool_backward",
     "im2col",
     "l2_pool2d",
     "l2_pool2d_backward",
@@ -102,8 +138,14 @@ __all__ = [
     "linear_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "max_pool3d",
+    "max_pool3d_backward",
+    "max_unpool2d",
+    "max_unpool2d_backward",
     "pad",
     "pad_backward",
     "relu",
@@ -116,6 +158,12 @@ __all__ = [
     "softmax_backward",
     "softmax_log_likelihood",
     "softmax_log_likelihood_backward",
+    "subsample2d",
+    "subsample2d_backward",
     "tanh",
     "tanh_backward",
+    "upsample_bilinear2d",
+    "upsample_bilinear2d_backward",
+    "upsample_nearest2d",
+    "upsample_nearest2d_backward",
 ]

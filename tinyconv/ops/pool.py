@@ -253,7 +253,7 @@ def _elements_seen(geometry: Geometry, count_include_pad: bool) -> list[int]:
 def avg_pool_backward_nd(op: str, dy: Array, saved: AvgPoolSaved) -> Array:
     """:func:`avg_pool2d_backward` over any axes, on behalf of ``op``."""
     geometry, shape, divisor = saved
-    xp = namespace(op, dy=dy)
+    xp = namespace(op, dy=dy, divisor=None if isinstance(divisor, int) else divisor)
     check_shape(op, "dy", dy, shape)
     share = dy / divisor
     dx = xp.zeros((*dy.shape[:2], *geometry.padded), dtype=dy.dtype, device=dy.device)

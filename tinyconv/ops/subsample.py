@@ -1,0 +1,103 @@
+"""Subsampling with a trainable coefficient and bias, as in the layers S2 and S4 of LeNet-5.
+
+Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document
+recognition" (1998), section II.B.
+"""
+
+from typing import NamedTuple
+
+from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.geometry import Geometry, check_shape
+from tinyconv.ops.pool import prepare
+
+__all__ = ["SubsampleSaved", "subsample2d", "subsample2d_backward"]
+
+
+class SubsampleSaved(NamedTuple):
+    """What the forward pass of subsampling keeps for the backward pass."""
+
+    sums: Array  #: (N, C, OH, OW), of the windows of x
+    w: Array  #: (C,)
+    geometry: Geometry
+
+
+def subsample2d(
+    x: Array,
+    w: Array,
+    b: Array,
+    kernel_size: int | tuple[int, ...],
+    stride: int | tuple[int, ...] | None = None,
+) -> tuple[Array, SubsampleSaved]:
+    """Add up each window, times one coefficient a channel, plus one bias a channel.
+
+        y[n, c, p, q] = w[c] sum_{i, j} x[n, c, s p + i, s q + j] + b[c]
+
+    LeNet-5 passes y on through a sigmoid.
+
+    Args:
+        x: (N, C, H, W), floating-point.
+        w: (C,), of the dtype of x.
+        b: (C,), of the dtype of x.
+        kernel_size: of the window.
+        stride: step between two windows; the kernel size if None.
+
+    Returns:
+        y (N, C, OH, OW) and what :func:`subsample2d_backward` needs.
+
+    Raises:
+        ShapeError: the shapes do not fit each other, or the window does not fit.
+        DtypeError: the dtypes differ or are not floating-point.
+        DeviceError: the arrays are not of one library.
+
+    >>> import numpy as np
+    >>> x = np.array([[[[1.0, 3.0], [4.0, 2.0]]]])
+    >>> subsample2d(x, np.array([0.5]), np.array([-1.0]), 2)[0].item()
+    4.0
+    """
+    xp = namespace("subsample2d", x=x, w=w, b=b)
+    require_floating("subsample2d", xp, x=x, w=w, b=b)
+    _, geometry = prepare("subsample2d", ("H", "W"), x, kernel_size, stride, 0)
+    N, C = x.shape[:2]
+    check_shape("subsample2d", "w", w, (C,))
+    check_shape("subsample2d", "b", b, (C,))
+    sums = xp.zeros((N, C, *geometry.output), dtype=x.dtype, device=x.device)
+    for _, window in geometry.windows():
+        sums += x[:, :, *window]
+    y = xp.reshape(w, (C, 1, 1)) * sums + xp.reshape(b, (C, 1, 1))
+    return y, SubsampleSaved(sums, w, geometry)
+
+
+def subsample2d_backward(dy: Array, saved: SubsampleSaved) -> tuple[Array, Array, Array]:
+    """Backpropagate through :func:`subsample2d`, with S for the sums of the windows:
+
+        dx[n, c, h, w] = w[c] times the sum of dy[n, c, p, q] over the windows that hold (h, w)
+        dw[c] = sum_{n, p, q} dy[n, c, p, q] S[n, c, p, q]
+        db[c] = sum_{n, p, q} dy[n, c, p, q]
+
+    Args:
+        dy: (N, C, OH, OW).
+        saved: from the forward pass.
+
+    Returns:
+        dx (N, C, H, W), dw (C,), db (C,).
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> x = np.array([[[[1.0, 3.0], [4.0, 2.0]]]])
+    >>> y, saved = subsample2d(x, np.array([0.5]), np.array([-1.0]), 2)
+    >>> dx, dw, db = subsample2d_backward(np.array([[[[3.0]]]]), saved)
+    >>> dx[0, 0], dw, db
+    (array([[1.5, 1.5],
+           [1.5, 1.5]]), array([30.]), array([3.]))
+    """
+    sums, w, geometry = saved
+    xp = namespace("subsample2d_backward", dy=dy, w=w)
+    check_shape("subsample2d_backward", "dy", dy, tuple(sums.shape))
+    N, C = dy.shape[:2]
+    share = xp.reshape(w, (C, 1, 1)) * dy
+    dx = xp.zeros((N, C, *geometry.size), dtype=dy.dtype, device=dy.device)
+    for _, window in geometry.windows():
+        dx[:, :, *window] += share
+    return dx, xp.sum(dy * sums, axis=(0, 2, 3)), xp.sum(dy, axis=(0, 2, 3))

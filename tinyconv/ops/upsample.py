@@ -1,0 +1,290 @@
+"""Upsampling: repeating, interpolating, and putting maxima back where they came from.
+
+Interpolation works on one axis after the other; along an axis it is a matrix with one or two
+entries in each row, and the backward pass is the transposed matrix.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.errors import ShapeError
+from tinyconv.geometry import Geometry, check_rank, check_shape, spread
+from tinyconv.ops.pool import MaxPoolSaved, max_pool_backward_nd
+
+__all__ = [
+    "UpsampleSaved",
+    "max_unpool2d",
+    "max_unpool2d_backward",
+    "upsample_bilinear2d",
+    "upsample_bilinear2d_backward",
+    "upsample_nearest2d",
+    "upsample_nearest2d_backward",
+]
+
+Sizes = int | tuple[int, ...]
+
+
+class Sample(NamedTuple):
+    """One element of the output along an axis: ``(1 - fraction) x[low] + fraction x[high]``."""
+
+    low: int
+    high: int
+    fraction: float
+
+
+class UpsampleSaved(NamedTuple):
+    """What the forward pass of upsampling keeps: nothing but places."""
+
+    shape: tuple[int, ...]  #: of x
+    samples: tuple[list[Sample], ...]  #: for each axis, for each element of y along it
+
+
+def upsample_nearest2d(
+    x: Array, size: Sizes | None = None, scale_factor: Sizes | None = None
+) -> tuple[Array, UpsampleSaved]:
+    """Repeat elements: ``y[n, c, p, q] = x[n, c, floor(p H / OH), floor(q W / OW)]``.
+
+    As PyTorch's mode "nearest", and ONNX's Resize with asymmetric coordinates rounded down.
+
+    Args:
+        x: (N, C, H, W), floating-point.
+        size: of the output, (OH, OW); or
+        scale_factor: how many times larger it is, an integer for all axes or for each.
+
+    Returns:
+        y (N, C, OH, OW) and what :func:`upsample_nearest2d_backward` needs.
+
+    Raises:
+        ShapeError: x does not have four axes or no elements, or not exactly one of size and
+            scale_factor is given.
+        DtypeError: x is not floating-point.
+
+    >>> import numpy as np
+    >>> upsample_nearest2d(np.array([[[[1.0, 2.0]]]]), scale_factor=(1, 2))[0]
+    array([[[[1., 1., 2., 2.]]]])
+    """
+
+    def nearest(place: int, n: int, m: int) -> Sample:
+        source = place * n // m
+        return Sample(source, source, 0.0)
+
+    return _upsample("upsample_nearest2d", x, size, scale_factor, nearest)
+
+
+def upsample_nearest2d_backward(dy: Array, saved: UpsampleSaved) -> Array:
+    """Backpropagate through :func:`upsample_nearest2d`: the copies of an element add their dy.
+
+    Args:
+        dy: (N, C, OH, OW).
+        saved: from the forward pass.
+
+    Returns:
+        dx (N, C, H, W).
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> y, saved = upsample_nearest2d(np.array([[[[1.0, 2.0]]]]), scale_factor=(1, 2))
+    >>> upsample_nearest2d_backward(np.array([[[[1.0, 10.0, 100.0, 1000.0]]]]), saved)
+    array([[[[  11., 1100.]]]])
+    """
+    return _upsample_backward("upsample_nearest2d_backward", dy, saved)
+
+
+def upsample_bilinear2d(
+    x: Array,
+    size: Sizes | None = None,
+    scale_factor: Sizes | None = None,
+    align_corners: bool = False,
+) -> tuple[Array, UpsampleSaved]:
+    """Interpolate linearly down and across: ``y[n, c] = A x[n, c] B^T``.
+
+    Row p of A, (OH, H), weighs the two rows of x next to the point h that row p of y stands for,
+    each by one minus its distance; B does so for columns.
+
+        h = p (H - 1) / (OH - 1)           align_corners: corners are centres of corner elements
+        h = max(0, (p + 1/2) H / OH - 1/2)  otherwise: corners are corners of corner elements
+
+    Args:
+        x: (N, C, H, W), floating-point.
+        size: of the output, (OH, OW); or
+        scale_factor: how many times larger it is, an integer for all axes or for each.
+        align_corners: see above. As in PyTorch; ONNX calls the two "align_corners" and
+            "half_pixel".
+
+    Returns:
+        y (N, C, OH, OW) and what :func:`upsample_bilinear2d_backward` needs.
+
+    Raises:
+        ShapeError: x does not have four axes or no elements, or not exactly one of size and
+            scale_factor is given.
+        DtypeError: x is not floating-point.
+
+    >>> import numpy as np
+    >>> upsample_bilinear2d(np.array([[[[0.0, 4.0]]]]), (1, 4))[0]
+    array([[[[0., 1., 3., 4.]]]])
+    >>> upsample_bilinear2d(np.array([[[[0.0, 3.0]]]]), (1, 4), align_corners=True)[0]
+    array([[[[0., 1., 2., 3.]]]])
+    """
+
+    def linear(place: int, n: int, m: int) -> Sample:
+        if align_corners:
+            source = place * (n - 1) / (m - 1) if m > 1 else 0.0
+        else:
+            source = max(0.0, (place + 0.5) * n / m - 0.5)
+        low = min(math.floor(source), n - 1)
+        return Sample(low, min(low + 1, n - 1), source - low)
+
+    return _upsample("upsample_bilinear2d", x, size, scale_factor, linear)
+
+
+def upsample_bilinear2d_backward(dy: Array, saved: UpsampleSaved) -> Array:
+    """Backpropagate through :func:`upsample_bilinear2d`: ``dx[n, c] = A^T dy[n, c] B``.
+
+    Args:
+        dy: (N, C, OH, OW).
+        saved: from the forward pass.
+
+    Returns:
+        dx (N, C, H, W).
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> y, saved = upsample_bilinear2d(np.array([[[[0.0, 4.0]]]]), (1, 4))
+    >>> upsample_bilinear2d_backward(np.array([[[[0.0, 4.0, 8.0, 1.0]]]]), saved)
+    array([[[[5., 8.]]]])
+    """
+    return _upsample_backward("upsample_bilinear2d_backward", dy, saved)
+
+
+def max_unpool2d(x: Array, argmax: Array, geometry: Geometry) -> tuple[Array, MaxPoolSaved]:
+    """Put each element where a max-pooling found its maximum, zeros elsewhere.
+
+        y[n, c, h, w] = sum of x[n, c, p, q] over the windows whose argmax is (h, w)
+
+    This is the transpose of picking the maxima, that is :func:`tinyconv.ops.max_pool2d_backward`
+    with x for dy. Where overlapping windows share a maximum the elements add up; in PyTorch one of
+    them wins, and which one is undefined.
+
+    Args:
+        x: (N, C, OH, OW), floating-point.
+        argmax: (N, C, OH, OW), int64: what the max-pooling saved.
+        geometry: what it saved too; (H, W) is its size.
+
+    Returns:
+        y (N, C, H, W) and what :func:`max_unpool2d_backward` needs.
+
+    Raises:
+        ShapeError: x, argmax and geometry do not fit each other.
+        DtypeError: x is not floating-point.
+        DeviceError: x and argmax are not of one library.
+
+    Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014).
+
+    >>> import numpy as np
+    >>> from tinyconv.ops import max_pool2d
+    >>> y, saved = max_pool2d(np.array([[[[1.0, 3.0], [4.0, 2.0]]]]), 2)
+    >>> max_unpool2d(np.array([[[[7.0]]]]), *saved)[0][0, 0]
+    array([[0., 0.],
+           [7., 0.]])
+    """
+    xp = namespace("max_unpool2d", x=x, argmax=argmax)
+    require_floating("max_unpool2d", xp, x=x)
+    check_rank("max_unpool2d", "x", x, "(N, C, OH, OW)")
+    check_shape("max_unpool2d", "x", x, (*x.shape[:2], *geometry.output))
+    check_shape("max_unpool2d", "argmax", argmax, tuple(x.shape))
+    saved = MaxPoolSaved(argmax, geometry)
+    return max_pool_backward_nd("max_unpool2d", x, saved), saved
+
+
+def max_unpool2d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
+    """Backpropagate through :func:`max_unpool2d`: ``dx[n, c, p, q] = dy[n, c, argmax]``.
+
+    Args:
+        dy: (N, C, H, W).
+        saved: from the forward pass.
+
+    Returns:
+        dx (N, C, OH, OW).
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> from tinyconv.ops import max_pool2d
+    >>> _, saved = max_pool2d(np.array([[[[1.0, 3.0], [4.0, 2.0]]]]), 2)
+    >>> y, saved = max_unpool2d(np.array([[[[7.0]]]]), *saved)
+    >>> max_unpool2d_backward(np.array([[[[1.0, 2.0], [5.0, 4.0]]]]), saved).item()
+    5.0
+    """
+    argmax, geometry = saved
+    xp = namespace("max_unpool2d_backward", dy=dy, argmax=argmax)
+    N, C = argmax.shape[:2]
+    check_shape("max_unpool2d_backward", "dy", dy, (N, C, *geometry.size))
+    rows = xp.reshape(dy, (N, C, math.prod(geometry.size)))
+    places = xp.reshape(argmax, (N, C, math.prod(geometry.output)))
+    # A window that saw nothing but padding has the argmax -1, and put its element nowhere.
+    found = xp.take_along_axis(rows, xp.where(places < 0, xp.zeros_like(places), places), axis=2)
+    dx = xp.where(places < 0, xp.zeros_like(found), found)
+    return xp.reshape(dx, argmax.shape)
+
+
+def _upsample(
+    op: str,
+    x: Array,
+    size: Sizes | None,
+    scale_factor: Sizes | None,
+    sample: Callable[[int, int, int], Sample],
+) -> tuple[Array, UpsampleSaved]:
+    xp = namespace(op, x=x)
+    require_floating(op, xp, x=x)
+    check_rank(op, "x", x, "(N, C, H, W)")
+    if 0 in x.shape[2:]:
+        raise ShapeError(f"{op}: x has shape {tuple(x.shape)}, expected no empty plane")
+    if (size is None) == (scale_factor is None):
+        raise ShapeError(
+            f"{op}: size is {size!r} and scale_factor is {scale_factor!r}, expected one of them"
+        )
+    if size is not None:
+        target = spread(op, "size", size, 2, least=1)
+    else:
+        assert scale_factor is not None
+        factors = spread(op, "scale_factor", scale_factor, 2, least=1)
+        target = tuple(n * factor for n, factor in zip(x.shape[2:], factors, strict=True))
+    shape = tuple(x.shape)
+    samples = tuple(
+        [sample(place, n, m) for place in range(m)] for n, m in zip(shape[2:], target, strict=True)
+    )
+    for axis, along in enumerate(samples, start=2):
+        low, high, fraction = (
+            xp.asarray(list(column), device=x.device) for column in zip(*along, strict=True)
+        )
+        below = xp.take(x, low, axis=axis)
+        if any(s.fraction for s in along):
+            beside = tuple(-1 if other == axis else 1 for other in range(4))
+            fraction = xp.reshape(xp.astype(fraction, x.dtype), beside)
+            below = (1 - fraction) * below + fraction * xp.take(x, high, axis=axis)
+        x = below
+    return x, UpsampleSaved(shape, samples)
+
+
+def _upsample_backward(op: str, dy: Array, saved: UpsampleSaved) -> Array:
+    shape, samples = saved
+    xp = namespace(op, dy=dy)
+    check_shape(op, "dy", dy, (*shape[:2], *(len(along) for along in samples)))
+    for axis, along in enumerate(samples, start=2):
+        smaller = (*dy.shape[:axis], shape[axis], *dy.shape[axis + 1 :])
+        dx = xp.zeros(smaller, dtype=dy.dtype, device=dy.device)
+        before = (slice(None),) * axis
+        for place, (low, high, fraction) in enumerate(along):
+            slope = dy[*before, place, ...]
+            dx[*before, low, ...] += (1 - fraction) * slope
+            if fraction:
+                dx[*before, high, ...] += fraction * slope
+        dy = dx
+    return dy
