@@ -3,7 +3,16 @@
 The figures are made without pyplot, so no window opens and no state is shared.
 """
 
-from tinyconv.plots.images import filters
+from tinyconv.plots.images import augmentations, feature_maps, filters
+from tinyconv.plots.predictions import confusion_matrix, mistakes
 from tinyconv.plots.training import learning_curves, training_report
 
-__all__ = ["filters", "learning_curves", "training_report"]
+__all__ = [
+    "augmentations",
+    "confusion_matrix",
+    "feature_maps",
+    "filters",
+    "learning_curves",
+    "mistakes",
+    "training_report",
+]

@@ -1,17 +1,22 @@
-"""Pictures of what a network holds and sees: its filters."""
+"""Pictures of what a network holds and sees: filters, feature maps, distorted images."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyconv.backend import to_numpy
+from tinyconv.backend import like, to_numpy
+from tinyconv.data import augment
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Conv2d
+from tinyconv.network import Sequential
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["draw_filters", "filters"]
+__all__ = ["augmentations", "draw_filters", "feature_maps", "filters"]
+
+#: Feature maps drawn side by side.
+COLUMNS = 10
 
 
 def filters(layer: Conv2d, title: str = "") -> "Figure":
@@ -53,3 +58,96 @@ def draw_filters(layer: Conv2d, figure: "Figure | SubFigure", title: str) -> Non
             panel.remove()
     if title:
         figure.suptitle(title, fontsize=10)
+
+
+def feature_maps(
+    net: Sequential, image: np.ndarray[Any, Any], layer: int | None = None
+) -> "Figure":
+    """Draw what the layers of a network make of an image, one small picture a feature map.
+
+    Args:
+        net: the network.
+        image: (C, H, W), floating-point.
+        layer: place of the layer to draw; every one that gives feature maps if None.
+
+    Raises:
+        ShapeError: the image does not fit the network, or no layer asked for gives feature maps.
+
+    >>> from tinyconv.models import nielsen_conv
+    >>> figure = feature_maps(nielsen_conv(), np.zeros((1, 28, 28)), layer=1)
+    >>> len(figure.axes), figure.axes[0].images[0].get_array().shape
+    (20, (12, 12))
+    """
+    from matplotlib.figure import Figure
+
+    if image.ndim != 3:
+        raise ShapeError(f"feature_maps: image has shape {image.shape}, expected (C, H, W)")
+    x = image[None].astype(net.dtype)
+    if net.input_shape is None:
+        net.build(image.shape)
+    net.forward(like(net.parameters.flat, x))
+    drawn = []
+    for place, part in enumerate(net.layers):
+        y = to_numpy(part.y)
+        if layer in (None, place) and y.ndim == 4 and max(y.shape[2:]) > 1:
+            drawn.append((f"{place} {type(part).__name__}", y[0]))
+    if not drawn:
+        asked = (
+            "no layer" if layer is None else f"layer {layer} of {len(net.layers)} does not exist or"
+        )
+        raise ShapeError(f"feature_maps: {asked} gives (N, C, H, W), expected one that does")
+    rows = [-(-len(maps) // COLUMNS) for _, maps in drawn]
+    figure = Figure(figsize=(COLUMNS * 0.8, 0.3 + sum(rows) * 0.8 + 0.3 * len(rows)))
+    figure.set_layout_engine("constrained")
+    parts = figure.subfigures(len(drawn), 1, squeeze=False, height_ratios=rows)[:, 0]
+    for (name, maps), part, count in zip(drawn, parts, rows, strict=True):
+        part.suptitle(name, fontsize=9)
+        panels = part.subplots(count, COLUMNS, squeeze=False).ravel()
+        for number, panel in enumerate(panels):
+            panel.set_axis_off()
+            if number < len(maps):
+                panel.imshow(maps[number], cmap="gray")
+            else:
+                panel.remove()
+    return figure
+
+
+def augmentations(image: np.ndarray[Any, Any], key: int = 0, copies: int = 6) -> "Figure":
+    """Draw what each distortion of :mod:`tinyconv.data.augment` does to an image.
+
+    Args:
+        image: (H, W) or (1, H, W), floating-point in [0, 1].
+        key: fixes the distortions.
+        copies: distorted copies in a row.
+
+    Raises:
+        ShapeError: the image has another shape.
+
+    >>> len(augmentations(np.zeros((28, 28)), copies=3).axes)  # six rows of an image and copies
+    24
+    """
+    from matplotlib.figure import Figure
+
+    if image.ndim == 3 and len(image) == 1:
+        image = image[0]
+    if image.ndim != 2:
+        raise ShapeError(f"augmentations: image has shape {image.shape}, expected (H, W)")
+    x = np.repeat(image[None, None], copies, axis=0)
+    rows = {
+        "shift": augment.shift(x, 2, key),
+        "rotate": augment.rotate(x, 20, key),
+        "scale": augment.scale(x, 0.25, key),
+        "shear": augment.shear(x, 0.4, key),
+        "elastic": augment.elastic(x, 34, 4, key),
+        "all": augment.distort(x, key, degrees=12, factors=0.12, slopes=0.2, pixels=1, alpha=30),
+    }
+    figure = Figure(figsize=(copies + 1, len(rows) * 1.05), layout="constrained")
+    grid = figure.subplots(len(rows), copies + 1, squeeze=False)
+    for panels, (name, distorted) in zip(grid, rows.items(), strict=True):
+        for panel, pixels in zip(panels, (image, *distorted[:, 0]), strict=True):
+            panel.imshow(pixels, cmap="gray_r", vmin=0, vmax=1)
+            panel.set_xticks([])
+            panel.set_yticks([])
+        panels[0].set_ylabel(name)
+    grid[0, 0].set_title("image", fontsize=9)
+    return figure

@@ -1,4 +1,4 @@
-"""The command line: ``tinyconv train``, ``predict`` and ``nets``."""
+"""The command line: ``tinyconv train``, ``predict``, ``nets``, ``plot`` and ``book``."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 import tinyconv as tc
 from tinyconv import models
+from tinyconv.cli import book, plot
 from tinyconv.training import checkpoint
 
 __all__ = ["main"]
@@ -21,6 +22,8 @@ examples:
   tinyconv train --data mnist --epochs 3  all of MNIST
   tinyconv train --resume runs/…          continue a run that was stopped
   tinyconv predict runs/…/model.safetensors seven.png
+  tinyconv plot mistakes runs/…/model.safetensors
+  tinyconv book                           the experiments of Nielsen's chapter on convnets
 """
 
 #: Epochs if none are named: the sample is small, so it is seen more often.
@@ -131,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
         "and their multiply-adds for one image.",
     )
     nets.set_defaults(run=_nets)
+
+    plot.add(verbs, shared)
+    book.add(verbs, shared)
     return parser
 
 

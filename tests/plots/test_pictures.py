@@ -1,0 +1,133 @@
+"""Pictures show what they say: the arrays behind them are looked at, and the errors."""
+
+import numpy as np
+import pytest
+
+import tinyconv as tc
+from tinyconv import plots
+from tinyconv.errors import ShapeError, StateError
+
+
+@pytest.fixture(scope="module")
+def net():
+    return tc.models.nielsen_conv_conv_relu(seed=1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (x, y), *_ = tc.data.load()
+    return x[:40], y[:40]
+
+
+def shown(figure):
+    return [np.asarray(panel.images[0].get_array()) for panel in figure.axes]
+
+
+def test_feature_maps_are_the_outputs_of_the_layers(net, digits):
+    x, _ = digits
+    drawn = shown(plots.feature_maps(net, x[3]))
+    net.forward(x[3:4])
+    expected = [m for layer in net.layers[:6] for m in layer.y[0]]
+    assert len(drawn) == len(expected) == 3 * 20 + 3 * 40
+    assert all((a == b).all() for a, b in zip(drawn, expected, strict=True))
+
+
+def test_feature_maps_of_one_layer(net, digits):
+    figure = plots.feature_maps(net, digits[0][0], layer=4)
+    assert [m.shape for m in shown(figure)] == [(4, 4)] * 40
+
+
+def test_feature_maps_of_what_has_none(net, digits):
+    with pytest.raises(ShapeError, match=r"image has shape \(28, 28\), expected \(C, H, W\)"):
+        plots.feature_maps(net, np.zeros((28, 28)))
+    with pytest.raises(ShapeError, match="layer 99 of 10 does not exist or gives"):
+        plots.feature_maps(net, digits[0][0], layer=99)
+    dense = tc.Sequential([tc.Flatten(), tc.Linear(784, 10)])
+    with pytest.raises(ShapeError, match="no layer gives"):
+        plots.feature_maps(dense, digits[0][0])
+    with pytest.raises(ShapeError):
+        plots.feature_maps(net, np.zeros((3, 28, 28)))
+
+
+def test_mistakes_shows_the_wrong_ones_with_both_labels(digits):
+    x, y = digits
+    predicted = y.copy()
+    predicted[[4, 9, 30]] = (y[[4, 9, 30]] + 1) % 10
+    figure = plots.mistakes(x, y, predicted)
+    assert figure.get_suptitle() == "3 of 40 wrong"
+    assert len(figure.axes) == 3
+    for panel, n in zip(figure.axes, (4, 9, 30), strict=True):
+        assert (np.asarray(panel.images[0].get_array()) == x[n, 0]).all()
+        top, bottom = panel.texts
+        assert (top.get_text(), bottom.get_text()) == (str(y[n]), str(predicted[n]))
+        assert top.get_position()[1] > bottom.get_position()[1]
+        assert top.get_position()[0] > 0.5
+
+
+def test_mistakes_up_to_a_limit(digits):
+    x, y = digits
+    figure = plots.mistakes(x[:, 0], y, (y + 1) % 10, limit=12)
+    assert figure.get_suptitle() == "40 of 40 wrong, the first 12 of them"
+    assert len(figure.axes) == 12
+    assert len(plots.mistakes(x, y, y).axes) == 0
+
+
+def test_mistakes_of_arrays_that_do_not_fit(digits):
+    x, y = digits
+    with pytest.raises(ShapeError, match=r"y has shape \(40,\) and predicted \(39,\)"):
+        plots.mistakes(x, y, y[:39])
+    with pytest.raises(ShapeError, match=r"expected \(40, 1, H, W\) because y has 40 labels"):
+        plots.mistakes(x[:39], y, y)
+
+
+def test_confusion_matrix_counts():
+    y = np.array([0, 0, 0, 1, 2, 2])
+    predicted = np.array([0, 0, 1, 1, 0, 0])
+    figure = plots.confusion_matrix(y, predicted, classes=3)
+    (panel,) = figure.axes
+    table = np.array([text.get_text() for text in panel.texts]).reshape(3, 3)
+    assert table.tolist() == [["2", "1", "0"], ["0", "1", "0"], ["2", "0", "0"]]
+    assert panel.get_title() == "3 of 6 correct"
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("predicted", "true")
+    colours = np.asarray(panel.images[0].get_array())
+    assert colours.tolist() == [[0, 1, 0], [0, 0, 0], [2, 0, 0]]
+
+
+def test_confusion_of_labels_out_of_range():
+    with pytest.raises(ShapeError, match="labels from 0 to 3, expected 0 to 2"):
+        plots.confusion_matrix(np.array([0, 3]), np.array([0, 1]), classes=3)
+    with pytest.raises(ShapeError, match="expected"):
+        plots.confusion_matrix(np.zeros((2, 2), int), np.zeros((2, 2), int))
+
+
+def test_augmentations_begin_each_row_with_the_image(digits):
+    x, _ = digits
+    figure = plots.augmentations(x[0], key=2, copies=4)
+    drawn = shown(figure)
+    names = [panel.get_ylabel() for panel in figure.axes[::5]]
+    assert names == ["shift", "rotate", "scale", "shear", "elastic", "all"]
+    for row in range(6):
+        image, *copies = drawn[5 * row : 5 * row + 5]
+        assert (image == x[0, 0]).all()
+        assert len({copy.tobytes() for copy in copies}) > 1
+    again = shown(plots.augmentations(x[0, 0], key=2, copies=4))
+    assert all((a == b).all() for a, b in zip(drawn, again, strict=True))
+    with pytest.raises(ShapeError, match=r"image has shape \(2, 28, 28\), expected \(H, W\)"):
+        plots.augmentations(np.zeros((2, 28, 28)))
+
+
+def test_filters_are_the_weights(net):
+    drawn = shown(plots.filters(net.layers[0]))
+    assert all((a == w).all() for a, w in zip(drawn, net.layers[0].params["weight"][:, 0]))  # noqa: B905
+    with pytest.raises(StateError, match="the layer has no parameters yet"):
+        plots.filters(tc.Conv2d(1, 2, 3))
+
+
+def test_learning_curves_of_several_runs():
+    one = tc.History([{"epoch": 1, "loss": 0.5, "accuracy": 0.8, "val_accuracy": 0.7}])
+    two = tc.History([{"epoch": 1, "loss": 0.4, "accuracy": 0.9}])
+    figure = plots.learning_curves({"one": one, "two": two})
+    labels = [line.get_label() for line in figure.axes[1].lines]
+    assert labels == ["one, training", "one, validation", "two, training"]
+    with pytest.raises(StateError, match="no epoch has been completed"):
+        plots.learning_curves({"none": tc.History()})

@@ -1,0 +1,88 @@
+"""``tinyconv book``: lists and runs the experiments of chapter 6 of Nielsen's book.
+
+The experiments are the scripts of ``examples/book``, each runnable on its own. They are found
+beside the package in a checkout, and among the data files of an installation.
+"""
+
+import argparse
+import ast
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tinyconv as tc
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["add", "folder"]
+
+#: Where the scripts may lie, in this order.
+PLACES = (
+    Path(__file__).parents[2] / "examples" / "book",
+    Path(sysconfig.get_path("data")) / "share" / "tinyconv" / "book",
+)
+
+
+def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
+    """Add ``book`` to the command line."""
+    parser = verbs.add_parser(
+        "book",
+        parents=[shared],
+        help="list or run the experiments of Nielsen's book",
+        description="Without a name, list the experiments of chapter 6 of Nielsen's book; with "
+        "one, run it on MNIST. A run that was stopped continues where it was.",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="an experiment of the list")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the epochs")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs") / "book",
+        help="folder for checkpoints, models and results (default: runs/book)",
+    )
+    parser.set_defaults(run=_book)
+
+
+def folder() -> Path:
+    """Return the folder with the scripts.
+
+    Raises:
+        FileError: there is none.
+    """
+    for place in PLACES:
+        if place.is_dir():
+            return place
+    raise tc.FileError(f"{PLACES[0]}: no such folder; the experiments are not installed")
+
+
+def _scripts() -> dict[str, Path]:
+    """Return the scripts that are experiments, by name: those whose name starts with a number."""
+    return {
+        path.stem.partition("_")[2].replace("_", "-"): path
+        for path in sorted(folder().glob("[0-9]*_*.py"))
+    }
+
+
+def _book(options: argparse.Namespace) -> int:
+    scripts = _scripts()
+    if options.name is None:
+        width = max(map(len, scripts))
+        for name, path in scripts.items():
+            about = ast.get_docstring(ast.parse(path.read_text())) or ""
+            print(f"{name:{width}}  {about.partition(chr(10))[0]}")
+        print("\ntinyconv book NAME --quick runs one on a tenth of its epochs.")
+        return 0
+    if options.name not in scripts:
+        raise tc.ShapeError(f"no experiment {options.name!r}, expected one of {', '.join(scripts)}")
+    command = [sys.executable, str(scripts[options.name]), "--seed", str(options.seed)]
+    command += ["--out", str(options.out)] + ["--quick"] * options.quick
+    process = subprocess.Popen(command)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue  # the script has got the Ctrl-C too, saves its state and ends
