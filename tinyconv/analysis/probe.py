@@ -1,0 +1,84 @@
+"""Running layers only to look at them: their own last pass stays as it was."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from tinyconv.backend import like, to_numpy
+from tinyconv.errors import ShapeError
+from tinyconv.layers import Container, Layer
+from tinyconv.layers.base import Shape
+
+__all__ = ["every_layer", "input_shape_of", "leaves", "probe"]
+
+#: Maps a NumPy batch to a NumPy batch.
+Function = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+
+
+def every_layer(layer: Layer) -> Iterator[Layer]:
+    """Yield a layer and all layers inside it, containers included."""
+    yield layer
+    if isinstance(layer, Container):
+        for child in layer.children().values():
+            yield from every_layer(child)
+
+
+@contextmanager
+def probe(layer: Layer) -> Iterator[Function]:
+    """Give the forward pass as a function of NumPy arrays, and undo what running it leaves behind.
+
+    A layer without parameters yet is copied, so that it still takes its sizes from its first batch.
+
+    >>> from tinyconv.layers import ReLU
+    >>> relu = ReLU()
+    >>> with probe(relu) as f:
+    ...     print(f(np.array([[-1.0, 2.0]])))
+    [[0. 2.]]
+    >>> relu.y is None
+    True
+    """
+    run = layer if layer.is_bound else copy.deepcopy(layer)
+    parameter = next(iter(run.params.values()), None)
+    before = [(each, dict(vars(each))) for each in every_layer(run)]
+
+    def forward(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if parameter is not None:
+            x = like(parameter, x.astype(str(parameter.dtype), copy=False))
+        return to_numpy(run.forward(x))
+
+    try:
+        yield forward
+    finally:
+        for each, attributes in before:
+            vars(each).clear()
+            vars(each).update(attributes)
+
+
+def input_shape_of(op: str, net: Layer, input_shape: Shape | None) -> Shape:
+    """Return the shape of one sample: what was passed, or what the network knows.
+
+    Raises:
+        ShapeError: neither is there.
+    """
+    shape = input_shape or getattr(net, "input_shape", None)
+    if shape is None:
+        raise ShapeError(
+            f"{op}: the shape of a sample is not known, pass input_shape=, such as (1, 28, 28)"
+        )
+    return tuple(shape)
+
+
+def leaves(layer: Layer, shape: Shape, path: str = "") -> Iterator[tuple[str, Layer, Shape]]:
+    """Yield the layers that compute, with path and input shape; no container.
+
+    Raises:
+        ShapeError: a layer does not take its input.
+    """
+    if not isinstance(layer, Container):
+        yield path, layer, shape
+        return
+    for name, child, given in layer.child_inputs(shape):
+        yield from leaves(child, given, f"{path}.{name}" if path else name)
