@@ -267,14 +267,15 @@ def test_a_callback_may_set_the_rate(engine: dict[str, str]) -> None:
             self.kind = kind
 
         def on_epoch_end(self, training: Any) -> None:
-            training.lr = self.kind(0.5 ** (1 + training.position.epoch))
+            training.lr = self.kind(0.1 / training.position.epoch)
 
     nets = [network(), network()]
     rows = [
-        run(net, epochs=3, optimizer=tc.SGD(lr=0.5), callbacks=[Drop(kind)], **engine)
-        for net, kind in zip(nets, (float, np.float32), strict=True)
+        run(net, epochs=3, optimizer=tc.SGD(lr=0.2), callbacks=[Drop(kind)], **engine)
+        for net, kind in zip(nets, (float, np.float64), strict=True)
     ]
-    assert rows[0]["lr"] == rows[1]["lr"] == [0.5, 0.25, 0.125]
+    assert rows[0]["lr"] == rows[1]["lr"] == [0.2, 0.1, 0.05]
+    assert all(type(lr) is float for lr in rows[1]["lr"])
     np.testing.assert_array_equal(nets[0].parameters.flat, nets[1].parameters.flat)
 
 
