@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tinyconv.layers import (
     AvgPool2d,
+    Chain,
     Conv2d,
     Dropout,
     Flatten,
@@ -66,12 +67,20 @@ def _dense(conv: Conv2d, *others: Layer) -> bool:
     return conv.groups == 1
 
 
+def _simple(pool: Layer) -> bool:
+    """Whether a pooling is without dilation and has whole windows alone, padding counted."""
+    return (
+        set(pool.dilation) == {1} and not pool.ceil_mode and getattr(pool, "count_include_pad", True)
+    )
+
+
 def _tiled(conv: Conv2d, *others: Layer) -> bool:
     """Whether the windows of the max-pool lie side by side and few positions are in each."""
     pool = next(layer for layer in others if isinstance(layer, MaxPool2d))
     return (
         conv.groups == 1
         and pool.stride == pool.kernel_size
+        and _simple(pool)
         and pool.padding == (0, 0)
         and pool.kernel_size[0] * pool.kernel_size[1] <= 9
     )
@@ -88,11 +97,19 @@ RULES = (
     Rule("conv", (CONV,), _dense),
     Rule("linear", ((Linear,), ACTIVATIONS)),
     Rule("linear", ((Linear,),)),
-    Rule("pool", (POOLS,)),
+    Rule("pool", (POOLS,), _simple),
     Rule("activation", (ACTIVATIONS,)),
     Rule("dropout", ((Dropout,),)),
     Rule("flatten", ((Flatten,),)),
 )
+
+
+def _without_chains(layers: Sequence[Layer]) -> list[Layer]:
+    """Put the layers of a chain in its place."""
+    flat: list[Layer] = []
+    for layer in layers:
+        flat += _without_chains(layer.layers) if type(layer) is Chain else [layer]
+    return flat
 
 
 def fuse(layers: Sequence[Layer]) -> list[Unit]:
@@ -103,6 +120,7 @@ def fuse(layers: Sequence[Layer]) -> list[Unit]:
     >>> print(*fuse(net), sep=", ")
     Conv2d + ReLU + MaxPool2d, Flatten, Linear
     """
+    layers = _without_chains(layers)
     units, place = [], 0
     while place < len(layers):
         rule = next((rule for rule in RULES if rule.matches(layers[place:])), None)

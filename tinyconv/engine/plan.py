@@ -4,7 +4,7 @@ One plan serves one network, batches up to one size, one number of threads; floa
 The layers run by themselves (``net.forward``, ``net.backward``) are its specification.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -17,7 +17,7 @@ from tinyconv.engine.program import Program
 from tinyconv.engine.steps import STEPS, Context, Step
 from tinyconv.kernels.cpu import batch as batch_kernels
 from tinyconv.kernels.cpu import update as update_kernels
-from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.kernel import address_of, when_compiling
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import Layer
 from tinyconv.losses import Loss, SoftmaxLogLikelihood
@@ -161,6 +161,7 @@ class TrainingPlan(_Plan):
         state: what the rule remembers; updated in place.
         batch: samples at most.
         threads: that share the work.
+        on_compile: called once if a kernel has to be compiled, which takes seconds.
 
     Attributes:
         sums: (threads, 8) float64: of each thread the sum of the losses since they were set to
@@ -177,11 +178,16 @@ class TrainingPlan(_Plan):
         state: dict[str, Array],
         batch: int,
         threads: int,
+        on_compile: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(layers, shape, parameters, batch, threads, training=True)
+        with when_compiling(on_compile):
+            super().__init__(layers, shape, parameters, batch, threads, training=True)
+            self._build(loss, optimizer, state)
+
+    def _build(self, loss: Loss, optimizer: Optimizer, state: dict[str, Array]) -> None:
         self.loss, self.optimizer, self.state = loss, optimizer, state
-        self.labels = np.zeros(batch, np.int64)
-        self.sums = np.zeros((threads, 8))
+        self.labels = np.zeros(self.batch, np.int64)
+        self.sums = np.zeros((self.threads, 8))
         self._starters = [step for step in self.steps if type(step).start is not Step.start]
         self._staging: Array | None = None
         self._x: Array | None = None
@@ -237,7 +243,7 @@ class TrainingPlan(_Plan):
         if type(rule) is not SGD:
 
             def run(n: int) -> None:
-                if np.isfinite(self.sums[:, 0].sum()):
+                if np.isfinite(self.loss_sum()):
                     lr = float(self._lr[0])
                     rule.update(p.flat, p.flat_grad, state, p.decay, lr, self.context.step)
 
@@ -253,7 +259,9 @@ class TrainingPlan(_Plan):
             starter.start(step)
         if x is not self._x:
             self._x = x
-            is_direct = x.dtype == np.float32 and x.flags.c_contiguous
+            is_direct = (
+                isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous
+            )
             self._staging = None if is_direct else np.zeros((self.batch, *self.shape), np.float32)
             self._gather["x"] = address_of(x if is_direct else self._staging)
             self._gather["index"] = address_of(self.index) if is_direct else 0
@@ -265,6 +273,10 @@ class TrainingPlan(_Plan):
         if self._staging is not None:
             self._staging[:n] = x[index]
         return n
+
+    def loss_sum(self) -> float:
+        """Return the sum of the losses of all samples since ``sums`` was set to 0."""
+        return float(self.sums[:, 0].sum())
 
     def run(self, n: int) -> None:
         """Train on the batch of :meth:`set_batch`; without an update if the loss is not finite."""

@@ -13,6 +13,10 @@ __all__ = ["History"]
 class History:
     """One row an epoch: a dictionary of epoch, loss, accuracy, val_loss, … and seconds.
 
+    Attributes:
+        rows: the rows.
+        profile: after ``fit(profile=True)``, seconds a step of each call of the plan, by name.
+
     >>> history = History()
     >>> history.append({"epoch": 1, "loss": 0.5, "val_accuracy": 0.9})
     >>> history.append({"epoch": 2, "loss": 0.25, "val_accuracy": 0.8})
@@ -27,6 +31,7 @@ class History:
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
+    profile: dict[str, float] = field(default_factory=dict)
 
     def append(self, row: dict[str, float]) -> None:
         """Add the row of one epoch."""

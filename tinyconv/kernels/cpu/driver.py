@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numba import prange, types
 
+from tinyconv.kernels.cpu.kernel import njit
 from tinyconv.kernels.cpu.simd import doubles_pointer, invoke
 
 __all__ = ["CALL", "PHASE", "compile_parallel", "run_serial"]
@@ -71,7 +72,7 @@ def is_finite(guard, threads):  # type: ignore[no-untyped-def]
     return math.isfinite(total)
 
 
-@numba.njit([types.void(*PROGRAM)], cache=True, nogil=True)
+@njit([types.void(*PROGRAM)], nogil=True)
 def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
     """Run phases ``begin`` to ``end`` for a batch of n samples, the threads' shares in turn."""
     for p in range(begin, end):
@@ -85,7 +86,7 @@ def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untype
 def compile_parallel() -> Any:
     """Compile :func:`run_serial` with the threads' shares at once; takes a second or two."""
 
-    @numba.njit([types.void(*PROGRAM)], cache=True, nogil=True, parallel=True)
+    @njit([types.void(*PROGRAM)], nogil=True, parallel=True)
     def run_parallel(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
         for p in range(begin, end):
             phase = phases[p]

@@ -18,10 +18,9 @@ import numba
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from tinyconv.errors import ShapeError
 from tinyconv.kernels.cpu import driver
 
-__all__ = ["get_num_threads", "run", "set_num_threads", "single_blas_thread"]
+__all__ = ["run", "single_blas_thread"]
 
 #: How often a waiting OpenMP thread looks for work before it sleeps: about 10 µs.
 SPIN_COUNT = "2000"
@@ -30,34 +29,10 @@ SPIN_COUNT = "2000"
 class _Threads:
     """What this process knows of its threads."""
 
-    wanted: int | None = None
     parallel: Any = None  #: the compiled parallel loop, once it was needed
     must_be_serial = False  #: whether this process was forked when threads were running
     layer = "omp"
     lock = threading.RLock()
-
-
-def available() -> int:
-    """Return the number of threads that Numba may use on this machine."""
-    return int(numba.config.NUMBA_NUM_THREADS)
-
-
-def get_num_threads() -> int:
-    """Return the number of threads for training and prediction: all cores unless set."""
-    return _Threads.wanted or available()
-
-
-def set_num_threads(n: int) -> None:
-    """Set the number of threads for training and prediction on the CPU, in this process.
-
-    More threads than cores are allowed; they take turns.
-
-    Raises:
-        ShapeError: n is not a positive integer.
-    """
-    if not isinstance(n, int | np.integer) or n < 1:
-        raise ShapeError(f"set_num_threads: n is {n!r}, expected a positive integer")
-    _Threads.wanted = int(n)
 
 
 def run(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> None:
@@ -76,7 +51,7 @@ def run(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> 
 
 def _run_parallel(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> None:
     """Run with so many threads of Numba's pool awake, and leave the pool as it was found."""
-    awake = min(threads, available())
+    awake = min(threads, int(numba.config.NUMBA_NUM_THREADS))
     before = numba.get_num_threads()
     if awake == before:
         _Threads.parallel(calls, phases, begin, end, n, threads)
