@@ -30,13 +30,13 @@ class Called:
 def draw_dy(shape: tuple[int, ...], seed: int = 0) -> FloatArray:
     """Return the gradient that a check sends into backward: random signs, 0.5 <= |dy| < 1.5.
 
-    Its elements are multiples of 1/256, so that every precision represents them exactly.
+    Its elements are multiples of 2^-22, which float32 represents exactly.
 
     >>> float(abs(draw_dy((100,))).min()) >= 0.5
     True
     """
     rng = np.random.default_rng([seed, 0])
-    sizes = rng.integers(128, 384, size=shape) / 256
+    sizes = rng.integers(2**21, 3 * 2**21, size=shape) / 2**22
     return np.asarray(rng.choice([-1.0, 1.0], size=shape) * sizes)
 
 
@@ -60,8 +60,8 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
         raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
     if y_elsewhere is not None and y_elsewhere.shape != y.shape:
         y_elsewhere, elsewhere = None, [None] * len(point)
-    dy = draw_dy(y.shape, seed)
-    given_dy = dy.astype(y.dtype)
+    given_dy = draw_dy(y.shape, seed).astype(y.dtype)
+    dy = given_dy.astype(np.float64)
     gradients = problem.gradients(given_dy, problem.given)
     _check_shapes(problem, gradients, dy, y)
     checked = [i for i in problem.floating if gradients[i] is not None]

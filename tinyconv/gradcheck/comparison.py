@@ -318,22 +318,29 @@ class Comparison:
     def _wobble(self, i: int) -> float:
         """Return 4 times the distance by which rounding moves the analytic gradient of input i.
 
-        It is measured: all inputs grow by 4 units of round-off, which keeps ties ties and zeros
-        zeros. Changes of more than a thousand times the root of the unit are no rounding: they
-        do not count.
+        It is measured: inputs and dy grow or shrink by a few units of round-off, all by the same,
+        which keeps ties ties and zeros zeros. Changes of more than a thousand times the root of
+        the unit are no rounding: they do not count.
         """
         if self._wobbles is None:
-            near = [
-                a * a.dtype.type(1 + 4 * np.finfo(a.dtype).eps) if i in self.problem.floating else a
-                for i, a in enumerate(self._point)
-            ]
-            moved = self.problem.gradients(self.called.dy.astype(self._dy_dtype), near)
-            self._wobbles = {}
-            for k in self.called.checked:
-                g = self.called.gradients[k]
-                change = np.abs(moved[k] - g)
-                small = change < 1e3 * np.sqrt(self.problem.eps_analytic) * largest(g)
-                self._wobbles[k] = 4 * largest(np.where(small, change, 0))
+            self._wobbles = dict.fromkeys(self.called.checked, 0.0)
+            for units, dy_units in ((4, 0), (-8, 4), (0, -4)):
+                point = [
+                    a * a.dtype.type(1 + units * np.finfo(a.dtype).eps)
+                    if i in self.problem.floating
+                    else a
+                    for i, a in enumerate(self._point)
+                ]
+                dy = self.called.dy.astype(self._dy_dtype)
+                dy *= 1 + dy_units * np.finfo(dy.dtype).eps
+                for k, moved in enumerate(self.problem.gradients(dy, point)):
+                    if k not in self._wobbles or moved is None:
+                        continue
+                    g = self.called.gradients[k]
+                    change = np.abs(moved - g)
+                    small = change < 1e3 * np.sqrt(self.problem.eps_analytic) * largest(g)
+                    wobble = 4 * largest(np.where(small, change, 0))
+                    self._wobbles[k] = max(self._wobbles[k], wobble)
         return self._wobbles[i]
 
     def _row(self, i: int, elements: list[Element]) -> TensorReport:
