@@ -175,7 +175,26 @@ UPSAMPLING = [
     ),
 ]
 
-ACTIVATION = [Case(op, (normal(3, 2, 4),)) for op in ["relu", "sigmoid", "tanh"]]
+ACTIVATION = [
+    Case("leaky_relu", (normal(3, 2, 4),), {"negative_slope": 0.3}),
+    Case("elu", (normal(3, 2, 4),), {"alpha": 1.5}),
+    Case("gelu", (normal(3, 2, 4),), {"approximate": "tanh"}),
+    Case("softplus", (normal(3, 2, 4),), {"beta": 2.5}),
+]
+ACTIVATION += [
+    Case(op, (normal(3, 2, 4),))
+    for op in [
+        "elu",
+        "gelu",
+        "leaky_relu",
+        "relu",
+        "scaled_tanh",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "tanh",
+    ]
+]
 
 DROPOUT = [Case("dropout", (normal(3, 4), _rng.random((3, 4)) > 0.4), {"p": 0.4})]
 

@@ -392,11 +392,28 @@ def test_linear(torch: Any, N: int, inputs: int, outputs: int, has_bias: bool) -
     agree(torch, (ops.linear, ops.linear_backward), torch.nn.functional.linear, arrays)
 
 
-@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
-def test_activation(torch: Any, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("relu", {}),
+        ("sigmoid", {}),
+        ("tanh", {}),
+        ("leaky_relu", {"negative_slope": 0.2}),
+        ("elu", {"alpha": 1.7}),
+        ("gelu", {}),
+        ("gelu", {"approximate": "tanh"}),
+        ("silu", {}),
+        ("softplus", {"beta": 0.5}),
+    ],
+)
+def test_activation(torch: Any, name: str, options: dict[str, Any]) -> None:
     x = np.concatenate([np.linspace(-30, 30, 61), np.random.default_rng(0).normal(size=40)])
-    pair = (getattr(ops, name), getattr(ops, name + "_backward"))
-    agree(torch, pair, getattr(torch.nn.functional, name), (x,))
+    agree(
+        torch,
+        (lambda x: getattr(ops, name)(x, **options), getattr(ops, name + "_backward")),
+        lambda x: getattr(torch.nn.functional, name)(x, **options),
+        (x,),
+    )
 
 
 @pytest.mark.parametrize(("N", "K"), [(1, 1), (1, 10), (7, 3)])

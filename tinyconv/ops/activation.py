@@ -1,9 +1,48 @@
-"""Elementwise activations. Each keeps its output, from which its slope follows."""
+"""Elementwise activations whose slope follows from the output, or from the sign of the input.
+
+The smooth relatives of the rectifier are in :mod:`tinyconv.ops.activation_smooth`.
+"""
+
+from typing import NamedTuple
 
 from tinyconv.backend import Array, namespace, real_part, require_floating
 from tinyconv.geometry import check_shape
 
-__all__ = ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh", "tanh_backward"]
+__all__ = [
+    "EluSaved",
+    "LeakyReluSaved",
+    "elu",
+    "elu_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "relu",
+    "relu_backward",
+    "scaled_tanh",
+    "scaled_tanh_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "tanh",
+    "tanh_backward",
+]
+
+# With these the outputs 1 and -1 lie where the curvature of the scaled tanh is greatest, and
+# scaled_tanh(1) = 1.
+AMPLITUDE = 1.7159
+STEEPNESS = 2 / 3
+
+
+class LeakyReluSaved(NamedTuple):
+    """What the forward pass of :func:`leaky_relu` keeps for the backward pass."""
+
+    x: Array
+    negative_slope: float
+
+
+class EluSaved(NamedTuple):
+    """What the forward pass of :func:`elu` keeps for the backward pass."""
+
+    x: Array
+    alpha: float
 
 
 def relu(x: Array) -> tuple[Array, Array]:
@@ -144,3 +183,154 @@ def tanh_backward(dy: Array, y: Array) -> Array:
     namespace("tanh_backward", dy=dy, y=y)
     check_shape("tanh_backward", "dy", dy, tuple(y.shape))
     return dy * (1 - y * y)
+
+
+def scaled_tanh(x: Array) -> tuple[Array, Array]:
+    """Squash into (-1.7159, 1.7159): ``y = 1.7159 tanh(2 x / 3)``, LeNet-5's activation.
+
+    Args:
+        x: any shape, floating-point.
+
+    Returns:
+        y of the shape of x, and y again, which is all that :func:`scaled_tanh_backward` needs.
+
+    Raises:
+        DtypeError: x is not floating-point.
+
+    Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document
+    recognition" (1998), appendix A.
+
+    >>> import numpy as np
+    >>> scaled_tanh(np.array([0.0, 1.0, -1000.0]))[0].round(4)
+    array([ 0.    ,  1.    , -1.7159])
+    """
+    xp = namespace("scaled_tanh", x=x)
+    require_floating("scaled_tanh", xp, x=x)
+    y = AMPLITUDE * xp.tanh(STEEPNESS * x)
+    return y, y
+
+
+def scaled_tanh_backward(dy: Array, y: Array) -> Array:
+    """Backpropagate through :func:`scaled_tanh`: ``dx = dy 2/3 (1.7159 - y^2 / 1.7159)``.
+
+    Args:
+        dy: of the shape of y.
+        y: the output of the forward pass.
+
+    Returns:
+        dx of the same shape.
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> scaled_tanh_backward(np.array([1.5]), np.array([0.0]))
+    array([1.7159])
+    """
+    namespace("scaled_tanh_backward", dy=dy, y=y)
+    check_shape("scaled_tanh_backward", "dy", dy, tuple(y.shape))
+    return dy * (STEEPNESS * (AMPLITUDE - y * y / AMPLITUDE))
+
+
+def leaky_relu(x: Array, negative_slope: float = 0.01) -> tuple[Array, LeakyReluSaved]:
+    """Rectify, but not wholly: ``y = x`` where x > 0, else ``negative_slope x``.
+
+    Args:
+        x: any shape, floating-point.
+        negative_slope: the slope at and below 0.
+
+    Returns:
+        y of the shape of x, and what :func:`leaky_relu_backward` needs.
+
+    Raises:
+        DtypeError: x is not floating-point.
+
+    Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models"
+    (2013).
+
+    >>> import numpy as np
+    >>> leaky_relu(np.array([-1.0, 0.0, 2.0]), 0.25)[0]
+    array([-0.25,  0.  ,  2.  ])
+    """
+    xp = namespace("leaky_relu", x=x)
+    require_floating("leaky_relu", xp, x=x)
+    y = xp.where(real_part(xp, x) > 0, x, negative_slope * x)
+    return y, LeakyReluSaved(x, negative_slope)
+
+
+def leaky_relu_backward(dy: Array, saved: LeakyReluSaved) -> Array:
+    """Backpropagate through :func:`leaky_relu`: ``dx = dy`` where x > 0, else ``slope dy``.
+
+    Args:
+        dy: of the shape of y.
+        saved: from the forward pass.
+
+    Returns:
+        dx of the same shape.
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> y, saved = leaky_relu(np.array([-1.0, 0.0, 2.0]), 0.25)
+    >>> leaky_relu_backward(np.array([4.0, 8.0, 3.0]), saved)
+    array([1., 2., 3.])
+    """
+    x, negative_slope = saved
+    xp = namespace("leaky_relu_backward", dy=dy, x=x)
+    check_shape("leaky_relu_backward", "dy", dy, tuple(x.shape))
+    return xp.where(real_part(xp, x) > 0, dy, negative_slope * dy)
+
+
+def elu(x: Array, alpha: float = 1.0) -> tuple[Array, EluSaved]:
+    """Rectify, saturating below: ``y = x`` where x > 0, else ``alpha (exp(x) - 1)``.
+
+    Args:
+        x: any shape, floating-point.
+        alpha: -alpha is the limit for large negative x.
+
+    Returns:
+        y of the shape of x, and what :func:`elu_backward` needs.
+
+    Raises:
+        DtypeError: x is not floating-point.
+
+    Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by
+    exponential linear units (ELUs)" (2015).
+
+    >>> import numpy as np
+    >>> elu(np.array([-1000.0, 0.0, 2.0]))[0]
+    array([-1.,  0.,  2.])
+    """
+    xp = namespace("elu", x=x)
+    require_floating("elu", xp, x=x)
+    is_positive = real_part(xp, x) > 0
+    # Where x is positive the exponential is not wanted, and might overflow.
+    below = alpha * xp.expm1(xp.where(is_positive, xp.zeros_like(x), x))
+    return xp.where(is_positive, x, below), EluSaved(x, alpha)
+
+
+def elu_backward(dy: Array, saved: EluSaved) -> Array:
+    """Backpropagate through :func:`elu`: ``dx = dy`` where x > 0, else ``dy alpha exp(x)``.
+
+    Args:
+        dy: of the shape of y.
+        saved: from the forward pass.
+
+    Returns:
+        dx of the same shape.
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> y, saved = elu(np.log([0.5, 1.0, 2.0]))
+    >>> elu_backward(np.array([6.0, 2.0, 3.0]), saved)
+    array([3., 2., 3.])
+    """
+    x, alpha = saved
+    xp = namespace("elu_backward", dy=dy, x=x)
+    check_shape("elu_backward", "dy", dy, tuple(x.shape))
+    is_positive = real_part(xp, x) > 0
+    slope = alpha * xp.exp(xp.where(is_positive, xp.zeros_like(x), x))
+    return xp.where(is_positive, dy, dy * slope)
