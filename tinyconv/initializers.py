@@ -11,7 +11,17 @@ import numpy as np
 
 from tinyconv.errors import ShapeError
 
-__all__ = ["INITIALIZERS", "glorot", "he", "initializer", "inverse_sqrt", "normal", "zeros"]
+__all__ = [
+    "INITIALIZERS",
+    "glorot",
+    "he",
+    "initializer",
+    "inverse_sqrt",
+    "normal",
+    "ones",
+    "reciprocal",
+    "zeros",
+]
 
 Values: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], int, int], Values]
@@ -20,6 +30,18 @@ Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], int, in
 def zeros(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
     """All zero."""
     return np.zeros(shape)
+
+
+def ones(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+    """All one, for what scales."""
+    return np.ones(shape)
+
+
+def reciprocal(
+    rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int
+) -> Values:
+    """All 1/fan_in, so that a sum over fan_in inputs begins as their mean."""
+    return np.full(shape, 1.0 / fan_in)
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
@@ -46,7 +68,8 @@ def glorot(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_ou
 
 
 INITIALIZERS: dict[str, Initializer] = {
-    function.__name__: function for function in (glorot, he, inverse_sqrt, normal, zeros)
+    function.__name__: function
+    for function in (glorot, he, inverse_sqrt, normal, ones, reciprocal, zeros)
 }
 
 
@@ -61,7 +84,7 @@ def initializer(name: str) -> Initializer:
     >>> initializer("xavier")
     Traceback (most recent call last):
     tinyconv.errors.ShapeError: initializer is 'xavier', expected one of glorot, he, inverse_sqrt,
-    normal, zeros
+    normal, ones, reciprocal, zeros
     """
     if name not in INITIALIZERS:
         raise ShapeError(f"initializer is {name!r}, expected one of {', '.join(INITIALIZERS)}")

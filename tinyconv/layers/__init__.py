@@ -12,13 +12,28 @@ from tinyconv.layers.conv import (
     ConvTranspose3d,
 )
 from tinyconv.layers.dropout import Dropout
-from tinyconv.layers.linear import Flatten, Linear
-from tinyconv.layers.pool import AvgPool2d, L2Pool2d, MaxPool2d
+from tinyconv.layers.linear import Linear
+from tinyconv.layers.pool import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    L2Pool2d,
+    LPPool2d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+    Subsample2d,
+)
+from tinyconv.layers.pool_global import GlobalAvgPool, GlobalMaxPool
 from tinyconv.layers.registry import LAYERS, decode, encode
+from tinyconv.layers.shape import Crop, Flatten, Identity, Pad, Reshape
+from tinyconv.layers.upsample import Upsample
 
 __all__ = [
     "LAYERS",
+    "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
     "Chain",
     "Container",
     "Conv1d",
@@ -27,17 +42,28 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "Crop",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
+    "Identity",
     "L2Pool2d",
+    "LPPool2d",
     "Layer",
     "Linear",
+    "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
+    "Pad",
     "Parallel",
     "ReLU",
+    "Reshape",
     "Residual",
     "Sigmoid",
+    "Subsample2d",
     "Tanh",
+    "Upsample",
     "decode",
     "encode",
     "initialize",

@@ -5,9 +5,11 @@ A layer contains no mathematics. Its forward and backward call one operation of
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
+
+import numpy as np
 
 from tinyconv import random
 from tinyconv.backend import (
@@ -18,12 +20,12 @@ from tinyconv.backend import (
     namespace,
     require_floating,
 )
-from tinyconv.errors import StateError
+from tinyconv.errors import ShapeError, StateError
 from tinyconv.geometry import check_shape
 from tinyconv.initializers import initializer
 from tinyconv.parameters import Parameters, ParameterSpec
 
-__all__ = ["Layer", "Shape"]
+__all__ = ["Layer", "Shape", "check_features", "initialize", "shape_of"]
 
 Shape = tuple[int, ...]
 
@@ -74,8 +76,8 @@ class Layer(ABC):
         """Return what parameters the layer has; None if that depends on a shape not yet known."""
         return {}
 
-    def state_values(self) -> dict[str, Any]:
-        """Return the initial values of ``state`` as NumPy arrays."""
+    def state_values(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the initial values of ``state``, once the parameters are known."""
         return {}
 
     def multiply_adds(self, shape: Shape) -> int:
@@ -136,9 +138,23 @@ class Layer(ABC):
         return self.dx
 
     def bind(
-        self, path: str, seed: int, values: dict[str, Array], grads: dict[str, Array], device: str
+        self,
+        path: str,
+        seed: int,
+        values: dict[str, Array],
+        grads: dict[str, Array],
+        device: str,
+        dtype: str = "float32",
     ) -> None:
         """Take views of the network's parameters, which :meth:`parameter_specs` asked for.
+
+        Args:
+            path: place in the network.
+            seed: of the network.
+            values: the views.
+            grads: likewise of the gradients.
+            device: where the state goes.
+            dtype: of the floating-point part of the state, as of the network.
 
         Raises:
             StateError: the layer has parameters already, of another network or its own.
@@ -150,7 +166,10 @@ class Layer(ABC):
             )
         self.path, self.seed = path, seed
         self.params, self.grads = values, grads
-        self.state = {k: from_numpy(v, device) for k, v in self.state_values().items()}
+        self.state = {
+            name: from_numpy(value.astype(dtype) if value.dtype.kind == "f" else value, device)
+            for name, value in self.state_values().items()
+        }
         self.is_bound = True
 
     def walk(self) -> Iterator["Layer"]:
@@ -169,13 +188,13 @@ class Layer(ABC):
         shape = tuple(x.shape[1:])
         self.output_shape(shape)  # raises before a size that is wrong is taken over
         specs = self.parameter_specs(shape)
+        dtype, device = str(x.dtype), device_of(x)
         if specs:
-            device = device_of(x)
-            own = Parameters(specs, str(x.dtype), device)
+            own = Parameters(specs, dtype, device)
             initialize(own, self.seed)
-            self.bind(self.path, self.seed, own.values, own.grads, device)
+            self.bind(self.path, self.seed, own.values, own.grads, device, dtype)
         else:
-            self.bind(self.path, self.seed, {}, {}, "cpu")
+            self.bind(self.path, self.seed, {}, {}, device, dtype)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
@@ -189,3 +208,31 @@ def initialize(parameters: Parameters, seed: int) -> None:
         drawn = initializer(spec.initializer)(rng, spec.shape, spec.fan_in, spec.fan_out)
         view = parameters.values[name]
         view[...] = like(view, drawn.astype(str(view.dtype)))
+
+
+def shape_of(op: Callable[[Array], tuple[Array, Any]], shape: Shape) -> Shape:
+    """Return the shape that an operation gives a sample of ``shape``, by asking it.
+
+    It is applied to an empty batch, which costs nothing, so its own checks are the only ones.
+
+    >>> from tinyconv.ops import crop
+    >>> shape_of(lambda x: crop(x, 2), (3, 28, 28))
+    (3, 24, 24)
+    """
+    y, _ = op(np.zeros((0, *shape)))
+    return tuple(y.shape[1:])
+
+
+def check_features(op: str, features: int | None, shape: Shape) -> None:
+    """Check the channels of an input, without the batch, against what a layer was made for.
+
+    Raises:
+        ShapeError: the numbers differ.
+
+    >>> check_features("BatchNorm2d", 3, (4, 28, 28))
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: BatchNorm2d: input of shape (4, 28, 28), expected (3, ...)
+    """
+    if not shape or features not in (None, shape[0]):
+        expected = "C" if features is None else features
+        raise ShapeError(f"{op}: input of shape {shape}, expected ({expected}, ...)")

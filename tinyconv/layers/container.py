@@ -4,6 +4,8 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.layers.base import Layer, Shape
@@ -50,7 +52,7 @@ class Container(Layer):
             specs.update({f"{name}.{key}": spec for key, spec in own.items()})
         return specs
 
-    def state_values(self) -> dict[str, Any]:  # noqa: D102
+    def state_values(self) -> dict[str, np.ndarray[Any, Any]]:  # noqa: D102
         return {
             f"{name}.{key}": value
             for name, child in self.children().items()
@@ -61,9 +63,15 @@ class Container(Layer):
         return sum(child.multiply_adds(given) for _, child, given in self.child_inputs(shape))
 
     def bind(  # noqa: D102
-        self, path: str, seed: int, values: dict[str, Array], grads: dict[str, Array], device: str
+        self,
+        path: str,
+        seed: int,
+        values: dict[str, Array],
+        grads: dict[str, Array],
+        device: str,
+        dtype: str = "float32",
     ) -> None:
-        super().bind(path, seed, values, grads, device)
+        super().bind(path, seed, values, grads, device, dtype)
         self.state = {}
         for name, child in self.children().items():
             start = f"{name}."
@@ -73,6 +81,7 @@ class Container(Layer):
                 {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)},
                 {k.removeprefix(start): v for k, v in grads.items() if k.startswith(start)},
                 device,
+                dtype,
             )
             # The child's own arrays under longer names: both see every update.
             self.state.update({start + key: array for key, array in child.state.items()})

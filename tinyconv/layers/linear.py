@@ -1,16 +1,15 @@
-"""The fully connected layer, and the flattening before it."""
+"""The fully connected layer."""
 
-from math import prod
 from typing import Any
 
-from tinyconv.backend import Array, namespace
+from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.linear import linear, linear_backward
 from tinyconv.parameters import ParameterSpec
 
-__all__ = ["Flatten", "Linear"]
+__all__ = ["Linear"]
 
 
 class Linear(Layer):
@@ -83,25 +82,3 @@ class Linear(Layer):
     def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
         dx, dw, db = linear_backward(dy, saved)
         return dx, {"weight": dw} if db is None else {"weight": dw, "bias": db}
-
-
-class Flatten(Layer):
-    """Join all axes but the batch: (N, C, H, W) -> (N, C*H*W).
-
-    >>> import numpy as np
-    >>> Flatten().forward(np.zeros((10, 40, 4, 4))).shape
-    (10, 640)
-    """
-
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {}
-
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return (prod(shape),)
-
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        shape = tuple(x.shape)
-        return namespace("flatten", x=x).reshape(x, (shape[0], prod(shape[1:]))), shape
-
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return namespace("flatten", dy=dy).reshape(dy, saved), {}

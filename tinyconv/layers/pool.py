@@ -1,11 +1,13 @@
-"""Pooling as layers."""
+"""Pooling of windows as layers: the maximum, the mean, a norm, LeCun's trainable sum."""
 
+from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import spread
-from tinyconv.layers.base import Layer, Shape
+from tinyconv.geometry import Padding, spread, spread_pairs
+from tinyconv.layers.base import Layer, Shape, check_features
 from tinyconv.ops.pool import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -13,46 +15,138 @@ from tinyconv.ops.pool import (
     max_pool2d_backward,
     pool_geometry,
 )
-from tinyconv.ops.pool_lp import l2_pool2d, l2_pool2d_backward
+from tinyconv.ops.pool_axes import (
+    avg_pool1d,
+    avg_pool1d_backward,
+    avg_pool3d,
+    avg_pool3d_backward,
+    max_pool1d,
+    max_pool1d_backward,
+    max_pool3d,
+    max_pool3d_backward,
+)
+from tinyconv.ops.pool_lp import l2_pool2d, l2_pool2d_backward, lp_pool2d, lp_pool2d_backward
+from tinyconv.ops.subsample import subsample2d, subsample2d_backward
+from tinyconv.parameters import ParameterSpec
 
-__all__ = ["AvgPool2d", "L2Pool2d", "MaxPool2d"]
+__all__ = [
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "L2Pool2d",
+    "LPPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "Subsample2d",
+]
+
+Sizes = int | tuple[int, ...]
+Operation = tuple[Callable[..., tuple[Array, Any]], Callable[[Array, Any], Array]]
 
 
-class _Pool2d(Layer):
-    """What the three poolings share: the arguments and the shapes."""
+class _Pool(Layer):
+    """What all poolings share: the window, the shapes, one operation without parameters."""
+
+    #: Spatial axes, and the operations for so many.
+    _axes: int
+    _operation: Operation
 
     def __init__(
         self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
+        kernel_size: Sizes,
+        stride: Sizes | None,
+        padding: Padding,
+        dilation: Sizes = 1,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__()
-        name = type(self).__name__
-        self.kernel_size = spread(name, "kernel_size", kernel_size, 2, least=1)
-        self.stride = (
-            self.kernel_size if stride is None else spread(name, "stride", stride, 2, least=1)
-        )
-        self.padding = spread(name, "padding", padding, 2, least=0)
+        name, axes = type(self).__name__, self._axes
+        self.kernel_size = spread(name, "kernel_size", kernel_size, axes, least=1)
+        self.stride = self.kernel_size
+        if stride is not None:
+            self.stride = spread(name, "stride", stride, axes, least=1)
+        if padding not in ("same", "valid"):
+            spread_pairs(name, "padding", padding, axes)
+        self.padding: Padding = (padding,) * axes if isinstance(padding, int) else padding
+        self.dilation = spread(name, "dilation", dilation, axes, least=1)
+        self.ceil_mode = ceil_mode
 
     def config(self) -> dict[str, Any]:
-        return {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
+        return {
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "ceil_mode": self.ceil_mode,
+        }
 
     def output_shape(self, shape: Shape) -> Shape:
         name = type(self).__name__
-        if len(shape) != 3:
-            raise ShapeError(f"{name}: input of shape {shape}, expected (C, H, W)")
-        window = pool_geometry(name, shape[1:], self.kernel_size, self.stride, self.padding)
+        if len(shape) != self._axes + 1:
+            layout = ("(C, L)", "(C, H, W)", "(C, D, H, W)")[self._axes - 1]
+            raise ShapeError(f"{name}: input of shape {shape}, expected {layout}")
+        window = pool_geometry(
+            name,
+            shape[1:],
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            ceil_mode=self.ceil_mode,
+        )
         return (shape[0], *window.output)
 
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        forward, _ = self._operation
+        return forward(x, **self.config())
 
-class MaxPool2d(_Pool2d):
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        _, backward = self._operation
+        return backward(dy, saved), {}
+
+
+class _MaxPool(_Pool):
+    """Max-pooling over any number of axes."""
+
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Padding = 0,
+        dilation: Sizes = 1,
+        *,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
+
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), "dilation": self.dilation}
+
+
+class MaxPool1d(_MaxPool):
+    """Keep the maximum of each window: (N, C, L) -> (N, C, OL).
+
+    The arguments are those of :class:`MaxPool2d`, with one entry where that has two.
+
+    >>> import numpy as np
+    >>> MaxPool1d(2).forward(np.array([[[1.0, 3.0, 4.0, 2.0]]]))
+    array([[[3., 4.]]])
+    """
+
+    _axes = 1
+    _operation = (max_pool1d, max_pool1d_backward)
+
+
+class MaxPool2d(_MaxPool):
     """Keep the maximum of each window: (N, C, H, W) -> (N, C, OH, OW).
 
     Args:
         kernel_size: one integer or (KH, KW).
         stride: step between two windows; the kernel size if None.
-        padding: on each side, at most half the kernel.
+        padding: on each side, at most half the kernel: one integer, (down, across), a
+            (before, after) pair for each axis, "same" or "valid". It never is the maximum.
+        dilation: distance between two elements of a window.
+        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
 
     >>> import numpy as np
     >>> MaxPool2d(2).forward(np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
@@ -60,20 +154,65 @@ class MaxPool2d(_Pool2d):
            [13., 15.]])
     """
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        return max_pool2d(x, self.kernel_size, self.stride, self.padding)
-
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return max_pool2d_backward(dy, saved), {}
+    _axes = 2
+    _operation = (max_pool2d, max_pool2d_backward)
 
 
-class AvgPool2d(_Pool2d):
-    """Average each window, zeros of the padding included: (N, C, H, W) -> (N, C, OH, OW).
+class MaxPool3d(_MaxPool):
+    """Keep the maximum of each window: (N, C, D, H, W) -> (N, C, OD, OH, OW).
+
+    The arguments are those of :class:`MaxPool2d`, with three entries where that has two.
+
+    >>> import numpy as np
+    >>> MaxPool3d(2).forward(np.arange(8.0).reshape(1, 1, 2, 2, 2)).item()
+    7.0
+    """
+
+    _axes = 3
+    _operation = (max_pool3d, max_pool3d_backward)
+
+
+class _AvgPool(_Pool):
+    """Average pooling over any number of axes."""
+
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
+        self.count_include_pad = count_include_pad
+
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), "count_include_pad": self.count_include_pad}
+
+
+class AvgPool1d(_AvgPool):
+    """Average each window: (N, C, L) -> (N, C, OL).
+
+    The arguments are those of :class:`AvgPool2d`, with one entry where that has two.
+
+    >>> import numpy as np
+    >>> AvgPool1d(2).forward(np.array([[[1.0, 3.0, 4.0, 2.0]]]))
+    array([[[2., 3.]]])
+    """
+
+    _axes = 1
+    _operation = (avg_pool1d, avg_pool1d_backward)
+
+
+class AvgPool2d(_AvgPool):
+    """Average each window: (N, C, H, W) -> (N, C, OH, OW).
 
     Args:
         kernel_size: one integer or (KH, KW).
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the kernel.
+        padding: zeros on each side, at most half the kernel: as of :class:`MaxPool2d`.
+        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
+        count_include_pad: divide by the elements of the padding too.
 
     >>> import numpy as np
     >>> AvgPool2d(2).forward(np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
@@ -81,28 +220,152 @@ class AvgPool2d(_Pool2d):
            [10.5, 12.5]])
     """
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        return avg_pool2d(x, self.kernel_size, self.stride, self.padding)
-
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return avg_pool2d_backward(dy, saved), {}
+    _axes = 2
+    _operation = (avg_pool2d, avg_pool2d_backward)
 
 
-class L2Pool2d(_Pool2d):
+class AvgPool3d(_AvgPool):
+    """Average each window: (N, C, D, H, W) -> (N, C, OD, OH, OW).
+
+    The arguments are those of :class:`AvgPool2d`, with three entries where that has two.
+
+    >>> import numpy as np
+    >>> AvgPool3d(2).forward(np.arange(8.0).reshape(1, 1, 2, 2, 2)).item()
+    3.5
+    """
+
+    _axes = 3
+    _operation = (avg_pool3d, avg_pool3d_backward)
+
+
+class L2Pool2d(_Pool):
     """Take the root of the sum of squares of each window: (N, C, H, W) -> (N, C, OH, OW).
 
     Args:
         kernel_size: one integer or (KH, KW).
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the kernel.
+        padding: zeros on each side, at most half the kernel: as of :class:`MaxPool2d`.
+        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
 
     >>> import numpy as np
     >>> L2Pool2d(2).forward(np.array([[[[1.0, 2.0], [2.0, 4.0]]]])).item()
     5.0
     """
 
+    _axes = 2
+    _operation = (l2_pool2d, l2_pool2d_backward)
+
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
+
+
+class LPPool2d(_Pool):
+    """Take the p-norm of each window: (N, C, H, W) -> (N, C, OH, OW).
+
+    Differs from PyTorch's where :func:`tinyconv.ops.lp_pool2d` says.
+
+    Args:
+        norm_type: the p of the norm, at least 1.
+        kernel_size: one integer or (KH, KW).
+        stride: step between two windows; the kernel size if None.
+        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
+        padding: zeros on each side, at most half the kernel: as of :class:`MaxPool2d`.
+
+    Raises:
+        ShapeError: norm_type is below 1 or infinite, or a size is out of range.
+
+    >>> import numpy as np
+    >>> LPPool2d(1, 2).forward(np.array([[[[1.0, -3.0], [3.0, -2.0]]]])).item()
+    9.0
+    """
+
+    _axes = 2
+    _operation = (lp_pool2d, lp_pool2d_backward)
+
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        ceil_mode: bool = False,
+        padding: Padding = 0,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
+        if not 1 <= norm_type < float("inf"):
+            raise ShapeError(f"LPPool2d: norm_type is {norm_type!r}, expected 1 or more, finite")
+        self.norm_type = norm_type
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"norm_type": self.norm_type, **super().config()}
+
+
+class Subsample2d(_Pool):
+    """Sum up each window, times a trainable coefficient, plus a bias: LeNet-5's pooling.
+
+    (N, C, H, W) -> (N, C, OH, OW). LeCun passes the result on through a sigmoid.
+
+    Args:
+        num_features: C, or None to take it from the first input.
+        kernel_size: one integer or (KH, KW).
+        stride: step between two windows; the kernel size if None.
+
+    Parameters: ``weight`` (C,), ``bias`` (C,).
+
+    Source: LeCun et al., "Gradient-based learning applied to document recognition" (1998).
+
+    >>> import numpy as np
+    >>> layer = Subsample2d(1, 2)
+    >>> x = np.array([[[[1.0, 3.0], [4.0, 2.0]]]])
+    >>> layer.forward(x).item()  # the mean, before it has learned
+    2.5
+    """
+
+    _axes = 2
+
+    def __init__(
+        self, num_features: int | None, kernel_size: Sizes, stride: Sizes | None = None
+    ) -> None:
+        super().__init__(kernel_size, stride, 0)
+        if num_features is not None:
+            spread("Subsample2d", "num_features", num_features, 1, least=1)
+        self.num_features = num_features
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "num_features": self.num_features,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+        }
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        y_shape = super().output_shape(shape)
+        check_features("Subsample2d", self.num_features, shape)
+        return y_shape
+
+    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+        if self.num_features is None:
+            if shape is None:
+                return None
+            self.num_features = shape[0]
+        C, area = self.num_features, prod(self.kernel_size)
+        return {
+            "weight": ParameterSpec((C,), "reciprocal", area),
+            "bias": ParameterSpec((C,), "zeros", area, decay=False),
+        }
+
+    def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
+        return prod(self.output_shape(shape))
+
     def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        return l2_pool2d(x, self.kernel_size, self.stride, self.padding)
+        weight, bias = self.params["weight"], self.params["bias"]
+        return subsample2d(x, weight, bias, self.kernel_size, self.stride)
 
     def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return l2_pool2d_backward(dy, saved), {}
+        dx, dw, db = subsample2d_backward(dy, saved)
+        return dx, {"weight": dw, "bias": db}

@@ -1,54 +1,40 @@
 """Layers as plain data and back: what a file may say of a network."""
 
+from inspect import isabstract
 from typing import Any
 
 from tinyconv.errors import FileError
-from tinyconv.layers.activation import ReLU, Sigmoid, Tanh
-from tinyconv.layers.base import Layer
-from tinyconv.layers.container import Chain, Parallel, Residual
-from tinyconv.layers.conv import (
-    Conv1d,
-    Conv2d,
-    Conv3d,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    ConvTranspose3d,
+from tinyconv.layers import (
+    activation,
+    container,
+    conv,
+    dropout,
+    linear,
+    pool,
+    pool_global,
+    shape,
+    upsample,
 )
-from tinyconv.layers.dropout import Dropout
-from tinyconv.layers.linear import Flatten, Linear
-from tinyconv.layers.pool import AvgPool2d, L2Pool2d, MaxPool2d
+from tinyconv.layers.base import Layer
 
 __all__ = ["LAYERS", "decode", "encode"]
 
+#: The files of this folder whose public classes are layers.
+_FILES = (activation, container, conv, dropout, linear, pool, pool_global, shape, upsample)
+
 #: The layers that a file may name; nothing else is ever constructed from one.
 LAYERS: dict[str, type[Layer]] = {
-    kind.__name__: kind
-    for kind in (
-        AvgPool2d,
-        Chain,
-        Conv1d,
-        Conv2d,
-        Conv3d,
-        ConvTranspose1d,
-        ConvTranspose2d,
-        ConvTranspose3d,
-        Dropout,
-        Flatten,
-        L2Pool2d,
-        Linear,
-        MaxPool2d,
-        Parallel,
-        ReLU,
-        Residual,
-        Sigmoid,
-        Tanh,
-    )
+    name: getattr(file, name)
+    for file in _FILES
+    for name in file.__all__
+    if not isabstract(getattr(file, name))
 }
 
 
 def encode(value: Any) -> Any:
     """Turn a layer, and every layer inside its configuration, into what JSON can hold.
 
+    >>> from tinyconv.layers import Linear
     >>> encode(Linear(2, 3, bias=False))["config"]["out_features"]
     3
     """
@@ -67,6 +53,7 @@ def decode(value: Any) -> Any:
     Raises:
         FileError: there is no such layer, or it does not take such arguments.
 
+    >>> from tinyconv.layers import Linear, ReLU, Residual
     >>> decode(encode(Residual([Linear(2, 2), ReLU()]))).body.layers[0].in_features
     2
     >>> decode({"layer": "Lambda", "config": {}})

@@ -1,0 +1,160 @@
+"""Padding, cropping and changing the shape as layers: elements move, nothing is computed."""
+
+from typing import Any
+
+from tinyconv.backend import Array
+from tinyconv.errors import ShapeError
+from tinyconv.layers.base import Layer, Shape, shape_of
+from tinyconv.ops.shape import (
+    crop,
+    crop_backward,
+    flatten,
+    flatten_backward,
+    pad,
+    pad_backward,
+    reshape,
+    reshape_backward,
+)
+
+__all__ = ["Crop", "Flatten", "Identity", "Pad", "Reshape"]
+
+#: One integer for all sides, or for each axis an integer or a (before, after) pair.
+Sides = int | tuple[int | tuple[int, int], ...]
+
+
+class Identity(Layer):
+    """``y = x``: the linear activation.
+
+    >>> import numpy as np
+    >>> Identity().forward(np.array([[-1.0, 2.0]]))
+    array([[-1.,  2.]])
+    """
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {}
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return shape
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return x, None
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return dy, {}
+
+
+class Flatten(Layer):
+    """Join all axes but the batch: (N, C, H, W) -> (N, C*H*W).
+
+    >>> import numpy as np
+    >>> Flatten().forward(np.zeros((10, 40, 4, 4))).shape
+    (10, 640)
+    """
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {}
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return shape_of(flatten, shape)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return flatten(x)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return flatten_backward(dy, saved), {}
+
+
+class Reshape(Layer):
+    """Give each sample another shape: (N, ...) -> (N, *shape).
+
+    Args:
+        shape: without the batch; one entry may be -1, which stands for what is left.
+
+    Raises:
+        ShapeError: the shape is no tuple of integers.
+
+    >>> import numpy as np
+    >>> Reshape((3, -1)).forward(np.zeros((10, 12))).shape
+    (10, 3, 4)
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        if not isinstance(shape, tuple | list) or not all(type(s) is int for s in shape):
+            raise ShapeError(f"Reshape: shape is {shape!r}, expected a tuple of integers")
+        self.shape = tuple(shape)
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"shape": self.shape}
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return shape_of(lambda x: reshape(x, self.shape), shape)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return reshape(x, self.shape)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return reshape_backward(dy, saved), {}
+
+
+class Pad(Layer):
+    """Put elements around each plane: (N, C, *size) -> (N, C, *padded size).
+
+    Args:
+        padding: how many, for all axes or for each: an integer or a (before, after) pair.
+        mode: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``, as of
+            :func:`tinyconv.ops.pad`.
+        value: of the padding in mode "zeros".
+
+    A digit of 28 x 28 made 29 x 29, with the last row and column zero:
+
+    >>> import numpy as np
+    >>> Pad(((0, 1), (0, 1))).forward(np.ones((10, 1, 28, 28))).shape
+    (10, 1, 29, 29)
+    """
+
+    def __init__(self, padding: Sides, mode: str = "zeros", value: float = 0.0) -> None:
+        super().__init__()
+        self.padding = padding
+        self.mode = mode
+        self.value = value
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"padding": self.padding, "mode": self.mode, "value": self.value}
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return shape_of(lambda x: pad(x, **self.config()), shape)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return pad(x, **self.config())
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return pad_backward(dy, saved), {}
+
+
+class Crop(Layer):
+    """Cut elements off around each plane: (N, C, *size) -> (N, C, *what is left).
+
+    Args:
+        cropping: how many, for all axes or for each: an integer or a (before, after) pair.
+
+    >>> import numpy as np
+    >>> Crop(2).forward(np.zeros((10, 3, 28, 28))).shape
+    (10, 3, 24, 24)
+    """
+
+    def __init__(self, cropping: Sides) -> None:
+        super().__init__()
+        self.cropping = cropping
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"cropping": self.cropping}
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return shape_of(lambda x: crop(x, self.cropping), shape)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return crop(x, self.cropping)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return crop_backward(dy, saved), {}

@@ -1,0 +1,85 @@
+"""Upsampling as a layer."""
+
+from typing import Any
+
+from tinyconv.backend import Array
+from tinyconv.errors import ShapeError
+from tinyconv.geometry import spread
+from tinyconv.layers.base import Layer, Shape, shape_of
+from tinyconv.ops.upsample import (
+    upsample_bilinear2d,
+    upsample_bilinear2d_backward,
+    upsample_nearest2d,
+    upsample_nearest2d_backward,
+)
+
+__all__ = ["Upsample"]
+
+Sizes = int | tuple[int, ...]
+
+
+class Upsample(Layer):
+    """Enlarge each plane: (N, C, H, W) -> (N, C, OH, OW).
+
+    Args:
+        size: of the output, one integer or (OH, OW); or
+        scale_factor: how many times larger it is, an integer for both axes or for each.
+        mode: ``"nearest"`` repeats elements, ``"bilinear"`` interpolates between them.
+        align_corners: whether the centres of the corner elements stay where they are, in mode
+            "bilinear" only; False if None.
+
+    Raises:
+        ShapeError: not exactly one of size and scale_factor is given, one is out of range, the
+            mode is unknown, or align_corners does not go with it.
+
+    >>> import numpy as np
+    >>> Upsample(scale_factor=(1, 2)).forward(np.array([[[[1.0, 2.0]]]]))
+    array([[[[1., 1., 2., 2.]]]])
+    >>> Upsample((1, 3), mode="bilinear", align_corners=True).forward(np.array([[[[1.0, 2.0]]]]))
+    array([[[[1. , 1.5, 2. ]]]])
+    """
+
+    def __init__(
+        self,
+        size: Sizes | None = None,
+        scale_factor: Sizes | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if (size is None) == (scale_factor is None):
+            raise ShapeError(
+                f"Upsample: size is {size!r} and scale_factor is {scale_factor!r}, "
+                "expected one of them"
+            )
+        if mode not in ("nearest", "bilinear"):
+            raise ShapeError(f"Upsample: mode is {mode!r}, expected 'nearest' or 'bilinear'")
+        if mode == "nearest" and align_corners is not None:
+            raise ShapeError("Upsample: align_corners is given, expected None in mode 'nearest'")
+        self.size = None if size is None else spread("Upsample", "size", size, 2, least=1)
+        self.scale_factor: tuple[int, ...] | None = None
+        if scale_factor is not None:
+            self.scale_factor = spread("Upsample", "scale_factor", scale_factor, 2, least=1)
+        self.mode = mode
+        self.align_corners = align_corners
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "size": self.size,
+            "scale_factor": self.scale_factor,
+            "mode": self.mode,
+            "align_corners": self.align_corners,
+        }
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return shape_of(lambda x: self._forward(x, False, 0), shape)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        if self.mode == "nearest":
+            return upsample_nearest2d(x, self.size, self.scale_factor)
+        return upsample_bilinear2d(x, self.size, self.scale_factor, bool(self.align_corners))
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        if self.mode == "nearest":
+            return upsample_nearest2d_backward(dy, saved), {}
+        return upsample_bilinear2d_backward(dy, saved), {}
