@@ -64,13 +64,16 @@ class Rule:
 
 
 def _dense(conv: Conv2d, *others: Layer) -> bool:
-    return conv.groups == 1
+    return conv.groups == 1 and conv.padding_mode == "zeros"
 
 
 def _simple(pool: Layer) -> bool:
-    """Whether a pooling is without dilation and has whole windows alone, padding counted."""
+    """Whether a pooling has whole windows alone, equal padding before and after, all counted."""
     return (
-        set(pool.dilation) == {1} and not pool.ceil_mode and getattr(pool, "count_include_pad", True)
+        set(pool.dilation) == {1}
+        and not pool.ceil_mode
+        and all(isinstance(p, int) for p in pool.padding)
+        and getattr(pool, "count_include_pad", True)
     )
 
 
@@ -78,7 +81,7 @@ def _tiled(conv: Conv2d, *others: Layer) -> bool:
     """Whether the windows of the max-pool lie side by side and few positions are in each."""
     pool = next(layer for layer in others if isinstance(layer, MaxPool2d))
     return (
-        conv.groups == 1
+        _dense(conv)
         and pool.stride == pool.kernel_size
         and _simple(pool)
         and pool.padding == (0, 0)
