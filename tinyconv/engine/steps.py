@@ -195,7 +195,7 @@ class ConvStep(Step):
         most = max(1, min(kernels.rows_for(self.V) // positions, 16 // positions or 1))
         N = kernels.even(self.OW, min(most, self.OW))
         kernel = kernels.get(
-            "conv.forward", self.L, self.V, self.PH, self.PW, N, self._activation
+            "conv.forward", self.L, self.V, self.PH, self.PW, N, self._activation, self.O
         )
         if self.is_pooled:
             self.winners = self.context.arena.take(self.y.array.size, "uint8")
@@ -475,7 +475,7 @@ class FlattenStep(Step):
         if self.x.flattened() is not None:
             return
         program.call(
-            self.name, kernels.get("batch.flatten"), batch.IMAGE,
+            self.name, kernels.get("batch.flatten", LANES), batch.IMAGE,
             **self._arguments(self.x, self.y),
         )
 
@@ -484,7 +484,7 @@ class FlattenStep(Step):
             return
         assert self.dy is not None
         program.call(
-            f"{self.name}: backward", kernels.get("batch.flatten_backward"), batch.IMAGE,
+            f"{self.name}: backward", kernels.get("batch.flatten_backward", LANES), batch.IMAGE,
             **self._arguments(self.dx, self.dy),
         )
 
@@ -507,6 +507,9 @@ class PlainStep(Step):
         program.python(self.name, run)
 
     def backward(self, program: Program) -> None:  # noqa: D102
+        if self.dy is None:  # neither this layer nor one before it is trained
+            return
+
         def run(n: int) -> None:
             assert self.dy is not None
             dy = np.ascontiguousarray(self.dy.channels_first(n)).reshape(n, *self.shape)

@@ -20,6 +20,7 @@ from tinyconv.kernels.cpu.simd import (
     pointer,
     splat,
     store_first,
+    transpose,
     words_pointer,
 )
 from tinyconv.random import GAMMA
@@ -68,7 +69,7 @@ def gather(L: int) -> Any:
 IMAGE = record("image", "image_sample", "image_row", "rows", "rows_sample", "C", "H", "W")
 
 
-def flatten() -> Any:
+def flatten(L: int) -> Any:
     """Make the kernel that copies images to rows, in the order of (C, H, W)."""
 
     @kernel
@@ -76,18 +77,21 @@ def flatten() -> Any:
         a = carray(args, 1, IMAGE)[0]
         image, rows = pointer(a.image), pointer(a.rows)
         C, H, W = a.C, a.H, a.W
+        # Where no border parts them, the rows of an image are one long row.
+        count, length = (1, H * W) if a.image_row == W * C else (H, W)
         for n in range(first, last):
-            for c in range(C):
-                for h in range(H):
-                    i = n * a.image_sample + h * a.image_row + c
-                    j = n * a.rows_sample + (c * H + h) * W
-                    for w in range(W):
-                        rows[j + w] = image[i + w * C]
+            for h in range(count):
+                i = n * a.image_sample + h * a.image_row
+                j = n * a.rows_sample + h * W
+                for w in range(0, length, L):
+                    for c in range(0, C, L):
+                        x, y = i + w * C + c, j + c * H * W + w
+                        transpose(image, x, C, length - w, rows, y, H * W, C - c, L)
 
     return batch_flatten
 
 
-def flatten_backward() -> Any:
+def flatten_backward(L: int) -> Any:
     """Make the kernel that copies rows to images."""
 
     @kernel
@@ -95,13 +99,15 @@ def flatten_backward() -> Any:
         a = carray(args, 1, IMAGE)[0]
         image, rows = pointer(a.image), pointer(a.rows)
         C, H, W = a.C, a.H, a.W
+        count, length = (1, H * W) if a.image_row == W * C else (H, W)
         for n in range(first, last):
-            for c in range(C):
-                for h in range(H):
-                    i = n * a.image_sample + h * a.image_row + c
-                    j = n * a.rows_sample + (c * H + h) * W
-                    for w in range(W):
-                        image[i + w * C] = rows[j + w]
+            for h in range(count):
+                i = n * a.image_sample + h * a.image_row
+                j = n * a.rows_sample + h * W
+                for w in range(0, length, L):
+                    for c in range(0, C, L):
+                        x, y = i + w * C + c, j + c * H * W + w
+                        transpose(rows, y, H * W, C - c, image, x, C, length - w, L)
 
     return batch_flatten_backward
 

@@ -20,21 +20,25 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from tinyconv.kernels.cpu.activation import activate_run, backward_run
+from tinyconv.kernels.cpu.activation import Activation, activate_run, backward_run
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     add_rows,
     add_scaled,
     bytes_pointer,
+    first_bit,
     ints_pointer,
     invoke,
+    load_first,
     load_tile,
+    nonzero_lanes,
     outer,
     pointer,
+    rectified,
     splat,
     store,
     store_tile,
-    store_window_best,
+    window_best,
     zeros,
 )
 
@@ -59,7 +63,7 @@ FORWARD = record(
 )
 
 
-def forward(L: int, V: int, PH: int, PW: int, N: int, A: int) -> Any:
+def forward(L: int, V: int, PH: int, PW: int, N: int, A: int, O: int) -> Any:
     """Make the kernel y = activation(max_pool(conv(x, w) + b)).
 
     A tile holds all PH * PW positions of N pooling windows that lie side by side, for V vectors
@@ -76,7 +80,7 @@ def forward(L: int, V: int, PH: int, PW: int, N: int, A: int) -> Any:
         a = carray(args, 1, FORWARD)[0]
         x, w, b, y = pointer(a.x), pointer(a.w), pointer(a.b), pointer(a.y)
         winners = bytes_pointer(a.winners)
-        O, OW, run, KH, taps = a.O, a.OW, a.run, a.KH, a.taps
+        OW, run, KH, taps = a.OW, a.run, a.KH, a.taps
         x_row, x_tap, x_down, x_along = a.x_row, a.x_tap, a.x_down, a.x_along
         blocks = (O + VL - 1) // VL
         for n in range(first, last):
@@ -95,12 +99,13 @@ def forward(L: int, V: int, PH: int, PW: int, N: int, A: int) -> Any:
                                 for q in range(i, i + run):
                                     acc = outer(acc, R, x, q, x_down, W, x_along, w, j)
                                     j += blocks * VL
-                        if PH * PW == 1:
-                            store_tile(y, row + ow * O + o, R, O, acc, O - o)
-                        else:
-                            place = row + ow * O + o
-                            store_window_best(y, winners, place, O, PH, PW, N, acc, O - o)
-                activate_run(y, row, OW * O, A, L)
+                        place = row + ow * O + o
+                        best = window_best(winners, place, O, PH, PW, N, acc, O - o)
+                        if A == RELU:
+                            best = rectified(best)
+                        store_tile(y, place, N, O, best, O - o)
+                if A != RELU:
+                    activate_run(y, row, OW * O, A, L)
 
     return conv
 
@@ -119,6 +124,7 @@ BACKWARD = record(
 )
 
 ONE, ZERO = np.float32(1), np.float32(0)
+RELU = int(Activation.RELU)
 
 
 def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX: bool) -> Any:
@@ -131,8 +137,12 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
         dx[h + kh, w : w + KW, :] += g * w[o, kh, :]          over the channels that won at (h, w)
 
     and every term is a run. A tile holds R kernel rows (``REST`` the last time) of V vectors.
+
+    Where nobody wants dx and a tile is as small as the kernel (one input channel, say), making
+    the lists would take longer than they save: then all winners are gone through.
     """
     VL = V * L
+    DIRECT = not DX and R == REST and R * V <= 8
 
     @kernel
     def conv_max_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
@@ -149,24 +159,63 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
         for n0 in range(first, last, a.block):
             n1 = min(n0 + a.block, last)
             x0 = n0 * x_sample
+            for n in range(n0, n1):
+                for oh in range(OH):
+                    i, row = n * a.dy_sample + oh * a.dy_row, n * a.y_sample + oh * a.y_row
+                    backward_run(dy, i, y, row, OW * O, A, L)
+
+            if DIRECT and KH == R and taps == 1 and padded == VL:
+                for o in range(O):
+                    target = o * R * VL
+                    acc, other = load_tile(dw, target, R, VL, V, L), zeros(R, V, L)
+                    bias = ZERO
+                    for n in range(n0, n1):
+                        for oh in range(OH):
+                            i = n * a.dy_sample + oh * a.dy_row + o
+                            row = n * a.y_sample + oh * a.y_row + o
+                            start = n * x_sample + oh * PH * x_down
+                            for ow in range(0, OW - 1, 2):
+                                winner = winners[row]
+                                j = start + winner // PW * x_down + winner % PW * x_along
+                                acc = add_scaled(acc, R, dy[i], x, j, x_row)
+                                winner = winners[row + O]
+                                j = start + winner // PW * x_down + winner % PW * x_along
+                                j += PW * x_along
+                                other = add_scaled(other, R, dy[i + O], x, j, x_row)
+                                bias += dy[i] + dy[i + O]
+                                i += 2 * O
+                                row += 2 * O
+                                start += 2 * PW * x_along
+                            if OW % 2:
+                                winner = winners[row]
+                                j = start + winner // PW * x_down + winner % PW * x_along
+                                acc = add_scaled(acc, R, dy[i], x, j, x_row)
+                                bias += dy[i]
+                    db[o] += bias
+                    store_tile(dw, target, R, VL, acc, VL)
+                    add_rows(dw, target, R, VL, other, R)
+                continue
+
             for o in range(O):
                 counts[o] = 0
             for n in range(n0, n1):
                 for oh in range(OH):
                     i, row = n * a.dy_sample + oh * a.dy_row, n * a.y_sample + oh * a.y_row
-                    backward_run(dy, i, y, row, OW * O, A, L)
                     for ow in range(OW):
                         start = n * x_sample - x0 + oh * PH * x_down + ow * PW * x_along
-                        for o in range(O):
-                            g = dy[i + ow * O + o]
-                            winner = winners[row + ow * O + o]
-                            count = counts[o]
-                            place = o * capacity + count
-                            positions[place] = (
-                                start + winner // PW * x_down + winner % PW * x_along
-                            )
-                            values[place] = g
-                            counts[o] = count + (g != ZERO)
+                        for block in range(0, O, L):
+                            place = i + ow * O + block
+                            bits = nonzero_lanes(load_first(dy, place, O - block, L))
+                            while bits:
+                                o = block + first_bit(bits)
+                                bits &= bits - 1
+                                winner = winners[row + ow * O + o]
+                                count = counts[o]
+                                counts[o] = count + 1
+                                positions[o * capacity + count] = (
+                                    start + winner // PW * x_down + winner % PW * x_along
+                                )
+                                values[o * capacity + count] = dy[i + ow * O + o]
 
             for o in range(O):
                 count = counts[o]
@@ -204,13 +253,16 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
                                 counts[p] = 0
                             i = n * a.dy_sample + oh * a.dy_row + ow * O
                             row = n * a.y_sample + oh * a.y_row + ow * O
-                            for o in range(O):
-                                g = dy[i + o]
-                                p = winners[row + o]
-                                place = p * O + counts[p]
-                                positions[place] = o * taps * KH * padded
-                                values[place] = g
-                                counts[p] += g != ZERO
+                            for block in range(0, O, L):
+                                bits = nonzero_lanes(load_first(dy, i + block, O - block, L))
+                                while bits:
+                                    o = block + first_bit(bits)
+                                    bits &= bits - 1
+                                    p = winners[row + o]
+                                    place = p * O + counts[p]
+                                    counts[p] += 1
+                                    positions[place] = o * taps * KH * padded
+                                    values[place] = dy[i + o]
                             corner = n * x_sample + oh * PH * x_down + ow * PW * x_along
                             for p in range(PH * PW):
                                 count = counts[p]

@@ -45,6 +45,7 @@ __all__ = [
     "doubles_pointer",
     "dots_first",
     "exp",
+    "first_bit",
     "fma",
     "ints_pointer",
     "invoke",
@@ -53,8 +54,10 @@ __all__ = [
     "load_tile",
     "maximum",
     "minimum",
+    "nonzero_lanes",
     "outer",
     "pointer",
+    "rectified",
     "sigmoid",
     "splat",
     "sqrt",
@@ -63,10 +66,11 @@ __all__ = [
     "store_rows",
     "store_tile",
     "store_totals",
-    "store_window_best",
     "tanh",
     "total",
+    "transpose",
     "where_positive",
+    "window_best",
     "words_pointer",
     "zeros",
 ]
@@ -747,9 +751,8 @@ def store_totals(
 
 
 @intrinsic(prefer_literal=True)
-def store_window_best(
+def window_best(
     typing: Any,
-    y: types.Type,
     winners: types.Type,
     i: types.Type,
     stride: types.Type,
@@ -759,21 +762,25 @@ def store_window_best(
     tile: types.Type,
     count: types.Type,
 ) -> Any:
-    """Write the maximum over each pooling window and which of its positions it came from.
+    """The maximum over each pooling window, a tile of ``windows`` rows.
 
     The rows of the tile are the ``height * (windows * width)`` positions of windows that lie side
-    by side. Window n goes to ``y[i + n * stride]``, of its numbers the first ``count``; the
-    positions, counted row by row from 0, to the bytes at the same places of ``winners``. A tie
-    goes to the first position.
+    by side. Which position won, counted row by row from 0, is written to the bytes from
+    ``winners[i + n * stride]`` on, for the first ``count`` numbers of window n. A tie goes to the
+    first position. Windows of one position have no winners, and the tile is the result.
     """
     PH, PW, N, L = literal(height), literal(width), literal(windows), tile.dtype.lanes
     V = tile.count // (PH * PW * N)
+    result = tile_type(N * V, L)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        y, winners, i, stride, _, _, _, value, count = args
+        winners, i, stride, _, _, _, value, count = args
+        if PH * PW == 1:
+            return value
         vectors = _vectors(builder, value, tile)
         small = ir.VectorType(INT8, L)
         masks = [_first_lanes(builder, _plus(builder, count, -v * L), L) for v in range(V)]
+        maxima = []
         for n in range(N):
             for v in range(V):
                 best = winner = None
@@ -787,18 +794,112 @@ def store_window_best(
                         larger = builder.fcmp_ordered(">", candidate, best)
                         best = builder.select(larger, candidate, best)
                         winner = builder.select(larger, index, winner)
+                maxima.append(best)
                 place = _plus(builder, i, _times(builder, stride, n), v * L)
-                _masked_store(builder, y, place, best, masks[v])
                 target = builder.bitcast(builder.gep(winners, [place]), small.as_pointer())
                 name = f"llvm.masked.store.v{L}i8.p0"
                 narrow = builder.trunc(winner, small)
                 _call(builder, name, ir.VoidType(), narrow, target, INT32(1), masks[v])
+        return _tile(context, builder, result, maxima)
+
+    signature = result(
+        types.CPointer(types.uint8), INT, INT, height, width, windows, tile, INT
+    )
+    return signature, emit
+
+
+@intrinsic
+def rectified(typing: Any, tile: types.Type) -> Any:
+    """The tile with 0 in the place of what is negative."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        vectors = _vectors(builder, args[0], tile)
+        zero = ir.Constant(vectors[0].type, [0.0] * tile.dtype.lanes)
+        return _tile(context, builder, tile, [_maximum(builder, zero, v) for v in vectors])
+
+    return tile(tile), emit
+
+
+@intrinsic
+def nonzero_lanes(typing: Any, value: types.Type) -> Any:
+    """A whole number whose bit k is 1 where lane k is not 0."""
+    lanes = value.lanes if isinstance(value, Vector) else 1
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        zero = ir.Constant(args[0].type, [0.0] * lanes)
+        mask = builder.fcmp_unordered("!=", args[0], zero)
+        bits = builder.bitcast(mask, ir.IntType(lanes))
+        return builder.zext(bits, ir.IntType(64))
+
+    return INT(value), emit
+
+
+@intrinsic
+def first_bit(typing: Any, bits: types.Type) -> Any:
+    """The place of the lowest bit of a number that is not 0."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return INT(INT), emit
+
+
+@intrinsic(prefer_literal=True)
+def transpose(
+    typing: Any,
+    x: types.Type,
+    i: types.Type,
+    x_row: types.Type,
+    rows: types.Type,
+    y: types.Type,
+    j: types.Type,
+    y_row: types.Type,
+    columns: types.Type,
+    lanes: types.Type,
+) -> Any:
+    """Write a square of ``lanes`` rows and columns transposed: y[j + c * y_row + r] = x[r, c].
+
+    Row r of x begins at ``x[i + r * x_row]``. Of the square, the first ``rows`` rows and the
+    first ``columns`` columns exist.
+    """
+    L = literal(lanes)
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        x, i, x_row, rows, y, j, y_row, columns, _ = args
+        zero = ir.Constant(ir.VectorType(FLOAT, L), [0.0] * L)
+        in_row = _first_lanes(builder, columns, L)
+        vectors = []
+        for r in range(L):
+            exists = builder.icmp_signed(">", rows, ir.Constant(rows.type, r))
+            none = ir.Constant(in_row.type, [0] * L)
+            mask = builder.select(exists, in_row, none)
+            vectors.append(
+                _masked_load(builder, x, _plus(builder, i, _times(builder, x_row, r)), mask)
+            )
+        # After step s, vector r holds, in blocks of 2s lanes, what belongs together: exchange
+        # the off-diagonal blocks of size s between the vectors r and r + s.
+        step = 1
+        while step < L:
+            low, high = [], []
+            for lane in range(L):
+                block = lane // step % 2
+                low.append(lane if block == 0 else L + lane - step)
+                high.append(lane + step if block == 0 else L + lane)
+            for r in range(L):
+                if r // step % 2 == 0:
+                    a, b = vectors[r], vectors[r + step]
+                    vectors[r] = _shuffle(builder, a, b, low)
+                    vectors[r + step] = _shuffle(builder, a, b, high)
+            step *= 2
+        in_column = _first_lanes(builder, rows, L)
+        for c, vector in enumerate(vectors):
+            exists = builder.icmp_signed(">", columns, ir.Constant(columns.type, c))
+            with builder.if_then(exists):
+                place = _plus(builder, j, _times(builder, y_row, c))
+                _masked_store(builder, y, place, vector, in_column)
         return context.get_dummy_value()
 
-    result = types.void(
-        POINTER, types.CPointer(types.uint8), INT, INT, height, width, windows, tile, INT
-    )
-    return result, emit
+    return types.void(POINTER, INT, INT, INT, POINTER, INT, INT, INT, lanes), emit
 
 
 # Functions of a vector ------------------------------------------------------------------------
