@@ -247,6 +247,7 @@ class Sequential(Chain):
         training = Training(
             engine=self._engine(engine, optimizer),
             parameters=self.parameters,
+            state=self.state,
             epochs=self.position.epoch + epochs,
             batches=-(-len(y) // batch_size),
             position=Position(self.position.epoch, 0, self.position.step),

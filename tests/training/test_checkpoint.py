@@ -16,6 +16,7 @@ from small_run import BATCHES, EPOCHS, data, network, run
 
 import tinyconv as tc
 from tinyconv.errors import FileError
+from tinyconv.layers import Layer
 from tinyconv.training import checkpoint as checkpoints
 
 ENGINES = pytest.mark.parametrize("engine", [{}, {"engine": "eager"}], ids=["default", "eager"])
@@ -190,6 +191,41 @@ def test_the_best_epoch_is_kept_across_a_stop(
         **engine,
     )
     np.testing.assert_array_equal(again.parameters.flat, plain.parameters.flat)
+
+
+class Count(Layer):
+    """Counts the batches it was trained on, as a layer with running statistics does."""
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def state_values(self) -> dict[str, Any]:
+        return {"batches": np.zeros((), np.int64)}
+
+    def _forward(self, x: Any, training: bool, step: int) -> tuple[Any, Any]:
+        self.state["batches"] += training
+        return x, None
+
+    def _backward(self, dy: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
+        return dy, {}
+
+
+def test_running_statistics_are_saved_and_kept_too(tmp_path: Path) -> None:
+    def net() -> tc.Sequential:
+        return tc.Sequential([Count(), tc.Flatten(), tc.Linear(64, 4)])
+
+    stopped, again = net(), net()
+    run(stopped, engine="eager", checkpoint=tmp_path, callbacks=[StopAfter(2 * BATCHES + 3)])
+    assert stopped.state_dict()["0.batches"] == 2 * BATCHES + 3
+    run(again, engine="eager", checkpoint=tmp_path, resume=True)
+    assert again.state_dict()["0.batches"] == 4 * BATCHES
+    best, figure = net(), Figure(0, 0, 1, 0)
+    run(best, engine="eager", callbacks=[figure, tc.KeepBest("figure")])
+    assert best.state_dict()["0.batches"] == 3 * BATCHES
+    np.testing.assert_array_equal(best.parameters.flat, figure.weights[3])
 
 
 def test_the_checkpoint_holds_the_last_weights_and_the_network_the_best(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ class EarlyStopping(Callback):
 
 
 class KeepBest(Callback):
-    """Give the network, when training ends, the parameters of its best epoch.
+    """Give the network, when training ends, the parameters and statistics of its best epoch.
 
     Args:
         monitor: entry of the history's rows; a name that ends in ``loss`` is to fall.
@@ -210,26 +210,32 @@ class KeepBest(Callback):
 
     def __init__(self, monitor: str = "val_accuracy") -> None:
         self.monitor = monitor
-        self._best: Array | None = None
+        self._best: dict[str, Array] = {}
 
     def on_train_begin(self, training: "Training") -> None:  # noqa: D102
         if not training.history.rows:
-            self._best = None  # of an earlier run; a resumed one has rows
+            self._best = {}  # of an earlier run; a resumed one has rows
 
     def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
         if training.history.best(self.monitor) is training.history.rows[-1]:
-            self._best = training.parameters.flat.copy()
+            self._best = {name: array.copy() for name, array in self._kept(training).items()}
 
     def on_train_end(self, training: "Training") -> None:  # noqa: D102
-        if self._best is not None:
-            flat = training.parameters.flat
-            flat[...] = like(flat, self._best) if isinstance(self._best, np.ndarray) else self._best
+        for name, array in self._kept(training).items() if self._best else ():
+            best = self._best[name]
+            array[...] = like(array, best) if isinstance(best, np.ndarray) else best
 
     def state(self) -> dict[str, Array]:  # noqa: D102
-        return {} if self._best is None else {"best": self._best}
+        return self._best
 
     def restore(self, state: dict[str, Array]) -> None:  # noqa: D102
-        self._best = state.get("best")
+        self._best = state
+
+    def _kept(self, training: "Training") -> dict[str, Array]:
+        return {
+            "parameters": training.parameters.flat,
+            **{f"state.{name}": array for name, array in training.state.items()},
+        }
 
 
 class StopOnInterrupt(Callback):

@@ -1,7 +1,7 @@
 """The training loop: epochs, batches, validation, callbacks. It computes nothing itself."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +41,7 @@ class Training:
     Attributes:
         engine: executes the steps.
         parameters: of the network.
+        state: running statistics of the network, by name.
         epochs: the epoch at which the run ends.
         batches: batches in an epoch.
         position: how far training has come.
@@ -60,6 +61,7 @@ class Training:
     position: Position
     history: History
     lr: float
+    state: Mapping[str, Array] = field(default_factory=dict)
     callbacks: Sequence[Callback] = ()
     totals: Totals = field(default_factory=Totals)
     stop: str | None = None
