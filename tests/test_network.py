@@ -199,10 +199,11 @@ def test_no_samples_no_answers() -> None:
     }
 
 
-def test_threads_may_ask_one_network() -> None:
-    net = make("conv-conv-relu", dtype="float64")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_may_ask_one_network(dtype: str) -> None:
+    net = make("conv-conv-relu", dtype=dtype)
     rng = np.random.default_rng(0)
-    inputs = [rng.normal(size=(3, *IMAGE)) for _ in range(200)]
+    inputs = [rng.normal(size=(3, *IMAGE)).astype(dtype) for _ in range(200)]
     expected = [net.logits(x) for x in inputs]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(net.logits, inputs))
