@@ -14,6 +14,7 @@
 """
 
 from tinyconv import data, initializers, models, ops, schedules
+from tinyconv.engine.thread_count import get_num_threads, set_num_threads
 from tinyconv.ensemble import Ensemble
 from tinyconv.errors import (
     DataError,
@@ -24,11 +25,15 @@ from tinyconv.errors import (
     ShapeError,
     StateError,
 )
-from tinyconv.engine.thread_count import get_num_threads, set_num_threads
 from tinyconv.layers import (
+    ELU,
+    GELU,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
     Conv1d,
     Conv2d,
     Conv3d,
@@ -40,9 +45,13 @@ from tinyconv.layers import (
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
     Identity,
     L2Pool2d,
+    LayerNorm,
+    LeakyReLU,
     Linear,
+    LocalResponseNorm,
     LPPool2d,
     MaxPool1d,
     MaxPool2d,
@@ -52,7 +61,10 @@ from tinyconv.layers import (
     ReLU,
     Reshape,
     Residual,
+    ScaledTanh,
     Sigmoid,
+    SiLU,
+    Softplus,
     Subsample2d,
     Tanh,
     Upsample,
@@ -74,6 +86,8 @@ from tinyconv.training.distort import DistortEachEpoch
 __version__ = "0.1.0"
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Adagrad",
     "Adam",
@@ -81,6 +95,9 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Callback",
     "Conv1d",
     "Conv2d",
@@ -100,12 +117,16 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "GroupNorm",
     "History",
     "Identity",
     "KeepBest",
     "L2Pool2d",
     "LPPool2d",
+    "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -117,11 +138,14 @@ __all__ = [
     "ReLU",
     "Reshape",
     "Residual",
+    "ScaledTanh",
     "Schedule",
     "Sequential",
     "ShapeError",
+    "SiLU",
     "Sigmoid",
     "SoftmaxLogLikelihood",
+    "Softplus",
     "StateError",
     "StopOnInterrupt",
     "Subsample2d",

@@ -1,6 +1,7 @@
 """Losses as thin objects over the operations: what ``fit(loss=...)`` takes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from tinyconv.backend import Array
@@ -15,6 +16,10 @@ class Loss(ABC):
 
     _saved: Any = None
 
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that construct this loss again; JSON can hold them."""
+        return {}
+
     @abstractmethod
     def forward(self, logits: Array, labels: Array) -> Array:
         """Return the loss, an array without axes, of (N, K) logits and (N,) class indices."""
@@ -28,7 +33,8 @@ class Loss(ABC):
         """Return what the network says of each class, (N, K), of (N, K) logits."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
 
 
 class SoftmaxLogLikelihood(Loss):
@@ -57,11 +63,11 @@ class SoftmaxLogLikelihood(Loss):
 LOSSES: dict[str, type[Loss]] = {kind.__name__: kind for kind in (SoftmaxLogLikelihood,)}
 
 
-def loss_from_name(name: str) -> Loss:
-    """Return a loss by the name of its class.
+def loss_from_name(name: str, config: Mapping[str, Any] | None = None) -> Loss:
+    """Return a loss by the name of its class and what its ``config()`` gave.
 
     Raises:
-        FileError: there is none of that name.
+        FileError: there is none of that name, or it does not take such arguments.
 
     >>> loss_from_name("SoftmaxLogLikelihood")
     SoftmaxLogLikelihood()
@@ -71,4 +77,7 @@ def loss_from_name(name: str) -> Loss:
     """
     if name not in LOSSES:
         raise FileError(f"unknown loss {name!r}")
-    return LOSSES[name]()
+    try:
+        return LOSSES[name](**(config or {}))
+    except (TypeError, ValueError) as error:
+        raise FileError(f"loss {name} does not take {config!r}: {error}") from None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tinyconv.errors import FileError, ShapeError, StateError
+from tinyconv.errors import FileError, NonFiniteError, ShapeError, StateError
 from tinyconv.layers import Chain, Layer, decode, encode
 
 IMAGE = (3, 2, 6, 5)
@@ -339,6 +339,42 @@ def test_a_file_with_a_wrong_container_is_refused() -> None:
         decode(wrong)
     with pytest.raises(FileError, match="layer Residual does not take"):
         decode({"layer": "Residual", "config": {"body": 3, "shortcut": None}})
+
+
+def deep_net() -> tc.Sequential:
+    layers = [
+        conv(2, 2),
+        tc.Residual([tc.ReLU(), conv(2, 2)], tc.Parallel([conv(2, 1), [conv(2, 1), tc.Tanh()]])),
+        tc.Flatten(),
+        tc.Linear(None, 3),
+    ]
+    return tc.Sequential(layers, input_shape=IMAGE[1:])
+
+
+@pytest.mark.parametrize("engine", ["plan", "eager"])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (None, np.nan, "the input of the network holds values that are not finite"),
+        ("1.body.1.weight", np.nan, r"layer 1.body.1 \(Conv2d\) has a weight that is not finite"),
+        ("1.shortcut.0.bias", np.inf, r"layer 1.shortcut.0 \(Conv2d\) has a bias that is not"),
+        ("1.shortcut.0.bias", 3e38, r"layer 3 \(Linear\) is the first whose output is not finite"),
+    ],
+)
+def test_fit_names_the_layer_and_batch_of_the_first_value_that_is_not_finite(
+    engine: str, name: str | None, value: float, message: str
+) -> None:
+    net = deep_net()
+    x, y = drawn(6, *IMAGE[1:]).astype(np.float32), np.arange(6) % 3
+    if name is None:
+        x[3, 0, 2, 2] = value
+    else:
+        net.parameters.values[name][...] = value
+        if value == 3e38:
+            net.parameters.values["3.weight"][...] = 10
+    batch = 2 if name is None else 1
+    with pytest.raises(NonFiniteError, match=f"fit: epoch 1, batch {batch}: {message}"):
+        net.fit(x, y, batch_size=2, shuffle=False, engine=engine, verbose=False)
 
 
 # PyTorch.

@@ -11,9 +11,10 @@ import pytest
 
 import tinyconv as tc
 from tinyconv import ops
-from tinyconv.errors import ShapeError, StateError
+from tinyconv.errors import DtypeError, ShapeError, StateError
 from tinyconv.layers import LAYERS, Layer, decode, encode
 from tinyconv.testing import check_layer
+from tinyconv.testing.examples import LAYER_EXAMPLES, layer_names
 
 LINE, IMAGE, VOLUME = (3, 4, 9), (3, 4, 6, 5), (2, 2, 5, 4, 6)
 
@@ -210,6 +211,84 @@ CASES = [
         lambda nn: nn.ReflectionPad1d(2),
     ),
     Case(tc.Crop((1, (0, 2))), IMAGE, "crop", {"cropping": (1, (0, 2))}),
+    # Normalisation.
+    Case(tc.BatchNorm1d(4), (5, 4), "batch_norm", {}, lambda nn: nn.BatchNorm1d(4)),
+    Case(
+        tc.BatchNorm1d(4, 1e-3, None),
+        LINE,
+        "batch_norm",
+        {"eps": 1e-3},
+        lambda nn: nn.BatchNorm1d(4, 1e-3, None),
+    ),
+    Case(
+        tc.BatchNorm2d(4, 1e-2, 0.3, affine=False),
+        IMAGE,
+        "batch_norm",
+        {"eps": 1e-2},
+        lambda nn: nn.BatchNorm2d(4, 1e-2, 0.3, affine=False),
+    ),
+    Case(
+        tc.BatchNorm3d(2, track_running_stats=False),
+        VOLUME,
+        "batch_norm",
+        {},
+        lambda nn: nn.BatchNorm3d(2, track_running_stats=False),
+    ),
+    Case(
+        tc.LayerNorm((6, 5), 1e-3),
+        IMAGE,
+        "layer_norm",
+        {"normalized_shape": (6, 5), "eps": 1e-3},
+        lambda nn: nn.LayerNorm((6, 5), 1e-3),
+    ),
+    Case(
+        tc.LayerNorm(9, bias=False),
+        LINE,
+        "layer_norm",
+        {"normalized_shape": 9},
+        lambda nn: nn.LayerNorm(9, bias=False),
+    ),
+    Case(
+        tc.LayerNorm(9, elementwise_affine=False),
+        LINE,
+        "layer_norm",
+        {"normalized_shape": 9},
+        lambda nn: nn.LayerNorm(9, elementwise_affine=False),
+    ),
+    Case(
+        tc.GroupNorm(2, 4, 1e-3),
+        IMAGE,
+        "group_norm",
+        {"num_groups": 2, "eps": 1e-3},
+        lambda nn: nn.GroupNorm(2, 4, 1e-3),
+    ),
+    Case(
+        tc.GroupNorm(1, 4, affine=False),
+        LINE,
+        "group_norm",
+        {"num_groups": 1},
+        lambda nn: nn.GroupNorm(1, 4, affine=False),
+    ),
+    Case(
+        tc.LocalResponseNorm(3, 0.1, 0.6, 2.0),
+        IMAGE,
+        "local_response_norm",
+        {"size": 3, "alpha": 0.1, "beta": 0.6, "k": 2.0},
+        lambda nn: nn.LocalResponseNorm(3, 0.1, 0.6, 2.0),
+    ),
+    # Activations.
+    Case(tc.LeakyReLU(), LINE, "leaky_relu", {}, lambda nn: nn.LeakyReLU()),
+    Case(
+        tc.LeakyReLU(0.2), LINE, "leaky_relu", {"negative_slope": 0.2}, lambda nn: nn.LeakyReLU(0.2)
+    ),
+    Case(tc.ELU(), LINE, "elu", {}, lambda nn: nn.ELU()),
+    Case(tc.ELU(0.5), LINE, "elu", {"alpha": 0.5}, lambda nn: nn.ELU(0.5)),
+    Case(tc.GELU(), LINE, "gelu", {}, lambda nn: nn.GELU()),
+    Case(tc.GELU("tanh"), LINE, "gelu", {"approximate": "tanh"}, lambda nn: nn.GELU("tanh")),
+    Case(tc.SiLU(), LINE, "silu", {}, lambda nn: nn.SiLU()),
+    Case(tc.Softplus(), LINE, "softplus", {}, lambda nn: nn.Softplus()),
+    Case(tc.Softplus(3.0), LINE, "softplus", {"beta": 3.0}, lambda nn: nn.Softplus(3.0)),
+    Case(tc.ScaledTanh(), LINE, "scaled_tanh"),
 ]
 
 #: Layers whose tests are elsewhere: made of others, random, or in ``test_layers_equal_ops.py``.
@@ -233,6 +312,7 @@ def test_every_layer_has_a_case() -> None:
     assert covered | ELSEWHERE == set(LAYERS)
     assert covered | ELSEWHERE <= set(tc.__all__) | {"Chain"}
     assert covered <= set(tc.layers.__all__)
+    assert set(layer_names()) == set(LAYER_EXAMPLES)
 
 
 @every_case
@@ -245,7 +325,10 @@ def test_forward_and_backward_are_those_of_the_operation(case: Case, dtype: str)
     layer.forward(x)
     with_drawn_parameters(layer)
     y = layer.forward(x)
-    expected, saved = getattr(ops, case.op)(x, *layer.params.values(), **case.options)
+    arrays = {{"weight": "w", "bias": "b"}[name]: value for name, value in layer.params.items()}
+    if "running_mean" in layer.state:
+        arrays |= {"mean": layer.state["running_mean"], "var": layer.state["running_var"]}
+    expected, saved = getattr(ops, case.op)(x, **case.options, **arrays)
     np.testing.assert_array_equal(y, expected)
     assert y.dtype == dtype
     assert layer.output_shape(case.shape[1:]) == y.shape[1:]
@@ -291,6 +374,28 @@ def test_an_empty_batch_passes_both_ways(case: Case) -> None:
 
 
 @every_case
+def test_nan_stays_in_its_sample_and_is_not_swallowed(case: Case) -> None:
+    if type(case.layer) is tc.BatchNorm3d:
+        pytest.skip("made without running statistics, so that samples do depend on each other")
+    x = drawn(case.shape)
+    expected = case.fresh().forward(x)
+    x[0] = np.nan
+    y = case.fresh().forward(x)
+    assert np.isnan(y[0]).any()
+    np.testing.assert_array_equal(y[1:], expected[1:])
+
+
+@every_case
+def test_integer_images_are_refused(case: Case) -> None:
+    x = np.ones(case.shape, np.uint8)
+    message = "x has dtype uint8, expected a floating-point type"
+    with pytest.raises(DtypeError, match=f"{type(case.layer).__name__}: {message}"):
+        case.fresh().forward(x)
+    with pytest.raises(DtypeError, match=f"Sequential: {message} .divide images by 255"):
+        tc.Sequential([case.fresh()], input_shape=case.shape[1:]).forward(x)
+
+
+@every_case
 def test_a_network_with_the_layer_is_trained_and_saved(case: Case, tmp_path: Any) -> None:
     layers = [case.fresh(), tc.Flatten(), tc.Linear(None, 3)]
     net = tc.Sequential(layers, input_shape=case.shape[1:])
@@ -322,10 +427,15 @@ def test_backward_needs_a_forward_and_its_shape(case: Case) -> None:
         lambda n: tc.Conv3d(n, 3, 2),
         lambda n: tc.ConvTranspose2d(n, 3, 2),
         lambda n: tc.Subsample2d(n, 2),
+        lambda n: tc.BatchNorm1d(n),
+        lambda n: tc.BatchNorm2d(n),
+        lambda n: tc.BatchNorm3d(n, affine=False),
+        lambda n: tc.GroupNorm(2, n),
     ],
 )
 def test_channels_are_taken_from_the_first_batch(make: Callable[[int | None], Layer]) -> None:
-    shape = {1: LINE, 2: IMAGE, 3: VOLUME}[make(2)._axes]  # type: ignore[attr-defined]
+    (axes,) = re.findall(r"[123](?=d)|$", type(make(2)).__name__)[:1]
+    shape = {"1": LINE, "2": IMAGE, "3": VOLUME, "": IMAGE}[axes]
     given, inferred = make(shape[1]), make(None)
     assert inferred.parameter_count() is None
     assert inferred.parameter_count(shape[1:]) == given.parameter_count()
@@ -378,6 +488,27 @@ def test_channels_are_taken_from_the_first_batch(make: Callable[[int | None], La
             lambda: tc.Upsample(2, align_corners=True),
             "Upsample: align_corners is given, expected None in mode 'nearest'",
         ),
+        (lambda: tc.BatchNorm2d(0), "BatchNorm2d: num_features is 0, expected 1 integers of at"),
+        (lambda: tc.BatchNorm1d(3, 0), "BatchNorm1d: eps is 0, expected more than 0"),
+        (lambda: tc.BatchNorm3d(3, momentum=2), "BatchNorm3d: momentum is 2, expected 0 to 1 or"),
+        (lambda: tc.LayerNorm(()), "LayerNorm: normalized_shape is (), expected 1 integers of at"),
+        (
+            lambda: tc.LayerNorm((3, 0)),
+            "LayerNorm: normalized_shape is (3, 0), expected 2 integers",
+        ),
+        (lambda: tc.GroupNorm(0, 4), "GroupNorm: num_groups is 0, expected 1 integers of at least"),
+        (lambda: tc.GroupNorm(2, 0), "GroupNorm: num_channels is 0, expected 1 integers of at"),
+        (
+            lambda: tc.GroupNorm(3, 4),
+            "GroupNorm: num_groups is 3, expected a divisor of the 4 channels",
+        ),
+        (
+            lambda: tc.LocalResponseNorm(0),
+            "LocalResponseNorm: size is 0, expected 1 integers of at least 1",
+        ),
+        (lambda: tc.LocalResponseNorm(5, k=0), "LocalResponseNorm: k is 0, expected more than 0"),
+        (lambda: tc.GELU("erf"), "GELU: approximate is 'erf', expected 'none' or 'tanh'"),
+        (lambda: tc.Softplus(0), "Softplus: beta is 0, expected more than 0"),
         (lambda: tc.Reshape(12), "Reshape: shape is 12, expected a tuple of integers"),
     ],
 )
@@ -412,6 +543,13 @@ def test_arguments_out_of_range(make: Callable[[], Layer], message: str) -> None
         (tc.Pad(4, "reflect"), (1, 4, 4), "pad: padding is 4 + 4 on axis 0, expected at most 3 on"),
         (tc.Pad(-1), (1, 4, 4), "pad: padding is -1, expected 2 integers or (before, after) pairs"),
         (tc.Pad(1, "mirror"), (1, 4, 4), "pad: padding mode is 'mirror', expected 'zeros'"),
+        (tc.BatchNorm1d(3), (4,), "BatchNorm1d: input of shape (4,), expected (3,) or (3, L)"),
+        (tc.BatchNorm2d(None), (4,), "BatchNorm2d: input of shape (4,), expected (C, H, W)"),
+        (tc.BatchNorm3d(3), (3, 4, 4), "BatchNorm3d: input of shape (3, 4, 4), expected (3, D, H,"),
+        (tc.LayerNorm((3, 4)), (4, 3), "LayerNorm: input of shape (4, 3), expected (..., 3, 4)"),
+        (tc.GroupNorm(2, 4), (6, 5), "GroupNorm: input of shape (6, 5), expected (4, ...)"),
+        (tc.GroupNorm(2, None), (5, 5), "group_norm: num_groups is 2, expected a divisor of C=5"),
+        (tc.LocalResponseNorm(5), (), "local_response_norm: x has shape (0,), expected (N, C,"),
         (tc.Crop(2), (1, 5, 4), "crop: cropping takes 2 + 2 elements of axis 1, expected fewer"),
     ],
 )

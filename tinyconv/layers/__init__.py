@@ -1,6 +1,16 @@
 """Layers: thin objects that own parameters and the arrays of their last pass."""
 
-from tinyconv.layers.activation import ReLU, Sigmoid, Tanh
+from tinyconv.layers.activation import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
 from tinyconv.layers.base import Layer, initialize
 from tinyconv.layers.container import Chain, Container, Parallel, Residual
 from tinyconv.layers.conv import (
@@ -13,6 +23,14 @@ from tinyconv.layers.conv import (
 )
 from tinyconv.layers.dropout import Dropout
 from tinyconv.layers.linear import Linear
+from tinyconv.layers.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    LayerNorm,
+    LocalResponseNorm,
+)
 from tinyconv.layers.pool import (
     AvgPool1d,
     AvgPool2d,
@@ -30,10 +48,15 @@ from tinyconv.layers.shape import Crop, Flatten, Identity, Pad, Reshape
 from tinyconv.layers.upsample import Upsample
 
 __all__ = [
+    "ELU",
+    "GELU",
     "LAYERS",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Chain",
     "Container",
     "Conv1d",
@@ -47,11 +70,15 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "GroupNorm",
     "Identity",
     "L2Pool2d",
     "LPPool2d",
     "Layer",
+    "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -60,7 +87,10 @@ __all__ = [
     "ReLU",
     "Reshape",
     "Residual",
+    "ScaledTanh",
+    "SiLU",
     "Sigmoid",
+    "Softplus",
     "Subsample2d",
     "Tanh",
     "Upsample",

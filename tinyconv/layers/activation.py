@@ -1,29 +1,65 @@
 """Activations as layers: they keep the shape and have no parameters."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tinyconv.backend import Array
+from tinyconv.errors import ShapeError
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.activation import (
+    elu,
+    elu_backward,
+    leaky_relu,
+    leaky_relu_backward,
     relu,
     relu_backward,
+    scaled_tanh,
+    scaled_tanh_backward,
     sigmoid,
     sigmoid_backward,
     tanh,
     tanh_backward,
 )
+from tinyconv.ops.activation_smooth import (
+    gelu,
+    gelu_backward,
+    silu,
+    silu_backward,
+    softplus,
+    softplus_backward,
+)
 
-__all__ = ["ReLU", "Sigmoid", "Tanh"]
+__all__ = [
+    "ELU",
+    "GELU",
+    "LeakyReLU",
+    "ReLU",
+    "ScaledTanh",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+]
 
 
 class _Activation(Layer):
-    """What all activations share."""
+    """What all activations share: one operation, whose options are the arguments."""
+
+    _operation: tuple[Callable[..., tuple[Array, Any]], Callable[[Array, Any], Array]]
 
     def config(self) -> dict[str, Any]:
         return {}
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        forward, _ = self._operation
+        return forward(x, **self.config())
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        _, backward = self._operation
+        return backward(dy, saved), {}
 
 
 class ReLU(_Activation):
@@ -34,11 +70,113 @@ class ReLU(_Activation):
     array([[0., 2.]])
     """
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        return relu(x)
+    _operation = (relu, relu_backward)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return relu_backward(dy, saved), {}
+
+class LeakyReLU(_Activation):
+    """``x`` where that is positive, ``negative_slope x`` elsewhere, of any shape.
+
+    Args:
+        negative_slope: the slope at and below 0.
+
+    >>> import numpy as np
+    >>> LeakyReLU(0.1).forward(np.array([[-1.0, 2.0]]))
+    array([[-0.1,  2. ]])
+    """
+
+    _operation = (leaky_relu, leaky_relu_backward)
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__()
+        self.negative_slope = negative_slope
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"negative_slope": self.negative_slope}
+
+
+class ELU(_Activation):
+    """``x`` where that is positive, ``alpha (exp(x) - 1)`` elsewhere, of any shape.
+
+    Args:
+        alpha: -alpha is the limit for large negative x.
+
+    >>> import numpy as np
+    >>> ELU(2.0).forward(np.array([[-1000.0, 2.0]]))
+    array([[-2.,  2.]])
+    """
+
+    _operation = (elu, elu_backward)
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"alpha": self.alpha}
+
+
+class GELU(_Activation):
+    """``x P(x)``, where P is the distribution function of a Gaussian; of any shape.
+
+    Args:
+        approximate: ``"none"``, or ``"tanh"`` for a formula without the error function.
+
+    Raises:
+        ShapeError: approximate is neither of the two.
+
+    >>> import numpy as np
+    >>> GELU().forward(np.array([[-1.0, 0.0, 2.0]])).round(4)
+    array([[-0.1587,  0.    ,  1.9545]])
+    """
+
+    _operation = (gelu, gelu_backward)
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise ShapeError(f"GELU: approximate is {approximate!r}, expected 'none' or 'tanh'")
+        self.approximate = approximate
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"approximate": self.approximate}
+
+
+class SiLU(_Activation):
+    """``x / (1 + exp(-x))``, of any shape.
+
+    >>> import numpy as np
+    >>> SiLU().forward(np.array([[-1000.0, 0.0, 1000.0]])) + 0.0
+    array([[   0.,    0., 1000.]])
+    """
+
+    _operation = (silu, silu_backward)
+
+
+class Softplus(_Activation):
+    """``log(1 + exp(beta x)) / beta``, of any shape.
+
+    Args:
+        beta: the larger, the nearer to ReLU. (PyTorch's threshold is not needed: nothing
+            overflows.)
+
+    Raises:
+        ShapeError: beta is not positive.
+
+    >>> import numpy as np
+    >>> Softplus().forward(np.array([[-1000.0, 0.0, 3.0]])).round(4)
+    array([[0.    , 0.6931, 3.0486]])
+    """
+
+    _operation = (softplus, softplus_backward)
+
+    def __init__(self, beta: float = 1.0) -> None:
+        super().__init__()
+        if not beta > 0:
+            raise ShapeError(f"Softplus: beta is {beta!r}, expected more than 0")
+        self.beta = beta
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"beta": self.beta}
 
 
 class Sigmoid(_Activation):
@@ -49,11 +187,7 @@ class Sigmoid(_Activation):
     array([[0.5]])
     """
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        return sigmoid(x)
-
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return sigmoid_backward(dy, saved), {}
+    _operation = (sigmoid, sigmoid_backward)
 
 
 class Tanh(_Activation):
@@ -64,8 +198,15 @@ class Tanh(_Activation):
     array([[0.]])
     """
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        return tanh(x)
+    _operation = (tanh, tanh_backward)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return tanh_backward(dy, saved), {}
+
+class ScaledTanh(_Activation):
+    """``1.7159 tanh(2 x / 3)``, of any shape: LeCun's, which maps 1 to 1 and -1 to -1.
+
+    >>> import numpy as np
+    >>> ScaledTanh().forward(np.array([[-1.0, 0.0, 1.0]])).round(3)
+    array([[-1.,  0.,  1.]])
+    """
+
+    _operation = (scaled_tanh, scaled_tanh_backward)

@@ -10,6 +10,7 @@ from tinyconv.layers import (
     conv,
     dropout,
     linear,
+    norm,
     pool,
     pool_global,
     shape,
@@ -20,7 +21,7 @@ from tinyconv.layers.base import Layer
 __all__ = ["LAYERS", "decode", "encode"]
 
 #: The files of this folder whose public classes are layers.
-_FILES = (activation, container, conv, dropout, linear, pool, pool_global, shape, upsample)
+_FILES = (activation, container, conv, dropout, linear, norm, pool, pool_global, shape, upsample)
 
 #: The layers that a file may name; nothing else is ever constructed from one.
 LAYERS: dict[str, type[Layer]] = {

@@ -6,6 +6,7 @@ import numpy as np
 
 from tinyconv import ops
 from tinyconv.backend import Array
+from tinyconv.geometry import sliding_window
 from tinyconv.layers import LAYERS
 
 __all__ = ["LAYER_EXAMPLES", "OP_EXAMPLES", "draw", "layer_names", "op_names"]
@@ -19,6 +20,10 @@ def _labels(rng: np.random.Generator) -> Array:
 
 def _mask(rng: np.random.Generator) -> Array:
     return rng.random((4, 6)) < 0.6
+
+
+def _argmax(rng: np.random.Generator) -> Array:
+    return ops.max_pool2d(rng.normal(size=(2, 3, 4, 4)), 2)[1].argmax
 
 
 #: Operation -> its examples: arrays, given as shapes or as functions of a generator, and options.
@@ -41,8 +46,31 @@ OP_EXAMPLES: dict[str, list[_Example]] = {
         (((2, 3, 6, 6),), {"kernel_size": 2}),
         (((2, 2, 7, 5),), {"kernel_size": (3, 2), "stride": 2, "padding": (1, 0)}),
     ],
-    "avg_pool2d": [(((2, 2, 7, 5),), {"kernel_size": 3, "stride": 2, "padding": 1})],
+    "max_pool1d": [(((2, 3, 9),), {"kernel_size": 3, "stride": 2, "dilation": 2})],
+    "max_pool3d": [(((1, 2, 4, 5, 4),), {"kernel_size": 2, "ceil_mode": True})],
+    "avg_pool2d": [
+        (((2, 2, 7, 5),), {"kernel_size": 3, "stride": 2, "padding": 1}),
+        (((2, 2, 6, 5),), {"kernel_size": 2, "ceil_mode": True, "count_include_pad": False}),
+    ],
+    "avg_pool1d": [(((2, 3, 9),), {"kernel_size": 3, "stride": 2})],
+    "avg_pool3d": [(((1, 2, 4, 5, 4),), {"kernel_size": 2})],
     "l2_pool2d": [(((2, 2, 7, 5),), {"kernel_size": 3, "stride": 2, "padding": 1})],
+    "lp_pool2d": [(((2, 2, 7, 5),), {"norm_type": 3, "kernel_size": 3, "stride": 2})],
+    "subsample2d": [(((2, 3, 6, 5), (3,), (3,)), {"kernel_size": 2})],
+    "global_max_pool": [(((2, 3, 4, 5),), {})],
+    "global_avg_pool": [(((2, 3, 4, 5),), {})],
+    "upsample_nearest2d": [(((2, 2, 3, 4),), {"scale_factor": (2, 3)})],
+    "upsample_bilinear2d": [
+        (((2, 2, 3, 4),), {"size": (5, 7)}),
+        (((2, 2, 3, 4),), {"scale_factor": 2, "align_corners": True}),
+    ],
+    "max_unpool2d": [
+        (((2, 3, 2, 2), _argmax), {"geometry": sliding_window("example", (4, 4), (2, 2), 2)})
+    ],
+    "batch_norm": [(((4, 3, 2, 3), (3,), (3,)), {})],
+    "layer_norm": [(((4, 3, 5),), {"normalized_shape": (3, 5)})],
+    "group_norm": [(((3, 4, 2, 2),), {"num_groups": 2}), (((3, 4, 5),), {"num_groups": 1})],
+    "local_response_norm": [(((2, 5, 3),), {"size": 3, "alpha": 0.5})],
     "pad": [(((2, 2, 3, 4),), {"padding": (1, 2)})],
     "crop": [(((2, 2, 5, 6),), {"cropping": (1, 2)})],
     "flatten": [(((3, 2, 4),), {})],
@@ -50,6 +78,12 @@ OP_EXAMPLES: dict[str, list[_Example]] = {
     "relu": [(((4, 6),), {})],
     "sigmoid": [(((4, 6),), {})],
     "tanh": [(((4, 6),), {})],
+    "scaled_tanh": [(((4, 6),), {})],
+    "leaky_relu": [(((4, 6),), {"negative_slope": 0.1})],
+    "elu": [(((4, 6),), {"alpha": 0.5})],
+    "gelu": [(((4, 6),), {}), (((4, 6),), {"approximate": "tanh"})],
+    "silu": [(((4, 6),), {})],
+    "softplus": [(((4, 6),), {"beta": 2.0})],
     "dropout": [(((4, 6), _mask), {"p": 0.4})],
     "softmax": [(((5, 4),), {})],
     "softmax_log_likelihood": [(((5, 4), _labels), {})],
@@ -57,16 +91,52 @@ OP_EXAMPLES: dict[str, list[_Example]] = {
 
 #: Layer -> arguments of an example, and the shape of its batch.
 LAYER_EXAMPLES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "AvgPool1d": ({"kernel_size": 3, "stride": 2}, (2, 3, 9)),
     "AvgPool2d": ({"kernel_size": 2}, (2, 3, 6, 6)),
+    "AvgPool3d": ({"kernel_size": 2}, (1, 2, 4, 5, 4)),
+    "BatchNorm1d": ({"num_features": 3}, (5, 3)),
+    "BatchNorm2d": ({"num_features": 3}, (4, 3, 2, 3)),
+    "BatchNorm3d": ({"num_features": 2}, (2, 2, 2, 3, 2)),
+    "Conv1d": ({"in_channels": 3, "out_channels": 4, "kernel_size": 3}, (2, 3, 9)),
     "Conv2d": ({"in_channels": 3, "out_channels": 4, "kernel_size": 3, "padding": 1}, (2, 3, 5, 6)),
+    "Conv3d": ({"in_channels": 2, "out_channels": 3, "kernel_size": 2}, (1, 2, 3, 4, 3)),
+    "ConvTranspose1d": (
+        {"in_channels": 3, "out_channels": 4, "kernel_size": 3, "stride": 2},
+        (2, 3, 5),
+    ),
+    "ConvTranspose2d": (
+        {"in_channels": 3, "out_channels": 4, "kernel_size": 2, "stride": 2},
+        (2, 3, 3, 4),
+    ),
+    "ConvTranspose3d": ({"in_channels": 2, "out_channels": 3, "kernel_size": 2}, (1, 2, 2, 3, 2)),
+    "Crop": ({"cropping": (1, (0, 2))}, (2, 3, 5, 6)),
     "Dropout": ({"p": 0.4}, (4, 6)),
+    "ELU": ({"alpha": 0.5}, (4, 6)),
     "Flatten": ({}, (3, 2, 4)),
+    "GELU": ({}, (4, 6)),
+    "GlobalAvgPool": ({}, (2, 3, 4, 5)),
+    "GlobalMaxPool": ({}, (2, 3, 4, 5)),
+    "GroupNorm": ({"num_groups": 2, "num_channels": 4}, (3, 4, 2, 2)),
+    "Identity": ({}, (4, 6)),
     "L2Pool2d": ({"kernel_size": 2}, (2, 3, 6, 6)),
+    "LPPool2d": ({"norm_type": 3, "kernel_size": 2}, (2, 3, 6, 6)),
+    "LayerNorm": ({"normalized_shape": (3, 5)}, (4, 3, 5)),
+    "LeakyReLU": ({"negative_slope": 0.1}, (4, 6)),
     "Linear": ({"in_features": 5, "out_features": 3}, (4, 5)),
+    "LocalResponseNorm": ({"size": 3, "alpha": 0.5}, (2, 5, 3)),
+    "MaxPool1d": ({"kernel_size": 3, "stride": 2}, (2, 3, 9)),
     "MaxPool2d": ({"kernel_size": 3, "stride": 2}, (2, 2, 7, 7)),
+    "MaxPool3d": ({"kernel_size": 2}, (1, 2, 4, 5, 4)),
+    "Pad": ({"padding": 2, "mode": "reflect"}, (2, 3, 4, 5)),
     "ReLU": ({}, (4, 6)),
+    "Reshape": ({"shape": (2, -1)}, (3, 4, 5)),
+    "ScaledTanh": ({}, (4, 6)),
+    "SiLU": ({}, (4, 6)),
     "Sigmoid": ({}, (4, 6)),
+    "Softplus": ({}, (4, 6)),
+    "Subsample2d": ({"num_features": 3, "kernel_size": 2}, (2, 3, 6, 6)),
     "Tanh": ({}, (4, 6)),
+    "Upsample": ({"scale_factor": 2, "mode": "bilinear"}, (2, 3, 3, 4)),
 }
 
 

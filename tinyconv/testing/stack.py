@@ -91,7 +91,7 @@ class Stack:
                 }
             # Adding a zero of the parameters' type copies, and makes complex what must be.
             zero = sum((0 * p.reshape(-1)[:1] for p in leaf.params.values()), 0)
-            leaf.state = {key: value + zero for key, value in leaf.state.items()}
+            leaf.state = {key: _copy(value, zero) for key, value in leaf.state.items()}
         try:
             yield
         finally:
@@ -102,3 +102,10 @@ class Stack:
 def _equal(a: Array, b: Array) -> bool:
     xp = namespace("check", a=a)
     return bool(a is b or (a.dtype == b.dtype and xp.all(a == b)))
+
+
+def _copy(value: Array, zero: Array) -> Array:
+    """Return a copy of a layer's state: a count as it is, other numbers plus ``zero``."""
+    xp = namespace("check", value=value)
+    is_count = xp.isdtype(value.dtype, "integral")
+    return xp.asarray(value if is_count else value + zero, copy=True)

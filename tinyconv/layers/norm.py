@@ -1,0 +1,378 @@
+"""Normalisation over the batch, a sample, groups of channels and neighbouring channels."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyconv.backend import Array, namespace, real_part
+from tinyconv.errors import ShapeError
+from tinyconv.geometry import spread
+from tinyconv.layers.base import Layer, Shape, check_features, shape_of
+from tinyconv.ops.local_response_norm import local_response_norm, local_response_norm_backward
+from tinyconv.ops.norm import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
+from tinyconv.parameters import ParameterSpec
+
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "GroupNorm",
+    "LayerNorm",
+    "LocalResponseNorm",
+]
+
+
+def _scale_and_shift(
+    shape: Shape, has_weight: bool, has_bias: bool = True
+) -> dict[str, ParameterSpec]:
+    """Return the parameters of a normalisation, which begin as the identity and do not decay."""
+    specs = {}
+    if has_weight:
+        specs["weight"] = ParameterSpec(shape, "ones", decay=False)
+        if has_bias:
+            specs["bias"] = ParameterSpec(shape, "zeros", decay=False)
+    return specs
+
+
+def _gradients(dw: Array | None, db: Array | None) -> dict[str, Array]:
+    return {name: g for name, g in (("weight", dw), ("bias", db)) if g is not None}
+
+
+class _BatchNorm(Layer):
+    """Batch normalisation of inputs of some numbers of axes."""
+
+    #: Axes of a sample, and what they are called.
+    _layouts: dict[int, str]
+
+    def __init__(
+        self,
+        num_features: int | None,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if num_features is not None:
+            spread(name, "num_features", num_features, 1, least=1)
+        if not eps > 0:
+            raise ShapeError(f"{name}: eps is {eps!r}, expected more than 0")
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ShapeError(f"{name}: momentum is {momentum!r}, expected 0 to 1 or None")
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "num_features": self.num_features,
+            "eps": self.eps,
+            "momentum": self.momentum,
+            "affine": self.affine,
+            "track_running_stats": self.track_running_stats,
+        }
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) not in self._layouts or self.num_features not in (None, shape[0]):
+            channels = "C" if self.num_features is None else self.num_features
+            expected = " or ".join(layout.format(channels) for layout in self._layouts.values())
+            name = type(self).__name__
+            raise ShapeError(f"{name}: input of shape {shape}, expected {expected}")
+        return shape
+
+    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
+        if self.num_features is None:
+            if shape is None:
+                return None
+            self.num_features = shape[0]
+        return _scale_and_shift((self.num_features,), self.affine)
+
+    def state_values(self) -> dict[str, np.ndarray[Any, Any]]:
+        if not self.track_running_stats:
+            return {}
+        assert self.num_features is not None
+        return {
+            "running_mean": np.zeros(self.num_features),
+            "running_var": np.ones(self.num_features),
+            "num_batches_tracked": np.zeros((), np.int64),
+        }
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        w, b = self.params.get("weight"), self.params.get("bias")
+        if self.track_running_stats and not training:
+            mean, var = self.state["running_mean"], self.state["running_var"]
+            return batch_norm(x, w, b, mean, var, self.eps)
+        n = x.shape[0] * prod(x.shape[2:])
+        if training and n == 1:
+            raise ShapeError(
+                f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected more than one "
+                "element a channel in training, because one has no variance"
+            )
+        y, saved = batch_norm(x, w, b, eps=self.eps)
+        if training and self.track_running_stats and n > 1:
+            self._track(saved.mean, saved.var * (n / (n - 1)))
+        return y, saved
+
+    def _track(self, mean: Array, var: Array) -> None:
+        """Move the running statistics towards those of a batch; the variance is unbiased."""
+        self.state["num_batches_tracked"][...] += 1
+        share = self.momentum
+        if share is None:
+            share = 1 / int(self.state["num_batches_tracked"])
+        xp = namespace(type(self).__name__, mean=mean)
+        for name, value in (("running_mean", mean), ("running_var", var)):
+            running = self.state[name]
+            running[...] = (1 - share) * running + share * real_part(xp, value)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        dx, dw, db = batch_norm_backward(dy, saved)
+        return dx, _gradients(dw, db)
+
+
+class BatchNorm1d(_BatchNorm):
+    """Normalise each channel over the batch: (N, C) or (N, C, L), the shape is kept.
+
+    The arguments are those of :class:`BatchNorm2d`.
+
+    >>> import numpy as np
+    >>> BatchNorm1d(1, eps=1e-30).forward(np.array([[1.0], [3.0]]), training=True)
+    array([[-1.],
+           [ 1.]])
+    """
+
+    _layouts = {1: "({},)", 2: "({}, L)"}  # noqa: RUF012
+
+
+class BatchNorm2d(_BatchNorm):
+    """Normalise each channel over the batch and the plane: (N, C, H, W), the shape is kept.
+
+    In training by the statistics of the batch, which also move the running ones; outside of it by
+    the running ones, so that a sample's output does not depend on the others.
+
+    Args:
+        num_features: C, or None to take it from the first input.
+        eps: keeps the divisor away from 0.
+        momentum: share of a batch in the running statistics; None averages all batches equally.
+        affine: whether to scale and shift the result by parameters.
+        track_running_stats: whether to keep running statistics; without them those of the batch
+            serve outside training too.
+
+    Parameters: ``weight`` (C,), ``bias`` (C,), not subject to weight decay.
+    State: ``running_mean`` (C,), ``running_var`` (C,), ``num_batches_tracked`` ().
+
+    Raises:
+        ShapeError: a size or a number is out of range; or in training, if a channel has one
+            element only.
+
+    Source: Ioffe and Szegedy, "Batch normalization" (2015).
+
+    >>> import numpy as np
+    >>> layer = BatchNorm2d(1, eps=1e-30)
+    >>> x = np.array([1.0, 3.0]).reshape(2, 1, 1, 1)
+    >>> layer.forward(x, training=True).ravel()
+    array([-1.,  1.])
+    >>> layer.state["running_mean"], layer.state["running_var"]  # 0.9 + 0.1 * 2
+    (array([0.2]), array([1.1]))
+    """
+
+    _layouts = {3: "({}, H, W)"}  # noqa: RUF012
+
+
+class BatchNorm3d(_BatchNorm):
+    """Normalise each channel over the batch and the volume: (N, C, D, H, W), the shape is kept.
+
+    The arguments are those of :class:`BatchNorm2d`.
+
+    >>> import numpy as np
+    >>> BatchNorm3d(4).forward(np.zeros((2, 4, 3, 3, 3))).shape
+    (2, 4, 3, 3, 3)
+    """
+
+    _layouts = {4: "({}, D, H, W)"}  # noqa: RUF012
+
+
+class LayerNorm(Layer):
+    """Normalise each sample over its last axes; the shape is kept.
+
+    Args:
+        normalized_shape: the lengths of these axes, or of the one axis.
+        eps: keeps the divisor away from 0.
+        elementwise_affine: whether to scale and shift each element by parameters.
+        bias: whether to shift; without effect unless elementwise_affine.
+
+    Parameters: ``weight`` and ``bias`` (*normalized_shape), not subject to weight decay.
+
+    Source: Ba, Kiros and Hinton, "Layer normalization" (2016).
+
+    >>> import numpy as np
+    >>> LayerNorm(2, eps=1e-30).forward(np.array([[1.0, 3.0], [10.0, 0.0]]))
+    array([[-1.,  1.],
+           [ 1., -1.]])
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        axes = len(normalized_shape) if isinstance(normalized_shape, tuple | list) else 1
+        self.normalized_shape = spread(
+            "LayerNorm", "normalized_shape", normalized_shape, max(axes, 1), least=1
+        )
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        self.bias = bias
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "normalized_shape": self.normalized_shape,
+            "eps": self.eps,
+            "elementwise_affine": self.elementwise_affine,
+            "bias": self.bias,
+        }
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        if shape[-len(self.normalized_shape) :] != self.normalized_shape:
+            expected = ", ".join(map(str, self.normalized_shape))
+            raise ShapeError(f"LayerNorm: input of shape {shape}, expected (..., {expected})")
+        return shape
+
+    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+        return _scale_and_shift(self.normalized_shape, self.elementwise_affine, self.bias)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        w, b = self.params.get("weight"), self.params.get("bias")
+        return layer_norm(x, self.normalized_shape, w, b, self.eps)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        dx, dw, db = layer_norm_backward(dy, saved)
+        return dx, _gradients(dw, db)
+
+
+class GroupNorm(Layer):
+    """Normalise each sample over groups of channels and their planes; the shape is kept.
+
+    Args:
+        num_groups: of neighbouring channels.
+        num_channels: C, or None to take it from the first input; a multiple of num_groups.
+        eps: keeps the divisor away from 0.
+        affine: whether to scale and shift each channel by parameters.
+
+    Parameters: ``weight`` (C,), ``bias`` (C,), not subject to weight decay.
+
+    Raises:
+        ShapeError: a size is out of range, or the groups do not divide the channels.
+
+    Source: Wu and He, "Group normalization" (2018).
+
+    >>> import numpy as np
+    >>> GroupNorm(2, 4, eps=1e-30).forward(np.array([[1.0, 3.0, -4.0, 4.0]]))
+    array([[-1.,  1., -1.,  1.]])
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int | None,
+        eps: float = 1e-5,
+        affine: bool = True,
+    ) -> None:
+        super().__init__()
+        spread("GroupNorm", "num_groups", num_groups, 1, least=1)
+        if num_channels is not None:
+            spread("GroupNorm", "num_channels", num_channels, 1, least=1)
+            if num_channels % num_groups:
+                raise ShapeError(
+                    f"GroupNorm: num_groups is {num_groups}, expected a divisor of the "
+                    f"{num_channels} channels"
+                )
+        self.num_groups = num_groups
+        self.num_channels = num_channels
+        self.eps = eps
+        self.affine = affine
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "num_groups": self.num_groups,
+            "num_channels": self.num_channels,
+            "eps": self.eps,
+            "affine": self.affine,
+        }
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        check_features("GroupNorm", self.num_channels, shape)
+        return shape_of(lambda x: group_norm(x, self.num_groups), shape)
+
+    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+        if self.num_channels is None:
+            if shape is None:
+                return None
+            self.num_channels = shape[0]
+        return _scale_and_shift((self.num_channels,), self.affine)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        w, b = self.params.get("weight"), self.params.get("bias")
+        return group_norm(x, self.num_groups, w, b, self.eps)
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        dx, dw, db = group_norm_backward(dy, saved)
+        return dx, _gradients(dw, db)
+
+
+class LocalResponseNorm(Layer):
+    """Divide each element by a power of the squares of the channels around it, as AlexNet does.
+
+        y[n, c] = x[n, c] (k + alpha / size  sum of x[n, j]^2 over ``size`` channels j)^(-beta)
+
+    Args:
+        size: number of channels that a sum extends over.
+        alpha: see above; AlexNet does not divide its 1e-4 by the size 5, and has 5e-4 here.
+        beta: see above.
+        k: see above, greater than 0.
+
+    Raises:
+        ShapeError: size is below 1, or k not positive.
+
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
+    neural networks" (2012).
+
+    >>> import numpy as np
+    >>> x = np.array([[[1.0], [2.0], [3.0]]])
+    >>> LocalResponseNorm(2, alpha=2.0, beta=1.0).forward(x).round(3).ravel()
+    array([0.5  , 0.333, 0.214])
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        (self.size,) = spread("LocalResponseNorm", "size", size, 1, least=1)
+        if not k > 0:
+            raise ShapeError(f"LocalResponseNorm: k is {k!r}, expected more than 0")
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"size": self.size, "alpha": self.alpha, "beta": self.beta, "k": self.k}
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return shape_of(lambda x: local_response_norm(x, **self.config()), shape)
+
+    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        return local_response_norm(x, **self.config())
+
+    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        return local_response_norm_backward(dy, saved), {}
