@@ -1,12 +1,19 @@
 """Named networks, each a function that builds it: ``tc.models.nielsen_conv_conv_relu(seed=3)``.
 
-``NETS`` is the list that the command line offers, with the rate that each trains well at.
+``NETS`` is the list that the command line offers, with the rate that each trains well at: those
+that classify digits of 28 x 28 pixels.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinyconv.errors import ShapeError
+from tinyconv.models.alexnet import alexnet
+from tinyconv.models.audio import audio_conv1d
+from tinyconv.models.ciresan import ciresan_mlp
+from tinyconv.models.lenet import lenet5
+from tinyconv.models.mnist1d import mnist1d_cnn, mnist1d_mlp
+from tinyconv.models.network_in_network import network_in_network
 from tinyconv.models.nielsen import (
     nielsen_conv,
     nielsen_conv_conv,
@@ -16,12 +23,23 @@ from tinyconv.models.nielsen import (
     nielsen_dropout,
     nielsen_fully_connected,
 )
+from tinyconv.models.resnet import resnet20
+from tinyconv.models.simard import simard2003
+from tinyconv.models.volume import conv3d_small
 from tinyconv.network import Sequential
 
 __all__ = [
     "NETS",
     "NamedNet",
+    "alexnet",
+    "audio_conv1d",
+    "ciresan_mlp",
+    "conv3d_small",
+    "lenet5",
+    "mnist1d_cnn",
+    "mnist1d_mlp",
     "named_net",
+    "network_in_network",
     "nielsen_conv",
     "nielsen_conv_conv",
     "nielsen_conv_conv_relu",
@@ -29,6 +47,8 @@ __all__ = [
     "nielsen_conv_softmax",
     "nielsen_dropout",
     "nielsen_fully_connected",
+    "resnet20",
+    "simard2003",
 ]
 
 
@@ -60,6 +80,10 @@ NETS: dict[str, NamedNet] = {
         NamedNet(nielsen_conv_conv, 0.1),
         NamedNet(nielsen_conv_conv_tanh, 0.03),
         NamedNet(nielsen_dropout, 0.03),
+        NamedNet(lenet5, 0.03),
+        NamedNet(simard2003, 0.01),
+        NamedNet(ciresan_mlp, 0.01),
+        NamedNet(network_in_network, 0.01),
     )
 }
 
