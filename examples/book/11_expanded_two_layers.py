@@ -1,0 +1,15 @@
+"""Two layers of 100, 300 or 1,000 units on expanded data; 99.43, 99.48, 99.47 % in the book."""
+
+from experiment import run
+from nets import EXPANDED_BATCHES, relu_net
+
+import tinyconv as tc
+
+for units in (100, 300, 1000):
+    run(
+        f"expanded-{units}-{units}",
+        build=lambda seed, units=units: relu_net([units, units], seed),
+        optimizer=tc.SGD(lr=0.03, weight_decay=0.1 / EXPANDED_BATCHES),
+        epochs=60,
+        expanded=True,
+    )

@@ -1,0 +1,36 @@
+"""Five networks with dropout vote; 99.67 % in the book."""
+
+from experiment import PARSER, machine, run, write
+
+import tinyconv as tc
+
+MEMBERS = 5
+
+nets = [
+    run(
+        "dropout-1000",
+        build=tc.models.nielsen_dropout,
+        optimizer=tc.SGD(lr=0.03),
+        epochs=40,
+        expanded=True,
+        seed=seed,
+    )
+    for seed in range(MEMBERS)
+]
+options = PARSER.parse_args()
+members = [net for net in nets if net is not None]
+test = tc.data.load(options.data).test
+accuracy = tc.Ensemble(members).evaluate(*test)["accuracy"]
+print(f"vote of {len(members)} networks: test accuracy {accuracy:.2%}")
+write(
+    (options.results or options.out / "results") / "vote.jsonl",
+    {
+        "experiment": "vote",
+        "seed": f"0 to {MEMBERS - 1}",
+        "epochs": members[0].position.epoch,
+        "planned": members[0].position.epoch,
+        "test": accuracy,
+        "machine": machine(),
+        "version": tc.__version__,
+    },
+)
