@@ -717,3 +717,27 @@ def test_files_go_both_ways_with_pytorch(torch: Any, tmp_path: Path) -> None:
     with torch.no_grad():
         theirs = twin(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(net.logits(x), theirs, rtol=1e-4, atol=1e-5)
+
+
+# On the GPU.
+
+
+@pytest.mark.gpu
+@EVERY_NET
+def test_the_gpu_computes_what_the_cpu_does(name: str, tmp_path: Path) -> None:
+    """Host arrays are uploaded batch by batch; the weights start equal and stay close."""
+    here, there = (make(name, dtype="float64", device=device) for device in ("cpu", "gpu"))
+    x, y = batch(name, 25)
+    assert (here.parameters.flat == tc.backend.to_numpy(there.parameters.flat)).all()
+    for net in (here, there):
+        how = {"optimizer": tc.SGD(lr=0.1, momentum=0.9), "validation_data": (x, y)}
+        net.fit(x, y, epochs=3, batch_size=4, checkpoint=tmp_path / net.device, **how)
+    for parameter, w in here.state_dict().items():
+        np.testing.assert_allclose(there.state_dict()[parameter], w, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(there.predict_proba(x), here.predict_proba(x), rtol=1e-6)
+    assert there.evaluate(x, y, top_k=2) == pytest.approx(here.evaluate(x, y, top_k=2))
+    there.save(tmp_path / "net")
+    back = tc.load(tmp_path / "net")
+    np.testing.assert_array_equal(back.state_dict()["0.weight"], there.state_dict()["0.weight"])
+    with pytest.raises(DeviceError, match="arrays of one library expected"):
+        there.forward(x)  # one pass for teaching moves nothing

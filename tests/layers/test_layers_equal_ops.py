@@ -255,7 +255,9 @@ def test_backward_needs_a_forward_and_its_shape(case: tuple[Any, ...]) -> None:
     with pytest.raises(StateError, match=f"{name}: backward was called before forward"):
         layer.backward(np.zeros(shape))
     y = layer.forward(np.zeros(shape))
-    with pytest.raises(ShapeError, match=rf"{name}.backward: dy has shape .*, expected \({shape[0]},"):
+    with pytest.raises(
+        ShapeError, match=rf"{name}.backward: dy has shape .*, expected \({shape[0]},"
+    ):
         layer.backward(np.zeros((1, *y.shape)))
 
 

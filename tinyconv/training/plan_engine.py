@@ -7,8 +7,8 @@ import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.engine.plan import TrainingPlan
-from tinyconv.errors import NonFiniteError
 from tinyconv.engine.thread_count import get_num_threads
+from tinyconv.errors import NonFiniteError
 from tinyconv.layers.container import Chain
 from tinyconv.losses import Loss
 from tinyconv.optimizers import Optimizer
