@@ -89,13 +89,28 @@ def _tiled(conv: Conv2d, *others: Layer) -> bool:
     )
 
 
-CONV, MAX = (Conv2d,), (MaxPool2d,)
+def _commutes(conv: Conv2d, pool: Layer, *others: Layer) -> bool:
+    """Whether the mean may be taken of the convolution's input instead: see ``pool.box``."""
+    return (
+        conv.groups == 1
+        and set(conv.stride) == {1}
+        and _simple(pool)
+        and pool.stride == pool.kernel_size
+        and pool.padding == (0, 0)
+        and pool.kernel_size[0] * pool.kernel_size[1] <= 16
+    )
 
-#: A maximum and an increasing activation may change places, so both orders are one unit.
+
+CONV, MAX, AVG = (Conv2d,), (MaxPool2d,), (AvgPool2d,)
+
+#: A maximum and an increasing activation may change places, so both orders are one unit. A mean
+#: and a convolution may, too, but no activation can stand between them.
 RULES = (
     Rule("conv", (CONV, MAX, ACTIVATIONS), _tiled),
     Rule("conv", (CONV, ACTIVATIONS, MAX), _tiled),
     Rule("conv", (CONV, MAX), _tiled),
+    Rule("conv", (CONV, AVG, ACTIVATIONS), _commutes),
+    Rule("conv", (CONV, AVG), _commutes),
     Rule("conv", (CONV, ACTIVATIONS), _dense),
     Rule("conv", (CONV,), _dense),
     Rule("linear", ((Linear,), ACTIVATIONS)),

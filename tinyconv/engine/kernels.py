@@ -24,7 +24,7 @@ FAMILIES: dict[str, Callable[..., Any]] = {
         ),
         (conv, ("forward", "max_backward", "dense_backward", "pack", "update")),
         (linear, ("forward", "backward", "update")),
-        (pool, ("avg", "avg_backward", "l2", "l2_backward", "max_", "max_backward")),
+        (pool, ("avg", "avg_backward", "box", "l2", "l2_backward", "max_", "max_backward")),
         (update, ("sgd", "keep", "flat")),
     )
     for name in names

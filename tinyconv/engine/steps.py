@@ -21,7 +21,7 @@ from tinyconv.kernels.cpu import activation, batch, conv, linear, pool, update
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.kernels.cpu.threads import single_blas_thread
-from tinyconv.layers import Conv2d, Dropout, Linear, MaxPool2d
+from tinyconv.layers import AvgPool2d, Conv2d, Dropout, Linear, MaxPool2d
 
 __all__ = ["STEPS", "Context", "Step"]
 
@@ -138,6 +138,8 @@ class ConvStep(Step):
         pooling = unit.find((MaxPool2d,))
         self.PH, self.PW = pooling.kernel_size if isinstance(pooling, MaxPool2d) else (1, 1)
         self.is_pooled = isinstance(pooling, MaxPool2d)
+        averaging = unit.find((AvgPool2d,))
+        self.box = averaging.kernel_size if isinstance(averaging, AvgPool2d) else None
         (top, bottom), (left, right) = window.padding
         self.border = (top, bottom, left, right)
         C, (KH, KW), O = shape[0], window.kernel, layer.out_channels
@@ -156,17 +158,44 @@ class ConvStep(Step):
         self.run_padded = ceil(vectors / self.VQ) * self.VQ * self.LQ
         self.spare = self.run_padded - self.run + LANES
 
+    def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:  # noqa: D102
+        super().bind(x, dx, y, dy)
+        self.source, self.dsource = x, dx
+        self.start = x.base
+        if self.box is None:
+            return
+        # What is convolved is the input's means, in a border that their gradient needs.
+        PH, PW = self.box
+        H, W = (n - k + 1 for n, k in zip(self.window.padded, self.box, strict=True))
+        image, border = (self.C, H, W), (PH - 1, PH - 1, PW - 1, PW - 1)
+        arena, batch = self.context.arena, self.context.batch
+        self.source = arena.image(batch, image, border, self.spare)
+        self.dsource = None if dx is None else arena.image(batch, image, border, self.spare)
+        self.start = self.source.origin
+
+    def _add_box(
+        self, program: Program, name: str, x: int, source: Image, y: int, target: Image,
+        rows: int, count: int,
+    ) -> None:
+        assert self.box is not None
+        program.call(
+            name, kernels.get("pool.box", LANES), pool.BOX, x=x, x_sample=source.sample,
+            x_row=source.row, y=y, y_sample=target.sample, y_row=target.row, rows=rows,
+            count=count * self.C, KH=self.box[0], KW=self.box[1], C=self.C,
+        )
+
     @property
     def _offsets(self) -> dict[str, int]:
-        """Distances in the input, bordered."""
-        (SH, SW), (DH, DW) = self.window.stride, self.window.dilation
+        """Distances in what is convolved."""
+        source, (DH, DW) = self.source, self.window.dilation
+        SH, SW = self.window.stride if self.box is None else self.box
         return {
-            "x": self.x.base,
-            "x_sample": self.x.sample,
-            "x_row": self.x.row * DH,
-            "x_tap": self.x.C * DW,
-            "x_down": self.x.row * SH,
-            "x_along": self.x.C * SW,
+            "x": self.start,
+            "x_sample": source.sample,
+            "x_row": source.row * DH,
+            "x_tap": source.C * DW,
+            "x_down": source.row * SH,
+            "x_along": source.C * SW,
         }
 
     @property
@@ -186,11 +215,16 @@ class ConvStep(Step):
             f"{self.name}: pack", kernels.get("conv.pack"), conv.PACK, items=self.O,
             weight=address_of(weight), bias=0 if bias is None else address_of(bias),
             w=address_of(self.w), w_row=self.w_row, b=address_of(self.b),
-            wd=address_of(self.wd) if self.context.training and self.dx else 0,
+            wd=address_of(self.wd) if self.dx else 0,
             C=self.C, KH=self.KH, KW=self.KW, taps=self.taps, run_padded=self.run_padded,
         )
 
     def forward(self, program: Program) -> None:  # noqa: D102
+        if self.box:
+            self._add_box(
+                program, f"{self.name}: means", self.x.base, self.x, self.source.origin,
+                self.source, self.source.H, self.source.W,
+            )
         positions = self.PH * self.PW
         most = max(1, min(kernels.rows_for(self.V) // positions, 16 // positions or 1))
         N = kernels.even(self.OW, min(most, self.OW))
@@ -212,13 +246,13 @@ class ConvStep(Step):
     def backward(self, program: Program) -> None:  # noqa: D102
         assert self.dy is not None
         context, take = self.context, self.context.arena.take
-        sample_bytes = 4 * self.x.sample
+        sample_bytes = 4 * self.source.sample
         block = max(1, min(16, FIRST_CACHE // sample_bytes))
         self.db_thread = self.w_row + 16
         values: dict[str, int] = {
             **self._offsets, **self._sizes, "wd": address_of(self.wd), "block": block,
             "run_padded": self.run_padded, **_rows_of(self.y, "y"), **_rows_of(self.dy, "dy"),
-            "dx": self.dx.base if self.dx else 0,
+            "dx": self.start - self.source.base + self.dsource.base if self.dsource else 0,
         }
         has_dx = self.dx is not None
         if self.is_pooled:
@@ -266,6 +300,12 @@ class ConvStep(Step):
             dw=address_of(self.dw), dw_thread=self.dw_thread,
             db=address_of(self.db), db_thread=self.db_thread,
         )
+        if self.box and self.dx and self.dsource:
+            first = 4 * (self.x.top * self.dsource.row + self.x.left * self.C)
+            self._add_box(
+                program, f"{self.name}: means backward", self.dsource.base + first,
+                self.dsource, self.dx.origin, self.dx, self.x.H, self.x.W,
+            )
 
     def update(self, program: Program) -> None:  # noqa: D102
         context = self.context
@@ -378,6 +418,8 @@ class PoolStep(Step):
             **_rows_of(self.x, "x"), **_rows_of(self.y, "y"), "C": C, "H": H, "W": W, "KH": KH,
             "KW": KW, "SH": SH, "SW": SW, "PH": PH, "PW": PW, "OH": self.shape[1],
             "OW": self.shape[2],
+            "is_covered": SH <= KH and SW <= KW and self.shape[1] * SH >= H + PH - (KH - SH)
+            and self.shape[2] * SW >= W + PW - (KW - SW),
         }
         if self.kind == "max":
             values["winners"] = address_of(self.winners) + (self.y.origin - self.y.base) // 4
@@ -393,9 +435,13 @@ class PoolStep(Step):
         if self.dx is None:
             return
         assert self.dy is not None
+        constants = [LANES]
+        if self.kind != "max":
+            stride, window = self.layer.stride, self.layer.kernel_size
+            constants.append(any(s < k for s, k in zip(stride, window, strict=True)))
         program.call(
-            f"{self.name}: backward", kernels.get(f"pool.{self.kind}_backward", LANES), pool.ARGS,
-            **self._arguments(), **_rows_of(self.dx, "dx"), **_rows_of(self.dy, "dy"),
+            f"{self.name}: backward", kernels.get(f"pool.{self.kind}_backward", *constants),
+            pool.ARGS, **self._arguments(), **_rows_of(self.dx, "dx"), **_rows_of(self.dy, "dy"),
         )
 
 

@@ -30,7 +30,11 @@ from tinyconv.kernels.cpu.simd import (
     zeros,
 )
 
+
 __all__ = ["BACKWARD", "FORWARD", "UPDATE", "backward", "forward", "update"]
+
+#: Numbers of a block of x in the forward pass.
+PANEL = 1 << 17
 
 #: ``n``: address of the number of samples in the batch.
 FORWARD = record("x", "x_sample", "w", "b", "y", "y_sample", "I", "O", "n", "by_features")
@@ -51,25 +55,37 @@ def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
         n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
             n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
-        whole = I // L * L
-        for o in range(o0, o1, Q):
-            for n in range(n0, n1, R):
-                if o + Q <= o1:
-                    acc = zeros(R, Q, L)
-                    for k in range(0, whole, L):
-                        acc = dots(acc, R, x, n * x_sample + k, x_sample, w, o * I + k, I, L)
-                    if whole < I:
-                        i, j = n * x_sample + whole, o * I + whole
-                        acc = dots_first(acc, R, x, i, x_sample, w, j, I, I - whole)
-                    store_totals(y, n * y_sample + o, R, y_sample, acc, n1 - n, Q)
-                else:
-                    rest = zeros(R, REST, L)
-                    for k in range(0, whole, L):
-                        rest = dots(rest, R, x, n * x_sample + k, x_sample, w, o * I + k, I, L)
-                    if whole < I:
-                        i, j = n * x_sample + whole, o * I + whole
-                        rest = dots_first(rest, R, x, i, x_sample, w, j, I, I - whole)
-                    store_totals(y, n * y_sample + o, R, y_sample, rest, n1 - n, REST)
+        # Blocks of x that stay in the second cache while the rows of w pass by.
+        height = (min(n1 - n0, 128) + R - 1) // R * R
+        pieces = (I * height + PANEL - 1) // PANEL
+        width = (I + pieces - 1) // pieces
+        width = (width + L - 1) // L * L
+        for nb in range(n0, n1, height):
+            ne = min(nb + height, n1)
+            for kb in range(0, I, width):
+                ke = min(kb + width, I)
+                whole = kb + (ke - kb) // L * L
+                add = int(kb > 0)
+                for o in range(o0, o1, Q):
+                    for n in range(nb, ne, R):
+                        i, j = n * x_sample, o * I
+                        place = n * y_sample + o
+                        if o + Q <= o1:
+                            acc = zeros(R, Q, L)
+                            for k in range(kb, whole, L):
+                                acc = dots(acc, R, x, i + k, x_sample, w, j + k, I, L)
+                            if whole < ke:
+                                i, j, rest = i + whole, j + whole, ke - whole
+                                acc = dots_first(acc, R, x, i, x_sample, w, j, I, rest)
+                            store_totals(y, place, R, y_sample, acc, ne - n, Q, add)
+                        else:
+                            few = zeros(R, REST, L)
+                            for k in range(kb, whole, L):
+                                few = dots(few, R, x, i + k, x_sample, w, j + k, I, L)
+                            if whole < ke:
+                                i, j, rest = i + whole, j + whole, ke - whole
+                                few = dots_first(few, R, x, i, x_sample, w, j, I, rest)
+                            store_totals(y, place, R, y_sample, few, ne - n, REST, add)
         for n in range(n0, n1):
             for o in range(o0, o1, L):
                 i = n * y_sample + o

@@ -22,14 +22,14 @@ from tinyconv.kernels.cpu.simd import (
     where_positive,
 )
 
-__all__ = ["ARGS", "avg", "avg_backward", "l2", "l2_backward", "max_", "max_backward"]
+__all__ = ["ARGS", "BOX", "avg", "avg_backward", "box", "l2", "l2_backward", "max_", "max_backward"]
 
 #: H, W: size of the input, which has no padding of its own; SH, SW: stride; PH, PW: padding
-#: before. ``dx`` and ``dy`` have the places of ``x`` and ``y``, but for ``dy_sample``.
+#: before. ``is_covered``: whether every element of x is in a window.
 ARGS = record(
     *("x", "x_sample", "x_row", "y", "y_sample", "y_row", "winners"),
     *("dx", "dx_sample", "dx_row", "dy", "dy_sample", "dy_row"),
-    *("C", "H", "W", "KH", "KW", "SH", "SW", "PH", "PW", "OH", "OW"),
+    *("C", "H", "W", "KH", "KW", "SH", "SW", "PH", "PW", "OH", "OW", "is_covered"),
 )
 
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -114,7 +114,7 @@ def max_(L: int) -> Any:
     return max_pool
 
 
-def avg_backward(L: int) -> Any:
+def avg_backward(L: int, OVERLAP: bool) -> Any:
     """Make the backward kernel of the mean: each element of a window gets an equal share."""
 
     @kernel
@@ -123,10 +123,11 @@ def avg_backward(L: int) -> Any:
         dx, dy, C = pointer(a.dx), pointer(a.dy), a.C
         share = splat(np.float32(1.0 / (a.KH * a.KW)), L)
         for n in range(first, last):
-            for h in range(a.H):
-                i = n * a.dx_sample + h * a.dx_row
-                for k in range(0, a.W * C, L):
-                    store_first(dx, i + k, splat(ZERO, L), a.W * C - k)
+            if OVERLAP or not a.is_covered:
+                for h in range(a.H):
+                    i = n * a.dx_sample + h * a.dx_row
+                    for k in range(0, a.W * C, L):
+                        store_first(dx, i + k, splat(ZERO, L), a.W * C - k)
             for oh in range(a.OH):
                 top = oh * a.SH - a.PH
                 for ow in range(a.OW):
@@ -137,12 +138,16 @@ def avg_backward(L: int) -> Any:
                         for h in range(max(top, 0), min(top + a.KH, a.H)):
                             i = n * a.dx_sample + h * a.dx_row + c
                             for w in range(max(left, 0), min(left + a.KW, a.W)):
-                                store_first(dx, i + w * C, load(dx, i + w * C, L) + g, C - c)
+                                if OVERLAP:
+                                    value = load(dx, i + w * C, L) + g
+                                else:
+                                    value = g
+                                store_first(dx, i + w * C, value, C - c)
 
     return avg_pool_backward
 
 
-def l2_backward(L: int) -> Any:
+def l2_backward(L: int, OVERLAP: bool) -> Any:
     """Make the backward kernel of the root: dx = x dy / y, and 0 where a window is all zero."""
 
     @kernel
@@ -150,10 +155,11 @@ def l2_backward(L: int) -> Any:
         a = carray(args, 1, ARGS)[0]
         x, y, dx, dy, C = pointer(a.x), pointer(a.y), pointer(a.dx), pointer(a.dy), a.C
         for n in range(first, last):
-            for h in range(a.H):
-                i = n * a.dx_sample + h * a.dx_row
-                for k in range(0, a.W * C, L):
-                    store_first(dx, i + k, splat(ZERO, L), a.W * C - k)
+            if OVERLAP or not a.is_covered:
+                for h in range(a.H):
+                    i = n * a.dx_sample + h * a.dx_row
+                    for k in range(0, a.W * C, L):
+                        store_first(dx, i + k, splat(ZERO, L), a.W * C - k)
             for oh in range(a.OH):
                 top = oh * a.SH - a.PH
                 for ow in range(a.OW):
@@ -167,7 +173,9 @@ def l2_backward(L: int) -> Any:
                             i = n * a.x_sample + h * a.x_row + c
                             t = n * a.dx_sample + h * a.dx_row + c
                             for w in range(max(left, 0), min(left + a.KW, a.W)):
-                                value = fma(load(x, i + w * C, L), ratio, load(dx, t + w * C, L))
+                                value = load(x, i + w * C, L) * ratio
+                                if OVERLAP:
+                                    value = value + load(dx, t + w * C, L)
                                 store_first(dx, t + w * C, value, C - c)
 
     return l2_pool_backward
@@ -196,3 +204,35 @@ def max_backward(L: int) -> Any:
                         dx[n * a.dx_sample + h * a.dx_row + w * C + c] += dy[j + c]
 
     return max_pool_backward
+
+
+#: ``rows`` runs of ``count`` numbers a sample of y, from windows of KH rows and KW positions.
+BOX = record(
+    *("x", "x_sample", "x_row", "y", "y_sample", "y_row", "rows", "count", "KH", "KW", "C")
+)
+
+
+def box(L: int) -> Any:
+    """Make the kernel of the mean over all windows with stride 1.
+
+    Convolution and mean commute: the mean over PH x PW neighbouring results of a convolution is
+    the convolution, with stride (PH, PW), of such means of its input. The kernel makes these
+    means, and from a gradient in a border of zeros its own adjoint.
+    """
+
+    @kernel
+    def box_mean(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, BOX)[0]
+        x, y, C = pointer(a.x), pointer(a.y), a.C
+        share = splat(np.float32(1.0 / (a.KH * a.KW)), L)
+        for n in range(first, last):
+            for row in range(a.rows):
+                i, j = n * a.x_sample + row * a.x_row, n * a.y_sample + row * a.y_row
+                for k in range(0, a.count, L):
+                    total = splat(ZERO, L)
+                    for h in range(a.KH):
+                        for w in range(a.KW):
+                            total = total + load(x, i + h * a.x_row + w * C + k, L)
+                    store_first(y, j + k, total * share, a.count - k)
+
+    return box_mean

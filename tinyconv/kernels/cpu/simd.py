@@ -728,26 +728,31 @@ def store_totals(
     tile: types.Type,
     row_count: types.Type,
     count: types.Type,
+    add: types.Type,
 ) -> Any:
     """Write the sum of the lanes of ``tile[r, q]`` to ``p[i + r * stride + q]``.
 
-    Only where r < ``row_count`` and q < ``count``.
+    Only where r < ``row_count`` and q < ``count``. Where ``add`` is 1 and not 0, what is there
+    is added.
     """
     R = literal(rows)
     V = tile.count // R
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        p, i, _, stride, value, row_count, count = args
+        p, i, _, stride, value, row_count, count, add = args
         vectors = _vectors(builder, value, tile)
         lanes = 1 << (V - 1).bit_length()
         mask = _first_lanes(builder, count, lanes)
+        old_mask = _first_lanes(builder, builder.mul(count, add), lanes)
         for r in range(R):
             with builder.if_then(builder.icmp_signed(">", row_count, ir.Constant(count.type, r))):
                 sums = _totals(builder, vectors[r * V : (r + 1) * V], lanes)
-                _masked_store(builder, p, _plus(builder, i, _times(builder, stride, r)), sums, mask)
+                place = _plus(builder, i, _times(builder, stride, r))
+                old = _masked_load(builder, p, place, old_mask)
+                _masked_store(builder, p, place, builder.fadd(old, sums), mask)
         return context.get_dummy_value()
 
-    return types.void(POINTER, INT, rows, INT, tile, INT, INT), emit
+    return types.void(POINTER, INT, rows, INT, tile, INT, INT, INT), emit
 
 
 @intrinsic(prefer_literal=True)
