@@ -129,7 +129,7 @@ def _check_given(row: TensorReport, comparison: Comparison, i: int) -> TensorRep
     given, precise = comparison.called.given_gradients[i], comparison.called.gradients[i]
     if given is precise:
         return row
-    natural = comparison.slopes.size / scale_of(comparison.problem.base[i])
+    natural = comparison.natural_size(scale_of(comparison.problem.base[i]))
     slack = ROUNDING_OF_GIVEN * float(np.finfo(given.dtype).eps) * (largest(precise) + natural)
     error = np.abs(given.astype(np.float64) - precise)
     if np.all(error <= slack):

@@ -267,11 +267,22 @@ class Comparison:
         step = self._step(i, flat)
         g = self.called.gradients[i]
         numeric, bar = slope.value / step, slope.bar / step
-        rounding = self.problem.eps_analytic * (largest(g) + self.slopes.size / step)
+        rounding = self.problem.eps_analytic * (largest(g) + self.natural_size(step))
         tolerance = bar + ROUNDING * rounding
         if self._wobbles is not None:
             tolerance += self._wobble(i)
-        return Element(flat, float(g.reshape(-1)[flat]), numeric, bar, tolerance, slope)
+        element = Element(flat, float(g.reshape(-1)[flat]), numeric, bar, tolerance, slope)
+        if kinks_around and slope.rough and element.is_wrong:
+            # There is a kink close by: that, and not the gradient, is what can be said here.
+            return replace(element, slope=slope.as_kink)
+        return element
+
+    def natural_size(self, step: float) -> float:
+        """Return the derivative of a function of this size that varies over ``step``, or over 1.
+
+        A derivative much below it is a difference of larger numbers, and rounded like those.
+        """
+        return self.slopes.size / min(step, 1.0)
 
     def _slope(self, direction: Direction, kinks_around: bool = False) -> Slope:
         if not self.slopes.complex_step:
@@ -308,7 +319,9 @@ class Comparison:
         """Compare along a direction; on a mismatch, once more with the rounding measured."""
         analytic, absolute = direction.dot(self.called.gradients)
         error = abs(analytic - slope.value)
-        rounding = absolute + self.slopes.size * len(direction.parts)
+        rounding = absolute + sum(
+            self.slopes.size * max(1.0, scale_of(self.problem.base[i])) for i in direction.parts
+        )
         tolerance = slope.bar + ROUNDING * self.problem.eps_analytic * rounding
         if error > tolerance:
             for i, (_, v) in direction.parts.items():
@@ -381,7 +394,7 @@ class Comparison:
         # A bar wider than a hundredth of the gradient tells nothing; but a gradient that is
         # nothing beside the function's own size needs no narrow bar.
         for e in smooth:
-            if e.bar > 1e-2 * max(size, 1e-4 * self.slopes.size / self._step(i, e.flat)):
+            if e.bar > 1e-2 * max(size, 1e-4 * self.natural_size(self._step(i, e.flat))):
                 return "precision"
         return "ok"
 

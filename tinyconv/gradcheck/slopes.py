@@ -51,6 +51,12 @@ class Slope:
     right: float
     kink: bool
     method: str  #: "complex" or "central"
+    rough: bool = False  #: something like a kink is near, which no step could resolve
+
+    @property
+    def as_kink(self) -> "Slope":
+        """The same, called a kink."""
+        return replace(self, kink=True)
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,8 @@ class Slopes:
         if persists:
             half = abs(before.jump) / 2
             return Slope(before.central, half, before.left, before.right, True, "central")
-        return best
+        # A jump that showed, and was neither followed down nor seen to vanish, makes this rough.
+        return replace(best, rough=rough and best.bar > 1e-6 * (abs(best.value) + self.size))
 
     def _rung(self, direction: Direction, h: float) -> "_Rung | None":
         """Evaluate at ``x ± h v``; None where forward is not finite there."""
@@ -251,14 +258,18 @@ class Slopes:
         The smallest of the estimates right and left of x counts, since a kink could be nearby.
         """
         self._noise_is_measured = True
-        step = self._rungs[-1]
-        estimates = []
-        for side in (step, -step):
-            values = [self.y] + [self._value(direction, side * k / 4) for k in (1, 2, 3, 4)]
+        spacing = self._rungs[-1] / 4
+        estimates = [self._noise_on_one_side(direction, step) for step in (spacing, -spacing)]
+        self._measured_noise = min((e for e in estimates if e is not None), default=0.0)
+
+    def _noise_on_one_side(self, direction: Direction, step: float) -> float | None:
+        for _ in range(4):
+            values = [self.y] + [self._value(direction, step * k) for k in (1, 2, 3, 4)]
             finite = [y for y in values if y is not None]
             if len(finite) < 5:
-                continue
+                return None
             phi = np.array([float(np.sum(self.dy * (y - self.y))) for y in finite])
-            estimates.append(float(np.max(np.abs(np.diff(phi, 2)))) / np.sqrt(6))
-        if estimates:
-            self._measured_noise = min(estimates)
+            if np.any(phi):
+                return float(np.max(np.abs(np.diff(phi, 2)))) / float(np.sqrt(6))
+            step *= RATIO  # so close that rounding made all values equal, which shows no noise
+        return 0.0
