@@ -9,7 +9,7 @@ import numpy as np
 from tinyconv.analysis.probe import input_shape_of, leaves
 from tinyconv.analysis.reach import window_of
 from tinyconv.analysis.table import Table, column
-from tinyconv.layers import Conv1d, Conv2d, Conv3d, Flatten, Layer
+from tinyconv.layers import Conv1d, Conv2d, Conv3d, Flatten, Identity, Layer, Reshape
 from tinyconv.layers.base import Shape
 
 __all__ = ["FlopsRow", "MemoryRow", "flops", "memory"]
@@ -119,7 +119,9 @@ def memory(net: Layer, batch: int, input_shape: Shape | None = None) -> Table[Me
     for path, layer, shape in leaves(net, input_shape_of("memory", net, input_shape)):
         output = layer.output_shape(shape)
         parameters = size * (layer.parameter_count(shape) or 0)
-        outputs = 0 if isinstance(layer, Flatten) else size * batch * prod(output)
+        outputs = (
+            0 if isinstance(layer, Flatten | Identity | Reshape) else size * batch * prod(output)
+        )
         columns = 0
         if isinstance(layer, Conv1d | Conv2d | Conv3d):
             window = window_of(layer, shape[1:])

@@ -4,13 +4,13 @@ Along one axis, unit i of a layer sees an interval of the layer's input. :func:`
 one rule that each kind of layer adds: from an interval of its output to the interval of its input.
 Following the rules from a layer back to the input of the network gives the receptive field, also
 through branches (the smallest interval around those of all branches) and through layers that go up
-in size, where it changes from unit to unit.
+in size, where it changes from unit to unit. Dilation leaves gaps in it, which are not told.
 
 Source: Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks",
 Distill, 2019.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import singledispatch
@@ -21,28 +21,32 @@ import numpy as np
 from tinyconv.analysis.probe import input_shape_of
 from tinyconv.analysis.table import Table, by_axis, column
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, sliding_window, transposed_window
+from tinyconv.geometry import Geometry, sliding_window, spread_pairs, transposed_window
 from tinyconv.layers import (
-    AvgPool2d,
     Chain,
     Container,
-    Conv1d,
-    Conv2d,
-    Conv3d,
     ConvTranspose1d,
     ConvTranspose2d,
     ConvTranspose3d,
+    Crop,
     Dropout,
     Flatten,
-    L2Pool2d,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    GroupNorm,
+    Identity,
     Layer,
+    LayerNorm,
     Linear,
-    MaxPool2d,
+    Pad,
     Parallel,
-    ReLU,
+    Reshape,
     Residual,
-    Sigmoid,
-    Tanh,
+    Upsample,
+    activation,
+    conv,
+    norm,
+    pool,
 )
 from tinyconv.layers.base import Shape
 
@@ -88,16 +92,27 @@ def _tidy(first: Ints, last: Ints) -> Interval:
 
 def _clip(first: Ints, last: Ints, shape: Shape, mode: str = "zeros") -> Interval:
     """Leave out what lies beyond the input; ``mode`` says what stands there instead of zeros."""
-    end = np.array(shape[1:], np.int64)[:, None] - 1
-    empty, below, above = first > last, first < 0, last > end
-    if mode == "circular":
-        first, last = np.where(below | above, 0, first), np.where(below | above, end, last)
-    elif mode == "reflect":
-        first, last = np.minimum(first, 2 * end - last), np.maximum(last, -first)
-    elif mode == "replicate":
-        first, last = np.minimum(first, end), np.maximum(last, 0)
-    first, last = np.maximum(first, 0), np.minimum(last, end)
-    return _tidy(np.where(empty, NOTHING, first), np.where(empty, -NOTHING, last))
+    n = np.array(shape[1:], np.int64)[:, None]
+    if mode == "replicate":
+        empty = first > last
+        first, last = np.clip(first, 0, n - 1), np.clip(last, 0, n - 1)
+        return np.where(empty, NOTHING, first), np.where(empty, -NOTHING, last)
+    parts = [_tidy(np.maximum(first, 0), np.minimum(last, n - 1))]
+    if mode in ("reflect", "circular"):
+        below, above = _tidy(first, np.minimum(last, -1)), _tidy(np.maximum(first, n), last)
+        if mode == "reflect":
+            parts += [(-below[1], -below[0]), (2 * n - 2 - above[1], 2 * n - 2 - above[0])]
+        else:
+            parts += [(below[0] + n, below[1] + n), (above[0] - n, above[1] - n)]
+    return _around([_tidy(*part) for part in parts])
+
+
+def _around(intervals: Sequence[Interval]) -> Interval:
+    """Return the smallest interval around several."""
+    return (
+        np.min([first for first, _ in intervals], axis=0),
+        np.max([last for _, last in intervals], axis=0),
+    )
 
 
 def _everything(shape: Shape, count: int) -> Interval:
@@ -123,27 +138,23 @@ def window_of(layer: Any, size: tuple[int, ...]) -> Geometry:
     )
 
 
-@reach.register(Conv1d)
-@reach.register(Conv2d)
-@reach.register(Conv3d)
-@reach.register(MaxPool2d)
-@reach.register(AvgPool2d)
-@reach.register(L2Pool2d)
-def _(layer: Any, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _window(layer: Any, shape: Shape, units: Interval, inside: bool) -> Interval:
     # Window i covers s i - before ... s i - before + d (k - 1).
     window = window_of(layer, shape[1:])
     stride, before = _column(window.stride), _column(tuple(lo for lo, _ in window.padding))
-    covered = _column(window.covered)
-    first, last = _tidy(units[0] * stride - before, units[1] * stride - before + covered - 1)
-    if not inside:
-        return first, last
-    return _clip(first, last, shape, getattr(layer, "padding_mode", "zeros"))
+    covered, mode = _column(window.covered), getattr(layer, "padding_mode", "zeros")
+    first, last = units
+    if inside and mode == "zeros":
+        # Where a stride leaves gaps, units at the ends may see nothing but padding.
+        n = _column(shape[1:])
+        first = np.maximum(first, -((covered - 1 - before) // stride))
+        last = np.minimum(last, (n - 1 + before) // stride)
+    first, last = _tidy(first, last)
+    first, last = _tidy(first * stride - before, last * stride - before + covered - 1)
+    return _clip(first, last, shape, mode) if inside else (first, last)
 
 
-@reach.register(ConvTranspose1d)
-@reach.register(ConvTranspose2d)
-@reach.register(ConvTranspose3d)
-def _(layer: Any, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _transposed_window(layer: Any, shape: Shape, units: Interval, inside: bool) -> Interval:
     # Input j reaches the outputs s j - before + d t with 0 <= t < k, so output i comes from
     # (i + before - d (k - 1)) / s <= j <= (i + before) / s.
     window = transposed_window(
@@ -162,34 +173,70 @@ def _(layer: Any, shape: Shape, units: Interval, inside: bool) -> Interval:
     return _clip(first, last, shape) if inside else (first, last)
 
 
-@reach.register(Dropout)
-@reach.register(ReLU)
-@reach.register(Sigmoid)
-@reach.register(Tanh)
-def _(layer: Layer, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _element(layer: Layer, shape: Shape, units: Interval, inside: bool) -> Interval:
     return units
 
 
-@reach.register(Flatten)
-@reach.register(Linear)
-def _(layer: Layer, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _whole(layer: Layer, shape: Shape, units: Interval, inside: bool) -> Interval:
     return _everything(shape, units[0].shape[1])
 
 
-@reach.register(Chain)
-def _(layer: Chain, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _pad(layer: Pad, shape: Shape, units: Interval, inside: bool) -> Interval:
+    pairs = spread_pairs("Pad", "padding", layer.padding, len(shape) - 1)
+    before = _column(tuple(lo for lo, _ in pairs))
+    first, last = _tidy(units[0] - before, units[1] - before)
+    return _clip(first, last, shape, layer.mode) if inside else (first, last)
+
+
+def _crop(layer: Crop, shape: Shape, units: Interval, inside: bool) -> Interval:
+    pairs = spread_pairs("Crop", "cropping", layer.cropping, len(shape) - 1)
+    before = _column(tuple(lo for lo, _ in pairs))
+    return _tidy(units[0] + before, units[1] + before)
+
+
+def _upsample(layer: Upsample, shape: Shape, units: Interval, inside: bool) -> Interval:
+    # Output i lies at the place p / q of the input, and sees its neighbours below and above.
+    small, large = _column(shape[1:]), _column(layer.output_shape(shape)[1:])
+    if layer.mode == "nearest":
+        return _tidy(units[0] * small // large, units[1] * small // large)
+    if layer.align_corners:
+        slope, start, q = small - 1, 0 * small, np.maximum(large - 1, 1)
+    else:
+        slope, start, q = 2 * small, small - large, 2 * large
+    first, last = _tidy((units[0] * slope + start) // q, -((-(units[1] * slope + start)) // q))
+    return _clip(first, last, shape, "replicate") if inside else (first, last)
+
+
+def _chain(layer: Chain, shape: Shape, units: Interval, inside: bool) -> Interval:
     for _, child, given in reversed([*layer.child_inputs(shape)]):
         units = reach(child, given, units, inside)
     return units
 
 
-@reach.register(Parallel)
-@reach.register(Residual)
-def _(layer: Container, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _branches(layer: Container, shape: Shape, units: Interval, inside: bool) -> Interval:
     seen = [reach(child, given, units, inside) for _, child, given in layer.child_inputs(shape)]
     if isinstance(layer, Residual) and layer.shortcut is None:
         seen.append(units)
-    return np.min([first for first, _ in seen], axis=0), np.max([last for _, last in seen], axis=0)
+    return _around(seen)
+
+
+def _register(rule: Callable[[Any, Shape, Interval, bool], Interval], *kinds: type[Layer]) -> None:
+    for kind in kinds:
+        reach.register(kind, rule)
+
+
+_register(_window, *(getattr(conv, name) for name in conv.__all__))
+_register(_window, *(getattr(pool, name) for name in pool.__all__))
+_register(_transposed_window, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
+_register(_element, Dropout, Identity, *(getattr(activation, name) for name in activation.__all__))
+# Outside of training a batch normalisation is a factor and a shift for each channel.
+_register(_element, *(getattr(norm, name) for name in norm.__all__))
+_register(_whole, Flatten, GlobalAvgPool, GlobalMaxPool, GroupNorm, LayerNorm, Linear, Reshape)
+_register(_pad, Pad)
+_register(_crop, Crop)
+_register(_upsample, Upsample)
+_register(_chain, Chain)
+_register(_branches, Parallel, Residual)
 
 
 @dataclass(frozen=True)
@@ -229,6 +276,8 @@ class ReceptiveField(Table[FieldRow]):
     def of(self, path: str, *position: int) -> tuple[slice, ...]:
         """Return the part of the input that one unit sees, as a slice for each axis.
 
+        A unit that sees nothing but padding has empty slices.
+
         Args:
             path: of the layer, as in the table.
             position: of the unit in the output of the layer, without the channel.
@@ -249,9 +298,10 @@ class ReceptiveField(Table[FieldRow]):
             )
         unit = np.array(position, np.int64).reshape(len(sizes), 1)
         first, last = self._backs[path]((unit, unit), True)
+        if (first > last).any():
+            return (slice(0, 0),) * len(first)
         return tuple(
-            slice(int(lo), int(hi) + 1) if lo <= hi else slice(0, 0)
-            for lo, hi in zip(first[:, 0], last[:, 0], strict=True)
+            slice(int(lo), int(hi) + 1) for lo, hi in zip(first[:, 0], last[:, 0], strict=True)
         )
 
     def along(self, axis: int) -> Interval:
@@ -349,7 +399,7 @@ def _row(path: str, layer: str, output: Shape, shape: Shape, back: Back) -> Fiel
         layer=layer,
         output=output,
         size=tuple(int(n) for n in np.maximum(last - first + 1, 0).max(axis=1)),
-        stride=tuple(Fraction(int(m), PERIOD) for m in moved),
+        stride=tuple(Fraction(int(m), PERIOD).limit_denominator(64) for m in moved),
         offset=tuple(int(n) for n in lowest),
         padding=tuple(
             (max(0, -int(lo)), max(0, int(hi)))
