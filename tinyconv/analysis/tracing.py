@@ -129,7 +129,7 @@ def trace(net: Sequential, x: Array, y: Array, training: bool = False) -> Trace:
     if isinstance(y, np.ndarray):
         y = like(parameters, y)
     layers = [*net.walk()]
-    with _timed(layers, device_of(parameters)) as seconds:
+    with _timed(layers, parameters) as seconds:
         loss = net.loss.forward(net.forward(x, training), y)
         net.backward(net.loss.backward())
     return Trace(tuple(_row(layer, seconds) for layer in layers), float(loss))
@@ -159,7 +159,7 @@ def _row(layer: Layer, seconds: dict[tuple[int, str], float]) -> TraceRow:
 
 
 @contextmanager
-def _timed(layers: list[Layer], device: str) -> Iterator[dict[tuple[int, str], float]]:
+def _timed(layers: list[Layer], parameters: Array) -> Iterator[dict[tuple[int, str], float]]:
     """Take the time of each layer's two passes.
 
     The methods are wrapped on the objects, not on their classes, so that nothing else notices.
@@ -167,8 +167,8 @@ def _timed(layers: list[Layer], device: str) -> Iterator[dict[tuple[int, str], f
     seconds: dict[tuple[int, str], float] = {}
 
     def wait() -> None:
-        if device == "gpu":
-            to_numpy(layers[0].params["weight"][:0])
+        if device_of(parameters) == "gpu":
+            to_numpy(parameters[:1])  # a download waits for all work before it
 
     def timed(key: tuple[int, str], method: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:
