@@ -137,10 +137,13 @@ def _check_given(row: TensorReport, comparison: Comparison, i: int) -> TensorRep
     flat = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
     index = tuple(int(k) for k in np.unravel_index(flat, given.shape))
     size = largest(precise)
+    at_kink = comparison.jumps_within_rounding(i)
+    wrong = int(np.sum(~(error <= slack)))
     return replace(
         row,
-        verdict="precision",
-        wrong=int(np.sum(~(error <= slack))),
+        verdict="kink" if at_kink else "precision",
+        wrong=0 if at_kink else wrong,
+        kinks=wrong if at_kink else 0,
         index=index,
         absolute_error=float(error[index]),
         relative_error=float(error[index]) / size if size else 0.0,
@@ -166,10 +169,13 @@ def _judge(rows: dict[int, TensorReport], comparison: Comparison) -> tuple[str, 
     if verdict == "precision":
         return verdict, *_explain_precision(rows[failing[0]], comparison, failing[0])
     if verdict == "kink":
-        row = rows[failing[0]]
+        row, count = rows[failing[0]], sum(rows[i].kinks for i in failing)
+        if row.kink_index is None:
+            message = f"{row.name} is at a kink, which {row.kinks} gradients show in float32 only"
+            return verdict, message, []
         message = (
-            f"{sum(rows[i].kinks for i in failing)} elements are at a kink; at {row.kink_index} of "
-            f"{row.name} the slopes are {row.left:.6g} and {row.right:.6g}, the rest agrees"
+            f"{count} elements are at a kink; at {row.kink_index} of {row.name} the slopes are "
+            f"{row.left:.6g} and {row.right:.6g}, the rest agrees"
         )
         return verdict, message, []
     if comparison.kink_of_all:
