@@ -196,11 +196,58 @@ ACTIVATION += [
     ]
 ]
 
+NORMALISATION = [
+    Case("batch_norm", (normal(4, 3), normal(3), normal(3)), grads=3, per_sample=False),
+    Case("batch_norm", (normal(2, 3, 2, 3),), {"eps": 0.1}, per_sample=False),
+    Case(
+        "batch_norm",
+        (normal(2, 3, 2, 3), normal(3), normal(3), normal(3), normal(3) ** 2),
+        grads=3,
+    ),
+    Case("layer_norm", (normal(2, 3, 4),), {"normalized_shape": 4}),
+    Case(
+        "layer_norm",
+        (normal(2, 3, 4), normal(3, 4), normal(3, 4)),
+        {"normalized_shape": (3, 4)},
+        grads=3,
+        names=("w", "b"),
+    ),
+    Case(
+        "group_norm",
+        (normal(2, 4, 2, 3), normal(4), normal(4)),
+        {"num_groups": 2},
+        grads=3,
+        names=("w", "b"),
+    ),
+    Case("group_norm", (normal(2, 3, 4),), {"num_groups": 3}),
+    Case("local_response_norm", (normal(2, 6, 3),), {"size": 5, "alpha": 0.3, "k": 2.0}),
+    Case("local_response_norm", (normal(2, 3, 2, 2),), {"size": 8, "alpha": 2.0, "beta": 1.5}),
+]
+
 DROPOUT = [Case("dropout", (normal(3, 4), _rng.random((3, 4)) > 0.4), {"p": 0.4})]
 
 LOSS = [
     Case("softmax", (normal(3, 5),)),
     Case("softmax_log_likelihood", (normal(4, 5), np.array([0, 4, 2, 2])), per_sample=False),
+    Case(
+        "softmax_log_likelihood",
+        (normal(5, 3), np.array([0, 9, 2, 2, 1]), np.array([0.5, 2.0, 1.5])),
+        {"ignore_index": 9, "label_smoothing": 0.2},
+        per_sample=False,
+    ),
+    Case("sigmoid_cross_entropy", (normal(4, 3), _rng.random((4, 3))), per_sample=False),
+    Case(
+        "binary_cross_entropy",
+        (_rng.uniform(0.05, 0.95, (4, 3)), _rng.random((4, 3))),
+        per_sample=False,
+    ),
+    Case("quadratic", (normal(4, 3), normal(4, 3)), per_sample=False),
+    Case(
+        "hinge",
+        (distinct(4, 5), np.array([0, 4, 2, 2])),
+        {"margin": 0.55},
+        per_sample=False,
+    ),
 ]
 
-CASES = [*CONVOLUTION, *SHAPE, *POOLING, *UPSAMPLING, *ACTIVATION, *DROPOUT, *LOSS]
+CASES = [*CONVOLUTION, *SHAPE, *POOLING, *UPSAMPLING, *ACTIVATION, *NORMALISATION, *DROPOUT, *LOSS]

@@ -31,6 +31,7 @@ class Case:
     grads: int = 1
     analytic: bool = True  # the complex step applies
     per_sample: bool = True  # y[n] follows from x[n] alone
+    names: tuple[str, ...] = ()  # of the inputs behind the first, where they go by keyword
     spreads: bool = True  # every element of y[n] depends on x[n], not on constants alone
 
     def __str__(self) -> str:
@@ -39,7 +40,11 @@ class Case:
         return f"{self.op}-{shapes}-{options}"
 
     def forward(self, *inputs: Any) -> tuple[Any, Any]:
-        return getattr(ops, self.op)(*(inputs or self.inputs), **self.options)
+        inputs = inputs or self.inputs
+        if self.names:
+            named = dict(zip(self.names, inputs[1:], strict=True))
+            return getattr(ops, self.op)(inputs[0], **named, **self.options)
+        return getattr(ops, self.op)(*inputs, **self.options)
 
     def backward(self, dy: Any, saved: Any) -> tuple[Any, ...]:
         """The gradients that are not None, always as a tuple."""

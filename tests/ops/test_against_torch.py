@@ -416,6 +416,71 @@ def test_activation(torch: Any, name: str, options: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 5), (1, 2, 3, 4)])
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm(torch: Any, shape: tuple[int, ...], training: bool) -> None:
+    rng = np.random.default_rng(0)
+    C = shape[1]
+    inputs = (rng.normal(size=shape), rng.normal(size=C), rng.normal(size=C))
+    statistics = (rng.normal(size=C), rng.uniform(0.5, 2, size=C))
+    running = [torch.tensor(s) for s in statistics]
+    saved = agree(
+        torch,
+        (
+            lambda *a: ops.batch_norm(*a, *(() if training else statistics), eps=1e-3),
+            ops.batch_norm_backward,
+        ),
+        lambda x, w, b: torch.nn.functional.batch_norm(
+            x, *running, w, b, training=training, momentum=1.0, eps=1e-3
+        ),
+        inputs,
+    )
+    n = inputs[0].size / C
+    unbiased = saved.var * (n / (n - 1)) if training else saved.var
+    for ours, theirs in zip((saved.mean, unbiased), running, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("normalized_shape", [(4,), (3, 4)])
+def test_layer_norm(torch: Any, normalized_shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    inputs = (rng.normal(size=(2, 3, 4)), *rng.normal(size=(2, *normalized_shape)))
+    agree(
+        torch,
+        (lambda x, w, b: ops.layer_norm(x, normalized_shape, w, b), ops.layer_norm_backward),
+        lambda x, w, b: torch.nn.functional.layer_norm(x, normalized_shape, w, b),
+        inputs,
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("plane", [(), (5,), (2, 3)])
+def test_group_norm(torch: Any, groups: int, plane: tuple[int, ...]) -> None:
+    if groups == 6 and plane == ():
+        plane = (2,)  # PyTorch refuses to normalise single elements
+    rng = np.random.default_rng(0)
+    agree(
+        torch,
+        (lambda x, w, b: ops.group_norm(x, groups, w, b), ops.group_norm_backward),
+        lambda x, w, b: torch.nn.functional.group_norm(x, groups, w, b),
+        (rng.normal(size=(3, 6, *plane)), rng.normal(size=6), rng.normal(size=6)),
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
+def test_local_response_norm(torch: Any, size: int) -> None:
+    options = {"alpha": 0.3, "beta": 0.6, "k": 1.5}
+    agree(
+        torch,
+        (
+            lambda x: ops.local_response_norm(x, size, **options),
+            ops.local_response_norm_backward,
+        ),
+        lambda x: torch.nn.functional.local_response_norm(x, size, **options),
+        (np.random.default_rng(0).normal(size=(2, 6, 3, 2)),),
+    )
+
+
 @pytest.mark.parametrize(("N", "K"), [(1, 1), (1, 10), (7, 3)])
 def test_softmax_and_its_loss(torch: Any, N: int, K: int) -> None:
     rng = np.random.default_rng(0)

@@ -1,0 +1,335 @@
+"""Normalisation over the batch, over a sample, and over groups of channels.
+
+All three subtract the mean of a set of elements and divide by their standard deviation,
+
+    z = (x - m) / sqrt(v + eps),    y = w z + b,
+
+and differ in the set only. m and v depend on every element of the set, so the gradient does too:
+
+    dz = w dy
+    dx = (dz - mean(dz) - z mean(z dz)) / sqrt(v + eps)
+
+with the means taken over the set. v is the mean of the squares, not divided by one less.
+
+Sources: Ioffe and Szegedy, "Batch normalization" (2015); Ba, Kiros and Hinton, "Layer
+normalization" (2016); Wu and He, "Group normalization" (2018).
+"""
+
+import math
+from types import ModuleType
+from typing import NamedTuple
+
+from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.errors import ShapeError
+from tinyconv.geometry import check_shape
+
+__all__ = [
+    "NormSaved",
+    "batch_norm",
+    "batch_norm_backward",
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+]
+
+
+class NormSaved(NamedTuple):
+    """What the forward pass of a normalisation keeps for the backward pass."""
+
+    z: Array  #: of the shape of x: normalised, not yet scaled
+    scale: Array  #: 1 / sqrt(v + eps), one for each set of elements
+    w: Array | None  #: as it was given
+    has_bias: bool
+    axes: tuple[int, ...]  #: that a set of elements extends over; none where m and v were given
+    mean: Array  #: of each set of elements
+    var: Array  #: of each set of elements
+    rows: tuple[int, ...]  #: the shape in which ``axes`` are those of z
+
+
+def batch_norm(
+    x: Array,
+    w: Array | None = None,
+    b: Array | None = None,
+    mean: Array | None = None,
+    var: Array | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, NormSaved]:
+    """Normalise each channel over the batch and the plane, or by a given mean and variance.
+
+        y[n, c, h, w] = w[c] (x[n, c, h, w] - m[c]) / sqrt(v[c] + eps) + b[c]
+
+    In training m and v are those of the batch: leave mean and var out, and find them in ``saved``
+    to keep running averages of. (PyTorch averages v times n / (n - 1), n being the number of
+    elements of a channel.) At test time give the averages.
+
+    Args:
+        x: (N, C) or (N, C, *size), floating-point.
+        w: (C,), the scale, or None for 1.
+        b: (C,), the shift, or None for 0.
+        mean: (C,), or None for that of the batch.
+        var: (C,), or None for that of the batch.
+        eps: keeps the divisor away from 0.
+
+    Returns:
+        y of the shape of x and what :func:`batch_norm_backward` needs.
+
+    Raises:
+        ShapeError: the shapes do not fit each other, mean is given without var or the other way
+            round.
+        DtypeError: the dtypes differ or are not floating-point.
+        DeviceError: the arrays are not of one library.
+
+    >>> import numpy as np
+    >>> y, saved = batch_norm(np.array([[1.0], [3.0]]), w=np.array([10.0]), eps=0.0)
+    >>> y, saved.mean, saved.var
+    (array([[-10.],
+           [ 10.]]), array([2.]), array([1.]))
+    """
+    xp = namespace("batch_norm", x=x, w=w, b=b, mean=mean, var=var)
+    require_floating("batch_norm", xp, x=x, w=w, b=b, mean=mean, var=var)
+    if x.ndim < 2:
+        raise ShapeError(f"batch_norm: x has shape {tuple(x.shape)}, expected (N, C, *size)")
+    if (mean is None) != (var is None):
+        given, missing = ("var", "mean") if mean is None else ("mean", "var")
+        raise ShapeError(
+            f"batch_norm: {given} is given and {missing} is not, expected both or none"
+        )
+    C = x.shape[1]
+    for name, array in (("w", w), ("b", b), ("mean", mean), ("var", var)):
+        if array is not None:
+            check_shape("batch_norm", name, array, (C,))
+    column = (C, *(1 for _ in x.shape[2:]))  # (C,) so shaped aligns with the channels of x
+    axes: tuple[int, ...] = ()
+    if mean is None:
+        axes = (0, *range(2, x.ndim))
+        z, scale, mean, var = _normalise(xp, x, axes, eps)
+        mean, var = xp.reshape(mean, (C,)), xp.reshape(var, (C,))
+    else:
+        scale = 1 / xp.sqrt(xp.reshape(var, column) + eps)
+        z = (x - xp.reshape(mean, column)) * scale
+    saved = NormSaved(z, scale, w, b is not None, axes, mean, var, tuple(x.shape))
+    return _affine(xp, z, w, b, column), saved
+
+
+def batch_norm_backward(dy: Array, saved: NormSaved) -> tuple[Array, Array | None, Array | None]:
+    """Backpropagate through :func:`batch_norm`.
+
+        dw[c] = sum over n, h, w of dy z
+        db[c] = sum over n, h, w of dy
+        dx as at the top of this file, over the elements of a channel; where mean and var were
+        given they are constants, and dx = w dy / sqrt(v + eps)
+
+    Args:
+        dy: of the shape of y.
+        saved: from the forward pass.
+
+    Returns:
+        dx of the shape of x, dw (C,), db (C,); None for a w or b that was None.
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> y, saved = batch_norm(np.array([[1.0], [3.0]]), w=np.array([10.0]), eps=0.0)
+    >>> dx, dw, db = batch_norm_backward(np.array([[1.0], [4.0]]), saved)
+    >>> dx, dw, db
+    (array([[0.],
+           [0.]]), array([3.]), None)
+    """
+    C = saved.z.shape[1]
+    column = (C, *(1 for _ in saved.z.shape[2:]))
+    return _backward("batch_norm_backward", dy, saved, column, (0, *range(2, saved.z.ndim)))
+
+
+def layer_norm(
+    x: Array,
+    normalized_shape: int | tuple[int, ...],
+    w: Array | None = None,
+    b: Array | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, NormSaved]:
+    """Normalise each sample over its last axes: ``y = w (x - m) / sqrt(v + eps) + b``.
+
+    Args:
+        x: (N, ..., *normalized_shape), floating-point.
+        normalized_shape: the axes that m and v are taken over, by their lengths.
+        w: (*normalized_shape), the scale of each element, or None for 1.
+        b: (*normalized_shape), the shift of each element, or None for 0.
+        eps: keeps the divisor away from 0.
+
+    Returns:
+        y of the shape of x and what :func:`layer_norm_backward` needs.
+
+    Raises:
+        ShapeError: the shapes do not fit each other.
+        DtypeError: the dtypes differ or are not floating-point.
+        DeviceError: the arrays are not of one library.
+
+    >>> import numpy as np
+    >>> layer_norm(np.array([[1.0, 3.0], [-8.0, -8.0]]), 2, eps=1e-30)[0]
+    array([[-1.,  1.],
+           [ 0.,  0.]])
+    """
+    xp = namespace("layer_norm", x=x, w=w, b=b)
+    require_floating("layer_norm", xp, x=x, w=w, b=b)
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or math.prod(shape) == 0 or tuple(x.shape[-len(shape) :]) != shape:
+        raise ShapeError(
+            f"layer_norm: normalized_shape is {normalized_shape!r}, expected the last axes of x, "
+            f"which has shape {tuple(x.shape)}"
+        )
+    for name, array in (("w", w), ("b", b)):
+        if array is not None:
+            check_shape("layer_norm", name, array, shape)
+    axes = tuple(range(x.ndim - len(shape), x.ndim))
+    z, scale, mean, var = _normalise(xp, x, axes, eps)
+    saved = NormSaved(z, scale, w, b is not None, axes, mean, var, tuple(x.shape))
+    return _affine(xp, z, w, b, shape), saved
+
+
+def layer_norm_backward(dy: Array, saved: NormSaved) -> tuple[Array, Array | None, Array | None]:
+    """Backpropagate through :func:`layer_norm`.
+
+        dw = sum of dy z over the axes that were not normalised
+        db = sum of dy over the axes that were not normalised
+        dx as at the top of this file, over the elements of a sample
+
+    Args:
+        dy: of the shape of y.
+        saved: from the forward pass.
+
+    Returns:
+        dx of the shape of x, dw and db (*normalized_shape); None for a w or b that was None.
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> y, saved = layer_norm(np.array([[1.0, 3.0]]), 2, b=np.array([0.0, 5.0]), eps=0.0)
+    >>> layer_norm_backward(np.array([[1.0, 4.0]]), saved)
+    (array([[0., 0.]]), None, array([1., 4.]))
+    """
+    z, axes = saved.z, saved.axes
+    shape = tuple(z.shape[axis] for axis in axes)
+    return _backward("layer_norm_backward", dy, saved, shape, tuple(range(axes[0])))
+
+
+def group_norm(
+    x: Array,
+    num_groups: int,
+    w: Array | None = None,
+    b: Array | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, NormSaved]:
+    """Normalise each sample over groups of neighbouring channels and the plane.
+
+        y[n, c, h, w] = w[c] (x[n, c, h, w] - m[n, g]) / sqrt(v[n, g] + eps) + b[c]
+
+    where g is the group of channel c. With one group it is a layer normalisation of the sample,
+    with C of them an instance normalisation.
+
+    Args:
+        x: (N, C, *size), floating-point.
+        num_groups: a divisor of C.
+        w: (C,), the scale, or None for 1.
+        b: (C,), the shift, or None for 0.
+        eps: keeps the divisor away from 0.
+
+    Returns:
+        y of the shape of x and what :func:`group_norm_backward` needs.
+
+    Raises:
+        ShapeError: the shapes do not fit each other, or a group has no elements.
+        DtypeError: the dtypes differ or are not floating-point.
+        DeviceError: the arrays are not of one library.
+
+    >>> import numpy as np
+    >>> group_norm(np.array([[1.0, 3.0, -4.0, 4.0]]), 2, eps=0.0)[0]
+    array([[-1.,  1., -1.,  1.]])
+    """
+    xp = namespace("group_norm", x=x, w=w, b=b)
+    require_floating("group_norm", xp, x=x, w=w, b=b)
+    if x.ndim < 2 or math.prod(x.shape[1:]) == 0:
+        raise ShapeError(
+            f"group_norm: x has shape {tuple(x.shape)}, expected (N, C, *size) with elements"
+        )
+    N, C = x.shape[:2]
+    if not isinstance(num_groups, int) or num_groups < 1 or C % num_groups:
+        raise ShapeError(f"group_norm: num_groups is {num_groups!r}, expected a divisor of C={C}")
+    for name, array in (("w", w), ("b", b)):
+        if array is not None:
+            check_shape("group_norm", name, array, (C,))
+    rows = (N, num_groups, math.prod(x.shape[1:]) // num_groups)
+    z, scale, mean, var = _normalise(xp, xp.reshape(x, rows), (2,), eps)
+    z = xp.reshape(z, x.shape)
+    saved = NormSaved(z, scale, w, b is not None, (2,), mean, var, rows)
+    return _affine(xp, z, w, b, (C, *(1 for _ in x.shape[2:]))), saved
+
+
+def group_norm_backward(dy: Array, saved: NormSaved) -> tuple[Array, Array | None, Array | None]:
+    """Backpropagate through :func:`group_norm`.
+
+        dw[c] = sum over n, h, w of dy z
+        db[c] = sum over n, h, w of dy
+        dx as at the top of this file, over the elements of a group
+
+    Args:
+        dy: of the shape of y.
+        saved: from the forward pass.
+
+    Returns:
+        dx of the shape of x, dw (C,), db (C,); None for a w or b that was None.
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> y, saved = group_norm(np.array([[1.0, 3.0, -4.0, 4.0]]), 2, w=np.ones(4), eps=0.0)
+    >>> group_norm_backward(np.array([[1.0, 1.0, 0.0, 5.0]]), saved)[1]
+    array([-1.,  1.,  0.,  5.])
+    """
+    z = saved.z
+    column = (z.shape[1], *(1 for _ in z.shape[2:]))
+    return _backward("group_norm_backward", dy, saved, column, (0, *range(2, z.ndim)))
+
+
+def _normalise(
+    xp: ModuleType, x: Array, axes: tuple[int, ...], eps: float
+) -> tuple[Array, Array, Array, Array]:
+    """Return z, 1 / sqrt(v + eps), m and v, the last three with axes of length 1."""
+    count = max(1, math.prod(x.shape[axis] for axis in axes))
+    mean = xp.sum(x, axis=axes, keepdims=True) / count
+    centred = x - mean
+    # Not the library's variance, which would take the modulus of a complex step.
+    var = xp.sum(centred * centred, axis=axes, keepdims=True) / count
+    scale = 1 / xp.sqrt(var + eps)
+    return centred * scale, scale, mean, var
+
+
+def _affine(
+    xp: ModuleType, z: Array, w: Array | None, b: Array | None, shape: tuple[int, ...]
+) -> Array:
+    """Return w z + b, with w and b reshaped to align with z."""
+    y = z if w is None else xp.reshape(w, shape) * z
+    return xp.asarray(y, copy=True) if b is None else y + xp.reshape(b, shape)
+
+
+def _backward(
+    op: str, dy: Array, saved: NormSaved, w_shape: tuple[int, ...], w_axes: tuple[int, ...]
+) -> tuple[Array, Array | None, Array | None]:
+    """Backpropagate; w aligns with z in the shape w_shape and was repeated along w_axes."""
+    z, scale, w, has_bias, axes, _, _, rows = saved
+    xp = namespace(op, dy=dy, z=z)
+    check_shape(op, "dy", dy, tuple(z.shape))
+    dw = None if w is None else xp.sum(dy * z, axis=w_axes)
+    db = xp.sum(dy, axis=w_axes) if has_bias else None
+    dz = dy if w is None else dy * xp.reshape(w, w_shape)
+    if not axes:  # the mean and the variance were given
+        return dz * scale, dw, db
+    z, dz = xp.reshape(z, rows), xp.reshape(dz, rows)
+    count = max(1, math.prod(z.shape[axis] for axis in axes))
+    mean_dz = xp.sum(dz, axis=axes, keepdims=True) / count
+    mean_z_dz = xp.sum(z * dz, axis=axes, keepdims=True) / count
+    dx = (dz - mean_dz - z * mean_z_dz) * scale
+    return xp.reshape(dx, dy.shape), dw, db
