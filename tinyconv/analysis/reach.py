@@ -4,7 +4,7 @@ Along one axis, unit i of a layer sees an interval of the layer's input. :func:`
 one rule that each kind of layer adds: from an interval of its output to the interval of its input.
 Following the rules from a layer back to the input of the network gives the receptive field, also
 through branches (the smallest interval around those of all branches) and through layers that go up
-in size, where it changes from unit to unit. Dilation, and strides larger than the kernel, leave gaps
+in size, where it changes from unit to unit. Dilation and strides larger than the kernel leave gaps
 in it, of which an interval does not tell.
 
 Source: Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks",
