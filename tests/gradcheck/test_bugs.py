@@ -27,9 +27,7 @@ def test_the_projection_alone_finds_it_too(bug):
 
 @pytest.mark.parametrize("bug", bugs.BUGS, ids=lambda bug: bug.name)
 def test_central_differences_find_it_too(bug):
-    report = check(
-        bug.forward, bug.make_backward(), bug.inputs, names=bug.names, method="central"
-    )
+    report = check(bug.forward, bug.make_backward(), bug.inputs, names=bug.names, method="central")
     assert report.verdict == bug.verdict
     assert bug.hint in report.hint
 

@@ -170,6 +170,9 @@ def _judge(rows: dict[int, TensorReport], comparison: Comparison) -> tuple[str, 
         return verdict, *_explain_precision(rows[failing[0]], comparison, failing[0])
     if verdict == "kink":
         row, count = rows[failing[0]], sum(rows[i].kinks for i in failing)
+        if not row.kinks:
+            slopes = f"{row.left:.6g} and {row.right:.6g}"
+            return verdict, f"{row.name} moved as a whole is at a kink, with slopes {slopes}", []
         if row.kink_index is None:
             message = f"{row.name} is at a kink, which {row.kinks} gradients show in float32 only"
             return verdict, message, []

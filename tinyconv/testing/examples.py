@@ -22,6 +22,10 @@ def _mask(rng: np.random.Generator) -> Array:
     return rng.random((4, 6)) < 0.6
 
 
+def _probabilities(rng: np.random.Generator) -> Array:
+    return rng.uniform(0.1, 0.9, size=(5, 4))
+
+
 def _argmax(rng: np.random.Generator) -> Array:
     return ops.max_pool2d(rng.normal(size=(2, 3, 4, 4)), 2)[1].argmax
 
@@ -87,6 +91,10 @@ OP_EXAMPLES: dict[str, list[_Example]] = {
     "dropout": [(((4, 6), _mask), {"p": 0.4})],
     "softmax": [(((5, 4),), {})],
     "softmax_log_likelihood": [(((5, 4), _labels), {})],
+    "sigmoid_cross_entropy": [(((5, 4), _probabilities), {})],
+    "binary_cross_entropy": [((_probabilities, _probabilities), {})],
+    "quadratic": [(((5, 4), (5, 4)), {})],
+    "hinge": [(((5, 4), _labels), {})],
 }
 
 #: Layer -> arguments of an example, and the shape of its batch.

@@ -1,0 +1,94 @@
+"""Right gradients at random points, kinks and ties and saturation included, never fail a check.
+
+``pytest -m slow tests/gradcheck`` draws 10,000 cases; the plain suite a share of them.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tinyconv.testing import check_network, check_op, conv_geometries, networks, pool_geometries
+
+KINDS = ["normal", "ties", "zeros", "large", "small", "near ties", "mixed", "offset"]
+
+
+def draw_array(kind, shape, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=shape)
+    if kind == "ties":
+        return rng.integers(-2, 3, size=shape).astype(float)
+    if kind == "zeros":
+        return x * (rng.random(shape) < 0.3)
+    if kind == "large":
+        return x * 1e4
+    if kind == "small":
+        return x * 1e-5
+    if kind == "near ties":
+        near = rng.choice([0, 1e-15, 1e-12, 1e-9, 1e-7, 1e-5], size=shape)
+        return rng.integers(-1, 2, size=shape) + near
+    if kind == "mixed":
+        return x * 10.0 ** rng.integers(-4, 4, size=shape)
+    if kind == "offset":
+        return x + 100
+    return x
+
+
+@st.composite
+def reports(draw):
+    """Check one thing at one point; return what it was and the report."""
+    what = draw(
+        st.sampled_from(["conv", "pool", "elementwise", "softmax", "loss", "linear", "net"])
+    )
+    kind = draw(st.sampled_from(KINDS))
+    seed = draw(st.integers(0, 2**32 - 1))
+    dtype = draw(st.sampled_from(["float64", "float64", "float64", "float32"]))
+    how = {"seed": seed, "method": draw(st.sampled_from(["auto", "central"]))}
+
+    def array(*shape, k=0):
+        return draw_array(kind, shape, [seed, k]).astype(dtype)
+
+    rows, columns = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    if what == "conv":
+        g = draw(conv_geometries())
+        inputs = [array(*g.x_shape), array(*g.w_shape, k=1), array(g.w_shape[0], k=2)]
+        report = check_op("conv2d", inputs, g.options, **how)
+    elif what == "pool":
+        g = draw(pool_geometries())
+        op = draw(st.sampled_from(["max_pool2d", "avg_pool2d", "l2_pool2d"]))
+        report = check_op(op, [array(*g.x_shape)], g.options, **how)
+    elif what == "elementwise":
+        op = draw(st.sampled_from(["relu", "sigmoid", "tanh"]))
+        report = check_op(op, [array(rows, columns)], **how)
+    elif what == "softmax":
+        report = check_op("softmax", [array(rows, columns)], **how)
+    elif what == "loss":
+        labels = np.random.default_rng(seed).integers(0, columns, rows)
+        report = check_op("softmax_log_likelihood", [array(rows, columns), labels], **how)
+    elif what == "linear":
+        inputs = [array(rows, columns), array(3, columns, k=1), array(3, k=2)]
+        report = check_op("linear", inputs, **how)
+    else:
+        net, x, labels = draw(networks(dtype=dtype))
+        report = check_network(net, array(*x.shape), labels, **how)
+    return f"{what}, {kind}, {dtype}, {how}", report
+
+
+COMMON = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
+
+
+@settings(COMMON, max_examples=800)
+@given(reports())
+def test_a_right_gradient_never_fails(case):
+    name, report = case
+    assert not report.failed, f"{name}\n{report}"
+
+
+@pytest.mark.slow
+@settings(COMMON, max_examples=10_000, derandomize=False)
+@given(reports())
+def test_a_right_gradient_never_fails_in_10000_cases(case):
+    name, report = case
+    assert not report.failed, f"{name}\n{report}"
