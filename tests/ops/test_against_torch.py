@@ -493,3 +493,62 @@ def test_softmax_and_its_loss(torch: Any, N: int, K: int) -> None:
         lambda x: functional.cross_entropy(x, torch.tensor(labels)),
         (x,),
     )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_softmax_loss_options(torch: Any, smoothing: float, is_weighted: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(9, 4)), rng.integers(0, 4, size=9)
+    weight = rng.uniform(0.5, 2, size=4) if is_weighted else None
+    options = {"ignore_index": 2, "label_smoothing": smoothing}
+    agree(
+        torch,
+        (
+            lambda x: ops.softmax_log_likelihood(x, labels, weight, **options),
+            ops.softmax_log_likelihood_backward,
+        ),
+        lambda x: torch.nn.functional.cross_entropy(
+            x, torch.tensor(labels), None if weight is None else torch.tensor(weight), **options
+        ),
+        (x,),
+    )
+
+
+@pytest.mark.parametrize(("N", "K"), [(1, 1), (1, 6), (5, 3)])
+def test_losses(torch: Any, N: int, K: int) -> None:
+    rng = np.random.default_rng(0)
+    functional = torch.nn.functional
+    scores, targets, labels = rng.normal(size=(N, K)), rng.random((N, K)), rng.integers(K, size=N)
+    theirs = torch.tensor(targets)
+    # Ours are sums over the outputs, PyTorch's are means.
+    for name, x, target, other in [
+        (
+            "sigmoid_cross_entropy",
+            scores,
+            targets,
+            lambda x: K * functional.binary_cross_entropy_with_logits(x, theirs),
+        ),
+        (
+            "binary_cross_entropy",
+            rng.random((N, K)),
+            targets,
+            lambda x: K * functional.binary_cross_entropy(x, theirs),
+        ),
+        ("quadratic", scores, targets, lambda x: K / 2 * functional.mse_loss(x, theirs)),
+        (
+            "hinge",
+            scores,
+            labels,
+            lambda x: K * functional.multi_margin_loss(x, torch.tensor(labels)),
+        ),
+    ]:
+        agree(
+            torch,
+            (
+                lambda x, name=name, target=target: getattr(ops, name)(x, target),
+                getattr(ops, name + "_backward"),
+            ),
+            other,
+            (x,),
+        )
