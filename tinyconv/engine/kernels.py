@@ -25,7 +25,7 @@ FAMILIES: dict[str, Callable[..., Any]] = {
         (conv, ("forward", "max_backward", "dense_backward", "pack", "update")),
         (linear, ("forward", "backward", "update")),
         (pool, ("avg", "avg_backward", "box", "l2", "l2_backward", "max_", "max_backward")),
-        (update, ("sgd", "keep", "flat")),
+        (update, ("sgd", "adam", "adagrad", "rmsprop", "keep", "flat")),
     )
     for name in names
 }

@@ -14,14 +14,14 @@ from tinyconv.engine import kernels
 from tinyconv.engine.arena import Image
 from tinyconv.engine.fusion import fuse
 from tinyconv.engine.program import Program
+from tinyconv.engine.rules import UpdateRule
 from tinyconv.engine.steps import STEPS, Context, Step
 from tinyconv.kernels.cpu import batch as batch_kernels
-from tinyconv.kernels.cpu import update as update_kernels
 from tinyconv.kernels.cpu.kernel import address_of, when_compiling
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import Layer
 from tinyconv.losses import Loss, SoftmaxLogLikelihood
-from tinyconv.optimizers import SGD, Optimizer
+from tinyconv.optimizers import Optimizer
 from tinyconv.parameters import Parameters
 
 __all__ = ["ForwardPlan", "TrainingPlan"]
@@ -185,7 +185,8 @@ class TrainingPlan(_Plan):
             self._build(loss, optimizer, state)
 
     def _build(self, loss: Loss, optimizer: Optimizer, state: dict[str, Array]) -> None:
-        self.loss, self.optimizer, self.state = loss, optimizer, state
+        self.loss = loss
+        self.rule = UpdateRule(optimizer, self.parameters, state)
         self.labels = np.zeros(self.batch, np.int64)
         self.sums = np.zeros((self.threads, 8))
         self._starters = [step for step in self.steps if type(step).start is not Step.start]
@@ -203,7 +204,7 @@ class TrainingPlan(_Plan):
         logits, dlogits, context = self.logits, self.dlogits, self.context
         if dlogits is None:  # nothing to train
             dlogits = context.arena.image(self.batch, self.steps[-1].shape)
-        if type(self.loss) is SoftmaxLogLikelihood:
+        if type(self.loss) is SoftmaxLogLikelihood and not self.loss.config():
             self.program.call(
                 "loss", kernels.get("batch.softmax_log_likelihood", LANES), batch_kernels.SOFTMAX,
                 x=logits.origin, x_sample=logits.sample, labels=address_of(self.labels),
@@ -224,28 +225,14 @@ class TrainingPlan(_Plan):
         self.program.python("loss", run)
 
     def _add_updates(self) -> None:
-        p, rule, state = self.parameters, self.optimizer, self.state
-        self._rule = np.zeros(1, update_kernels.ARGS)
-        self._rule["w"], self._rule["grad"] = address_of(p.flat), address_of(p.flat_grad)
-        self._rule["decay"] = address_of(p.decay)
-        self._lr = self._rule["lr"]
-        if type(rule) is SGD:
-            self._rule["momentum"], self._rule["weight_decay"] = rule.momentum, rule.weight_decay
-            self._rule["velocity"] = address_of(state["velocity"]) if rule.momentum else 0
-            kernel = kernels.get(
-                "update.sgd", LANES, rule.momentum > 0, rule.nesterov, rule.weight_decay > 0
-            )
-        else:
-            kernel = kernels.get("update.keep", LANES)
-        self.context.rule = (kernel.address, address_of(self._rule))
+        self.context.rule = self.rule.call
         for step in self.steps:
             step.update(self.program)
-        if type(rule) is not SGD:
+        if not self.rule.has_kernel:
 
             def run(n: int) -> None:
                 if np.isfinite(self.loss_sum()):
-                    lr = float(self._lr[0])
-                    rule.update(p.flat, p.flat_grad, state, p.decay, lr, self.context.step)
+                    self.rule.update()
 
             self.program.python("optimizer", run)
 
@@ -254,7 +241,7 @@ class TrainingPlan(_Plan):
         n = len(index)
         self.context.n[0] = n
         self.context.step = step
-        self._lr[0] = lr
+        self.rule.start(lr, step)
         for starter in self._starters:
             starter.start(step)
         if x is not self._x:
@@ -281,7 +268,9 @@ class TrainingPlan(_Plan):
     def run(self, n: int) -> None:
         """Train on the batch of :meth:`set_batch`; without an update if the loss is not finite."""
         self.program.run(n)
+        self.rule.finish()
 
     def profile(self, n: int, seconds: dict[str, float]) -> None:
         """Do what :meth:`run` does and add the time of each call to ``seconds``."""
         self.program.profile(n, seconds)
+        self.rule.finish()

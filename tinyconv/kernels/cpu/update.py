@@ -7,18 +7,38 @@ the gradient of parameter ``start``.
 
 from typing import Any
 
+import numpy as np
 from numba import carray
 
 from tinyconv.kernels.cpu.kernel import kernel, record
-from tinyconv.kernels.cpu.simd import fma, invoke, load_first, pointer, splat, store_first
+from tinyconv.kernels.cpu.simd import (
+    fma,
+    invoke,
+    load_first,
+    maximum,
+    pointer,
+    splat,
+    sqrt,
+    store_first,
+)
 
-__all__ = ["ARGS", "FLAT", "flat", "keep", "sgd"]
+__all__ = ["ARGS", "FLAT", "adagrad", "adam", "flat", "keep", "rmsprop", "sgd"]
 
-#: ``w``, ``velocity``, ``decay``: the flat vectors; ``grad``: where :func:`keep` writes.
-ARGS = record("w", "velocity", "decay", "grad", floats=("lr", "momentum", "weight_decay"))
+ZERO = np.float32(0)
+
+#: ``w``, ``decay`` and what the rule remembers (:mod:`tinyconv.optimizers` has the names): flat
+#: vectors; ``grad``: where :func:`keep` writes. ``root_scale``: 1 / sqrt(1 - beta2^t), ``rate``:
+#: lr / (1 - beta1^t) in Adam, lr in the others.
+ARGS = record(
+    *("w", "velocity", "mean", "square", "decay", "grad"),
+    floats=(
+        *("lr", "rate", "root_scale", "weight_decay", "momentum", "beta1", "beta2"),
+        *("one_minus_beta1", "one_minus_beta2", "eps"),
+    ),
+)
 
 
-def sgd(L: int, MOMENTUM: bool, NESTEROV: bool, DECAY: bool) -> Any:
+def sgd(L: int, DECAY: bool, MOMENTUM: bool, NESTEROV: bool) -> Any:
     """Make the kernel of stochastic gradient descent, without the terms that are 0."""
 
     @kernel
@@ -40,6 +60,88 @@ def sgd(L: int, MOMENTUM: bool, NESTEROV: bool, DECAY: bool) -> Any:
             store_first(w, i, fma(lr, g, value), count)
 
     return update_sgd
+
+
+def adam(L: int, DECAY: bool, DECOUPLED: bool) -> Any:
+    """Make the kernel of Adam or, with decoupled weight decay, of AdamW."""
+
+    @kernel
+    def update_adam(args, dw, start, stop):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, ARGS)[0]
+        w, mean, square, decay = pointer(a.w), pointer(a.mean), pointer(a.square), pointer(a.decay)
+        dw = pointer(dw)
+        rate, scale, eps = splat(a.rate, L), splat(a.root_scale, L), splat(a.eps, L)
+        beta1, rest1 = splat(a.beta1, L), splat(a.one_minus_beta1, L)
+        beta2, rest2 = splat(a.beta2, L), splat(a.one_minus_beta2, L)
+        weight_decay = splat(-a.lr * a.weight_decay if DECOUPLED else a.weight_decay, L)
+        for i in range(start, stop, L):
+            count = stop - i
+            value, g = load_first(w, i, count, L), load_first(dw, i - start, count, L)
+            if DECAY:
+                share = weight_decay * load_first(decay, i, count, L)
+                if DECOUPLED:
+                    value = fma(share, value, value)
+                else:
+                    g = fma(share, value, g)
+            m = fma(beta1, load_first(mean, i, count, L), rest1 * g)
+            v = fma(beta2, load_first(square, i, count, L), rest2 * g * g)
+            store_first(mean, i, m, count)
+            store_first(square, i, v, count)
+            store_first(w, i, value - rate * m / fma(sqrt(v), scale, eps), count)
+
+    return update_adam
+
+
+def adagrad(L: int, DECAY: bool) -> Any:
+    """Make the kernel of Adagrad."""
+
+    @kernel
+    def update_adagrad(args, dw, start, stop):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, ARGS)[0]
+        w, square, decay = pointer(a.w), pointer(a.square), pointer(a.decay)
+        dw = pointer(dw)
+        lr, eps, weight_decay = splat(a.lr, L), splat(a.eps, L), splat(a.weight_decay, L)
+        for i in range(start, stop, L):
+            count = stop - i
+            value, g = load_first(w, i, count, L), load_first(dw, i - start, count, L)
+            if DECAY:
+                g = fma(weight_decay * load_first(decay, i, count, L), value, g)
+            s = fma(g, g, load_first(square, i, count, L))
+            store_first(square, i, s, count)
+            store_first(w, i, value - lr * g / (sqrt(s) + eps), count)
+
+    return update_adagrad
+
+
+def rmsprop(L: int, DECAY: bool, CENTERED: bool, MOMENTUM: bool) -> Any:
+    """Make the kernel of RMSProp, whose alpha is ``beta2``."""
+
+    @kernel
+    def update_rmsprop(args, dw, start, stop):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, ARGS)[0]
+        w, mean, square, decay = pointer(a.w), pointer(a.mean), pointer(a.square), pointer(a.decay)
+        velocity, dw = pointer(a.velocity), pointer(dw)
+        lr, eps, weight_decay = splat(a.lr, L), splat(a.eps, L), splat(a.weight_decay, L)
+        alpha, rest, momentum = splat(a.beta2, L), splat(a.one_minus_beta2, L), splat(a.momentum, L)
+        for i in range(start, stop, L):
+            count = stop - i
+            value, g = load_first(w, i, count, L), load_first(dw, i - start, count, L)
+            if DECAY:
+                g = fma(weight_decay * load_first(decay, i, count, L), value, g)
+            s = fma(alpha, load_first(square, i, count, L), rest * g * g)
+            store_first(square, i, s, count)
+            if CENTERED:
+                m = fma(alpha, load_first(mean, i, count, L), rest * g)
+                store_first(mean, i, m, count)
+                # Rounding may leave a variance of 0 just below it.
+                s = maximum(splat(ZERO, L), s - m * m)
+            r = g / (sqrt(s) + eps)
+            if MOMENTUM:
+                r = fma(momentum, load_first(velocity, i, count, L), r)
+                store_first(velocity, i, r, count)
+            store_first(w, i, value - lr * r, count)
+
+    return update_rmsprop
 
 
 #: The gradient of parameter ``start`` lies at the address ``dw``.

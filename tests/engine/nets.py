@@ -1,0 +1,121 @@
+"""Nets that between them meet every rule and every kernel, on small images."""
+
+from collections.abc import Callable
+
+from tinyconv.layers import (
+    AvgPool2d,
+    Chain,
+    Conv1d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    L2Pool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sigmoid,
+    Tanh,
+)
+
+#: name -> (shape of a sample, the layers)
+NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
+    "conv, max, relu; two of them": (
+        (1, 14, 14),
+        lambda: [
+            Conv2d(1, 20, 3), MaxPool2d(2), ReLU(), Conv2d(20, 9, 3), MaxPool2d(2), ReLU(),
+            Flatten(), Linear(36, 10),
+        ],
+    ),
+    "activation before the max": (
+        (3, 12, 11),
+        lambda: [Conv2d(3, 6, 3), Tanh(), MaxPool2d((3, 2)), Flatten(), Linear(72, 4)],
+    ),
+    "max of a padded convolution behind another one, without bias": (
+        (2, 7, 9),
+        lambda: [
+            Conv2d(2, 5, 3, padding=1), Sigmoid(), Conv2d(5, 33, 3, padding=(1, 2), bias=False),
+            MaxPool2d(2), ReLU(), Flatten(), Linear(495, 3),
+        ],
+    ),
+    "mean before and after an activation": (
+        (1, 14, 14),
+        lambda: [
+            Conv2d(1, 6, 5, padding=2), Tanh(), AvgPool2d(2), Conv2d(6, 8, 3, padding=1),
+            AvgPool2d(2), ReLU(), Flatten(), Linear(72, 10),
+        ],
+    ),
+    "mean of one convolution, dilated, behind another": (
+        (2, 12, 12),
+        lambda: [
+            Conv2d(2, 4, 3), ReLU(), Conv2d(4, 5, 3, dilation=2), AvgPool2d((2, 3)), Flatten(),
+            Linear(30, 4),
+        ],
+    ),
+    "root of squares": (
+        (1, 14, 14),
+        lambda: [
+            Conv2d(1, 8, 3), L2Pool2d(2), ReLU(), Conv2d(8, 8, 3), Sigmoid(), L2Pool2d(2, 1),
+            Flatten(), Linear(72, 10),
+        ],
+    ),
+    "stride and padding": (
+        (3, 13, 10),
+        lambda: [
+            Conv2d(3, 16, 3, 2, 1), ReLU(), Conv2d(16, 20, 3, (1, 2), (1, 0)), ReLU(), Flatten(),
+            Linear(280, 10),
+        ],
+    ),
+    "dilation and a max behind it": (
+        (2, 13, 13),
+        lambda: [
+            Conv2d(2, 4, 2), ReLU(), Conv2d(4, 6, 3, dilation=2), MaxPool2d(2), Flatten(),
+            Linear(96, 5),
+        ],
+    ),
+    "pools that overlap or have padding": (
+        (2, 10, 10),
+        lambda: [
+            Conv2d(2, 6, 3), ReLU(), MaxPool2d(3, 2, 1), AvgPool2d(2, 1, 1), L2Pool2d(3, 2, 1),
+            Flatten(), Linear(54, 4),
+        ],
+    ),
+    "one position left": (
+        (4, 5, 5),
+        lambda: [Conv2d(4, 12, 5), Tanh(), Flatten(), Linear(12, 3)],
+    ),
+    "linear layers of odd sizes": (
+        (1, 5, 5),
+        lambda: [
+            Flatten(), Linear(25, 37), Tanh(), Linear(37, 1), Sigmoid(), Linear(1, 6, bias=False),
+            ReLU(), Linear(6, 130), ReLU(), Linear(130, 11),
+        ],
+    ),
+    "dropout of vectors and images": (
+        (2, 9, 9),
+        lambda: [
+            Dropout(0.1), Conv2d(2, 6, 3), ReLU(), Dropout(0.4), Conv2d(6, 4, 3, padding=1),
+            ReLU(), Flatten(), Dropout(0.5), Linear(196, 30), Sigmoid(), Dropout(0.3),
+            Linear(30, 4),
+        ],
+    ),
+    "activations that stand alone": (
+        (3, 6, 6),
+        lambda: [ReLU(), Tanh(), Conv2d(3, 4, 3), ReLU(), Sigmoid(), Flatten(), Tanh(),
+                 Linear(64, 4)],
+    ),
+    "layers without kernels among the others": (
+        (4, 8, 8),
+        lambda: [
+            Conv2d(4, 8, 3, groups=2), ReLU(),
+            Residual([Conv2d(8, 8, 3, padding=1), ReLU()]),
+            Chain([Conv2d(8, 6, 3), ReLU()]), Flatten(), Linear(96, 4),
+        ],
+    ),
+    "in one dimension": (
+        (2, 20),
+        lambda: [Conv1d(2, 6, 5, 2), ReLU(), Flatten(), Linear(48, 4)],
+    ),
+    "nothing but one linear layer": ((7,), lambda: [Linear(7, 3)]),
+}

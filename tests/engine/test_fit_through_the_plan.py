@@ -1,0 +1,215 @@
+"""What a user sees of the plan: ``fit`` and ``predict``, the same as through the layers."""
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+import tinyconv as tc
+from tinyconv.engine.plan import TrainingPlan
+from tinyconv.engine.program import Program
+from tinyconv.engine.steps import Context
+from tinyconv.losses import SoftmaxLogLikelihood
+
+Array = np.ndarray[Any, Any]
+
+
+def small_net(dtype: str = "float32", seed: int = 1) -> tc.Sequential:
+    layers = [
+        tc.Conv2d(1, 6, 3), tc.MaxPool2d(2), tc.ReLU(), tc.Flatten(), tc.Dropout(0.3),
+        tc.Linear(150, 20), tc.Tanh(), tc.Dropout(0.5), tc.Linear(20, 4),
+    ]
+    return tc.Sequential(layers, seed=seed, dtype=dtype, input_shape=(1, 12, 12))
+
+
+def samples(count: int, dtype: str = "float32") -> tuple[Array, Array]:
+    """Images with one bright quarter, which is the class, in noise."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, count)
+    x = rng.random((count, 1, 12, 12)) * 0.6
+    for n, (row, column) in enumerate(zip(y // 2, y % 2, strict=True)):
+        x[n, 0, 6 * row : 6 * row + 6, 6 * column : 6 * column + 6] += 0.3
+    return x.astype(dtype), y
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        tc.SGD(lr=0.05),
+        tc.SGD(lr=0.03, momentum=0.9, nesterov=True, weight_decay=1e-3),
+        tc.SGD(lr=0.03, momentum=0.5),
+        tc.SGD(lr=0.05, weight_decay=1e-2, clip_norm=0.5),
+        tc.Adam(lr=0.003, weight_decay=1e-3),
+        tc.AdamW(lr=0.003),
+        tc.Adam(lr=0.003, clip_norm=1.0),
+        tc.Adagrad(lr=0.02, weight_decay=1e-3),
+        tc.RMSProp(lr=0.001),
+        tc.RMSProp(lr=0.001, momentum=0.5, centered=True, weight_decay=1e-3),
+    ],
+    ids=str,
+)
+def test_two_hundred_steps_with_dropout(optimizer: Any) -> None:
+    """10 epochs of 20 steps, the last of them short."""
+    x, y = samples(195)
+    histories = [
+        small_net().fit(
+            x, y, epochs=10, batch_size=10, optimizer=optimizer, engine=engine, verbose=False,
+            validation_data=(x[:50], y[:50]),
+        )
+        for engine in ("plan", "eager")
+    ]
+    plan, eager = histories
+    np.testing.assert_allclose(plan["loss"], eager["loss"], rtol=2e-4)
+    np.testing.assert_allclose(plan["val_loss"], eager["val_loss"], rtol=2e-3)
+    assert np.abs(np.subtract(plan["accuracy"], eager["accuracy"])).max() <= 2 / 195
+    assert plan["loss"][-1] < plan["loss"][0]  # something was learned
+
+
+def test_samples_of_another_dtype_or_order() -> None:
+    x, y = samples(40)
+    nets = [small_net() for _ in range(3)]
+    nets[0].fit(x, y, verbose=False)
+    nets[1].fit(x.astype(np.float64), y.astype(np.uint8), verbose=False)
+    nets[2].fit(np.asfortranarray(x), y, verbose=False)
+    for net in nets[1:]:
+        np.testing.assert_array_equal(net.parameters.flat, nets[0].parameters.flat)
+        np.testing.assert_array_equal(net.predict(x), nets[0].predict(np.asfortranarray(x)))
+
+
+def test_images_as_bytes() -> None:
+    x, y = samples(40)
+    images = tc.data.ByteImages.from_floats(np.clip(x, 0, 1))
+    nets = [small_net(), small_net()]
+    nets[0].fit(images, y, verbose=False)
+    nets[1].fit(images[np.arange(40)], y, verbose=False)
+    np.testing.assert_array_equal(nets[0].parameters.flat, nets[1].parameters.flat)
+    np.testing.assert_array_equal(nets[0].logits(images), nets[0].logits(images[np.arange(40)]))
+
+
+def test_float64_runs_the_layers() -> None:
+    x, y = samples(30, "float64")
+    nets = [small_net("float64"), small_net("float64")]
+    for net, engine in zip(nets, ("plan", "eager"), strict=True):
+        net.fit(x, y, engine=engine, verbose=False)
+    np.testing.assert_array_equal(nets[0].parameters.flat, nets[1].parameters.flat)
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    x, y = samples(4)
+    with pytest.raises(tc.ShapeError, match="engine is 'fast', expected 'plan' or 'eager'"):
+        small_net().fit(x, y, engine="fast", verbose=False)
+
+
+def test_prediction_of_any_number_of_samples() -> None:
+    x, _ = samples(23)
+    net = small_net()
+    expected = net.forward(x)
+    for batch_size in (5, 23, 100):
+        logits = net.logits(x, batch_size)
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    assert net.logits(x[:0]).shape == (0, 4)
+    net.parameters.flat[...] *= 2  # predictions follow the parameters
+    np.testing.assert_allclose(net.logits(x), net.forward(x), rtol=1e-4, atol=1e-5)
+
+
+def test_no_array_is_allocated_after_the_first_step() -> None:
+    x, y = samples(64)
+    net = small_net()
+    rule = tc.SGD(lr=0.01, momentum=0.9)
+    state = rule.init(net.parameters.flat)
+    plan = TrainingPlan(
+        net.layers, (1, 12, 12), net.parameters, SoftmaxLogLikelihood(), rule, state, 16, 2
+    )
+    index = np.arange(16)
+    plan.run(plan.set_batch(x, y, index, 0, 0.01))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for step in range(1, 50):
+            plan.run(plan.set_batch(x, y, index, step, 0.01))
+        growth = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert growth < 4096  # views and numbers; the smallest activation of the batch has more bytes
+
+
+def test_a_loss_that_is_not_finite_leaves_the_parameters() -> None:
+    x, y = samples(20)
+    x[13] = np.nan
+    net = small_net()
+    before = net.parameters.flat.copy()
+    with pytest.raises(tc.NonFiniteError, match="epoch 1, batch 1: the input of the network"):
+        net.fit(x, y, batch_size=20, verbose=False)
+    np.testing.assert_array_equal(net.parameters.flat, before)
+
+
+def test_profile() -> None:
+    x, y = samples(20)
+    history = small_net().fit(x, y, profile=True, verbose=False)
+    assert history.profile["0 Conv2d + MaxPool2d + ReLU"] > 0
+    assert history.profile["5 Linear + Tanh: update"] > 0
+    assert small_net().fit(x, y, verbose=False).profile == {}
+
+
+def test_profiled_training_is_training() -> None:
+    x, y = samples(20)
+    nets = [small_net(), small_net()]
+    nets[0].fit(x, y, profile=True, verbose=False)
+    nets[1].fit(x, y, verbose=False)
+    np.testing.assert_array_equal(nets[0].parameters.flat, nets[1].parameters.flat)
+
+
+def test_a_resumed_run_is_bit_for_bit_the_same(tmp_path: Any) -> None:
+    x, y = samples(50)
+    rule = tc.Adam(lr=0.01)
+    whole, first, second = small_net(), small_net(), small_net()
+    whole.fit(x, y, epochs=4, verbose=False, optimizer=rule)
+    first.fit(x, y, epochs=2, verbose=False, optimizer=rule, checkpoint=tmp_path)
+    second.fit(
+        x, y, epochs=4, verbose=False, optimizer=rule, checkpoint=tmp_path, resume=True
+    )
+    np.testing.assert_array_equal(second.parameters.flat, whole.parameters.flat)
+
+
+def test_the_pools_of_threads_are_left_as_they_were() -> None:
+    import numba
+
+    x, y = samples(20)
+    with_blas = [library["num_threads"] for library in threadpool_info()]
+    numba_threads = numba.get_num_threads()
+    layers = [
+        tc.Conv2d(1, 4, 3, groups=1), tc.ReLU(), tc.Conv2d(4, 4, 3, groups=2), tc.Flatten(),
+        tc.Linear(256, 4),
+    ]
+    tc.Sequential(layers, input_shape=(1, 12, 12)).fit(x, y, verbose=False)
+    now = [library["num_threads"] for library in threadpool_info()][: len(with_blas)]
+    assert now == with_blas
+    assert numba.get_num_threads() == numba_threads
+
+
+def test_a_first_compilation_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    from tinyconv.kernels.cpu import kernel
+
+    calls = []
+    with kernel.when_compiling(lambda: calls.append(1)):
+
+        @kernel.kernel
+        def nothing(args, thread, first, last):  # type: ignore[no-untyped-def]
+            pass
+
+        uncached = nothing.cache_hits == 0
+    assert len(calls) == uncached
+
+
+def test_a_program_runs_python_functions_in_their_place() -> None:
+    seen = []
+    context = Context(3, 1, False, np.zeros(1, np.float32), np.zeros(1, np.float32))
+    program = Program(context.threads, 3)
+    program.python("first", lambda n: seen.append(("first", n)))
+    program.python("second", lambda n: seen.append(("second", n)))
+    program.freeze()
+    program.run(3)
+    assert seen == [("first", 3), ("second", 3)]

@@ -1,0 +1,126 @@
+"""A step of the plan against the same step of the layers, from buffers full of NaN."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from nets import NETS
+
+import tinyconv as tc
+
+from tinyconv.engine import steps
+from tinyconv.engine.plan import ForwardPlan, TrainingPlan
+from tinyconv.losses import SoftmaxLogLikelihood
+from tinyconv.training.engine import EagerEngine, Totals
+
+Array = np.ndarray[Any, Any]
+
+
+def make(name: str, samples: int) -> tuple[tc.Sequential, tc.Sequential, Array, Array]:
+    shape, layers = NETS[name]
+    nets = [tc.Sequential(layers(), seed=3, input_shape=shape) for _ in range(2)]
+    rng = np.random.default_rng(4)
+    for net in nets:
+        net.parameters.flat[...] = rng.normal(0, 0.2, net.parameters.flat.size)
+        rng = np.random.default_rng(4)
+    x = np.random.default_rng(5).normal(size=(samples, *shape)).astype(np.float32)
+    y = rng.integers(0, nets[0].output_shape(shape)[0], samples)
+    return nets[0], nets[1], x, y
+
+
+def compare(name: str, batch: int, threads: int) -> None:
+    net, other, x, y = make(name, 2 * batch)
+    rule = tc.SGD(lr=1.0)  # so that the step is the gradient
+    plan = TrainingPlan(
+        net.layers, x.shape[1:], net.parameters, SoftmaxLogLikelihood(), rule, {}, batch, threads
+    )
+    eager = EagerEngine(other, SoftmaxLogLikelihood(), other.parameters, rule)
+    index = np.random.default_rng(6).permutation(2 * batch)
+    for step, picked in enumerate((index[:batch], index[: batch // 2 + 1])):
+        before = net.parameters.flat.copy()
+        other.parameters.flat[...] = before
+        eager.start_epoch(Totals())
+        plan.sums[...] = 0
+        plan.poison()
+        plan.run(plan.set_batch(x, y, picked, step, 1.0))
+        eager.step(x, y, picked, step, 1.0)
+        expected = eager.totals()
+        assert plan.loss_sum() == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
+        assert plan.sums[:, 1].sum() == expected.correct
+        for parameter, gradient in other.parameters.grads.items():
+            start = gradient.ctypes.data - other.parameters.flat_grad.ctypes.data
+            where = slice(start // 4, start // 4 + gradient.size)
+            step_taken = (before - net.parameters.flat)[where].reshape(gradient.shape)
+            scale = max(float(np.abs(gradient).max()), 0.05)
+            np.testing.assert_allclose(
+                step_taken, gradient, rtol=0, atol=1e-5 * scale, err_msg=parameter
+            )
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_full_and_a_short_batch(name: str) -> None:
+    compare(name, batch=7, threads=2)
+
+
+@pytest.mark.parametrize("threads", [1, 3, 5])
+@pytest.mark.parametrize("name", list(NETS)[:1] + list(NETS)[3:4])
+def test_any_number_of_threads(name: str, threads: int) -> None:
+    compare(name, batch=4, threads=threads)
+
+
+@pytest.mark.parametrize("name", ["linear layers of odd sizes", "dropout of vectors and images"])
+@pytest.mark.parametrize("batch", [1, 13, 150])
+def test_linear_layers_shared_out_by_features(
+    name: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "SHARED_WEIGHT", 0)
+    compare(name, batch=batch, threads=2)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_prediction(name: str) -> None:
+    net, _, x, _ = make(name, 9)
+    plan = ForwardPlan(net.layers, x.shape[1:], net.parameters, 9, 2)
+    for n in (9, 4):
+        plan.poison()
+        out = np.full((n, *net.output_shape(x.shape[1:])), np.nan, np.float32)
+        plan.run(x[:n], out)
+        np.testing.assert_allclose(out, net.forward(x[:n]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_of_equal_maxima_gets_the_gradient() -> None:
+    """All weights equal and a constant image: every position of every window ties."""
+    layers = [tc.Conv2d(1, 2, 3), tc.MaxPool2d(2), tc.Flatten(), tc.Linear(8, 2)]
+    nets = [tc.Sequential(layers, seed=0, input_shape=(1, 6, 6))]
+    nets.append(tc.Sequential(
+        [tc.Conv2d(1, 2, 3), tc.MaxPool2d(2), tc.Flatten(), tc.Linear(8, 2)],
+        seed=0, input_shape=(1, 6, 6),
+    ))
+    ramp = np.zeros((1, 1, 6, 6), np.float32)
+    ramp[..., 0, :] = 1  # so that it matters which position of the first windows won
+    for net in nets:
+        net.parameters.values["0.weight"][...] = 0
+        net.parameters.values["0.bias"][...] = 0.5
+    for net, engine in zip(nets, ("plan", "eager"), strict=True):
+        net.fit(ramp, np.array([0]), engine=engine, optimizer=tc.SGD(lr=1.0), verbose=False)
+    plan, eager = (net.parameters.values["0.weight"] for net in nets)
+    assert np.abs(eager).max() > 0.01
+    np.testing.assert_allclose(plan, eager, atol=1e-6)
+
+
+def test_l2_pooling_of_zeros_has_no_gradient() -> None:
+    layers = [tc.Conv2d(1, 2, 3), tc.L2Pool2d(2), tc.Flatten(), tc.Linear(8, 2)]
+    net = tc.Sequential(layers, seed=0, input_shape=(1, 6, 6))
+    net.parameters.values["0.bias"][...] = 0
+    before = net.parameters.values["0.weight"].copy()
+    net.fit(np.zeros((2, 1, 6, 6), np.float32), np.array([0, 1]), verbose=False)
+    np.testing.assert_array_equal(net.parameters.values["0.weight"], before)
+
+
+def test_the_units_of_a_plan_can_be_listed() -> None:
+    net, _, x, _ = make("layers without kernels among the others", 1)
+    plan = ForwardPlan(net.layers, x.shape[1:], net.parameters, 1, 1)
+    assert str(plan) == (
+        "0 Conv2d\n1 ReLU\n2 Residual\n3.0 Conv2d + ReLU\n4 Flatten\n5 Linear"
+    )
+    assert not plan.is_compiled

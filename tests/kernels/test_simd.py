@@ -1,0 +1,108 @@
+"""The vector functions, against NumPy in float64."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from tinyconv.kernels.cpu import simd
+from tinyconv.kernels.cpu.kernel import address_of
+
+Array = np.ndarray[Any, Any]
+
+
+def over_memory(function: Any, lanes: int) -> Callable[[Array], Array]:
+    """Turn a function of a vector into one of an array."""
+
+    @numba.njit
+    def loop(x: int, y: int, count: int) -> None:
+        a, b = simd.pointer(x), simd.pointer(y)
+        for i in range(0, count, lanes):
+            value = function(simd.load_first(a, i, count - i, lanes))
+            simd.store_first(b, i, value, count - i)
+
+    def call(x: Array) -> Array:
+        y = np.full(x.size + 1, np.nan, np.float32)
+        loop(address_of(x), address_of(y), x.size)
+        assert np.isnan(y[-1])  # nothing is written behind the last number
+        return y[:-1]
+
+    return call
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"), [("exp", np.exp), ("sigmoid", sigmoid), ("tanh", np.tanh)]
+)
+def test_functions_are_right_to_two_units_in_the_last_place(
+    name: str, exact: Callable[[Array], Array]
+) -> None:
+    sizes = np.logspace(-8, np.log10(86.0), 4001)
+    x = np.concatenate([-sizes, [0.0], sizes]).astype(np.float32)
+    y = over_memory(getattr(simd, name), simd.LANES)(x)
+    np.testing.assert_allclose(y, exact(x.astype(np.float64)), rtol=2.4e-7)
+
+
+@pytest.mark.parametrize("name", ["exp", "sigmoid", "tanh"])
+def test_functions_at_the_ends(name: str) -> None:
+    function = over_memory(getattr(simd, name), 8)
+    low, high, nan = function(np.array([-1e30, 1e30, np.nan], np.float32))
+    expected = {"exp": (0, 1.65e38), "sigmoid": (0, 1), "tanh": (-1, 1)}[name]
+    assert low == pytest.approx(expected[0], abs=1e-37)
+    assert high == pytest.approx(expected[1], rel=1e-2)
+    assert np.isnan(nan)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "rows", "columns"), [(16, 2, 3), (8, 3, 4), (2, 1, 3), (1, 2, 2), (4, 1, 1)]
+)
+def test_dot_products(lanes: int, rows: int, columns: int) -> None:
+    count = 21
+
+    @numba.njit
+    def product(a: int, b: int, y: int, add: int) -> None:
+        p, q = simd.pointer(a), simd.pointer(b)
+        tile = simd.zeros(rows, columns, lanes)
+        whole = count // lanes * lanes
+        for k in range(0, whole, lanes):
+            tile = simd.dots(tile, rows, p, k, count, q, k, count, lanes)
+        tile = simd.dots_first(tile, rows, p, whole, count, q, whole, count, count - whole)
+        simd.store_totals(simd.pointer(y), 0, rows, columns, tile, rows, columns, add)
+
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(rows, count)).astype(np.float32)
+    b = rng.normal(size=(columns, count)).astype(np.float32)
+    y = np.full((rows, columns), np.nan, np.float32)
+    product(address_of(a), address_of(b), address_of(y), 0)
+    np.testing.assert_allclose(y, a @ b.T, rtol=1e-5, atol=1e-5)
+    product(address_of(a), address_of(b), address_of(y), 1)
+    np.testing.assert_allclose(y, 2 * a @ b.T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(8, 8), (3, 8), (8, 5), (1, 1)])
+def test_transposition(rows: int, columns: int) -> None:
+    @numba.njit
+    def transpose(x: int, y: int, rows: int, columns: int) -> None:
+        p, q = simd.pointer(x), simd.pointer(y)
+        simd.transpose(p, 0, 11, rows, q, 0, 9, columns, 8)
+
+    x = np.arange(8 * 11, dtype=np.float32).reshape(8, 11)
+    y = np.full((8, 9), np.nan, np.float32)
+    transpose(address_of(x), address_of(y), rows, columns)
+    np.testing.assert_array_equal(y[:columns, :rows], x[:rows, :columns].T)
+    y[:columns, :rows] = np.nan
+    assert np.isnan(y).all()
+
+
+def test_a_length_of_vector_that_is_no_constant_is_refused() -> None:
+    @numba.njit
+    def load(x: int, lanes: int) -> float:
+        return simd.total(simd.load(simd.pointer(x), 0, lanes))  # type: ignore[no-any-return]
+
+    with pytest.raises(numba.TypingError, match="compile-time constants"):
+        load(0, 8)
