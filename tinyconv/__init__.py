@@ -69,7 +69,7 @@ from tinyconv.layers import (
     Tanh,
     Upsample,
 )
-from tinyconv.losses import SoftmaxLogLikelihood
+from tinyconv.losses import Hinge, Quadratic, SigmoidCrossEntropy, SoftmaxLogLikelihood
 from tinyconv.network import Sequential, load
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, RMSProp
 from tinyconv.training import (
@@ -118,6 +118,7 @@ __all__ = [
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GroupNorm",
+    "Hinge",
     "History",
     "Identity",
     "KeepBest",
@@ -134,6 +135,7 @@ __all__ = [
     "Pad",
     "Parallel",
     "ProgressBar",
+    "Quadratic",
     "RMSProp",
     "ReLU",
     "Reshape",
@@ -144,6 +146,7 @@ __all__ = [
     "ShapeError",
     "SiLU",
     "Sigmoid",
+    "SigmoidCrossEntropy",
     "SoftmaxLogLikelihood",
     "Softplus",
     "StateError",

@@ -112,7 +112,7 @@ class Sequential(Chain):
         assert specs is not None
         own = Parameters(specs, self.dtype, self.device)
         initialize(own, self.seed)
-        self.bind("", self.seed, own.values, own.grads, self.device)
+        self.bind("", self.seed, own.values, own.grads, self.device, self.dtype)
         self._parameters = own
 
     @property
@@ -236,7 +236,7 @@ class Sequential(Chain):
         """
         check_count("fit", "epochs", epochs)
         check_count("fit", "batch_size", batch_size)
-        self._check_samples("fit", x, y)
+        self._check_samples("fit", x, y, loss)
         if len(y) == 0:
             raise ShapeError("fit: no samples, expected at least one")
         if validation_data is not None:
@@ -244,7 +244,7 @@ class Sequential(Chain):
                 raise ShapeError(
                     f"fit: validation_data has {len(validation_data)} elements, expected (x, y)"
                 )
-            self._check_samples("fit: validation_data", *validation_data)
+            self._check_samples("fit: validation_data", *validation_data, loss)
         optimizer = optimizer or SGD(lr=0.1)
         if not isinstance(optimizer, Optimizer):
             raise ShapeError(f"fit: optimizer is {optimizer!r}, expected one such as SGD(lr=0.1)")
@@ -375,6 +375,9 @@ class Sequential(Chain):
         """
         self._check_samples("evaluate", x, y)
         logits, labels = self.logits(x, batch_size), to_numpy(y)
+        if self.loss.ignore_index is not None:
+            counts = labels != self.loss.ignore_index
+            logits, labels = logits[counts], labels[counts]
         figures = {
             "loss": float(self.loss.forward(logits, labels)),
             "accuracy": float(np.mean(logits.argmax(axis=1) == labels)) if len(labels) else 0.0,
@@ -410,6 +413,7 @@ class Sequential(Chain):
         about = {
             **self._about(),
             "loss": type(self.loss).__name__,
+            "loss_config": self.loss.config(),
             "epochs": self.position.epoch,
             "steps": self.position.step,
         }
@@ -469,11 +473,12 @@ class Sequential(Chain):
                 f"{', '.join(map(str, self.input_shape or ()))})"
             )
 
-    def _check_samples(self, op: str, x: Array, y: Array) -> None:
+    def _check_samples(self, op: str, x: Array, y: Array, loss: Loss | None = None) -> None:
         check_samples(op, x, y)
         self._accept(x)
         assert self.input_shape is not None
-        check_classes(op, y, self.output_shape(self.input_shape))
+        ignored = getattr(loss or self.loss, "ignore_index", None)
+        check_classes(op, y, self.output_shape(self.input_shape), ignored)
 
     def summary(self) -> str:
         """Return a table: each layer, its output shape, its parameters, its multiply-adds.
@@ -554,7 +559,7 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
             device=device,
             input_shape=None if shape is None else tuple(shape),
         )
-        net.loss = loss_from_name(about["loss"])
+        net.loss = loss_from_name(about["loss"], about.get("loss_config"))
         net.position = Position(epoch=about["epochs"], step=about["steps"])
         checkpoints.copy_tensors(str(path), tensors, net._tensors())
     except FileError as error:

@@ -66,8 +66,15 @@ class _Plan:
             step.prepare(self.program)
         x = self.images[0]
         self._gather = self.program.call(
-            "gather", kernels.get("batch.gather", LANES), batch_kernels.GATHER,
-            y=x.origin, y_sample=x.sample, y_row=x.row, C=x.C, H=x.H, W=x.W,
+            "gather",
+            kernels.get("batch.gather", LANES),
+            batch_kernels.GATHER,
+            y=x.origin,
+            y_sample=x.sample,
+            y_row=x.row,
+            C=x.C,
+            H=x.H,
+            W=x.W,
         )
         for step in self.steps:
             step.forward(self.program)
@@ -206,10 +213,17 @@ class TrainingPlan(_Plan):
             dlogits = context.arena.image(self.batch, self.steps[-1].shape)
         if type(self.loss) is SoftmaxLogLikelihood and not self.loss.config():
             self.program.call(
-                "loss", kernels.get("batch.softmax_log_likelihood", LANES), batch_kernels.SOFTMAX,
-                x=logits.origin, x_sample=logits.sample, labels=address_of(self.labels),
-                dx=dlogits.origin, dx_sample=dlogits.sample, sums=address_of(self.sums),
-                K=prod(self.steps[-1].shape), n=address_of(context.n),
+                "loss",
+                kernels.get("batch.softmax_log_likelihood", LANES),
+                batch_kernels.SOFTMAX,
+                x=logits.origin,
+                x_sample=logits.sample,
+                labels=address_of(self.labels),
+                dx=dlogits.origin,
+                dx_sample=dlogits.sample,
+                sums=address_of(self.sums),
+                K=prod(self.steps[-1].shape),
+                n=address_of(context.n),
             )
             return
         gradient = dlogits
@@ -246,9 +260,7 @@ class TrainingPlan(_Plan):
             starter.start(step)
         if x is not self._x:
             self._x = x
-            is_direct = (
-                isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous
-            )
+            is_direct = isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous
             self._staging = None if is_direct else np.zeros((self.batch, *self.shape), np.float32)
             self._gather["x"] = address_of(x if is_direct else self._staging)
             self._gather["index"] = address_of(self.index) if is_direct else 0

@@ -256,7 +256,7 @@ class LayerNorm(Layer):
 
     def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         w, b = self.params.get("weight"), self.params.get("bias")
-        return layer_norm(x, self.normalized_shape, w, b, self.eps)
+        return layer_norm(x, normalized_shape=self.normalized_shape, w=w, b=b, eps=self.eps)
 
     def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
         dx, dw, db = layer_norm_backward(dy, saved)
@@ -315,7 +315,7 @@ class GroupNorm(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         check_features("GroupNorm", self.num_channels, shape)
-        return shape_of(lambda x: group_norm(x, self.num_groups), shape)
+        return shape_of(lambda x: group_norm(x, num_groups=self.num_groups), shape)
 
     def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         if self.num_channels is None:
@@ -326,7 +326,7 @@ class GroupNorm(Layer):
 
     def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         w, b = self.params.get("weight"), self.params.get("bias")
-        return group_norm(x, self.num_groups, w, b, self.eps)
+        return group_norm(x, num_groups=self.num_groups, w=w, b=b, eps=self.eps)
 
     def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
         dx, dw, db = group_norm_backward(dy, saved)

@@ -80,10 +80,10 @@ NETS: dict[str, NamedNet] = {
         NamedNet(nielsen_conv_conv, 0.1),
         NamedNet(nielsen_conv_conv_tanh, 0.03),
         NamedNet(nielsen_dropout, 0.03),
-        NamedNet(lenet5, 0.03),
-        NamedNet(simard2003, 0.01),
+        NamedNet(lenet5, 0.1),
+        NamedNet(simard2003, 0.1),
         NamedNet(ciresan_mlp, 0.01),
-        NamedNet(network_in_network, 0.01),
+        NamedNet(network_in_network, 0.1),
     )
 }
 

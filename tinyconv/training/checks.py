@@ -45,8 +45,10 @@ def check_samples(op: str, x: Array, y: Array) -> None:
         raise DtypeError(f"{op}: y has dtype {y.dtype}, expected integer class indices")
 
 
-def check_classes(op: str, y: Array, output_shape: tuple[int, ...]) -> None:
-    """Check that the network gives one logit a class, and that every label is a class.
+def check_classes(
+    op: str, y: Array, output_shape: tuple[int, ...], ignored: int | None = None
+) -> None:
+    """Check that the network gives one logit a class, and that every label is a class or ignored.
 
     Raises:
         ShapeError: one or the other is not so.
@@ -65,6 +67,8 @@ def check_classes(op: str, y: Array, output_shape: tuple[int, ...]) -> None:
     if len(y) == 0:
         return
     xp = namespace(op, y=y)
+    if ignored is not None:
+        y = xp.where(y == ignored, xp.zeros_like(y), y)
     low, high = int(xp.min(y)), int(xp.max(y))
     if low < 0 or high >= output_shape[0]:
         raise ShapeError(

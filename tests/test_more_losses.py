@@ -1,0 +1,276 @@
+"""Losses beside the plain softmax log-likelihood: literals, gradients, PyTorch, files, training."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinyconv as tc
+from tinyconv.errors import DtypeError, FileError, ShapeError
+from tinyconv.losses import LOSSES, Loss, loss_from_name
+
+MAKERS: list[Callable[[], Loss]] = [
+    tc.SoftmaxLogLikelihood,
+    lambda: tc.SoftmaxLogLikelihood([0.5, 2.0, 1.0, 0.0]),
+    lambda: tc.SoftmaxLogLikelihood(ignore_index=2),
+    lambda: tc.SoftmaxLogLikelihood(label_smoothing=0.1),
+    lambda: tc.SoftmaxLogLikelihood([0.5, 2.0, 1.0, 3.0], ignore_index=-100, label_smoothing=0.3),
+    tc.SigmoidCrossEntropy,
+    tc.Quadratic,
+    lambda: tc.Quadratic(output="linear"),
+    tc.Hinge,
+    lambda: tc.Hinge(margin=0.25),
+]
+every_loss = pytest.mark.parametrize("make", MAKERS, ids=lambda make: repr(make()))
+
+
+def drawn(n: int = 5, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return 2 * rng.normal(size=(n, 4)).astype(dtype), np.array([3, 0, 2, 2, 1])[:n]
+
+
+def test_every_loss_is_tested() -> None:
+    assert {type(make()).__name__ for make in MAKERS} == set(LOSSES)
+    assert set(LOSSES) <= set(tc.__all__)
+
+
+@every_loss
+def test_gradient_against_numeric_derivatives(make: Callable[[], Loss]) -> None:
+    logits, labels = drawn()
+    loss = make()
+    loss.forward(logits, labels)
+    dx = loss.backward()
+    for place in np.ndindex(logits.shape):
+        h = np.zeros_like(logits)
+        h[place] = 1e-6
+        slope = (loss.forward(logits + h, labels) - loss.forward(logits - h, labels)) / 2e-6
+        assert dx[place] == pytest.approx(float(slope), rel=1e-6, abs=1e-9)
+
+
+@every_loss
+def test_dtype_shape_and_mean_over_the_batch(make: Callable[[], Loss]) -> None:
+    logits, labels = drawn(dtype="float32")
+    loss = make()
+    value = loss.forward(logits, labels)
+    assert (value.shape, value.dtype, loss.backward().dtype) == ((), "float32", "float32")
+    assert loss.probabilities(logits).shape == (5, 4)
+    # The mean over a batch does not change if the batch is repeated.
+    twice = loss.forward(np.concatenate([logits] * 2), np.concatenate([labels] * 2))
+    assert float(twice) == pytest.approx(float(value), rel=1e-6)
+
+
+@every_loss
+def test_an_empty_batch_costs_nothing(make: Callable[[], Loss]) -> None:
+    loss = make()
+    assert loss.forward(np.zeros((0, 4)), np.zeros(0, int)) == 0
+    assert loss.backward().shape == (0, 4)
+
+
+@every_loss
+def test_huge_logits_do_not_overflow(make: Callable[[], Loss]) -> None:
+    loss, (_, labels) = make(), drawn()
+    logits = np.where(np.eye(4)[labels] > 0, -1e4, 1e4).astype("float32")  # as wrong as can be
+    assert np.isfinite(loss.forward(logits, labels))
+    assert np.isfinite(loss.backward()).all()
+
+
+@every_loss
+def test_a_loss_is_made_again_from_its_name_and_arguments(make: Callable[[], Loss]) -> None:
+    loss = make()
+    config = json.loads(json.dumps(loss.config()))
+    again = loss_from_name(type(loss).__name__, config)
+    assert repr(again) == repr(loss)
+    logits, labels = drawn()
+    assert again.forward(logits, labels) == loss.forward(logits, labels)
+
+
+@every_loss
+@pytest.mark.parametrize("engine", ["plan", "eager"])
+def test_a_network_learns_by_it_and_its_file_names_it(
+    make: Callable[[], Loss], engine: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    y = np.arange(80) % 4
+    x = (np.eye(4)[y] @ rng.normal(size=(4, 6)) + 0.1 * rng.normal(size=(80, 6))).astype("float32")
+    net = tc.Sequential([tc.Linear(6, 4)])
+    history = net.fit(
+        x, y, epochs=60, loss=make(), optimizer=tc.SGD(0.3), engine=engine, verbose=False
+    )
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
+    weighed = y < 3 if net.loss.config().get("weight", [1])[-1] == 0 else y >= 0
+    assert (net.predict(x)[weighed] == y[weighed]).mean() > 0.7
+    net.save(tmp_path / "net.safetensors")
+    again = tc.load(tmp_path / "net.safetensors")
+    assert repr(again.loss) == repr(net.loss)
+    assert again.evaluate(x, y) == net.evaluate(x, y)
+    np.testing.assert_array_equal(again.predict_proba(x), net.predict_proba(x))
+
+
+@every_loss
+def test_plan_and_eager_take_the_same_steps(make: Callable[[], Loss]) -> None:
+    (logits, labels), nets = drawn(dtype="float32"), []
+    for engine in ("plan", "eager"):
+        net = tc.Sequential([tc.Linear(4, 4)], seed=1)
+        net.fit(logits, labels, epochs=3, batch_size=2, loss=make(), engine=engine, verbose=False)
+        nets.append(net.parameters.flat)
+    np.testing.assert_allclose(nets[0], nets[1], rtol=1e-4, atol=1e-5)
+
+
+# By hand.
+
+
+def test_class_weights_by_hand() -> None:
+    loss = tc.SoftmaxLogLikelihood([3.0, 1.0])
+    logits = np.log(np.array([[0.25, 0.75], [0.5, 0.5]]))
+    # (3 log 4 + 1 log 2) / (3 + 1)
+    assert loss.forward(logits, np.array([0, 1])) == pytest.approx(7 / 4 * np.log(2), rel=1e-14)
+    np.testing.assert_allclose(loss.backward(), [[-2.25 / 4, 2.25 / 4], [0.5 / 4, -0.5 / 4]])
+
+
+def test_smoothed_labels_by_hand() -> None:
+    loss = tc.SoftmaxLogLikelihood(label_smoothing=0.5)
+    # The target is (3/4, 1/4): 3/4 log 4 + 1/4 log 4/3.
+    value = loss.forward(np.log([[0.25, 0.75]]), np.array([0]))
+    assert value == pytest.approx(np.log(4) - 0.25 * np.log(3), rel=1e-14)
+    np.testing.assert_allclose(loss.backward(), [[-0.5, 0.5]], rtol=1e-14)
+
+
+def test_ignored_labels_by_hand() -> None:
+    loss = tc.SoftmaxLogLikelihood(ignore_index=-1)
+    logits = np.log(np.array([[0.25, 0.75], [0.5, 0.5]]))
+    assert loss.forward(logits, np.array([0, -1])) == pytest.approx(np.log(4), rel=1e-14)
+    np.testing.assert_allclose(loss.backward(), [[-0.75, 0.75], [0, 0]], rtol=1e-14)
+    assert loss.forward(logits, np.array([-1, -1])) == 0
+    np.testing.assert_array_equal(loss.backward(), np.zeros((2, 2)))
+
+
+def test_sigmoid_cross_entropy_by_hand() -> None:
+    loss = tc.SigmoidCrossEntropy()
+    logits = np.log(np.array([[3.0, 1 / 3], [1.0, 1.0]]))  # sigmoids 3/4, 1/4 and 1/2, 1/2
+    value = loss.forward(logits, np.array([0, 1]))
+    assert value == pytest.approx((2 * np.log(4 / 3) + 2 * np.log(2)) / 2, rel=1e-14)
+    np.testing.assert_allclose(loss.backward(), [[-1 / 8, 1 / 8], [1 / 4, -1 / 4]], rtol=1e-14)
+    np.testing.assert_allclose(loss.probabilities(logits), [[0.75, 0.25], [0.5, 0.5]], rtol=1e-14)
+
+
+def test_quadratic_by_hand() -> None:
+    loss, logits = tc.Quadratic(), np.log(np.array([[3.0, 1 / 3]]))
+    assert loss.forward(logits, np.array([1])) == pytest.approx(2 * 0.75**2 / 2, rel=1e-14)
+    # (a - t) a (1 - a)
+    np.testing.assert_allclose(loss.backward(), [[0.75 * 3 / 16, -0.75 * 3 / 16]], rtol=1e-14)
+    linear = tc.Quadratic("linear")
+    assert linear.forward(np.array([[2.0, 3.0]]), np.array([1])) == (4 + 4) / 2
+    np.testing.assert_array_equal(linear.backward(), [[2.0, 2.0]])
+
+
+def test_hinge_by_hand() -> None:
+    loss = tc.Hinge(margin=2.0)
+    scores = np.array([[3.0, 2.0, 1.5], [0.0, 9.0, 5.0]])
+    assert loss.forward(scores, np.array([0, 1])) == (1.0 + 0.5) / 2
+    np.testing.assert_array_equal(loss.backward(), [[-1.0, 0.5, 0.5], [0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(loss.probabilities(scores).argmax(axis=1), [0, 1])
+
+
+# A label that is ignored, in a network.
+
+
+def test_evaluate_leaves_ignored_samples_out() -> None:
+    net = tc.Sequential([tc.Linear(2, 2, bias=False)], dtype="float64")
+    net.parameters.flat[...] = [1, 0, 0, 1]  # the identity
+    net.loss = tc.SoftmaxLogLikelihood(ignore_index=9)
+    x, y = np.array([[1.0, 0], [0, 1], [0, 1]]), np.array([0, 1, 9])
+    assert net.evaluate(x, y) == net.evaluate(x[:2], y[:2])
+    assert net.evaluate(x, y)["accuracy"] == 1
+    message = "y runs from 0 to 9, expected 0 to 1"
+    with pytest.raises(ShapeError, match=message):
+        net.fit(x, y, loss=tc.SoftmaxLogLikelihood(), verbose=False)
+    net.fit(x, y, loss=tc.SoftmaxLogLikelihood(ignore_index=9), verbose=False)
+    with pytest.raises(ShapeError, match="y runs from 0 to 8, expected 0 to 1"):
+        net.evaluate(x, np.array([0, 8, 9]))
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tc.SoftmaxLogLikelihood([1.0, -1.0]), r"weight is \[1.0, -1.0\], expected 0 or"),
+        (lambda: tc.SoftmaxLogLikelihood(label_smoothing=1.5), "label_smoothing is 1.5, expected"),
+        (lambda: tc.Quadratic("tanh"), "Quadratic: output is 'tanh', expected 'sigmoid' or 'lin"),
+        (lambda: tc.Hinge(0), "Hinge: margin is 0, expected more than 0"),
+    ],
+)
+def test_arguments_out_of_range(make: Callable[[], Loss], message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        make()
+
+
+def test_a_file_with_wrong_arguments_is_refused() -> None:
+    with pytest.raises(FileError, match="Hinge: margin is 0, expected more than 0"):
+        loss_from_name("Hinge", {"margin": 0})
+    with pytest.raises(FileError, match="loss SigmoidCrossEntropy does not take"):
+        loss_from_name("SigmoidCrossEntropy", {"margin": 1})
+
+
+@pytest.mark.parametrize(
+    "make", [tc.SigmoidCrossEntropy, tc.Quadratic, tc.Hinge, tc.SoftmaxLogLikelihood]
+)
+def test_labels_that_do_not_fit(make: Callable[[], Loss]) -> None:
+    with pytest.raises(ShapeError, match="labels run from 0 to 4, expected 0 to 3 because x has 4"):
+        make().forward(np.zeros((2, 4)), np.array([0, 4]))
+    with pytest.raises(ShapeError, match=r"labels has shape \(3,\), expected \(2,\)"):
+        make().forward(np.zeros((2, 4)), np.array([0, 1, 2]))
+    with pytest.raises(DtypeError, match="labels has dtype float64, expected integers"):
+        make().forward(np.zeros((2, 4)), np.zeros(2))
+
+
+def test_weights_that_do_not_fit() -> None:
+    with pytest.raises(ShapeError, match=r"weight has shape \(2,\), expected \(4,\)"):
+        tc.SoftmaxLogLikelihood([1.0, 2.0]).forward(np.zeros((2, 4)), np.array([0, 1]))
+
+
+# PyTorch.
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("weight", [None, [0.5, 2.0, 1.0, 3.0]])
+@pytest.mark.parametrize("ignored", [None, 2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.25, 1.0])
+def test_softmax_log_likelihood_equals_pytorchs(
+    torch: Any, weight: list[float] | None, ignored: int | None, smoothing: float
+) -> None:
+    theirs = torch.nn.CrossEntropyLoss(
+        None if weight is None else torch.tensor(weight, dtype=torch.float64),
+        ignore_index=-100 if ignored is None else ignored,
+        label_smoothing=smoothing,
+    )
+    compare(torch, tc.SoftmaxLogLikelihood(weight, ignored, smoothing), theirs)
+
+
+@pytest.mark.oracle
+def test_the_others_equal_pytorchs(torch: Any) -> None:
+    nn = torch.nn.functional
+
+    def one_hot(t: Any) -> Any:
+        return nn.one_hot(t, 4).double()
+
+    def bce(x: Any, t: Any) -> Any:
+        return 4 * nn.binary_cross_entropy_with_logits(x, one_hot(t))
+
+    compare(torch, tc.SigmoidCrossEntropy(), bce)
+    compare(torch, tc.Quadratic("linear"), lambda x, t: 2 * nn.mse_loss(x, one_hot(t)))
+    compare(torch, tc.Quadratic(), lambda x, t: 2 * nn.mse_loss(x.sigmoid(), one_hot(t)))
+    compare(torch, tc.Hinge(0.7), lambda x, t: 4 * nn.multi_margin_loss(x, t, margin=0.7))
+
+
+def compare(torch: Any, ours: Loss, theirs: Callable[[Any, Any], Any]) -> None:
+    logits, labels = drawn()
+    x = torch.tensor(logits, requires_grad=True)
+    value = theirs(x, torch.tensor(labels))
+    value.backward()
+    assert float(ours.forward(logits, labels)) == pytest.approx(value.item(), rel=1e-12)
+    np.testing.assert_allclose(ours.backward(), x.grad.numpy(), rtol=1e-10, atol=1e-13)
