@@ -24,29 +24,19 @@ from tinyconv import plots
 HERE = Path(__file__).parent
 
 
-def convolutional() -> tc.Sequential:
-    """Three layers of 15 channels, kernel 3, stride 2; then one fully connected layer."""
+def two_hidden_layers() -> tc.Sequential:
+    """Two hidden layers of 100 rectified linear units."""
     return tc.Sequential(
         [
-            tc.Conv1d(1, 15, 3, stride=2),
-            tc.ReLU(),
-            tc.Conv1d(15, 15, 3, stride=2),
-            tc.ReLU(),
-            tc.Conv1d(15, 15, 3, stride=2),
-            tc.ReLU(),
             tc.Flatten(),
-            tc.Linear(60, 10),
+            tc.Linear(40, 100),
+            tc.ReLU(),
+            tc.Linear(100, 100),
+            tc.ReLU(),
+            tc.Linear(100, 10),
         ],
         input_shape=(1, 40),
     )
-
-
-def fully_connected(*hidden: int) -> tc.Sequential:
-    """Layers of so many hidden units each, with rectified linear units between."""
-    layers: list[Any] = [tc.Flatten()]
-    for units in hidden:
-        layers += [tc.Linear(None, units), tc.ReLU()]
-    return tc.Sequential([*layers, tc.Linear(None, 10)], input_shape=(1, 40))
 
 
 @dataclass
@@ -88,9 +78,9 @@ def main() -> None:
     batch = 100
     steps = len(data.train.y) // batch  # an epoch
     experiments = [
-        Experiment("convolutional", convolutional(), 0.01, options.epochs),
-        Experiment("fully connected", fully_connected(285, 135, 60), 0.01, options.epochs),
-        Experiment("two hidden layers", fully_connected(100, 100), 0.1, min(150, options.epochs)),
+        Experiment("convolutional", tc.models.mnist1d_cnn(), 0.01, options.epochs),
+        Experiment("fully connected", tc.models.mnist1d_mlp(), 0.01, options.epochs),
+        Experiment("two hidden layers", two_hidden_layers(), 0.1, min(150, options.epochs)),
     ]
     table = [
         "| network | parameters | rate | steps | training error | test error | minutes |",
