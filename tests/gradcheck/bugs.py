@@ -81,6 +81,7 @@ DROPOUT = _case("dropout", _normal(4, 6), mask=_mask, p=0.4)
 SOFTMAX = _case("softmax", _normal(5, 4))
 LOSS = _case("softmax_log_likelihood", _normal(5, 4), _labels)
 
+CASES = [value for value in list(globals().values()) if isinstance(value, Case)]
 BUGS: list[Bug] = []
 
 
@@ -502,7 +503,7 @@ def l2_pool_without_x(case: Case, dy: Array, x: Array) -> Any:
 
 @bug(L2_POOL_HOLE, verdict="nonfinite", hint="divides 0 by 0")
 def l2_pool_nan_in_an_empty_window(case: Case, dy: Array, x: Array) -> Any:
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         share = dy / case.forward(x)
         return x * np.repeat(np.repeat(share, 2, axis=2), 2, axis=3)
 
@@ -554,7 +555,7 @@ class _Accumulator:
         return self.total
 
 
-@bug(LINEAR, verdict="nondeterministic", hint="every call differs", memory=_Accumulator)
+@bug(LINEAR, verdict="nondeterministic", hint="adds up from call to call", memory=_Accumulator)
 def linear_gradient_accumulates(
     case: Case, total: _Accumulator, dy: Array, x: Array, w: Array, b: Array
 ) -> Any:

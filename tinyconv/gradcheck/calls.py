@@ -129,7 +129,7 @@ def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray, y: Flo
 def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: Any) -> None:
     again = problem.value(problem.given)
     if rounding_differs(y, again, float(np.finfo(y.dtype).eps)):
-        raise Stop("nondeterministic", *_two_calls("forward", again, problem.value, problem))
+        raise Stop("nondeterministic", *_two_calls("forward", y, again, problem.value, problem))
     second = problem.gradients(dy, problem.given)
     for i, (a, b) in enumerate(zip(gradients, second, strict=True)):
         if a is None or (b is not None and not rounding_differs(a, b, problem.eps_analytic)):
@@ -139,15 +139,17 @@ def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: Any) -> N
             return problem.gradients(dy, arrays)[i]
 
         who = f"backward's gradient of {problem.names[i]}"
-        raise Stop("nondeterministic", *_two_calls(who, b, once_more, problem), tensor=i)
+        raise Stop("nondeterministic", *_two_calls(who, a, b, once_more, problem), tensor=i)
 
 
 def _two_calls(
-    who: str, second: Any, function: Callable[[list[Any]], Any], problem: Problem
+    who: str, once: Any, twice: Any, function: Callable[[list[Any]], Any], problem: Problem
 ) -> tuple[str, str]:
     third = function(problem.given)
-    if np.array_equal(second, third, equal_nan=True):
+    if np.array_equal(twice, third, equal_nan=True):
         hint = "the call after one with other inputs differs: it uses values of the call before"
+    elif twice is not None and third is not None and np.allclose(third - twice, twice - once):
+        hint = "it adds up from call to call: start from zero in every call"
     else:
         hint = "every call differs: it draws random numbers; save what forward drew, or pass a seed"
     return f"{who} differs between two calls with the same arguments", hint
