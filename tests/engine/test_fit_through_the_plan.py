@@ -18,8 +18,15 @@ Array = np.ndarray[Any, Any]
 
 def small_net(dtype: str = "float32", seed: int = 1) -> tc.Sequential:
     layers = [
-        tc.Conv2d(1, 6, 3), tc.MaxPool2d(2), tc.ReLU(), tc.Flatten(), tc.Dropout(0.3),
-        tc.Linear(150, 20), tc.Tanh(), tc.Dropout(0.5), tc.Linear(20, 4),
+        tc.Conv2d(1, 6, 3),
+        tc.MaxPool2d(2),
+        tc.ReLU(),
+        tc.Flatten(),
+        tc.Dropout(0.3),
+        tc.Linear(150, 20),
+        tc.Tanh(),
+        tc.Dropout(0.5),
+        tc.Linear(20, 4),
     ]
     return tc.Sequential(layers, seed=seed, dtype=dtype, input_shape=(1, 12, 12))
 
@@ -55,7 +62,13 @@ def test_two_hundred_steps_with_dropout(optimizer: Any) -> None:
     x, y = samples(195)
     histories = [
         small_net().fit(
-            x, y, epochs=10, batch_size=10, optimizer=optimizer, engine=engine, verbose=False,
+            x,
+            y,
+            epochs=10,
+            batch_size=10,
+            optimizer=optimizer,
+            engine=engine,
+            verbose=False,
             validation_data=(x[:50], y[:50]),
         )
         for engine in ("plan", "eager")
@@ -168,9 +181,7 @@ def test_a_resumed_run_is_bit_for_bit_the_same(tmp_path: Any) -> None:
     whole, first, second = small_net(), small_net(), small_net()
     whole.fit(x, y, epochs=4, verbose=False, optimizer=rule)
     first.fit(x, y, epochs=2, verbose=False, optimizer=rule, checkpoint=tmp_path)
-    second.fit(
-        x, y, epochs=4, verbose=False, optimizer=rule, checkpoint=tmp_path, resume=True
-    )
+    second.fit(x, y, epochs=4, verbose=False, optimizer=rule, checkpoint=tmp_path, resume=True)
     np.testing.assert_array_equal(second.parameters.flat, whole.parameters.flat)
 
 
@@ -181,7 +192,10 @@ def test_the_pools_of_threads_are_left_as_they_were() -> None:
     with_blas = [library["num_threads"] for library in threadpool_info()]
     numba_threads = numba.get_num_threads()
     layers = [
-        tc.Conv2d(1, 4, 3, groups=1), tc.ReLU(), tc.Conv2d(4, 4, 3, groups=2), tc.Flatten(),
+        tc.Conv2d(1, 4, 3, groups=1),
+        tc.ReLU(),
+        tc.Conv2d(4, 4, 3, groups=2),
+        tc.Flatten(),
         tc.Linear(256, 4),
     ]
     tc.Sequential(layers, input_shape=(1, 12, 12)).fit(x, y, verbose=False)

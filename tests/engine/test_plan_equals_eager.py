@@ -7,7 +7,6 @@ import pytest
 from nets import NETS
 
 import tinyconv as tc
-
 from tinyconv.engine import steps
 from tinyconv.engine.plan import ForwardPlan, TrainingPlan
 from tinyconv.losses import SoftmaxLogLikelihood
@@ -92,10 +91,13 @@ def test_the_first_of_equal_maxima_gets_the_gradient() -> None:
     """All weights equal and a constant image: every position of every window ties."""
     layers = [tc.Conv2d(1, 2, 3), tc.MaxPool2d(2), tc.Flatten(), tc.Linear(8, 2)]
     nets = [tc.Sequential(layers, seed=0, input_shape=(1, 6, 6))]
-    nets.append(tc.Sequential(
-        [tc.Conv2d(1, 2, 3), tc.MaxPool2d(2), tc.Flatten(), tc.Linear(8, 2)],
-        seed=0, input_shape=(1, 6, 6),
-    ))
+    nets.append(
+        tc.Sequential(
+            [tc.Conv2d(1, 2, 3), tc.MaxPool2d(2), tc.Flatten(), tc.Linear(8, 2)],
+            seed=0,
+            input_shape=(1, 6, 6),
+        )
+    )
     ramp = np.zeros((1, 1, 6, 6), np.float32)
     ramp[..., 0, :] = 1  # so that it matters which position of the first windows won
     for net in nets:
@@ -120,7 +122,5 @@ def test_l2_pooling_of_zeros_has_no_gradient() -> None:
 def test_the_units_of_a_plan_can_be_listed() -> None:
     net, _, x, _ = make("layers without kernels among the others", 1)
     plan = ForwardPlan(net.layers, x.shape[1:], net.parameters, 1, 1)
-    assert str(plan) == (
-        "0 Conv2d\n1 ReLU\n2 Residual\n3.0 Conv2d + ReLU\n4 Flatten\n5 Linear"
-    )
+    assert str(plan) == ("0 Conv2d\n1 ReLU\n2 Residual\n3.0 Conv2d + ReLU\n4 Flatten\n5 Linear")
     assert not plan.is_compiled

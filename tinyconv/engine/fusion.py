@@ -6,6 +6,7 @@ own forward and backward.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tinyconv.layers import (
     AvgPool2d,
@@ -67,7 +68,7 @@ def _dense(conv: Conv2d, *others: Layer) -> bool:
     return conv.groups == 1 and conv.padding_mode == "zeros"
 
 
-def _simple(pool: Layer) -> bool:
+def _simple(pool: Any) -> bool:
     """Whether a pooling has whole windows alone, equal padding before and after, all counted."""
     return (
         set(pool.dilation) == {1}
@@ -89,7 +90,7 @@ def _tiled(conv: Conv2d, *others: Layer) -> bool:
     )
 
 
-def _commutes(conv: Conv2d, pool: Layer, *others: Layer) -> bool:
+def _commutes(conv: Conv2d, pool: AvgPool2d, *others: Layer) -> bool:
     """Whether the mean may be taken of the convolution's input instead: see ``pool.box``."""
     return (
         conv.groups == 1

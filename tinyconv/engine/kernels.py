@@ -19,8 +19,14 @@ FAMILIES: dict[str, Callable[..., Any]] = {
         (activation, ("forward", "backward")),
         (
             batch,
-            ("gather", "flatten", "flatten_backward", "dropout", "multiply",
-             "softmax_log_likelihood"),
+            (
+                "gather",
+                "flatten",
+                "flatten_backward",
+                "dropout",
+                "multiply",
+                "softmax_log_likelihood",
+            ),
         ),
         (conv, ("forward", "max_backward", "dense_backward", "pack", "update")),
         (linear, ("forward", "backward", "update")),

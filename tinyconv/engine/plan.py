@@ -261,8 +261,9 @@ class TrainingPlan(_Plan):
         if x is not self._x:
             self._x = x
             is_direct = isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous
-            self._staging = None if is_direct else np.zeros((self.batch, *self.shape), np.float32)
-            self._gather["x"] = address_of(x if is_direct else self._staging)
+            source = x if is_direct else np.zeros((self.batch, *self.shape), np.float32)
+            self._staging = None if is_direct else source
+            self._gather["x"] = address_of(source)
             self._gather["index"] = address_of(self.index) if is_direct else 0
         if y is not self._y:
             self._y = y

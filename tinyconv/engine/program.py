@@ -44,7 +44,12 @@ class Program:
         self._segments: list[tuple[int, int] | Callable[[int], None]] = []
 
     def call(
-        self, name: str, kernel: Any, layout: np.dtype[Any], items: int = 0, grain: int = 1,
+        self,
+        name: str,
+        kernel: Any,
+        layout: np.dtype[Any],
+        items: int = 0,
+        grain: int = 1,
         **values: float,
     ) -> Array:
         """Add a call and return its record of arguments.
@@ -91,9 +96,7 @@ class Program:
             sums: address of each thread's sums of the loss, which a guard looks at.
         """
         compiled = [phase for phase in self._phases if phase.function is None]
-        self._calls = np.array(
-            [call for phase in compiled for call in phase.calls], driver.CALL
-        )
+        self._calls = np.array([call for phase in compiled for call in phase.calls], driver.CALL)
         self._table = np.zeros(len(compiled), driver.PHASE)
         first = 0
         for row, phase in zip(self._table, compiled, strict=True):

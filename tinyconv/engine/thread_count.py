@@ -50,8 +50,6 @@ def set_num_threads(n: int | None) -> None:
     tinyconv.errors.ShapeError: set_num_threads: n is 0, expected a positive integer or None
     """
     global _wanted
-    if n is not None and (
-        isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1
-    ):
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1):
         raise ShapeError(f"set_num_threads: n is {n!r}, expected a positive integer or None")
     _wanted = None if n is None else int(n)

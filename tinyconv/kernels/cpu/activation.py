@@ -78,9 +78,7 @@ def activate_run(y: Any, start: int, count: int, activation: int, lanes: int) ->
     raise NotImplementedError("only inside a kernel")
 
 
-def backward_run(
-    dy: Any, i: int, y: Any, j: int, count: int, activation: int, lanes: int
-) -> Any:
+def backward_run(dy: Any, i: int, y: Any, j: int, count: int, activation: int, lanes: int) -> Any:
     """Multiply ``count`` numbers from ``dy[i]`` on by the slope at the outputs from ``y[j]`` on."""
     raise NotImplementedError("only inside a kernel")
 

@@ -126,7 +126,7 @@ S30, S27, S31, S40 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
 
 
 def dropout() -> Any:
-    """Make the kernel y = factor * x, which draws the factors: number (n, c, h, w) of the stream."""
+    """Make the kernel y = factor * x, which draws factor (n, c, h, w) from a stream."""
 
     @kernel
     def batch_dropout(args, thread, first, last):  # type: ignore[no-untyped-def]

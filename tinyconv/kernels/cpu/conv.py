@@ -174,7 +174,7 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
                             i = n * a.dy_sample + oh * a.dy_row + o
                             row = n * a.y_sample + oh * a.y_row + o
                             start = n * x_sample + oh * PH * x_down
-                            for ow in range(0, OW - 1, 2):
+                            for _ in range(OW // 2):
                                 winner = winners[row]
                                 j = start + winner // PW * x_down + winner % PW * x_along
                                 acc = add_scaled(acc, R, dy[i], x, j, x_row)
@@ -284,9 +284,7 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
                                                     )
                                                 store_tile(dx, target + q, R, x_row, acc, VL)
                                             else:
-                                                rest = load_tile(
-                                                    dx, target + q, REST, x_row, V, L
-                                                )
+                                                rest = load_tile(dx, target + q, REST, x_row, V, L)
                                                 for k in range(listed, listed + count):
                                                     j = source + q + positions[k]
                                                     rest = add_scaled(
@@ -297,9 +295,7 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
     return conv_max_backward
 
 
-def dense_backward(
-    L: int, VO: int, RQ: int, LQ: int, VQ: int, RP: int, A: int, DX: bool
-) -> Any:
+def dense_backward(L: int, VO: int, RQ: int, LQ: int, VQ: int, RP: int, A: int, DX: bool) -> Any:
     """Make the backward kernel of a convolution alone, whose dz has no zeros worth a search.
 
         dw[kh, q, o] = sum over positions of x[position, kh, q] * dz[position, o]
@@ -343,7 +339,7 @@ def dense_backward(
                                 for oh in range(OH):
                                     i = n * x_sample + oh * x_down + offset + q
                                     j = n * a.dy_sample + oh * dy_row + o
-                                    for ow in range(OW):
+                                    for _ in range(OW):
                                         acc = outer(acc, RQ, x, i, 0, RQ, 1, dy, j)
                                         i += x_along
                                         j += O
@@ -445,7 +441,13 @@ def update() -> Any:
                             k = j + c * KH * KW
                             total[k] = g if t == 0 else total[k] + g
             start = a.weight_start + o * a.size
-            invoke(a.function, a.function_args, a.sum + 4 * thread * a.sum_thread, start, start + a.size)
+            invoke(
+                a.function,
+                a.function_args,
+                a.sum + 4 * thread * a.sum_thread,
+                start,
+                start + a.size,
+            )
         for o in range(first, last):
             g = ZERO
             for t in range(a.threads):

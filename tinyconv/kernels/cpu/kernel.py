@@ -29,7 +29,7 @@ class _Listener:
 
 @contextmanager
 def when_compiling(function: Callable[[], None] | None) -> Iterator[None]:
-    """Call ``function``, if there is one, once if, inside, a kernel is compiled because no cache has it."""
+    """Call ``function``, if there is one, when the first kernel inside had to be compiled."""
     before, _Listener.call = _Listener.call, function
     try:
         yield

@@ -30,7 +30,6 @@ from tinyconv.kernels.cpu.simd import (
     zeros,
 )
 
-
 __all__ = ["BACKWARD", "FORWARD", "UPDATE", "backward", "forward", "update"]
 
 #: Numbers of a block of x in the forward pass.

@@ -168,7 +168,9 @@ def l2_backward(L: int, OVERLAP: bool) -> Any:
                     k = n * a.y_sample + oh * a.y_row + ow * C
                     for c in range(0, C, L):
                         root = load(y, k + c, L)
-                        ratio = load(dy, j + c, L) / where_positive(root, root, all_lanes(ONE, root))
+                        ratio = load(dy, j + c, L) / where_positive(
+                            root, root, all_lanes(ONE, root)
+                        )
                         for h in range(max(top, 0), min(top + a.KH, a.H)):
                             i = n * a.x_sample + h * a.x_row + c
                             t = n * a.dx_sample + h * a.dx_row + c

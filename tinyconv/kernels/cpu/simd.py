@@ -42,8 +42,8 @@ __all__ = [
     "all_lanes",
     "bytes_pointer",
     "dots",
-    "doubles_pointer",
     "dots_first",
+    "doubles_pointer",
     "exp",
     "first_bit",
     "fma",
@@ -118,6 +118,11 @@ def literal(value: types.Type) -> int:
     if not isinstance(value, types.IntegerLiteral):
         raise RequireLiteralValue("lanes, rows and columns are compile-time constants")
     return int(value.literal_value)
+
+
+def instruction(function: Callable[..., Any]) -> Any:
+    """Let Numba call ``function`` to emit instructions; it sees constants as literal types."""
+    return intrinsic(prefer_literal=True)(function)
 
 
 # Emitting LLVM instructions -------------------------------------------------------------------
@@ -203,7 +208,7 @@ INT = types.int64
 
 
 def _pointer_to(result: types.Type, element: ir.Type) -> Any:
-    @intrinsic
+    @instruction
     def convert(typing: Any, address: types.Type) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
             return builder.inttoptr(args[0], element.as_pointer())
@@ -213,7 +218,7 @@ def _pointer_to(result: types.Type, element: ir.Type) -> Any:
     return convert
 
 
-#: ``pointer(address)``: the address as a pointer to float32; the others to uint8, int32, float64, int64.
+#: ``pointer(address)``: the address as a pointer to float32; the others to what they are named for.
 pointer = _pointer_to(POINTER, FLOAT)
 ints_pointer = _pointer_to(types.CPointer(types.int32), INT32)
 bytes_pointer = _pointer_to(types.CPointer(types.uint8), INT8)
@@ -221,7 +226,7 @@ doubles_pointer = _pointer_to(types.CPointer(types.float64), ir.DoubleType())
 words_pointer = _pointer_to(types.CPointer(types.int64), ir.IntType(64))
 
 
-@intrinsic
+@instruction
 def invoke(
     typing: Any,
     function: types.Type,
@@ -230,7 +235,7 @@ def invoke(
     first: types.Type,
     last: types.Type,
 ) -> Any:
-    """Call the compiled kernel at the address ``function``: ``kernel(args, thread, first, last)``."""
+    """Call the kernel at the address ``function``: ``kernel(args, thread, first, last)``."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         word = ir.IntType(64)
@@ -246,7 +251,7 @@ def invoke(
 # Vectors --------------------------------------------------------------------------------------
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def splat(typing: Any, x: types.Type, lanes: types.Type) -> Any:
     """A vector of ``lanes`` times ``x``."""
     count = literal(lanes)
@@ -257,7 +262,7 @@ def splat(typing: Any, x: types.Type, lanes: types.Type) -> Any:
     return Vector(count)(types.float32, lanes), emit
 
 
-@intrinsic
+@instruction
 def all_lanes(typing: Any, x: types.Type, vector: types.Type) -> Any:
     """A vector of the length of ``vector`` whose lanes are all ``x``."""
     lanes = vector.lanes if isinstance(vector, Vector) else 1
@@ -268,7 +273,7 @@ def all_lanes(typing: Any, x: types.Type, vector: types.Type) -> Any:
     return vector(types.float32, vector), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def load(typing: Any, p: types.Type, i: types.Type, lanes: types.Type) -> Any:
     """The ``lanes`` numbers from ``p[i]`` on; any alignment."""
     count = literal(lanes)
@@ -279,7 +284,7 @@ def load(typing: Any, p: types.Type, i: types.Type, lanes: types.Type) -> Any:
     return Vector(count)(POINTER, INT, lanes), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def load_first(
     typing: Any, p: types.Type, i: types.Type, count: types.Type, lanes: types.Type
 ) -> Any:
@@ -293,7 +298,7 @@ def load_first(
     return Vector(L)(POINTER, INT, INT, lanes), emit
 
 
-@intrinsic
+@instruction
 def store(typing: Any, p: types.Type, i: types.Type, value: types.Type) -> Any:
     """Write all lanes of ``value`` to ``p[i]`` and what follows."""
 
@@ -304,7 +309,7 @@ def store(typing: Any, p: types.Type, i: types.Type, value: types.Type) -> Any:
     return types.void(POINTER, INT, value), emit
 
 
-@intrinsic
+@instruction
 def store_first(
     typing: Any, p: types.Type, i: types.Type, value: types.Type, count: types.Type
 ) -> Any:
@@ -319,7 +324,7 @@ def store_first(
     return types.void(POINTER, INT, value, INT), emit
 
 
-@intrinsic
+@instruction
 def total(typing: Any, value: types.Type) -> Any:
     """The sum of all lanes, added in halves."""
 
@@ -372,15 +377,15 @@ def _lane_by_lane(emit_vector: Callable[..., ir.Value], arity: int) -> Any:
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         return emit_vector(builder, *args)
 
-    @intrinsic
+    @instruction
     def unary(typing: Any, a: types.Type) -> Any:
         return a(a), emit
 
-    @intrinsic
+    @instruction
     def binary(typing: Any, a: types.Type, b: types.Type) -> Any:
         return a(a, a), emit
 
-    @intrinsic
+    @instruction
     def ternary(typing: Any, a: types.Type, b: types.Type, c: types.Type) -> Any:
         return a(a, a, a), emit
 
@@ -393,9 +398,7 @@ def _llvm(name: str) -> Callable[..., ir.Value]:
     )
 
 
-def _select_positive(
-    builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value
-) -> ir.Value:
+def _select_positive(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     zero = ir.Constant(a.type, [0.0] * a.type.count)
     return builder.select(builder.fcmp_ordered(">", a, zero), b, c)
 
@@ -472,7 +475,7 @@ def tile_type(vectors: int, lanes: int) -> types.UniTuple:
     return types.UniTuple(Vector(lanes), vectors)
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def zeros(typing: Any, rows: types.Type, columns: types.Type, lanes: types.Type) -> Any:
     """A tile of zeros."""
     result = tile_type(literal(rows) * literal(columns), literal(lanes))
@@ -484,7 +487,7 @@ def zeros(typing: Any, rows: types.Type, columns: types.Type, lanes: types.Type)
     return result(rows, columns, lanes), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def load_tile(
     typing: Any,
     p: types.Type,
@@ -510,7 +513,7 @@ def load_tile(
     return result(POINTER, INT, rows, INT, columns, lanes), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def store_tile(
     typing: Any,
     p: types.Type,
@@ -544,7 +547,7 @@ def store_tile(
     return types.void(POINTER, INT, rows, INT, tile, INT), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def outer(
     typing: Any,
     tile: types.Type,
@@ -571,7 +574,10 @@ def outer(
         vectors = _vectors(builder, value, tile)
         columns = [_load(builder, b, _plus(builder, j, v * L), L) for v in range(V)]
         for r in range(R):
-            down, along = _times(builder, row_stride, r // inner), _times(builder, stride, r % inner)
+            down, along = (
+                _times(builder, row_stride, r // inner),
+                _times(builder, stride, r % inner),
+            )
             row = builder.gep(a, [builder.add(down, along)])  # the same in every round of a loop
             factor = _splat(builder, builder.load(builder.gep(row, [i])), L)
             for v in range(V):
@@ -582,7 +588,7 @@ def outer(
 
 
 def _dots(first_lanes_only: bool) -> Any:
-    @intrinsic(prefer_literal=True)
+    @instruction
     def accumulate(
         typing: Any,
         tile: types.Type,
@@ -629,7 +635,7 @@ dots = _dots(first_lanes_only=False)
 dots_first = _dots(first_lanes_only=True)
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def add_scaled(
     typing: Any,
     tile: types.Type,
@@ -656,7 +662,7 @@ def add_scaled(
     return tile(tile, rows, types.float32, POINTER, INT, INT), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def add_rows(
     typing: Any,
     p: types.Type,
@@ -691,7 +697,7 @@ def add_rows(
     return types.void(POINTER, INT, rows, INT, tile, INT), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def store_rows(
     typing: Any,
     p: types.Type,
@@ -718,7 +724,7 @@ def store_rows(
     return types.void(POINTER, INT, rows, INT, tile, INT), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def store_totals(
     typing: Any,
     p: types.Type,
@@ -755,7 +761,7 @@ def store_totals(
     return types.void(POINTER, INT, rows, INT, tile, INT, INT, INT), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def window_best(
     typing: Any,
     winners: types.Type,
@@ -807,13 +813,11 @@ def window_best(
                 _call(builder, name, ir.VoidType(), narrow, target, INT32(1), masks[v])
         return _tile(context, builder, result, maxima)
 
-    signature = result(
-        types.CPointer(types.uint8), INT, INT, height, width, windows, tile, INT
-    )
+    signature = result(types.CPointer(types.uint8), INT, INT, height, width, windows, tile, INT)
     return signature, emit
 
 
-@intrinsic
+@instruction
 def rectified(typing: Any, tile: types.Type) -> Any:
     """The tile with 0 in the place of what is negative."""
 
@@ -825,7 +829,7 @@ def rectified(typing: Any, tile: types.Type) -> Any:
     return tile(tile), emit
 
 
-@intrinsic
+@instruction
 def nonzero_lanes(typing: Any, value: types.Type) -> Any:
     """A whole number whose bit k is 1 where lane k is not 0."""
     lanes = value.lanes if isinstance(value, Vector) else 1
@@ -839,7 +843,7 @@ def nonzero_lanes(typing: Any, value: types.Type) -> Any:
     return INT(value), emit
 
 
-@intrinsic
+@instruction
 def first_bit(typing: Any, bits: types.Type) -> Any:
     """The place of the lowest bit of a number that is not 0."""
 
@@ -849,7 +853,7 @@ def first_bit(typing: Any, bits: types.Type) -> Any:
     return INT(INT), emit
 
 
-@intrinsic(prefer_literal=True)
+@instruction
 def transpose(
     typing: Any,
     x: types.Type,
@@ -871,7 +875,6 @@ def transpose(
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         x, i, x_row, rows, y, j, y_row, columns, _ = args
-        zero = ir.Constant(ir.VectorType(FLOAT, L), [0.0] * L)
         in_row = _first_lanes(builder, columns, L)
         vectors = []
         for r in range(L):
@@ -915,14 +918,25 @@ LN2_LOW = np.float32(-2.12194440e-4)
 # exp(r) = 1 + r + r**2 * P(r) on |r| <= ln(2) / 2: Cephes, expf.c (S. L. Moshier)
 EXP_5, EXP_4, EXP_3, EXP_2, EXP_1, EXP_0 = (
     np.float32(c)
-    for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
-              5.0000001201e-1)
+    for c in (
+        1.9875691500e-4,
+        1.3981999507e-3,
+        8.3334519073e-3,
+        4.1665795894e-2,
+        1.6666665459e-1,
+        5.0000001201e-1,
+    )
 )
 # tanh(x) = x + x**3 * P(x**2) on |x| < 0.625: Cephes, tanhf.c
 TANH_4, TANH_3, TANH_2, TANH_1, TANH_0 = (
     np.float32(c)
-    for c in (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
-              -3.33332819422e-1)
+    for c in (
+        -5.70498872745e-3,
+        2.06390887954e-2,
+        -5.37397155531e-2,
+        1.33314422036e-1,
+        -3.33332819422e-1,
+    )
 )
 LARGEST, SMALLEST = np.float32(88.0), np.float32(-87.0)  # of exp: beyond, float32 overflows
 ONE, TWO, TANH_TURN = np.float32(1.0), np.float32(2.0), np.float32(0.625)

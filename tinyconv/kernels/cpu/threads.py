@@ -99,7 +99,7 @@ def _start() -> None:
 
 def _has_openmp() -> bool:
     try:
-        from numba.np.ufunc import omppool  # noqa: F401
+        from numba.np.ufunc import omppool  # type: ignore[attr-defined]  # noqa: F401
     except ImportError:
         warnings.warn(
             "tinyconv: Numba finds no OpenMP library (libgomp), so starting threads takes longer; "
