@@ -36,6 +36,7 @@ class Problem:
         backward: ``backward(dy, *inputs) -> one gradient an input``.
         inputs: arrays of one library; the floating-point ones are differentiated.
         names: one for each input, for messages.
+        forward_many: forward for a list of lists of inputs, if that is faster than a loop.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Problem:
         backward: Callable[..., Any],
         inputs: Sequence[Array],
         names: Sequence[str],
+        forward_many: Callable[[list[list[Array]]], list[Array]] | None = None,
     ):
+        self._forward_many = forward_many
         self._xp = namespace("gradcheck", **{f"inputs[{i}]": a for i, a in enumerate(inputs)})
         self._device = None
         if inputs and not isinstance(inputs[0], np.ndarray):
@@ -174,6 +177,28 @@ class Problem:
             # Any error means the same: this function is not made for complex numbers.
             return None
         return y if y.dtype.kind == "c" and np.all(np.isfinite(y)) else None
+
+    def complex_values(self, many: list[dict[int, AnyArray]]) -> list[AnyArray | None]:
+        """Return forward of several complex points, all at once if the user told how.
+
+        The first one is always evaluated on its own too. Should the two differ, then what the
+        user told is not the same function, and it is not used again.
+        """
+        first = self.complex_value(many[0])
+        if self._forward_many is not None and first is not None and len(many) > 1:
+            points = []
+            for moved in many:
+                arguments = list(self._constants(complex_numbers=True))
+                for i, a in moved.items():
+                    (arguments[i],) = self.hand_over([a])
+                points.append(arguments)
+            self.evaluations += len(many) - 1
+            with np.errstate(all="ignore"):
+                values = [np.asarray(to_numpy(y)) for y in self._forward_many(points)]
+            if not rounding_differs(values[0].imag, first.imag, self.eps_numeric):
+                return [first, *values[1:]]
+            self._forward_many = None
+        return [first, *(self.complex_value(moved) for moved in many[1:])]
 
 
 def _same(a: AnyArray, b: AnyArray) -> bool:

@@ -21,6 +21,8 @@ ROUNDING = 64.0
 SINGLE_PRECISION = 3e-6
 #: So many wrong elements are looked at once more, for kinks.
 FEW = 32
+#: So many elements are evaluated together, where the user told how.
+TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Comparison:
         #: a kink along the direction of all inputs that no single tensor shows
         self.kink_of_all = False
         self._method = method
+        self._scales = {i: scale_of(problem.base[i]) for i in called.checked}
+        self._largest = {i: largest(called.gradients[i]) for i in called.checked}
         self._elements: dict[int, list[Element]] = {}
         self._rng = np.random.default_rng([seed, 1])
         self._wobbles: dict[int, float] | None = None
@@ -230,7 +234,7 @@ class Comparison:
             if not row.wrong:
                 row = replace(row, verdict="wrong")
         if slope.kink and row.verdict == "ok":
-            step = scale_of(self.problem.base[i])
+            step = self._scales[i]
             row = replace(row, verdict="kink", left=slope.left / step, right=slope.right / step)
         self.rows[i] = row
         return True
@@ -256,23 +260,31 @@ class Comparison:
     # -- comparing them ---------------------------------------------------------------------
 
     def _compare(self, i: int, flat: Any, kinks_around: bool = False) -> TensorReport:
-        elements = [self._element(i, int(k), kinks_around) for k in flat]
+        elements = []
+        for start in range(0, len(flat), TOGETHER):
+            some = [int(k) for k in flat[start : start + TOGETHER]]
+            slopes = self._slopes([self._element_direction(i, k) for k in some], kinks_around)
+            elements += [
+                self._element(i, k, s, kinks_around) for k, s in zip(some, slopes, strict=True)
+            ]
         if self._wobbles is None and any(e.is_wrong for e in elements):
             wobble = self._wobble(i)
             elements = [replace(e, tolerance=e.tolerance + wobble) for e in elements]
         if not kinks_around and sum(e.is_wrong for e in elements) <= FEW:
             # A few wrong elements may be kinks too small for the projection to see.
-            elements = [self._element(i, e.flat, True) if e.is_wrong else e for e in elements]
+            for place, e in enumerate(elements):
+                if e.is_wrong:
+                    slope = self._slope(self._element_direction(i, e.flat), kinks_around=True)
+                    elements[place] = self._element(i, e.flat, slope, kinks_around=True)
         self._elements[i] = elements
         self.rows[i] = self._row(i, elements)
         return self.rows[i]
 
-    def _element(self, i: int, flat: int, kinks_around: bool) -> Element:
-        slope = self._slope(self._element_direction(i, flat), kinks_around)
+    def _element(self, i: int, flat: int, slope: Slope, kinks_around: bool) -> Element:
         step = self._step(i, flat)
         g = self.called.gradients[i]
         numeric, bar = slope.value / step, slope.bar / step
-        rounding = self.problem.eps_analytic * (largest(g) + self.natural_size(step))
+        rounding = self.problem.eps_analytic * (self._largest[i] + self.natural_size(step))
         tolerance = bar + ROUNDING * rounding
         if self._wobbles is not None:
             tolerance += self._wobble(i)
@@ -310,6 +322,12 @@ class Comparison:
         """
         return self.slopes.size / min(step, 1.0)
 
+    def _slopes(self, directions: list[Direction], kinks_around: bool) -> list[Slope]:
+        if kinks_around or not self.slopes.complex_step:
+            return [self._slope(direction, kinks_around) for direction in directions]
+        by_step = self.slopes.complex_slopes(directions)
+        return [s or self._slope(d) for s, d in zip(by_step, directions, strict=True)]
+
     def _slope(self, direction: Direction, kinks_around: bool = False) -> Slope:
         if not self.slopes.complex_step:
             return self.slopes.real_slope(direction)
@@ -324,7 +342,7 @@ class Comparison:
     def _step(self, i: int, flat: int) -> float:
         """Return a power of 2 of the size of the element or of its tensor, if that is larger."""
         x = self.problem.base[i]
-        size = max(scale_of(x), abs(float(x.reshape(-1)[flat])))
+        size = max(self._scales[i], abs(float(x.reshape(-1)[flat])))
         return float(2.0 ** np.round(np.log2(size)))
 
     def _element_direction(self, i: int, flat: int) -> Direction:
@@ -336,7 +354,7 @@ class Comparison:
         for i in tensors:
             x = self.problem.base[i].reshape(-1)
             x = x if flat is None else x[flat]
-            size = np.maximum(scale_of(self.problem.base[i]), np.abs(x).astype(np.float64))
+            size = np.maximum(self._scales[i], np.abs(x).astype(np.float64))
             uniform = self._rng.uniform(-0.5, 0.5, x.size)
             parts[i] = flat, (uniform + np.copysign(0.5, uniform)) * size
         return Direction(self.problem, parts)
@@ -346,7 +364,7 @@ class Comparison:
         analytic, absolute = direction.dot(self.called.gradients)
         error = abs(analytic - slope.value)
         rounding = absolute + sum(
-            self.slopes.size * max(1.0, scale_of(self.problem.base[i])) for i in direction.parts
+            self.slopes.size * max(1.0, self._scales[i]) for i in direction.parts
         )
         tolerance = slope.bar + ROUNDING * self.problem.eps_analytic * rounding
         if error > tolerance:

@@ -152,29 +152,41 @@ class Slopes:
 
     def complex_slope(self, direction: Direction) -> Slope | None:
         """Return the derivative by the complex step, None where forward does not admit it."""
-        slopes = self._complex_output_slopes(direction)
-        if slopes is None:
-            return None
-        terms = self.dy * slopes
-        bar = 16 * self.problem.eps_numeric * (float(np.sum(np.abs(terms))) + self.size)
+        return self.complex_slopes([direction])[0]
+
+    def complex_slopes(self, directions: list[Direction]) -> list[Slope | None]:
+        """Return the derivative along each direction."""
+        moved = [direction.moved(1j * self._complex_step) for direction in directions]
+        slopes: list[Slope | None] = []
         nan = float("nan")
-        return Slope(float(np.sum(terms)), bar, nan, nan, kink=False, method="complex")
+        for y in self.problem.complex_values(moved):
+            derivative = self._imaginary(y)
+            if derivative is None:
+                slopes.append(None)
+                continue
+            terms = self.dy * derivative
+            bar = 16 * self.problem.eps_numeric * (float(np.sum(np.abs(terms))) + self.size)
+            slopes.append(Slope(float(np.sum(terms)), bar, nan, nan, False, "complex"))
+        return slopes
 
     def output_slopes(self, direction: Direction) -> FloatArray | None:
         """Return the derivative of every output along ``direction``, None at an edge."""
         if self.complex_step:
-            return self._complex_output_slopes(direction)
+            moved = direction.moved(1j * self._complex_step)
+            return self._imaginary(self.problem.complex_value(moved))
         h = self._rungs[1]
         above, below = (self._value(direction, t) for t in (h, -h))
         return None if above is None or below is None else (above - below) / (2 * h)
 
-    def _complex_output_slopes(self, direction: Direction) -> FloatArray | None:
+    @property
+    def _complex_step(self) -> float:
         single = any(self.problem.base[i].dtype != np.float64 for i in self.problem.floating)
-        step = COMPLEX_STEP_SINGLE if single else COMPLEX_STEP
-        y = self.problem.complex_value(direction.moved(1j * step))
+        return COMPLEX_STEP_SINGLE if single else COMPLEX_STEP
+
+    def _imaginary(self, y: Any) -> FloatArray | None:
         if y is None or y.shape != self.y.shape:
             return None
-        return np.asarray(y.imag.astype(np.float64) / step)
+        return np.asarray(y.imag.astype(np.float64) / self._complex_step)
 
     def kink_slope(self, direction: Direction) -> Slope:
         """Return a rough derivative, and whether x is a kink: two evaluations if it is none.
