@@ -104,6 +104,11 @@ def main() -> None:
         machines |= {result["machine"] for result in results}
         text += row(label, name, book, seeds, results)
     text += f"\nMachine: {'; '.join(sorted(machines)) or 'none yet'}.\n"
+    first = read(folder, "cross-entropy")
+    if first:
+        best = ", ".join(f"{100 * result['validation']:.2f}" for result in first)
+        text += "\nThe book's figure of the first row is of the validation images; on these our "
+        text += f"runs reached {best}.\n"
     if draw_problem(folder):
         text += "\n## Tanh against sigmoid\n\n![learning curves](tanh_against_sigmoid.png)\n\n"
         for label, name in (("sigmoid", "conv-conv"), ("tanh", "conv-conv-tanh")):
