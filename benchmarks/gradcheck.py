@@ -148,7 +148,7 @@ def torch_finds(bug: Any) -> bool:
             result = backward(np.array(grads[0].numpy()), *arrays)
             result = list(result) if isinstance(result, (tuple, list)) else [result]
             tensors = [None if g is None else torch.from_numpy(np.array(g)) for g in result]
-            return tuple(tensors)
+            return tuple([*tensors, *[None] * len(arrays)][: len(arrays)])
 
     inputs = [torch.from_numpy(a.copy()) for a in bug.inputs]
     for tensor in inputs:

@@ -234,6 +234,17 @@ def test_a_function_of_float32_alone_is_judged_within_its_precision():
     assert check(single, lambda dy, x: -backward(dy, x), [x]).hint.endswith("the sign is flipped")
 
 
+def test_a_function_that_rounds_float64_inputs_to_float32():
+    def single(x):
+        return np.sin(x.astype(np.complex64 if x.dtype.kind == "c" else np.float32))
+
+    for method in ("auto", "central"):
+        good = check(single, lambda dy, x: dy * np.cos(x), [X], method=method, samples="all")
+        assert good.verdict == "ok", str(good)
+        bad = check(single, lambda dy, x: -dy * np.cos(x), [X], method=method)
+        assert bad.hint.endswith("the sign is flipped")
+
+
 def test_a_numeric_derivative_that_says_nothing_is_no_pass():
     def noisy(x):
         return np.floor(x * 1e6) / 1e6 + 0 * x

@@ -167,6 +167,12 @@ class Problem:
         self.eps_numeric = float(np.finfo(y.dtype).eps)
         return y
 
+    @property
+    def is_single(self) -> bool:
+        """Whether the inputs, or forward whatever its inputs, are of less than double precision."""
+        eps = [self.eps_numeric, *(float(np.finfo(self.base[i].dtype).eps) for i in self.floating)]
+        return max(eps) > float(np.finfo(np.float64).eps)
+
     def complex_value(self, moved: dict[int, AnyArray]) -> AnyArray | None:
         """Return forward of complex inputs, or None where it does not take them."""
         try:

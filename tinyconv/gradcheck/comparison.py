@@ -289,7 +289,8 @@ class Comparison:
         if self._wobbles is not None:
             tolerance += self._wobble(i)
         element = Element(flat, float(g.reshape(-1)[flat]), numeric, bar, tolerance, slope)
-        if kinks_around and slope.rough and element.is_wrong:
+        says_nothing = self._says_nothing(i, element, max(self._largest[i], abs(numeric)))
+        if slope.rough and (says_nothing or (kinks_around and element.is_wrong)):
             # There is a kink close by: that, and not the gradient, is what can be said here.
             return replace(element, slope=slope.as_kink)
         return element
@@ -435,12 +436,15 @@ class Comparison:
             return "precision" if max(e.error for e in wrong) <= rounding * size else "wrong"
         if kinks:
             return "kink"
-        # A bar wider than a hundredth of the gradient tells nothing; but a gradient that is
-        # nothing beside the function's own size needs no narrow bar.
-        for e in smooth:
-            if e.bar > 1e-2 * max(size, 1e-4 * self.natural_size(self._step(i, e.flat))):
-                return "precision"
-        return "ok"
+        too_wide = any(self._says_nothing(i, e, size) for e in smooth)
+        return "precision" if too_wide else "ok"
+
+    def _says_nothing(self, i: int, e: Element, size: float) -> bool:
+        """Tell whether the bar is wider than a hundredth of the gradient, ``size``.
+
+        A gradient that is nothing beside the function's own size needs no narrow bar.
+        """
+        return e.bar > 1e-2 * max(size, 1e-4 * self.natural_size(self._step(i, e.flat)))
 
 
 def _unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:

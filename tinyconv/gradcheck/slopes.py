@@ -92,8 +92,11 @@ class Direction:
         for i, (where, v) in parts.items():
             x = problem.base[i].reshape(-1)
             x = x if where is None else x[where]
-            smallest = _rungs(x.dtype)[-1] / 4  # the noise is measured below the last rung
-            spacing = np.spacing(2 * (np.abs(x) + np.abs(v)).astype(x.dtype)).astype(np.float64)
+            dtype = np.dtype(np.float32 if problem.is_single else np.float64)
+            smallest = (
+                _rungs(problem.is_single)[-1] / 4
+            )  # the noise is measured below the last rung
+            spacing = np.spacing(2 * (np.abs(x) + np.abs(v)).astype(dtype)).astype(np.float64)
             v = np.round(np.asarray(v) * smallest / spacing) * spacing / smallest
             self.parts[i] = where, v
 
@@ -123,9 +126,9 @@ class Direction:
         return total, absolute
 
 
-def _rungs(dtype: Any) -> list[float]:
+def _rungs(single: bool) -> list[float]:
     """Return the steps of the ladder, relative to the size of the inputs."""
-    if np.finfo(dtype).eps > 1e-10:
+    if single:
         return [2.0**-k for k in (4, 7, 10)]
     return [2.0**-k for k in (10, 13, 16, 19, 22, 25, 28)]
 
@@ -147,8 +150,7 @@ class Slopes:
         self.size = size or float(np.sum(np.abs(dy)))
         self._measured_noise = 0.0
         self._noise_is_measured = False
-        dtypes = [problem.base[i].dtype for i in problem.floating]
-        self._rungs = _rungs(max(dtypes, key=lambda d: float(np.finfo(d).eps), default=np.float64))
+        self._rungs = _rungs(problem.is_single)
 
     def complex_slope(self, direction: Direction) -> Slope | None:
         """Return the derivative by the complex step, None where forward does not admit it."""
@@ -180,8 +182,7 @@ class Slopes:
 
     @property
     def _complex_step(self) -> float:
-        single = any(self.problem.base[i].dtype != np.float64 for i in self.problem.floating)
-        return COMPLEX_STEP_SINGLE if single else COMPLEX_STEP
+        return COMPLEX_STEP_SINGLE if self.problem.is_single else COMPLEX_STEP
 
     def _imaginary(self, y: Any) -> FloatArray | None:
         if y is None or y.shape != self.y.shape:
