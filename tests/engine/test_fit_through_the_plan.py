@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 import tinyconv as tc
 from tinyconv.engine.plan import TrainingPlan
 from tinyconv.engine.program import Program
-from tinyconv.engine.steps import Context
+from tinyconv.engine.step import Context
 from tinyconv.losses import SoftmaxLogLikelihood
 
 Array = np.ndarray[Any, Any]

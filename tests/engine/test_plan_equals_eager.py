@@ -7,7 +7,7 @@ import pytest
 from nets import NETS
 
 import tinyconv as tc
-from tinyconv.engine import steps
+from tinyconv.engine import linear_step
 from tinyconv.engine.plan import ForwardPlan, TrainingPlan
 from tinyconv.losses import SoftmaxLogLikelihood
 from tinyconv.training.engine import EagerEngine, Totals
@@ -72,7 +72,7 @@ def test_any_number_of_threads(name: str, threads: int) -> None:
 def test_linear_layers_shared_out_by_features(
     name: str, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "SHARED_WEIGHT", 0)
+    monkeypatch.setattr(linear_step, "SHARED_WEIGHT", 0)
     compare(name, batch=batch, threads=2)
 
 

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 
-from tinyconv.kernels.cpu import simd
+from tinyconv.kernels.cpu import simd, tiles, vector_math
 from tinyconv.kernels.cpu.kernel import address_of
 
 Array = np.ndarray[Any, Any]
@@ -44,13 +44,13 @@ def test_functions_are_right_to_two_units_in_the_last_place(
 ) -> None:
     sizes = np.logspace(-8, np.log10(86.0), 4001)
     x = np.concatenate([-sizes, [0.0], sizes]).astype(np.float32)
-    y = over_memory(getattr(simd, name), simd.LANES)(x)
+    y = over_memory(getattr(vector_math, name), simd.LANES)(x)
     np.testing.assert_allclose(y, exact(x.astype(np.float64)), rtol=2.4e-7)
 
 
 @pytest.mark.parametrize("name", ["exp", "sigmoid", "tanh"])
 def test_functions_at_the_ends(name: str) -> None:
-    function = over_memory(getattr(simd, name), 8)
+    function = over_memory(getattr(vector_math, name), 8)
     low, high, nan = function(np.array([-1e30, 1e30, np.nan], np.float32))
     expected = {"exp": (0, 1.65e38), "sigmoid": (0, 1), "tanh": (-1, 1)}[name]
     assert low == pytest.approx(expected[0], abs=1e-37)
@@ -67,12 +67,12 @@ def test_dot_products(lanes: int, rows: int, columns: int) -> None:
     @numba.njit
     def product(a: int, b: int, y: int, add: int) -> None:
         p, q = simd.pointer(a), simd.pointer(b)
-        tile = simd.zeros(rows, columns, lanes)
+        tile = tiles.zeros(rows, columns, lanes)
         whole = count // lanes * lanes
         for k in range(0, whole, lanes):
-            tile = simd.dots(tile, rows, p, k, count, q, k, count, lanes)
-        tile = simd.dots_first(tile, rows, p, whole, count, q, whole, count, count - whole)
-        simd.store_totals(simd.pointer(y), 0, rows, columns, tile, rows, columns, add)
+            tile = tiles.dots(tile, rows, p, k, count, q, k, count, lanes)
+        tile = tiles.dots_first(tile, rows, p, whole, count, q, whole, count, count - whole)
+        tiles.store_totals(simd.pointer(y), 0, rows, columns, tile, rows, columns, add)
 
     rng = np.random.default_rng(0)
     a = rng.normal(size=(rows, count)).astype(np.float32)
@@ -89,7 +89,7 @@ def test_transposition(rows: int, columns: int) -> None:
     @numba.njit
     def transpose(x: int, y: int, rows: int, columns: int) -> None:
         p, q = simd.pointer(x), simd.pointer(y)
-        simd.transpose(p, 0, 11, rows, q, 0, 9, columns, 8)
+        tiles.transpose(p, 0, 11, rows, q, 0, 9, columns, 8)
 
     x = np.arange(8 * 11, dtype=np.float32).reshape(8, 11)
     y = np.full((8, 9), np.nan, np.float32)

@@ -15,7 +15,8 @@ from tinyconv.engine.arena import Image
 from tinyconv.engine.fusion import fuse
 from tinyconv.engine.program import Program
 from tinyconv.engine.rules import UpdateRule
-from tinyconv.engine.steps import STEPS, Context, Step
+from tinyconv.engine.step import Context, Step
+from tinyconv.engine.steps import STEPS
 from tinyconv.kernels.cpu import batch as batch_kernels
 from tinyconv.kernels.cpu.kernel import address_of, when_compiling
 from tinyconv.kernels.cpu.simd import LANES

@@ -17,11 +17,13 @@ from tinyconv.kernels.cpu.simd import (
     load,
     maximum,
     pointer,
-    sigmoid,
     store,
     store_first,
-    tanh,
     where_positive,
+)
+from tinyconv.kernels.cpu.vector_math import (
+    sigmoid,
+    tanh,
 )
 
 __all__ = ["ROWS", "Activation", "activate_run", "backward", "backward_run", "forward"]

@@ -14,14 +14,18 @@ from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     all_lanes,
     doubles_pointer,
-    exp,
     load,
     load_first,
     pointer,
     splat,
     store_first,
-    transpose,
     words_pointer,
+)
+from tinyconv.kernels.cpu.tiles import (
+    transpose,
+)
+from tinyconv.kernels.cpu.vector_math import (
+    exp,
 )
 from tinyconv.random import GAMMA
 

@@ -23,20 +23,22 @@ from numba import carray
 from tinyconv.kernels.cpu.activation import Activation, activate_run, backward_run
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
-    add_rows,
-    add_scaled,
     bytes_pointer,
-    first_bit,
     ints_pointer,
     invoke,
     load_first,
+    pointer,
+    splat,
+    store,
+)
+from tinyconv.kernels.cpu.tiles import (
+    add_rows,
+    add_scaled,
+    first_bit,
     load_tile,
     nonzero_lanes,
     outer,
-    pointer,
     rectified,
-    splat,
-    store,
     store_tile,
     window_best,
     zeros,

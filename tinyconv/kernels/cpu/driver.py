@@ -14,7 +14,10 @@ import numpy as np
 from numba import prange, types
 
 from tinyconv.kernels.cpu.kernel import njit
-from tinyconv.kernels.cpu.simd import doubles_pointer, invoke
+from tinyconv.kernels.cpu.simd import (
+    doubles_pointer,
+    invoke,
+)
 
 __all__ = ["CALL", "PHASE", "compile_parallel", "run_serial"]
 

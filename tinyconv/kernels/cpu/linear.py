@@ -15,18 +15,20 @@ from numba import carray
 from tinyconv.kernels.cpu.activation import activate
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
-    dots,
-    dots_first,
     invoke,
     load,
     load_first,
-    outer,
     pointer,
     store_first,
+    words_pointer,
+)
+from tinyconv.kernels.cpu.tiles import (
+    dots,
+    dots_first,
+    outer,
     store_rows,
     store_tile,
     store_totals,
-    words_pointer,
     zeros,
 )
 

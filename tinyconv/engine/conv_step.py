@@ -1,0 +1,312 @@
+"""The step of a convolution with its pooling and activation."""
+
+from math import ceil
+
+from tinyconv.engine import kernels
+from tinyconv.engine.arena import Image
+from tinyconv.engine.fusion import Unit
+from tinyconv.engine.program import Program
+from tinyconv.engine.step import Context, Step, rows_of
+from tinyconv.geometry import Geometry, sliding_window
+from tinyconv.kernels.cpu import conv, pool
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES, REGISTERS
+from tinyconv.layers import AvgPool2d, Conv2d, MaxPool2d
+
+__all__ = ["ConvStep"]
+
+#: Bytes of input that a block of samples may have in the backward pass.
+FIRST_CACHE = 32 << 10
+
+
+class ConvStep(Step):
+    """Convolution, max-pool and activation."""
+
+    def __init__(self, unit: Unit, shape: tuple[int, ...], context: Context) -> None:
+        super().__init__(unit, shape, context)
+        layer = unit.layers[0]
+        assert isinstance(layer, Conv2d)
+        self.layer = layer
+        window: Geometry = sliding_window(
+            "Conv2d", shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation
+        )
+        pooling = unit.find((MaxPool2d,))
+        self.PH, self.PW = pooling.kernel_size if isinstance(pooling, MaxPool2d) else (1, 1)
+        self.is_pooled = isinstance(pooling, MaxPool2d)
+        averaging = unit.find((AvgPool2d,))
+        self.box = averaging.kernel_size if isinstance(averaging, AvgPool2d) else None
+        (top, bottom), (left, right) = window.padding
+        self.border = (top, bottom, left, right)
+        C, (KH, KW), O = shape[0], window.kernel, layer.out_channels
+        self.window = window
+        self.C, self.KH, self.KW, self.O = C, KH, KW, O
+        self.taps, self.run = (1, KW * C) if window.dilation[1] == 1 else (KW, C)
+        _, self.OH, self.OW = self.shape
+        # Forward: vectors of output channels.
+        self.L = kernels.lanes_for(O)
+        self.V = kernels.even(ceil(O / self.L), 4)
+        self.w_row = ceil(O / (self.V * self.L)) * self.V * self.L
+        # Backward: vectors of a run.
+        self.LQ = kernels.lanes_for(self.run)
+        vectors = ceil(self.run / self.LQ)
+        self.VQ = kernels.even(vectors, (REGISTERS - 2) // 4)
+        self.run_padded = ceil(vectors / self.VQ) * self.VQ * self.LQ
+        self.spare = self.run_padded - self.run + LANES
+
+    def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:  # noqa: D102
+        super().bind(x, dx, y, dy)
+        self.source, self.dsource = x, dx
+        self.corner = x.base
+        if self.box is None:
+            return
+        # What is convolved is the input's means, in a border that their gradient needs.
+        PH, PW = self.box
+        H, W = (n - k + 1 for n, k in zip(self.window.padded, self.box, strict=True))
+        image, border = (self.C, H, W), (PH - 1, PH - 1, PW - 1, PW - 1)
+        arena, batch = self.context.arena, self.context.batch
+        self.source = arena.image(batch, image, border, self.spare)
+        self.dsource = None if dx is None else arena.image(batch, image, border, self.spare)
+        self.corner = self.source.origin
+
+    def _add_box(
+        self,
+        program: Program,
+        name: str,
+        x: int,
+        source: Image,
+        y: int,
+        target: Image,
+        rows: int,
+        count: int,
+    ) -> None:
+        assert self.box is not None
+        program.call(
+            name,
+            kernels.get("pool.box", LANES),
+            pool.BOX,
+            x=x,
+            x_sample=source.sample,
+            x_row=source.row,
+            y=y,
+            y_sample=target.sample,
+            y_row=target.row,
+            rows=rows,
+            count=count * self.C,
+            KH=self.box[0],
+            KW=self.box[1],
+            C=self.C,
+        )
+
+    @property
+    def _offsets(self) -> dict[str, int]:
+        """Distances in what is convolved."""
+        source, (DH, DW) = self.source, self.window.dilation
+        SH, SW = self.window.stride if self.box is None else self.box
+        return {
+            "x": self.corner,
+            "x_sample": source.sample,
+            "x_row": source.row * DH,
+            "x_tap": source.C * DW,
+            "x_down": source.row * SH,
+            "x_along": source.C * SW,
+        }
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {
+            "KH": self.KH,
+            "taps": self.taps,
+            "run": self.run,
+            "O": self.O,
+            "OH": self.OH,
+            "OW": self.OW,
+        }
+
+    def prepare(self, program: Program) -> None:  # noqa: D102
+        take = self.context.arena.take
+        self.w = take(self.KH * self.KW * self.C * self.w_row)
+        self.b = take(self.w_row)
+        self.wd = take(self.O * self.taps * self.KH * self.run_padded)
+        weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
+        program.call(
+            f"{self.name}: pack",
+            kernels.get("conv.pack"),
+            conv.PACK,
+            items=self.O,
+            weight=address_of(weight),
+            bias=0 if bias is None else address_of(bias),
+            w=address_of(self.w),
+            w_row=self.w_row,
+            b=address_of(self.b),
+            wd=address_of(self.wd) if self.dx else 0,
+            C=self.C,
+            KH=self.KH,
+            KW=self.KW,
+            taps=self.taps,
+            run_padded=self.run_padded,
+        )
+
+    def forward(self, program: Program) -> None:  # noqa: D102
+        if self.box:
+            self._add_box(
+                program,
+                f"{self.name}: means",
+                self.x.base,
+                self.x,
+                self.source.origin,
+                self.source,
+                self.source.H,
+                self.source.W,
+            )
+        positions = self.PH * self.PW
+        most = max(1, min(kernels.rows_for(self.V) // positions, 16 // positions or 1))
+        N = kernels.even(self.OW, min(most, self.OW))
+        kernel = kernels.get(
+            "conv.forward", self.L, self.V, self.PH, self.PW, N, self.activation, self.O
+        )
+        if self.is_pooled:
+            self.winners = self.context.arena.take(self.y.array.size, "uint8")
+        program.call(
+            self.name,
+            kernel,
+            conv.FORWARD,
+            **self._offsets,
+            **self._sizes,
+            w=address_of(self.w),
+            b=address_of(self.b),
+            **rows_of(self.y, "y"),
+            winners=self._winners if self.is_pooled else 0,
+        )
+
+    @property
+    def _winners(self) -> int:
+        return address_of(self.winners) + (self.y.origin - self.y.base) // 4
+
+    def backward(self, program: Program) -> None:  # noqa: D102
+        assert self.dy is not None
+        context, take = self.context, self.context.arena.take
+        sample_bytes = 4 * self.source.sample
+        block = max(1, min(16, FIRST_CACHE // sample_bytes))
+        self.db_thread = self.w_row + 16
+        values: dict[str, int] = {
+            **self._offsets,
+            **self._sizes,
+            "wd": address_of(self.wd),
+            "block": block,
+            "run_padded": self.run_padded,
+            **rows_of(self.y, "y"),
+            **rows_of(self.dy, "dy"),
+            "dx": self.corner - self.source.base + self.dsource.base if self.dsource else 0,
+        }
+        has_dx = self.dx is not None
+        if self.is_pooled:
+            groups = ceil(self.KH / kernels.rows_for(self.VQ, self.KH))
+            R = ceil(self.KH / groups)
+            rest = self.KH % R or R
+            kernel = kernels.get(
+                "conv.max_backward",
+                self.LQ,
+                self.VQ,
+                R,
+                rest,
+                self.PH,
+                self.PW,
+                self.activation,
+                has_dx,
+            )
+            channel = block * self.OH * self.OW + 1
+            listed = max(self.O * channel, self.PH * self.PW * self.O) + 16
+            counts = max(self.O, self.PH * self.PW) + 16
+            self.dw_thread = self.O * self.taps * self.KH * self.run_padded
+            self.dw_strides = {
+                "dw_channel": self.taps * self.KH * self.run_padded,
+                "dw_tap": self.KH * self.run_padded,
+                "dw_kh": self.run_padded,
+                "dw_q": 1,
+            }
+            T = context.threads
+            values |= {
+                "winners": self._winners,
+                "positions": address_of(take(T * listed, "int32")),
+                "values": address_of(take(T * listed)),
+                "list_thread": listed,
+                "list_channel": channel,
+                "counts": address_of(take(T * counts, "int32")),
+                "counts_thread": counts,
+            }
+        else:
+            RQ = kernels.even(self.run, kernels.rows_for(self.V))
+            RP = kernels.even(self.OW, kernels.rows_for(self.VQ))
+            kernel = kernels.get(
+                "conv.dense_backward",
+                self.L,
+                self.V,
+                RQ,
+                self.LQ,
+                self.VQ,
+                RP,
+                self.activation,
+                has_dx,
+            )
+            rows = ceil(self.run / RQ) * RQ
+            self.dw_thread = self.KH * self.taps * rows * self.w_row
+            self.dw_strides = {
+                "dw_channel": 1,
+                "dw_q": self.w_row,
+                "dw_tap": rows * self.w_row,
+                "dw_kh": self.taps * rows * self.w_row,
+            }
+            values |= {"dw_rows": rows, "dw_row": self.w_row}
+        self.dw = take(context.threads * self.dw_thread)
+        self.db = take(context.threads * self.db_thread)
+        program.call(
+            f"{self.name}: backward",
+            kernel,
+            conv.BACKWARD,
+            **values,
+            dw=address_of(self.dw),
+            dw_thread=self.dw_thread,
+            db=address_of(self.db),
+            db_thread=self.db_thread,
+        )
+        if self.box and self.dx and self.dsource:
+            first = 4 * (self.x.top * self.dsource.row + self.x.left * self.C)
+            self._add_box(
+                program,
+                f"{self.name}: means backward",
+                self.dsource.base + first,
+                self.dsource,
+                self.dx.origin,
+                self.dx,
+                self.x.H,
+                self.x.W,
+            )
+
+    def update(self, program: Program) -> None:  # noqa: D102
+        context = self.context
+        size = self.C * self.KH * self.KW
+        room = max(size, self.O) + 16
+        weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
+        program.call(
+            f"{self.name}: update",
+            kernels.get("conv.update"),
+            conv.UPDATE,
+            items=self.O,
+            dw=address_of(self.dw),
+            dw_thread=self.dw_thread,
+            **self.dw_strides,
+            db=address_of(self.db),
+            db_thread=self.db_thread,
+            threads=context.threads,
+            sum=address_of(context.arena.take(context.threads * room)),
+            sum_thread=room,
+            C=self.C,
+            KH=self.KH,
+            KW=self.KW,
+            taps=self.taps,
+            size=size,
+            function=context.rule[0],
+            function_args=context.rule[1],
+            weight_start=context.place(weight),
+            bias_start=-1 if bias is None else context.place(bias),
+        )

@@ -1,0 +1,500 @@
+"""Tiles of vectors, and what accumulates into them.
+
+A *tile* is a tuple of ``rows * columns`` vectors of :mod:`simd`, row after row, which LLVM keeps
+in registers as long as there are enough of them (``REGISTERS``). All the time of training is
+spent in :func:`outer`, :data:`dots` and :func:`add_scaled`. ``rows``, ``columns`` and ``lanes``
+are compile-time constants.
+
+The file is long because each operation says its types, its equation and its instructions.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from tinyconv.kernels.cpu.simd import (
+    FLOAT,
+    INT,
+    INT8,
+    INT32,
+    POINTER,
+    Vector,
+    emit_call,
+    emit_first_lanes,
+    emit_fma,
+    emit_load,
+    emit_masked_load,
+    emit_masked_store,
+    emit_maximum,
+    emit_plus,
+    emit_shuffle,
+    emit_splat,
+    emit_store,
+    emit_tile,
+    emit_times,
+    emit_totals,
+    emit_vectors,
+    instruction,
+    literal,
+)
+
+__all__ = [
+    "add_rows",
+    "add_scaled",
+    "dots",
+    "dots_first",
+    "first_bit",
+    "load_tile",
+    "nonzero_lanes",
+    "outer",
+    "rectified",
+    "store_rows",
+    "store_tile",
+    "store_totals",
+    "transpose",
+    "window_best",
+    "zeros",
+]
+
+
+def tile_type(vectors: int, lanes: int) -> types.UniTuple:
+    """The Numba type of a tile."""
+    return types.UniTuple(Vector(lanes), vectors)
+
+
+@instruction
+def zeros(typing: Any, rows: types.Type, columns: types.Type, lanes: types.Type) -> Any:
+    """A tile of zeros."""
+    result = tile_type(literal(rows) * literal(columns), literal(lanes))
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        zero = ir.Constant(ir.VectorType(FLOAT, result.dtype.lanes), [0.0] * result.dtype.lanes)
+        return emit_tile(context, builder, result, [zero] * result.count)
+
+    return result(rows, columns, lanes), emit
+
+
+@instruction
+def load_tile(
+    typing: Any,
+    p: types.Type,
+    i: types.Type,
+    rows: types.Type,
+    stride: types.Type,
+    columns: types.Type,
+    lanes: types.Type,
+) -> Any:
+    """The tile whose row r is ``p[i + r * stride]`` and what follows; stride 0 repeats a row."""
+    R, V, L = literal(rows), literal(columns), literal(lanes)
+    result = tile_type(R * V, L)
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        p, i, stride = args[0], args[1], args[3]
+        vectors = [
+            emit_load(builder, p, emit_plus(builder, i, emit_times(builder, stride, r), v * L), L)
+            for r in range(R)
+            for v in range(V)
+        ]
+        return emit_tile(context, builder, result, vectors)
+
+    return result(POINTER, INT, rows, INT, columns, lanes), emit
+
+
+@instruction
+def store_tile(
+    typing: Any,
+    p: types.Type,
+    i: types.Type,
+    rows: types.Type,
+    stride: types.Type,
+    tile: types.Type,
+    count: types.Type,
+) -> Any:
+    """Write row r of the tile to ``p[i + r * stride]``; of each row the first ``count`` numbers."""
+    R, L = literal(rows), tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        p, i, _, stride, value, count = args
+        vectors = emit_vectors(builder, value, tile)
+        whole = builder.icmp_signed(">=", count, ir.Constant(count.type, V * L))
+        places = [emit_plus(builder, i, emit_times(builder, stride, r)) for r in range(R)]
+        with builder.if_else(whole) as (then, otherwise):
+            with then:
+                for n, vector in enumerate(vectors):
+                    emit_store(builder, p, emit_plus(builder, places[n // V], n % V * L), vector)
+            with otherwise:
+                for v in range(V):
+                    mask = emit_first_lanes(builder, emit_plus(builder, count, -v * L), L)
+                    for r in range(R):
+                        place = emit_plus(builder, places[r], v * L)
+                        emit_masked_store(builder, p, place, vectors[r * V + v], mask)
+        return context.get_dummy_value()
+
+    return types.void(POINTER, INT, rows, INT, tile, INT), emit
+
+
+@instruction
+def outer(
+    typing: Any,
+    tile: types.Type,
+    rows: types.Type,
+    a: types.Type,
+    i: types.Type,
+    row_stride: types.Type,
+    within: types.Type,
+    stride: types.Type,
+    b: types.Type,
+    j: types.Type,
+) -> Any:
+    """Add an outer product: ``tile[r, v] += a[i + ...r...] * b[j + v * lanes]``.
+
+    Rows come in groups of ``within``: row r reads ``a`` at
+    ``i + (r // within) * row_stride + (r % within) * stride``, which reaches the positions of a
+    pooling window as easily as the rows of a matrix.
+    """
+    R, inner, L = literal(rows), literal(within), tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, _, a, i, row_stride, _, stride, b, j = args
+        vectors = emit_vectors(builder, value, tile)
+        columns = [emit_load(builder, b, emit_plus(builder, j, v * L), L) for v in range(V)]
+        for r in range(R):
+            down, along = (
+                emit_times(builder, row_stride, r // inner),
+                emit_times(builder, stride, r % inner),
+            )
+            row = builder.gep(a, [builder.add(down, along)])  # the same in every round of a loop
+            factor = emit_splat(builder, builder.load(builder.gep(row, [i])), L)
+            for v in range(V):
+                vectors[r * V + v] = emit_fma(builder, factor, columns[v], vectors[r * V + v])
+        return emit_tile(context, builder, tile, vectors)
+
+    return tile(tile, rows, POINTER, INT, INT, within, INT, POINTER, INT), emit
+
+
+def _dots(first_lanes_only: bool) -> Any:
+    @instruction
+    def accumulate(
+        typing: Any,
+        tile: types.Type,
+        rows: types.Type,
+        a: types.Type,
+        i: types.Type,
+        a_stride: types.Type,
+        b: types.Type,
+        j: types.Type,
+        b_stride: types.Type,
+        count: types.Type,
+    ) -> Any:
+        R, L = literal(rows), tile.dtype.lanes
+        V = tile.count // R
+
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+            value, _, a, i, a_stride, b, j, b_stride, count = args
+            mask = emit_first_lanes(builder, count, L) if first_lanes_only else None
+
+            def fetch(p: ir.Value, i: ir.Value, stride: ir.Value, row: int) -> ir.Value:
+                start = builder.gep(p, [emit_times(builder, stride, row)])
+                if mask is None:
+                    return emit_load(builder, start, i, L)
+                return emit_masked_load(builder, start, i, mask)
+
+            vectors = emit_vectors(builder, value, tile)
+            columns = [fetch(b, j, b_stride, v) for v in range(V)]
+            for r in range(R):
+                factor = fetch(a, i, a_stride, r)
+                for v in range(V):
+                    vectors[r * V + v] = emit_fma(builder, factor, columns[v], vectors[r * V + v])
+            return emit_tile(context, builder, tile, vectors)
+
+        return tile(tile, rows, POINTER, INT, INT, POINTER, INT, INT, INT), emit
+
+    return accumulate
+
+
+#: ``dots(tile, rows, a, i, a_stride, b, j, b_stride, count)`` adds products lane by lane:
+#: ``tile[r, q] += a[i + r * a_stride] * b[j + q * b_stride]``. Both factors are vectors, and
+#: the sum of the lanes of ``tile[r, q]`` is the dot product of row r of ``a`` with row q of
+#: ``b`` in the end. ``dots_first`` takes only the first ``count`` lanes and touches no others.
+dots = _dots(first_lanes_only=False)
+dots_first = _dots(first_lanes_only=True)
+
+
+@instruction
+def add_scaled(
+    typing: Any,
+    tile: types.Type,
+    rows: types.Type,
+    factor: types.Type,
+    a: types.Type,
+    i: types.Type,
+    stride: types.Type,
+) -> Any:
+    """Add a multiple of memory: ``tile[r, v] += factor * a[i + r * stride + v * lanes]``."""
+    R, L = literal(rows), tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, _, factor, a, i, stride = args
+        vectors = emit_vectors(builder, value, tile)
+        scale = emit_splat(builder, factor, L)
+        for n, vector in enumerate(vectors):
+            down = emit_times(builder, stride, n // V)
+            term = emit_load(builder, a, emit_plus(builder, i, down, n % V * L), L)
+            vectors[n] = emit_fma(builder, scale, term, vector)
+        return emit_tile(context, builder, tile, vectors)
+
+    return tile(tile, rows, types.float32, POINTER, INT, INT), emit
+
+
+@instruction
+def add_rows(
+    typing: Any,
+    p: types.Type,
+    i: types.Type,
+    rows: types.Type,
+    stride: types.Type,
+    tile: types.Type,
+    count: types.Type,
+) -> Any:
+    """Add row r of the tile to ``p[i + r * stride]``, for the first ``count`` rows.
+
+    The places may overlap: one row is written before the next is read.
+    """
+    R, L = literal(rows), tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        p, i, _, stride, value, count = args
+        vectors = emit_vectors(builder, value, tile)
+        for r in range(R):
+            with builder.if_then(builder.icmp_signed(">", count, ir.Constant(count.type, r))):
+                row = emit_plus(builder, i, emit_times(builder, stride, r))
+                places = [emit_plus(builder, row, v * L) for v in range(V)]
+                sums = [
+                    builder.fadd(emit_load(builder, p, place, L), vectors[r * V + v])
+                    for v, place in enumerate(places)
+                ]
+                for place, vector in zip(places, sums, strict=True):
+                    emit_store(builder, p, place, vector)
+        return context.get_dummy_value()
+
+    return types.void(POINTER, INT, rows, INT, tile, INT), emit
+
+
+@instruction
+def store_rows(
+    typing: Any,
+    p: types.Type,
+    i: types.Type,
+    rows: types.Type,
+    stride: types.Type,
+    tile: types.Type,
+    count: types.Type,
+) -> Any:
+    """Write row r of the tile to ``p[i + r * stride]``, for the first ``count`` rows."""
+    R, L = literal(rows), tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        p, i, _, stride, value, count = args
+        vectors = emit_vectors(builder, value, tile)
+        for r in range(R):
+            with builder.if_then(builder.icmp_signed(">", count, ir.Constant(count.type, r))):
+                for v in range(V):
+                    place = emit_plus(builder, i, emit_times(builder, stride, r), v * L)
+                    emit_store(builder, p, place, vectors[r * V + v])
+        return context.get_dummy_value()
+
+    return types.void(POINTER, INT, rows, INT, tile, INT), emit
+
+
+@instruction
+def store_totals(
+    typing: Any,
+    p: types.Type,
+    i: types.Type,
+    rows: types.Type,
+    stride: types.Type,
+    tile: types.Type,
+    row_count: types.Type,
+    count: types.Type,
+    add: types.Type,
+) -> Any:
+    """Write the sum of the lanes of ``tile[r, q]`` to ``p[i + r * stride + q]``.
+
+    Only where r < ``row_count`` and q < ``count``. Where ``add`` is 1 and not 0, what is there
+    is added.
+    """
+    R = literal(rows)
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        p, i, _, stride, value, row_count, count, add = args
+        vectors = emit_vectors(builder, value, tile)
+        lanes = 1 << (V - 1).bit_length()
+        mask = emit_first_lanes(builder, count, lanes)
+        old_mask = emit_first_lanes(builder, builder.mul(count, add), lanes)
+        for r in range(R):
+            with builder.if_then(builder.icmp_signed(">", row_count, ir.Constant(count.type, r))):
+                sums = emit_totals(builder, vectors[r * V : (r + 1) * V], lanes)
+                place = emit_plus(builder, i, emit_times(builder, stride, r))
+                old = emit_masked_load(builder, p, place, old_mask)
+                emit_masked_store(builder, p, place, builder.fadd(old, sums), mask)
+        return context.get_dummy_value()
+
+    return types.void(POINTER, INT, rows, INT, tile, INT, INT, INT), emit
+
+
+@instruction
+def window_best(
+    typing: Any,
+    winners: types.Type,
+    i: types.Type,
+    stride: types.Type,
+    height: types.Type,
+    width: types.Type,
+    windows: types.Type,
+    tile: types.Type,
+    count: types.Type,
+) -> Any:
+    """The maximum over each pooling window, a tile of ``windows`` rows.
+
+    The rows of the tile are the ``height * (windows * width)`` positions of windows that lie side
+    by side. Which position won, counted row by row from 0, is written to the bytes from
+    ``winners[i + n * stride]`` on, for the first ``count`` numbers of window n. A tie goes to the
+    first position. Windows of one position have no winners, and the tile is the result.
+    """
+    PH, PW, N, L = literal(height), literal(width), literal(windows), tile.dtype.lanes
+    V = tile.count // (PH * PW * N)
+    result = tile_type(N * V, L)
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        winners, i, stride, _, _, _, value, count = args
+        if PH * PW == 1:
+            return value
+        vectors = emit_vectors(builder, value, tile)
+        small = ir.VectorType(INT8, L)
+        masks = [emit_first_lanes(builder, emit_plus(builder, count, -v * L), L) for v in range(V)]
+        maxima = []
+        for n in range(N):
+            for v in range(V):
+                best = winner = None
+                for position in range(PH * PW):
+                    row = position // PW * (N * PW) + n * PW + position % PW
+                    candidate = vectors[row * V + v]
+                    index = ir.Constant(ir.VectorType(INT32, L), [position] * L)
+                    if best is None:
+                        best, winner = candidate, index
+                    else:
+                        larger = builder.fcmp_ordered(">", candidate, best)
+                        best = builder.select(larger, candidate, best)
+                        winner = builder.select(larger, index, winner)
+                maxima.append(best)
+                place = emit_plus(builder, i, emit_times(builder, stride, n), v * L)
+                target = builder.bitcast(builder.gep(winners, [place]), small.as_pointer())
+                name = f"llvm.masked.store.v{L}i8.p0"
+                narrow = builder.trunc(winner, small)
+                emit_call(builder, name, ir.VoidType(), narrow, target, INT32(1), masks[v])
+        return emit_tile(context, builder, result, maxima)
+
+    signature = result(types.CPointer(types.uint8), INT, INT, height, width, windows, tile, INT)
+    return signature, emit
+
+
+@instruction
+def rectified(typing: Any, tile: types.Type) -> Any:
+    """The tile with 0 in the place of what is negative."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        vectors = emit_vectors(builder, args[0], tile)
+        zero = ir.Constant(vectors[0].type, [0.0] * tile.dtype.lanes)
+        return emit_tile(context, builder, tile, [emit_maximum(builder, zero, v) for v in vectors])
+
+    return tile(tile), emit
+
+
+@instruction
+def nonzero_lanes(typing: Any, value: types.Type) -> Any:
+    """A whole number whose bit k is 1 where lane k is not 0."""
+    lanes = value.lanes if isinstance(value, Vector) else 1
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        zero = ir.Constant(args[0].type, [0.0] * lanes)
+        mask = builder.fcmp_unordered("!=", args[0], zero)
+        bits = builder.bitcast(mask, ir.IntType(lanes))
+        return builder.zext(bits, ir.IntType(64))
+
+    return INT(value), emit
+
+
+@instruction
+def first_bit(typing: Any, bits: types.Type) -> Any:
+    """The place of the lowest bit of a number that is not 0."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return INT(INT), emit
+
+
+@instruction
+def transpose(
+    typing: Any,
+    x: types.Type,
+    i: types.Type,
+    x_row: types.Type,
+    rows: types.Type,
+    y: types.Type,
+    j: types.Type,
+    y_row: types.Type,
+    columns: types.Type,
+    lanes: types.Type,
+) -> Any:
+    """Write a square of ``lanes`` rows and columns transposed: y[j + c * y_row + r] = x[r, c].
+
+    Row r of x begins at ``x[i + r * x_row]``. Of the square, the first ``rows`` rows and the
+    first ``columns`` columns exist.
+    """
+    L = literal(lanes)
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        x, i, x_row, rows, y, j, y_row, columns, _ = args
+        in_row = emit_first_lanes(builder, columns, L)
+        vectors = []
+        for r in range(L):
+            exists = builder.icmp_signed(">", rows, ir.Constant(rows.type, r))
+            none = ir.Constant(in_row.type, [0] * L)
+            mask = builder.select(exists, in_row, none)
+            vectors.append(
+                emit_masked_load(
+                    builder, x, emit_plus(builder, i, emit_times(builder, x_row, r)), mask
+                )
+            )
+        # After step s, vector r holds, in blocks of 2s lanes, what belongs together: exchange
+        # the off-diagonal blocks of size s between the vectors r and r + s.
+        step = 1
+        while step < L:
+            low, high = [], []
+            for lane in range(L):
+                block = lane // step % 2
+                low.append(lane if block == 0 else L + lane - step)
+                high.append(lane + step if block == 0 else L + lane)
+            for r in range(L):
+                if r // step % 2 == 0:
+                    a, b = vectors[r], vectors[r + step]
+                    vectors[r] = emit_shuffle(builder, a, b, low)
+                    vectors[r + step] = emit_shuffle(builder, a, b, high)
+            step *= 2
+        in_column = emit_first_lanes(builder, rows, L)
+        for c, vector in enumerate(vectors):
+            exists = builder.icmp_signed(">", columns, ir.Constant(columns.type, c))
+            with builder.if_then(exists):
+                place = emit_plus(builder, j, emit_times(builder, y_row, c))
+                emit_masked_store(builder, y, place, vector, in_column)
+        return context.get_dummy_value()
+
+    return types.void(POINTER, INT, INT, INT, POINTER, INT, INT, INT, lanes), emit
