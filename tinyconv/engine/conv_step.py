@@ -203,17 +203,17 @@ class ConvStep(Step):
             groups = ceil(self.KH / kernels.rows_for(self.VQ, self.KH))
             R = ceil(self.KH / groups)
             rest = self.KH % R or R
-            kernel = kernels.get(
-                "conv.max_backward",
-                self.LQ,
-                self.VQ,
-                R,
-                rest,
-                self.PH,
-                self.PW,
-                self.activation,
-                has_dx,
-            )
+            is_small = R == self.KH and self.taps == 1 and R * self.VQ <= 8
+            if is_small and not has_dx and self.run_padded == self.VQ * self.LQ:
+                kernel = kernels.get(
+                    "conv.small_max_backward",
+                    *(self.LQ, self.VQ, R, self.PH, self.PW, self.activation),
+                )
+            else:
+                kernel = kernels.get(
+                    "conv.max_backward",
+                    *(self.LQ, self.VQ, R, rest, self.PH, self.PW, self.activation, has_dx),
+                )
             channel = block * self.OH * self.OW + 1
             listed = max(self.O * channel, self.PH * self.PW * self.O) + 16
             counts = max(self.O, self.PH * self.PW) + 16

@@ -28,7 +28,10 @@ FAMILIES: dict[str, Callable[..., Any]] = {
                 "softmax_log_likelihood",
             ),
         ),
-        (conv, ("forward", "max_backward", "dense_backward", "pack", "update")),
+        (
+            conv,
+            ("forward", "max_backward", "small_max_backward", "dense_backward", "pack", "update"),
+        ),
         (linear, ("forward", "backward", "update")),
         (pool, ("avg", "avg_backward", "box", "l2", "l2_backward", "max_", "max_backward")),
         (update, ("sgd", "adam", "adagrad", "rmsprop", "keep", "flat")),

@@ -53,6 +53,7 @@ __all__ = [
     "forward",
     "max_backward",
     "pack",
+    "small_max_backward",
     "update",
 ]
 
@@ -139,12 +140,8 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
         dx[h + kh, w : w + KW, :] += g * w[o, kh, :]          over the channels that won at (h, w)
 
     and every term is a run. A tile holds R kernel rows (``REST`` the last time) of V vectors.
-
-    Where nobody wants dx and a tile is as small as the kernel (one input channel, say), making
-    the lists would take longer than they save: then all winners are gone through.
     """
     VL = V * L
-    DIRECT = not DX and R == REST and R * V <= 8
 
     @kernel
     def conv_max_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
@@ -165,38 +162,6 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
                 for oh in range(OH):
                     i, row = n * a.dy_sample + oh * a.dy_row, n * a.y_sample + oh * a.y_row
                     backward_run(dy, i, y, row, OW * O, A, L)
-
-            if DIRECT and KH == R and taps == 1 and padded == VL:
-                for o in range(O):
-                    target = o * R * VL
-                    acc, other = load_tile(dw, target, R, VL, V, L), zeros(R, V, L)
-                    bias = ZERO
-                    for n in range(n0, n1):
-                        for oh in range(OH):
-                            i = n * a.dy_sample + oh * a.dy_row + o
-                            row = n * a.y_sample + oh * a.y_row + o
-                            start = n * x_sample + oh * PH * x_down
-                            for _ in range(OW // 2):
-                                winner = winners[row]
-                                j = start + winner // PW * x_down + winner % PW * x_along
-                                acc = add_scaled(acc, R, dy[i], x, j, x_row)
-                                winner = winners[row + O]
-                                j = start + winner // PW * x_down + winner % PW * x_along
-                                j += PW * x_along
-                                other = add_scaled(other, R, dy[i + O], x, j, x_row)
-                                bias += dy[i] + dy[i + O]
-                                i += 2 * O
-                                row += 2 * O
-                                start += 2 * PW * x_along
-                            if OW % 2:
-                                winner = winners[row]
-                                j = start + winner // PW * x_down + winner % PW * x_along
-                                acc = add_scaled(acc, R, dy[i], x, j, x_row)
-                                bias += dy[i]
-                    db[o] += bias
-                    store_tile(dw, target, R, VL, acc, VL)
-                    add_rows(dw, target, R, VL, other, R)
-                continue
 
             for o in range(O):
                 counts[o] = 0
@@ -295,6 +260,62 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
                                                 store_tile(dx, target + q, REST, x_row, rest, VL)
 
     return conv_max_backward
+
+
+def small_max_backward(L: int, V: int, R: int, PH: int, PW: int, A: int) -> Any:
+    """Make the backward kernel of convolution and max-pool that needs no dx, of a small ``w[o]``.
+
+    Where all R kernel rows of V vectors are one small tile (of one input channel, say), lists of
+    the winners that are alive would take longer to make than they save: all are gone through.
+    Two tiles take turns, so that a sum need not wait for the one before it.
+    """
+    VL = V * L
+
+    @kernel
+    def conv_small_max_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, BACKWARD)[0]
+        x, y, dy = pointer(a.x), pointer(a.y), pointer(a.dy)
+        winners = bytes_pointer(a.winners)
+        dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
+        O, OH, OW = a.O, a.OH, a.OW
+        x_sample, x_row, x_down, x_along = a.x_sample, a.x_row, a.x_down, a.x_along
+        for n0 in range(first, last, a.block):
+            n1 = min(n0 + a.block, last)
+            for n in range(n0, n1):
+                for oh in range(OH):
+                    i, row = n * a.dy_sample + oh * a.dy_row, n * a.y_sample + oh * a.y_row
+                    backward_run(dy, i, y, row, OW * O, A, L)
+            for o in range(O):
+                target = o * R * VL
+                acc, other = load_tile(dw, target, R, VL, V, L), zeros(R, V, L)
+                bias = ZERO
+                for n in range(n0, n1):
+                    for oh in range(OH):
+                        i = n * a.dy_sample + oh * a.dy_row + o
+                        row = n * a.y_sample + oh * a.y_row + o
+                        start = n * x_sample + oh * PH * x_down
+                        for _ in range(OW // 2):
+                            winner = winners[row]
+                            j = start + winner // PW * x_down + winner % PW * x_along
+                            acc = add_scaled(acc, R, dy[i], x, j, x_row)
+                            winner = winners[row + O]
+                            j = start + winner // PW * x_down + winner % PW * x_along
+                            j += PW * x_along
+                            other = add_scaled(other, R, dy[i + O], x, j, x_row)
+                            bias += dy[i] + dy[i + O]
+                            i += 2 * O
+                            row += 2 * O
+                            start += 2 * PW * x_along
+                        if OW % 2:
+                            winner = winners[row]
+                            j = start + winner // PW * x_down + winner % PW * x_along
+                            acc = add_scaled(acc, R, dy[i], x, j, x_row)
+                            bias += dy[i]
+                db[o] += bias
+                store_tile(dw, target, R, VL, acc, VL)
+                add_rows(dw, target, R, VL, other, R)
+
+    return conv_small_max_backward
 
 
 def dense_backward(L: int, VO: int, RQ: int, LQ: int, VQ: int, RP: int, A: int, DX: bool) -> Any:
