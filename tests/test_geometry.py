@@ -156,7 +156,7 @@ def test_transposed_window_undoes_the_window(
         with pytest.raises(ShapeError, match=f"^test: output_padding is {output_padding}, expect"):
             transposed_window(*arguments)
     elif full <= sum(padding):
-        with pytest.raises(ShapeError, match="^test: nothing is left of axis 0, expected more"):
+        with pytest.raises(ShapeError, match=r"^test: nothing is left of axis 0, expected more"):
             transposed_window(*arguments)
     else:
         g = transposed_window(*arguments)

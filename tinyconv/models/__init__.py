@@ -83,7 +83,6 @@ NETS: dict[str, NamedNet] = {
         NamedNet(lenet5, 0.1),
         NamedNet(simard2003, 0.1),
         NamedNet(ciresan_mlp, 0.01),
-        NamedNet(network_in_network, 0.1),
     )
 }
 
