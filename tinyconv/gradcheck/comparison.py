@@ -321,7 +321,7 @@ class Comparison:
 
         A derivative much below it is a difference of larger numbers, and rounded like those.
         """
-        return self.slopes.size / min(step, 1.0)
+        return self.slopes.size / min(step, 1.0) + self.slopes.unit
 
     def _slopes(self, directions: list[Direction], kinks_around: bool) -> list[Slope]:
         if kinks_around or not self.slopes.complex_step:
@@ -364,9 +364,10 @@ class Comparison:
         """Compare along a direction; on a mismatch, once more with the rounding measured."""
         analytic, absolute = direction.dot(self.called.gradients)
         error = abs(analytic - slope.value)
-        rounding = absolute + sum(
-            self.slopes.size * max(1.0, self._scales[i]) for i in direction.parts
-        )
+        rounding = absolute
+        for i, (_, v) in direction.parts.items():
+            rounding += self.slopes.size * max(1.0, self._scales[i])
+            rounding += self.slopes.unit * float(np.sqrt(np.sum(np.square(v))))
         tolerance = slope.bar + ROUNDING * self.problem.eps_analytic * rounding
         if error > tolerance:
             for i, (_, v) in direction.parts.items():

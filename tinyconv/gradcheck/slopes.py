@@ -148,6 +148,8 @@ class Slopes:
             size = max(size, float(np.sum(np.abs(dy * y_elsewhere))))
         #: sum of |dy_j y_j|; of |dy_j| where y is 0 at both points
         self.size = size or float(np.sum(np.abs(dy)))
+        #: the size of an output of 1: what a saturated function that is almost 0 was taken from
+        self.unit = float(np.sqrt(np.sum(np.square(dy))))
         self._measured_noise = 0.0
         self._noise_is_measured = False
         self._rungs = _rungs(problem.is_single)
@@ -198,7 +200,8 @@ class Slopes:
         """
         rung = self._rung(direction, self._rungs[-2])
         if rung is not None and abs(rung.jump) <= 4 * rung.noise:
-            return Slope(rung.central, rung.noise, rung.left, rung.right, False, "central")
+            bar = rung.noise + abs(rung.jump)
+            return Slope(rung.central, bar, rung.left, rung.right, kink=False, method="central")
         return self.real_slope(direction, len(self._rungs) - 3)
 
     def real_slope(self, direction: Direction, first_rung: int = 0) -> Slope:
@@ -220,7 +223,8 @@ class Slopes:
             value = rung.central + (rung.central - before.central) / (RATIO**2 - 1)
             # From rung to rung the error falls by 64 where the function is smooth, but only by 8
             # where its second derivative jumps, which would leave a seventh of the difference.
-            bar = rung.noise + difference / 4
+            # A jump that noise hides is in the bar too.
+            bar = rung.noise + difference / 4 + jump
             shows = jump > 4 * rung.noise
             if shows:
                 persists = seen > 0 and jump > seen / 32
@@ -228,7 +232,7 @@ class Slopes:
             elif 4 * rung.noise < seen / 4:
                 seen, persists = 0.0, False  # noise would not hide the jump: it is gone
             if rough:
-                bar += 2 * jump + difference / 4
+                bar += 7 * jump + 2 * difference  # none of that holds near a kink
             if best is None or bar < best.bar:
                 best = Slope(value, bar, rung.left, rung.right, kink=False, method="central")
             if not shows and not persists and bar <= 1e-8 * abs(value) + 1e-10 * self.size:
