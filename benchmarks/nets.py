@@ -1,5 +1,6 @@
 """The nets of the benchmarks, once for each library, and the data they all get."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -87,11 +88,7 @@ NETS: dict[str, list[Any]] = {
     ],
     "784-2500-2000-1500-1000-500-10, tanh": [
         "flatten",
-        *[
-            layer
-            for i, o in zip(WIDE[:-2], WIDE[1:-1], strict=True)
-            for layer in (("linear", i, o), "tanh")
-        ],
+        *[layer for i, o in pairwise(WIDE[:-1]) for layer in (("linear", i, o), "tanh")],
         ("linear", 500, 10),
     ],
     "LeNet-5, tanh, average pools": [

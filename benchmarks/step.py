@@ -1,9 +1,10 @@
 """One training step against PyTorch: ``python benchmarks/step.py [--rounds 5] [--compile]``.
 
-Each library trains in a process of its own. The processes take turns: a round is a slice of steps
-in each, one after the other, and gives one ratio, the best PyTorch variant over tinyconv, each on 1 or 2 threads. Both
-sides gather the batch from the whole set, run forward and backward, and update with plain SGD
-(PyTorch's is the fused one). Peak memory is that of the whole process.
+Each library trains in processes of its own, on 1 and on 2 threads. The processes take turns: a
+round is a slice of steps in each, one after the other, and gives one ratio, the best PyTorch
+variant over the better of tinyconv's. Both sides gather the batch from the whole set, run forward
+and backward, and update with plain SGD (PyTorch's is the fused one). Peak memory is that of the
+whole process.
 """
 
 import argparse
@@ -118,6 +119,7 @@ class Side:
         self.answer()
 
     def answer(self) -> Any:
+        """Return what the process says next."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -125,6 +127,7 @@ class Side:
         return json.loads(line)
 
     def measure(self, seconds: float) -> float:
+        """Return the median seconds of a step."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
@@ -133,6 +136,7 @@ class Side:
         return float(answer["seconds"])
 
     def close(self) -> None:
+        """End the process."""
         self.process.communicate()
 
 
@@ -198,8 +202,8 @@ def main() -> None:
             "A training step",
             f"Against PyTorch {torch.__version__}{compiled}, float32, {arguments.rounds} rounds; "
             "milliseconds are medians over the rounds, the ratio is PyTorch's best variant of a "
-            "round over tinyconv's, each on 1 or 2 threads as is faster: median (range). Memory: peak of the process over "
-            "that of PyTorch's.\n\n"
+            "round over tinyconv's, each on 1 or 2 threads as is faster: median (range). Memory: "
+            "peak of the process over that of PyTorch's.\n\n"
             + table(
                 [
                     "net",
