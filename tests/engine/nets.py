@@ -74,6 +74,27 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Linear(30, 4),
         ],
     ),
+    "mean of a convolution that is not padded with zeros": (
+        (2, 8, 8),
+        lambda: [
+            Conv2d(2, 4, 3, padding=1, padding_mode="reflect"),
+            AvgPool2d(2),
+            Flatten(),
+            Linear(64, 4),
+        ],
+    ),
+    "convolutions over one axis": (
+        (1, 40),
+        lambda: [
+            Conv1d(1, 15, 3, stride=2),
+            ReLU(),
+            Conv1d(15, 15, 3, stride=2, padding=1),
+            ReLU(),
+            Conv1d(15, 7, 3, dilation=2),
+            Flatten(),
+            Linear(42, 10),
+        ],
+    ),
     "root of squares": (
         (1, 14, 14),
         lambda: [

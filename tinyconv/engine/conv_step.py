@@ -11,7 +11,7 @@ from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu import conv, pool
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
-from tinyconv.layers import AvgPool2d, Conv2d, MaxPool2d
+from tinyconv.layers import AvgPool2d, Conv1d, Conv2d, MaxPool2d
 
 __all__ = ["ConvStep"]
 
@@ -25,10 +25,12 @@ class ConvStep(Step):
     def __init__(self, unit: Unit, shape: tuple[int, ...], context: Context) -> None:
         super().__init__(unit, shape, context)
         layer = unit.layers[0]
-        assert isinstance(layer, Conv2d)
+        assert isinstance(layer, Conv1d | Conv2d)
         self.layer = layer
-        window: Geometry = sliding_window(
-            "Conv2d", shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation
+        window = _over_two_axes(
+            sliding_window(
+                "plan", shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation
+            )
         )
         pooling = unit.find((MaxPool2d,))
         self.PH, self.PW = pooling.kernel_size if isinstance(pooling, MaxPool2d) else (1, 1)
@@ -41,7 +43,7 @@ class ConvStep(Step):
         self.window = window
         self.C, self.KH, self.KW, self.O = C, KH, KW, O
         self.taps, self.run = (1, KW * C) if window.dilation[1] == 1 else (KW, C)
-        _, self.OH, self.OW = self.shape
+        self.OH, self.OW = (1, *self.shape[1:])[-2:]
         # Forward: vectors of output channels.
         self.L = kernels.lanes_for(O)
         self.V = kernels.even(ceil(O / self.L), 4)
@@ -310,3 +312,17 @@ class ConvStep(Step):
             weight_start=context.place(weight),
             bias_start=-1 if bias is None else context.place(bias),
         )
+
+
+def _over_two_axes(window: Geometry) -> Geometry:
+    """Return a window over (L,) as one over (1, L)."""
+    if len(window.size) == 2:
+        return window
+    return Geometry(
+        size=(1, *window.size),
+        kernel=(1, *window.kernel),
+        stride=(1, *window.stride),
+        padding=((0, 0), *window.padding),
+        dilation=(1, *window.dilation),
+        output=(1, *window.output),
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from tinyconv.layers import (
     AvgPool2d,
     Chain,
+    Conv1d,
     Conv2d,
     Dropout,
     Flatten,
@@ -64,7 +65,7 @@ class Rule:
         )
 
 
-def _dense(conv: Conv2d, *others: Layer) -> bool:
+def _dense(conv: Conv1d | Conv2d, *others: Layer) -> bool:
     return conv.groups == 1 and conv.padding_mode == "zeros"
 
 
@@ -93,7 +94,7 @@ def _tiled(conv: Conv2d, *others: Layer) -> bool:
 def _commutes(conv: Conv2d, pool: AvgPool2d, *others: Layer) -> bool:
     """Whether the mean may be taken of the convolution's input instead: see ``pool.box``."""
     return (
-        conv.groups == 1
+        _dense(conv)
         and set(conv.stride) == {1}
         and _simple(pool)
         and pool.stride == pool.kernel_size
@@ -103,6 +104,7 @@ def _commutes(conv: Conv2d, pool: AvgPool2d, *others: Layer) -> bool:
 
 
 CONV, MAX, AVG = (Conv2d,), (MaxPool2d,), (AvgPool2d,)
+ANY_CONV = (Conv1d, Conv2d)
 
 #: A maximum and an increasing activation may change places, so both orders are one unit. A mean
 #: and a convolution may, too, but no activation can stand between them.
@@ -112,8 +114,8 @@ RULES = (
     Rule("conv", (CONV, MAX), _tiled),
     Rule("conv", (CONV, AVG, ACTIVATIONS), _commutes),
     Rule("conv", (CONV, AVG), _commutes),
-    Rule("conv", (CONV, ACTIVATIONS), _dense),
-    Rule("conv", (CONV,), _dense),
+    Rule("conv", (ANY_CONV, ACTIVATIONS), _dense),
+    Rule("conv", (ANY_CONV,), _dense),
     Rule("linear", ((Linear,), ACTIVATIONS)),
     Rule("linear", ((Linear,),)),
     Rule("pool", (POOLS,), _simple),
