@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NETS", "data", "of_tinyconv", "of_torch"]
+__all__ = ["NETS", "data", "of_tinyconv", "of_torch", "shape_of"]
 
 WIDE = [784, 2500, 2000, 1500, 1000, 500, 10]
 
@@ -115,13 +115,29 @@ NETS: dict[str, list[Any]] = {
         "flatten",
         ("linear", 1024, 10),
     ],
+    "MNIST-1D, 3 wide, stride 2": [
+        ("conv1d", 1, 15, 3, 2, 1),
+        "relu",
+        ("conv1d", 15, 15, 3, 2, 1),
+        "relu",
+        ("conv1d", 15, 15, 3, 2, 1),
+        "relu",
+        "flatten",
+        ("linear", 75, 10),
+    ],
 }
 
 
-def data(samples: int) -> tuple[Any, Any]:
-    """Return images (S, 1, 28, 28) of noise and labels (S,): speed does not look at them."""
+def shape_of(name: str) -> tuple[int, ...]:
+    """Return the shape of one sample for a net."""
+    return (1, 40) if name.startswith("MNIST-1D") else (1, 28, 28)
+
+
+def data(name: str, samples: int) -> tuple[Any, Any]:
+    """Return noise (S, ...) that fits a net, and labels (S,): speed does not look at them."""
     rng = np.random.default_rng(0)
-    return rng.random((samples, 1, 28, 28), np.float32), rng.integers(0, 10, samples)
+    x = rng.random((samples, *shape_of(name)), np.float32)
+    return x, rng.integers(0, 10, samples)
 
 
 def of_tinyconv(name: str) -> Any:
@@ -129,6 +145,7 @@ def of_tinyconv(name: str) -> Any:
 
     kinds = {
         "conv": tc.Conv2d,
+        "conv1d": tc.Conv1d,
         "linear": tc.Linear,
         "flatten": tc.Flatten,
         "relu": tc.ReLU,
@@ -139,7 +156,7 @@ def of_tinyconv(name: str) -> Any:
         "l2": lambda: tc.L2Pool2d(2),
         "dropout": lambda: tc.Dropout(0.5),
     }
-    return tc.Sequential(_build(name, kinds), seed=0, input_shape=(1, 28, 28))
+    return tc.Sequential(_build(name, kinds), seed=0, input_shape=shape_of(name))
 
 
 def of_torch(name: str) -> Any:
@@ -147,6 +164,7 @@ def of_torch(name: str) -> Any:
 
     kinds = {
         "conv": nn.Conv2d,
+        "conv1d": nn.Conv1d,
         "linear": nn.Linear,
         "flatten": nn.Flatten,
         "relu": nn.ReLU,

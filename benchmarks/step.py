@@ -34,6 +34,7 @@ GOALS = {
     "784-2500-2000-1500-1000-500-10, tanh": {10: 1.3, 128: 1.3},
     "LeNet-5, tanh, average pools": {32: 1},
     "3x3, padding 1, stride 2": {32: 1},
+    "MNIST-1D, 3 wide, stride 2": {32: 1},
 }
 
 
@@ -42,7 +43,7 @@ def tinyconv_steps(name: str, batch: int, threads: int, variant: str) -> Callabl
     import tinyconv as tc
 
     tc.set_num_threads(threads)
-    net, (x, y) = of_tinyconv(name), data(SAMPLES)
+    net, (x, y) = of_tinyconv(name), data(name, SAMPLES)
     rule = tc.SGD(lr=0.01)
     net.fit(x[: 4 * batch], y[: 4 * batch], batch_size=batch, optimizer=rule, verbose=False)
 
@@ -74,8 +75,8 @@ def torch_steps(name: str, batch: int, threads: int, variant: str) -> Callable[[
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     net = of_torch(name)
-    x, y = map(torch.from_numpy, data(SAMPLES))
-    if variant == "channels-last":
+    x, y = map(torch.from_numpy, data(name, SAMPLES))
+    if variant == "channels-last" and x.ndim == 4:
         net = net.to(memory_format=torch.channels_last)
         x = x.to(memory_format=torch.channels_last)
     forward = torch.compile(net) if variant == "compiled" else net
@@ -108,7 +109,7 @@ class Side:
     """A process that measures when it is told to."""
 
     def __init__(self, library: str, name: str, batch: int, threads: int, variant: str) -> None:
-        self.label = f"{library} {variant}, {threads} threads".replace("  ", " ")
+        self.label = f"{library} {variant}, {threads} threads".replace(" ,", ",")
         arguments = [library, name, str(batch), str(threads), variant]
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--side", *arguments],
