@@ -25,7 +25,7 @@ def tinyconv_call(batch: int, threads: int) -> Callable[[], Any]:
     import tinyconv as tc
 
     tc.set_num_threads(threads)
-    net, (x, _) = of_tinyconv(NET), data(batch)
+    net, (x, _) = of_tinyconv(NET), data(NET, batch)
     return lambda: net.logits(x, batch)
 
 
@@ -36,7 +36,7 @@ def onnx_call(batch: int, threads: int) -> Callable[[], Any]:
     options.intra_op_num_threads = threads
     model = onnx_model().SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    x, _ = data(batch)
+    x, _ = data(NET, batch)
     return lambda: session.run(None, {"x": x})[0]
 
 

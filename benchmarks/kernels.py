@@ -58,7 +58,7 @@ def work_of(call: str) -> float:
 
 def main() -> None:
     tc.set_num_threads(1)
-    x, y = data(20 * BATCH)
+    x, y = data(NET, 20 * BATCH)
     net = of_tinyconv(NET)
     profiles, peaks = [], []
     for _ in range(7):

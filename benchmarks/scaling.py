@@ -15,7 +15,7 @@ NET = "conv-conv-ReLU"
 def microseconds_a_sample(samples: int, batch: int, threads: int, epochs: int = 1) -> float:
     """Return the time of training on one sample, the median of five epochs."""
     tc.set_num_threads(threads)
-    net, (x, y) = of_tinyconv(NET), data(samples)
+    net, (x, y) = of_tinyconv(NET), data(NET, samples)
     rule = tc.SGD(lr=0.01)
     net.fit(x[:batch], y[:batch], batch_size=batch, optimizer=rule, verbose=False)
     times = []
