@@ -26,6 +26,19 @@ class Called:
     y_elsewhere: FloatArray | None  #: None each where a function refused
     elsewhere: list[Any]  #: the gradients there, for the same dy
 
+    @property
+    def is_promoted(self) -> bool:
+        """Whether the gradients are those of float64 copies of the inputs."""
+        return self.gradients is not self.given_gradients
+
+    def point(self, problem: Problem) -> list[Any]:
+        """Return the inputs that ``gradients`` belong to."""
+        return problem.base if self.is_promoted else problem.given
+
+    def dy_dtype(self, problem: Problem) -> Any:
+        """Return the dtype of dy that goes with that point."""
+        return np.float64 if self.is_promoted else problem.y_dtype
+
 
 def draw_dy(shape: tuple[int, ...], seed: int = 0) -> FloatArray:
     """Return the gradient that a check sends into backward: random signs, 0.5 <= |dy| < 1.5.

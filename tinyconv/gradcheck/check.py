@@ -132,7 +132,7 @@ def _check_given(row: TensorReport, comparison: Comparison, i: int) -> TensorRep
     given, precise = comparison.called.given_gradients[i], comparison.called.gradients[i]
     if given is precise:
         return row
-    natural = comparison.natural_size(scale_of(comparison.problem.base[i]))
+    natural = comparison.rounding.natural_size(scale_of(comparison.problem.base[i]))
     slack = ROUNDING_OF_GIVEN * float(np.finfo(given.dtype).eps) * (largest(precise) + natural)
     error = np.abs(given.astype(np.float64) - precise)
     if np.all(error <= slack):
@@ -140,7 +140,7 @@ def _check_given(row: TensorReport, comparison: Comparison, i: int) -> TensorRep
     flat = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
     index = tuple(int(k) for k in np.unravel_index(flat, given.shape))
     size = largest(precise)
-    at_kink = comparison.jumps_within_rounding(i)
+    at_kink = comparison.rounding.jumps_within_rounding(i)
     wrong = int(np.sum(~(error <= slack)))
     return replace(
         row,

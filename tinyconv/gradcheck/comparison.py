@@ -10,6 +10,7 @@ from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, largest
 from tinyconv.gradcheck.calls import Called, first
 from tinyconv.gradcheck.evidence import Evidence
 from tinyconv.gradcheck.report import TensorReport
+from tinyconv.gradcheck.rounding import Rounding
 from tinyconv.gradcheck.slopes import Direction, Slope, Slopes, scale_of
 
 __all__ = ["Comparison"]
@@ -67,7 +68,8 @@ class Comparison:
     ):
         self.problem, self.called = problem, called
         self.samples, self.limit = samples, limit
-        self.slopes = Slopes(problem, called.dy, called.y, called.y_elsewhere)
+        self.slopes = Slopes(problem, called)
+        self.rounding = Rounding(problem, called, self.slopes)
         self.rows: dict[int, TensorReport] = {}
         self.projection: tuple[float, float, float] | None = None
         #: a kink along the direction of all inputs that no single tensor shows
@@ -77,7 +79,6 @@ class Comparison:
         self._largest = {i: largest(called.gradients[i]) for i in called.checked}
         self._elements: dict[int, list[Element]] = {}
         self._rng = np.random.default_rng([seed, 1])
-        self._wobbles: dict[int, float] | None = None
 
     def run(self) -> None:
         """Project all gradients onto one direction, then look into single tensors and elements.
@@ -101,8 +102,8 @@ class Comparison:
         gradient = self.called.gradients[i].astype(np.float64)
 
         def vjp(dy: FloatArray, inputs: list[Any] | None) -> FloatArray:
-            point = self._point if inputs is None else inputs
-            g = self.problem.gradients(dy.astype(self._dy_dtype), point)[i]
+            point = self.called.point(self.problem) if inputs is None else inputs
+            g = self.problem.gradients(dy.astype(self.called.dy_dtype(self.problem)), point)[i]
             return np.zeros_like(gradient) if g is None else g.astype(np.float64)
 
         def jvp() -> tuple[FloatArray, FloatArray] | None:
@@ -155,18 +156,6 @@ class Comparison:
         numeric = float(np.sum(called.dy * (above - below))) / (2 * h)
         terms = g * v
         return abs(numeric - float(np.sum(terms))) <= 1e-3 * float(np.sum(np.abs(terms)))
-
-    @property
-    def _is_promoted(self) -> bool:
-        return self.called.gradients is not self.called.given_gradients
-
-    @property
-    def _point(self) -> list[Any]:
-        return self.problem.base if self._is_promoted else self.problem.given
-
-    @property
-    def _dy_dtype(self) -> Any:
-        return np.float64 if self._is_promoted else self.problem.y_dtype
 
     # -- which numbers to compare -----------------------------------------------------------
 
@@ -267,8 +256,8 @@ class Comparison:
             elements += [
                 self._element(i, k, s, kinks_around) for k, s in zip(some, slopes, strict=True)
             ]
-        if self._wobbles is None and any(e.is_wrong for e in elements):
-            wobble = self._wobble(i)
+        if not self.rounding.is_measured and any(e.is_wrong for e in elements):
+            wobble = self.rounding.wobble(i)
             elements = [replace(e, tolerance=e.tolerance + wobble) for e in elements]
         if not kinks_around and sum(e.is_wrong for e in elements) <= FEW:
             # A few wrong elements may be kinks too small for the projection to see.
@@ -284,44 +273,16 @@ class Comparison:
         step = self._step(i, flat)
         g = self.called.gradients[i]
         numeric, bar = slope.value / step, slope.bar / step
-        rounding = self.problem.eps_analytic * (self._largest[i] + self.natural_size(step))
+        rounding = self.problem.eps_analytic * (self._largest[i] + self.rounding.natural_size(step))
         tolerance = bar + ROUNDING * rounding
-        if self._wobbles is not None:
-            tolerance += self._wobble(i)
+        if self.rounding.is_measured:
+            tolerance += self.rounding.wobble(i)
         element = Element(flat, float(g.reshape(-1)[flat]), numeric, bar, tolerance, slope)
         says_nothing = self._says_nothing(i, element, max(self._largest[i], abs(numeric)))
         if slope.rough and (says_nothing or (kinks_around and element.is_wrong)):
             # There is a kink close by: that, and not the gradient, is what can be said here.
             return replace(element, slope=slope.as_kink)
         return element
-
-    def jumps_within_rounding(self, i: int) -> bool:
-        """Tell whether gradient i jumps when the inputs move by the round-off of their own dtype.
-
-        Then float32 inputs are so close to a kink that float32 arithmetic may take either side.
-        """
-        g = self.called.gradients[i]
-        for seed in range(4):
-            rng = np.random.default_rng([seed, 3])
-            point = [
-                a * (1 + 8 * float(np.finfo(given.dtype).eps) * rng.choice([-1, 1], a.shape))
-                if k in self.problem.floating
-                else a
-                for k, (a, given) in enumerate(
-                    zip(self.problem.base, self.problem.given, strict=True)
-                )
-            ]
-            moved = self.problem.gradients(self.called.dy, point)[i]
-            if moved is not None and largest(moved - g) > 1e-3 * largest(g):
-                return True
-        return False
-
-    def natural_size(self, step: float) -> float:
-        """Return the derivative of a function of this size that varies over ``step``, or over 1.
-
-        A derivative much below it is a difference of larger numbers, and rounded like those.
-        """
-        return self.slopes.size / min(step, 1.0) + self.slopes.unit
 
     def _slopes(self, directions: list[Direction], kinks_around: bool) -> list[Slope]:
         if kinks_around or not self.slopes.complex_step:
@@ -371,36 +332,8 @@ class Comparison:
         tolerance = slope.bar + ROUNDING * self.problem.eps_analytic * rounding
         if error > tolerance:
             for i, (_, v) in direction.parts.items():
-                tolerance += self._wobble(i) * float(np.sum(np.abs(v)))
+                tolerance += self.rounding.wobble(i) * float(np.sum(np.abs(v)))
         return bool(error <= tolerance)
-
-    def _wobble(self, i: int) -> float:
-        """Return 4 times the distance by which rounding moves the analytic gradient of input i.
-
-        It is measured: inputs and dy grow or shrink by a few units of round-off, all by the same,
-        which keeps ties ties and zeros zeros. Changes of more than a thousand times the root of
-        the unit are no rounding: they do not count.
-        """
-        if self._wobbles is None:
-            self._wobbles = dict.fromkeys(self.called.checked, 0.0)
-            for units, dy_units in ((4, 0), (-8, 4), (0, -4)):
-                point = [
-                    a * a.dtype.type(1 + units * np.finfo(a.dtype).eps)
-                    if i in self.problem.floating
-                    else a
-                    for i, a in enumerate(self._point)
-                ]
-                dy = self.called.dy.astype(self._dy_dtype)
-                dy *= 1 + dy_units * np.finfo(dy.dtype).eps
-                for k, moved in enumerate(self.problem.gradients(dy, point)):
-                    if k not in self._wobbles or moved is None:
-                        continue
-                    g = self.called.gradients[k]
-                    change = np.abs(moved - g)
-                    small = change < 1e3 * np.sqrt(self.problem.eps_analytic) * largest(g)
-                    wobble = 4 * largest(np.where(small, change, 0))
-                    self._wobbles[k] = max(self._wobbles[k], wobble)
-        return self._wobbles[i]
 
     def _row(self, i: int, elements: list[Element]) -> TensorReport:
         shape = self.problem.given[i].shape
@@ -445,7 +378,7 @@ class Comparison:
 
         A gradient that is nothing beside the function's own size needs no narrow bar.
         """
-        return e.bar > 1e-2 * max(size, 1e-4 * self.natural_size(self._step(i, e.flat)))
+        return e.bar > 1e-2 * max(size, 1e-4 * self.rounding.natural_size(self._step(i, e.flat)))
 
 
 def _unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.gradcheck.callables import FloatArray, Problem
+from tinyconv.gradcheck.calls import Called
 
 __all__ = ["Direction", "Slope", "Slopes", "scale_of"]
 
@@ -136,18 +137,20 @@ def _rungs(single: bool) -> list[float]:
 class Slopes:
     """Takes slopes of ``<dy, forward>`` at the base point of a problem."""
 
-    def __init__(
-        self, problem: Problem, dy: FloatArray, y: FloatArray, y_elsewhere: FloatArray | None = None
-    ):
-        self.problem, self.dy, self.y = problem, dy, y
+    def __init__(self, problem: Problem, called: Called):
+        self.problem, self.dy, self.y = problem, called.dy, called.y
         self.complex_step = True
-        # The size of what is differentiated, here or at another point: what is almost 0 here may
-        # be a difference of numbers that are not.
-        size = float(np.sum(np.abs(dy * y)))
-        if y_elsewhere is not None:
-            size = max(size, float(np.sum(np.abs(dy * y_elsewhere))))
-        #: sum of |dy_j y_j|; of |dy_j| where y is 0 at both points
-        self.size = size or float(np.sum(np.abs(dy)))
+        dy = called.dy
+        # The size of what is differentiated: sum of |dy_j y_j|, here or at another point, or the
+        # root of the sum of (g_i x_i)^2. What is almost 0 here may be a difference of numbers
+        # that are not, and those were rounded.
+        sizes = [float(np.sum(np.abs(dy * self.y)))]
+        if called.y_elsewhere is not None:
+            sizes.append(float(np.sum(np.abs(dy * called.y_elsewhere))))
+        for i in called.checked:
+            terms = called.gradients[i] * problem.base[i].astype(np.float64)
+            sizes.append(float(np.sqrt(np.sum(np.square(terms[np.isfinite(terms)])))))
+        self.size = max(sizes) or float(np.sum(np.abs(dy)))
         #: the size of an output of 1: what a saturated function that is almost 0 was taken from
         self.unit = float(np.sqrt(np.sum(np.square(dy))))
         self._measured_noise = 0.0
