@@ -64,6 +64,22 @@ def test_nets_lists_every_net_with_its_parameters(capsys):
         assert f"{named.build().parameters.flat.size:,}" in printed
 
 
+def test_gradcheck_lists_every_operation_and_layer(capsys):
+    assert main(["gradcheck", "--seed", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    verdicts = dict(line.split()[:2] for line in lines[1:])
+    assert {"ops.conv2d", "ops.softmax_log_likelihood", "layers.MaxPool2d"} <= verdicts.keys()
+    assert set(verdicts.values()) == {"ok"}
+
+
+def test_gradcheck_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
+    from tinyconv import ops
+
+    monkeypatch.setattr(ops, "tanh_backward", lambda dy, y: -dy * (1 - y * y))
+    assert main(["gradcheck"]) == 1
+    assert "ops.tanh" in capsys.readouterr().out
+
+
 def test_version_and_help(capsys):
     for arguments in (["--version"], ["--help"], ["train", "--help"], ["predict", "--help"]):
         with pytest.raises(SystemExit) as exit_:

@@ -135,6 +135,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     nets.set_defaults(run=_nets)
 
+    gradcheck = verbs.add_parser(
+        "gradcheck",
+        parents=[shared],
+        help="check every gradient of the library",
+        description="Compare the backward pass of every operation and every layer with numeric "
+        "derivatives, and print the table. Exits with 1 if one is not ok.",
+    )
+    gradcheck.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    gradcheck.set_defaults(run=_gradcheck)
+
     plot.add(verbs, shared)
     book.add(verbs, shared)
     return parser
@@ -278,3 +288,11 @@ def _nets(options: argparse.Namespace) -> int:
         print("  input " + "x".join(map(str, net.input_shape or ())))
         print("  " + net.summary().replace("\n", "\n  ") + "\n")
     return 0
+
+
+def _gradcheck(options: argparse.Namespace) -> int:
+    from tinyconv.testing import check_everything, format_checks
+
+    reports = check_everything(seed=options.seed)
+    print(format_checks(reports))
+    return 0 if all(report.ok for report in reports.values()) else FAILURE
