@@ -190,20 +190,29 @@ class Comparison:
         """
         if self._method == "central":
             self.slopes.complex_step = False
-            return self.slopes.real_slope(direction)
+            return self._real_slope(direction)
         by_step = self.slopes.complex_slope(direction)
         if by_step is None:
             if self._method == "complex":
                 raise ValueError("check: method is 'complex', but forward takes no complex numbers")
             self.slopes.complex_step = False
-            return self.slopes.real_slope(direction)
+            return self._real_slope(direction)
         real = self.slopes.kink_slope(direction)
+        if not (real.kink or real.is_near(by_step)) and self.slopes.measure_noise(direction):
+            real = self.slopes.kink_slope(direction)
         if real.kink:
             return replace(real, value=by_step.value, bar=by_step.bar)
-        if self._method == "auto" and abs(real.value - by_step.value) > real.bar + by_step.bar:
+        if self._method == "auto" and not real.is_near(by_step):
             self.slopes.complex_step = False
-            return self.slopes.real_slope(direction)
+            return self._real_slope(direction)
         return by_step
+
+    def _real_slope(self, direction: Direction) -> Slope:
+        """Return the slope by differences; if it is not the gradient's, with the noise measured."""
+        slope = self.slopes.real_slope(direction)
+        if slope.kink or self._agrees(direction, slope) or not self.slopes.measure_noise(direction):
+            return slope
+        return self.slopes.real_slope(direction)
 
     def _inspect(self, i: int) -> bool:
         """Look for what is wrong in tensor i; return False if that is nothing."""
@@ -292,12 +301,12 @@ class Comparison:
 
     def _slope(self, direction: Direction, kinks_around: bool = False) -> Slope:
         if not self.slopes.complex_step:
-            return self.slopes.real_slope(direction)
+            return self._real_slope(direction)
         by_step = self.slopes.complex_slope(direction)
         if by_step is not None and not kinks_around:
             return by_step
         real = self.slopes.kink_slope(direction)
-        if by_step is None or real.kink or abs(real.value - by_step.value) > real.bar + by_step.bar:
+        if by_step is None or real.kink or not real.is_near(by_step):
             return real
         return by_step
 

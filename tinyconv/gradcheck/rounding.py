@@ -1,6 +1,5 @@
 """How far rounding moves the analytic side: what belongs to the tolerance beside the bar."""
 
-
 import numpy as np
 
 from tinyconv.gradcheck.callables import Problem, largest

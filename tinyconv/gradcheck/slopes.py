@@ -54,6 +54,10 @@ class Slope:
     method: str  #: "complex" or "central"
     rough: bool = False  #: something like a kink is near, which no step could resolve
 
+    def is_near(self, other: "Slope") -> bool:
+        """Tell whether the bars of two slopes overlap."""
+        return abs(self.value - other.value) <= self.bar + other.bar
+
     @property
     def as_kink(self) -> "Slope":
         """The same, called a kink."""
@@ -219,8 +223,7 @@ class Slopes:
                 before = rung  # outside the domain, only smaller steps can tell
                 continue
             jump = abs(RATIO * rung.jump - before.jump) / (RATIO - 1)
-            if jump > 4 * rung.noise and not self._noise_is_measured:
-                self._measure_noise(direction)
+            if jump > 4 * rung.noise and self.measure_noise(direction):
                 rung = replace(rung, noise=self._noise(rung.size) / h)
             difference = abs(rung.central - before.central)
             value = rung.central + (rung.central - before.central) / (RATIO**2 - 1)
@@ -269,20 +272,27 @@ class Slopes:
         rounding = self.problem.eps_numeric * max(size, self.size)
         return SIGMAS * max(rounding, self._measured_noise)
 
-    def _measure_noise(self, direction: Direction) -> None:
-        """Measure the rounding noise of ``<dy, forward>`` by second differences.
+    def measure_noise(self, direction: Direction) -> bool:
+        """Measure the rounding noise of ``<dy, forward>``; return False if that was done before.
 
-        On points so close to each other that every smooth function is linear between them, what
-        second differences show is noise, with a standard deviation sqrt(6) times that of a value
+        On points so close to each other that every smooth function is linear between them, all
+        that second differences show is noise, with sqrt(6) times the standard deviation of a value
         (Hamming's difference table; Moré and Wild, "Estimating computational noise", 2011).
         Kinks may be among the points, so the smallest of six differences that are not 0 counts,
-        three times: that is about the standard deviation of six random ones.
+        three times: that is about the standard deviation of six random ones. If all are 0, then
+        outputs of 1 may have been rounded to what they are.
         """
+        if self._noise_is_measured:
+            return False
         self._noise_is_measured = True
         step = self._rungs[-1] / 4
         differences = np.concatenate([self._noise_on_one_side(direction, s) for s in (step, -step)])
         smallest = float(np.min(differences, where=differences > 0, initial=np.inf))
-        self._measured_noise = 3 * smallest / np.sqrt(6) if np.isfinite(smallest) else 0.0
+        if np.isfinite(smallest):
+            self._measured_noise = 3 * smallest / float(np.sqrt(6))
+        else:
+            self._measured_noise = self.problem.eps_numeric * self.unit
+        return True
 
     def _noise_on_one_side(self, direction: Direction, step: float) -> FloatArray:
         for _ in range(4):
