@@ -279,6 +279,12 @@ class TrainingPlan(_Plan):
         """Return the sum of the losses of all samples since ``sums`` was set to 0."""
         return float(self.sums[:, 0].sum())
 
+    def take_sums(self) -> tuple[float, int]:
+        """Return the sum of the losses and the number classified correctly; set ``sums`` to 0."""
+        taken = self.loss_sum(), int(self.sums[:, 1].sum())
+        self.sums[...] = 0
+        return taken
+
     def run(self, n: int) -> None:
         """Train on the batch of :meth:`set_batch`; without an update if the loss is not finite."""
         self.program.run(n)

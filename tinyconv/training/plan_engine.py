@@ -1,6 +1,8 @@
 """The default engine: steps of a compiled plan, float32 on the CPU."""
 
 import sys
+from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -56,13 +58,10 @@ class PlanEngine:
         self._seconds: dict[str, float] = {}
         self._steps = 0
         self._plan: TrainingPlan | None = None
-        self._base = Totals()
-        self._samples = 0
+        self._totals = Totals()
 
     def start_epoch(self, totals: Totals) -> None:  # noqa: D102
-        self._base, self._samples = totals, 0
-        if self._plan is not None:
-            self._plan.sums[...] = 0
+        self._totals = replace(totals)
 
     def step(  # noqa: D102
         self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float
@@ -76,8 +75,12 @@ class PlanEngine:
         else:
             plan.run(n)
         self._steps += 1
-        self._samples += n
-        if not np.isfinite(plan.loss_sum()):
+        # Added up batch by batch, so that a resumed epoch ends with the same bits.
+        loss, correct = plan.take_sums()
+        self._totals.loss += loss
+        self._totals.correct += correct
+        self._totals.samples += n
+        if not isfinite(loss):
             xb, _ = take_batch(self.parameters, x, y, index)
             with np.errstate(over="ignore", invalid="ignore"):
                 place = check_finite(self.net, xb, step)
@@ -88,16 +91,10 @@ class PlanEngine:
         return {name: seconds / self._steps for name, seconds in self._seconds.items()}
 
     def totals(self) -> Totals:  # noqa: D102
-        loss, correct = (0.0, 0.0) if self._plan is None else self._plan.sums[:, :2].sum(axis=0)
-        return Totals(
-            self._base.loss + float(loss),
-            self._base.correct + int(correct),
-            self._base.samples + self._samples,
-        )
+        return replace(self._totals)
 
     def _make_plan(self, x: Array, batch: int) -> TrainingPlan:
         if self._plan is not None:  # a larger batch, or another number of threads
-            self._base, self._samples = self.totals(), 0
             batch = max(batch, self._plan.batch)
         self._plan = TrainingPlan(
             self.net.layers,
