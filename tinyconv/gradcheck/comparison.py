@@ -292,7 +292,7 @@ class Comparison:
             # There is a kink close by: that, and not the gradient, is what can be said here.
             return replace(element, slope=slope.as_kink)
         if kinks_around and element.is_wrong:
-            real = self.slopes.kink_slope(self._element_direction(i, flat))
+            real = self.slopes.real_slope(self._element_direction(i, flat))
             if abs(real.value - element.analytic * step) <= real.bar:
                 # Differences, whose bar holds the jump, do not say which of the two is right.
                 return replace(element, slope=real.as_kink)
