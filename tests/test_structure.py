@@ -293,8 +293,6 @@ def test_examples_and_benchmarks_use_public_names_only(path: Path) -> None:
     ],
 )
 def test_this_check_finds_private_names(source: str, faults: int) -> None:
-    if "kernels" in source and "kernels.cpu.conv" not in SOURCES:
-        pytest.skip("there are no kernels yet")
     assert len(public_faults("demo.py", source)) == faults
 
 
