@@ -40,13 +40,8 @@ def test_every_operation_and_layer_has_an_example():
 def test_everything_is_right_to_ten_digits_by_the_complex_step(everything):
     for name, report in everything.items():
         assert report.ok, f"{name}: {report}"
-        assert report.method == "complex step" or name in NOT_ANALYTIC, name
-        if report.method == "complex step":
-            assert max(row.relative_error for row in report.tensors) < 1e-10, name
-
-
-#: What complex numbers do not pass through: only the error function of GELU has no complex twin.
-NOT_ANALYTIC = {"ops.gelu", "layers.GELU"}
+        assert report.method == "complex step", name
+        assert max(row.relative_error for row in report.tensors) < 1e-10, name
 
 
 def test_every_element_was_compared(everything):

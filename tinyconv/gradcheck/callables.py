@@ -5,6 +5,7 @@ in the library (and on the device) of the arrays that the user gave, results are
 """
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -167,9 +168,12 @@ class Problem:
         self.eps_numeric = float(np.finfo(y.dtype).eps)
         return y
 
-    @property
+    @functools.cached_property
     def is_single(self) -> bool:
-        """Whether the inputs, or forward whatever its inputs, are of less than double precision."""
+        """Whether the inputs, or forward whatever its inputs, are of less than double precision.
+
+        To be asked after :meth:`choose_precision`.
+        """
         eps = [self.eps_numeric, *(float(np.finfo(self.base[i].dtype).eps) for i in self.floating)]
         return max(eps) > float(np.finfo(np.float64).eps)
 

@@ -1,5 +1,6 @@
 """Comparing the two sides: all at once, then one by one where it matters."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ SINGLE_PRECISION = 3e-6
 #: So many wrong elements are looked at once more, for kinks.
 FEW = 32
 #: So many elements are evaluated together, where the user told how.
-TOGETHER = 16
+TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -317,9 +318,8 @@ class Comparison:
 
     def _step(self, i: int, flat: int) -> float:
         """Return a power of 2 of the size of the element or of its tensor, if that is larger."""
-        x = self.problem.base[i]
-        size = max(self._scales[i], abs(float(x.reshape(-1)[flat])))
-        return float(2.0 ** np.round(np.log2(size)))
+        size = max(self._scales[i], abs(float(self.problem.base[i].flat[flat])))
+        return 2.0 ** round(math.log2(size))
 
     def _element_direction(self, i: int, flat: int) -> Direction:
         return Direction(self.problem, {i: (np.array([flat]), np.array([self._step(i, flat)]))})
