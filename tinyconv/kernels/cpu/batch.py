@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, njit, record
 from tinyconv.kernels.cpu.simd import (
     all_lanes,
     doubles_pointer,
@@ -129,6 +129,21 @@ STEP = np.uint64(GAMMA)
 S30, S27, S31, S40 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
 
 
+@njit()
+def scale(a, n, x, factor, y):  # type: ignore[no-untyped-def]
+    """Write factor * x of sample n to y; x and y are channels-last, factor channels-first."""
+    C, H, W, f = a.C, a.H, a.W, n * a.factor_sample
+    for h in range(H):
+        i, j = n * a.x_sample + h * a.x_row, n * a.y_sample + h * a.y_row
+        if C == 1 or H * W == 1:  # the order is the same, in a loop that becomes vector code
+            for k in range(W * C):
+                y[j + k] = x[i + k] * factor[f + h * W + k]
+        else:
+            for w in range(W):
+                for c in range(C):
+                    y[j + w * C + c] = x[i + w * C + c] * factor[f + (c * H + h) * W + w]
+
+
 def dropout() -> Any:
     """Make the kernel y = factor * x, which draws factor (n, c, h, w) from a stream."""
 
@@ -136,23 +151,19 @@ def dropout() -> Any:
     def batch_dropout(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, DROPOUT)[0]
         x, y, factor = pointer(a.x), pointer(a.y), pointer(a.factor)
-        C, H, W = a.C, a.H, a.W
+        count = a.C * a.H * a.W
         key, least = np.uint64(words_pointer(a.key)[0]), np.uint64(a.least)
-        scale, zero = a.scale, np.float32(0)
+        kept, dropped = a.scale, np.float32(0)
         for n in range(first, last):
-            f, count = n * a.factor_sample, C * H * W
+            f = n * a.factor_sample
             start = key + np.uint64(n * count + 1) * STEP
             for k in range(count):
                 z = start + np.uint64(k) * STEP
                 z = (z ^ (z >> S30)) * MIX_1
                 z = (z ^ (z >> S27)) * MIX_2
                 z = z ^ (z >> S31)
-                factor[f + k] = scale if (z >> S40) >= least else zero
-            for h in range(H):
-                i, j = n * a.x_sample + h * a.x_row, n * a.y_sample + h * a.y_row
-                for w in range(W):
-                    for c in range(C):
-                        y[j + w * C + c] = x[i + w * C + c] * factor[f + (c * H + h) * W + w]
+                factor[f + k] = kept if (z >> S40) >= least else dropped
+            scale(a, n, x, factor, y)
 
     return batch_dropout
 
@@ -164,14 +175,8 @@ def multiply() -> Any:
     def batch_multiply(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, DROPOUT)[0]
         x, y, factor = pointer(a.x), pointer(a.y), pointer(a.factor)
-        C, H, W = a.C, a.H, a.W
         for n in range(first, last):
-            f = n * a.factor_sample
-            for h in range(H):
-                i, j = n * a.x_sample + h * a.x_row, n * a.y_sample + h * a.y_row
-                for w in range(W):
-                    for c in range(C):
-                        y[j + w * C + c] = x[i + w * C + c] * factor[f + (c * H + h) * W + w]
+            scale(a, n, x, factor, y)
 
     return batch_multiply
 
