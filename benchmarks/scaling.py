@@ -1,6 +1,7 @@
 """How a step scales: ``python benchmarks/scaling.py`` with threads, batch size, samples."""
 
 import os
+from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 
@@ -12,18 +13,28 @@ import tinyconv as tc
 NET = "conv-conv-ReLU"
 
 
-def microseconds_a_sample(samples: int, batch: int, threads: int, epochs: int = 1) -> float:
-    """Return the time of training on one sample, the median of five epochs."""
-    tc.set_num_threads(threads)
+ROUNDS = 7
+
+
+def trainer(samples: int, batch: int, threads: int) -> Callable[[], float]:
+    """Return a function that trains for an epoch and returns the microseconds a sample."""
     net, (x, y) = of_tinyconv(NET), data(NET, samples)
     rule = tc.SGD(lr=0.01)
-    net.fit(x[:batch], y[:batch], batch_size=batch, optimizer=rule, verbose=False)
-    times = []
-    for _ in range(5):
+
+    def epoch(count: int = samples) -> float:
+        tc.set_num_threads(threads)
         start = perf_counter()
-        net.fit(x, y, epochs=epochs, batch_size=batch, optimizer=rule, verbose=False)
-        times.append((perf_counter() - start) / (samples * epochs))
-    return 1e6 * median(times)
+        net.fit(x[:count], y[:count], batch_size=batch, optimizer=rule, verbose=False)
+        return 1e6 * (perf_counter() - start) / count
+
+    epoch(batch)
+    return epoch
+
+
+def medians(sides: list[Callable[[], float]]) -> list[float]:
+    """Let the sides take turns, and return the median of each."""
+    rounds = [[side() for side in sides] for _ in range(ROUNDS)]
+    return [median(times) for times in zip(*rounds, strict=True)]
 
 
 def main() -> None:
@@ -31,19 +42,18 @@ def main() -> None:
     rows = []
     for batch in (1, 10, 32, 128, 512):
         samples = max(20 * batch, 1000)
-        row = [microseconds_a_sample(samples, batch, threads) for threads in (1, cores or 1)]
-        rows.append([str(batch), *(f"{time:.1f}" for time in row), f"{row[0] / row[1]:.2f}"])
+        one, all_ = medians([trainer(samples, batch, threads) for threads in (1, cores or 1)])
+        rows.append([str(batch), f"{one:.1f}", f"{all_:.1f}", f"{one / all_:.2f}"])
         print(" | ".join(rows[-1]), flush=True)
-    sizes = [
-        [f"{samples:,}", f"{microseconds_a_sample(samples, 128, cores or 1):.1f}"]
-        for samples in (1280, 5120, 20480, 61440)
-    ]
+    sizes = (1280, 5120, 20480, 61440)
+    times = medians([trainer(samples, 128, cores or 1) for samples in sizes])
+    lengths = [[f"{n:,}", f"{time:.1f}"] for n, time in zip(sizes, times, strict=True)]
     write(
         "Scaling",
-        f"{NET}, microseconds a sample of training.\n\n"
+        f"{NET}, microseconds a sample of training, medians of {ROUNDS} rounds.\n\n"
         + table(["batch", "1 thread", f"{cores} threads", "speed-up"], rows)
         + "\n\n"
-        + table(["samples, batch 128", f"{cores} threads"], sizes),
+        + table(["samples, batch 128", f"{cores} threads"], lengths),
     )
 
 
