@@ -45,11 +45,13 @@ def onnx_model() -> Any:
     from onnx import TensorProto, helper, numpy_helper
 
     w = of_tinyconv(NET).state_dict()
-    nodes, source = [], "x"
+    nodes: list[Any] = []
+    source = "x"
     for place, kind in enumerate(
         ["Conv", "MaxPool", "Relu", "Conv", "MaxPool", "Relu", "Flatten", "Gemm", "Relu", "Gemm"]
     ):
-        inputs, options = [source], {}
+        inputs = [source]
+        options: dict[str, Any] = {}
         if kind in ("Conv", "Gemm"):
             inputs += [f"{place}.weight", f"{place}.bias"]
         if kind == "Gemm":

@@ -23,7 +23,7 @@ from report import table, write
 
 SAMPLES = 6000
 #: (net, batch) -> the ratio that the project aims at.
-GOALS = {
+GOALS: dict[str, dict[int, float]] = {
     "conv-conv-ReLU": {10: 4.5, 128: 3},
     "ReLU before the pool": {10: 4.5, 128: 3},
     "with L2 pooling": {10: 2.5, 128: 1.5},
@@ -94,7 +94,8 @@ def torch_steps(name: str, batch: int, threads: int, variant: str) -> Callable[[
     def measure(seconds: float) -> float:
         times, end = [], time.perf_counter() + seconds
         while time.perf_counter() < end:
-            for index in torch.randperm(SAMPLES).split(batch)[:-1]:
+            order: Any = torch.randperm(SAMPLES)
+            for index in order.split(batch)[:-1]:
                 start = time.perf_counter()
                 step(index)
                 times.append(time.perf_counter() - start)
