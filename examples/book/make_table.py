@@ -42,7 +42,7 @@ Test accuracy in percent at the epoch of best validation accuracy, on MNIST spli
 10,000; the median where there are several seeds. Epochs are those run, of those planned. Made by
 `make_table.py` from the files in `results/`, one line a run. The vote's row in the book is of
 five nets with dropout; the last row's figure is the aim that we set ourselves. The machine was
-busy with other work, so the minutes are upper bounds.
+busy, with up to three such runs on its two cores, so the minutes are upper bounds.
 
 | experiment | the book | median | difference | of each seed | epochs | minutes a run |
 |---|---|---|---|---|---|---|
@@ -115,6 +115,9 @@ def main() -> None:
         for label, name in (("sigmoid", "conv-conv"), ("tanh", "conv-conv-tanh")):
             text += f"- {label}, seed 0: {at_epoch(folder, name, 20)}, "
             text += f"{at_epoch(folder, name, 60)}\n"
+    if (folder / "vote.png").exists():
+        text += "\n## What the vote gets wrong\n\n![misclassified images](results/vote.png)\n\n"
+        text += "Top right the true class, bottom right the predicted one.\n"
     (HERE / "RESULTS.md").write_text(text)
     print(HERE / "RESULTS.md")
 
