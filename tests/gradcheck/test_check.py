@@ -170,6 +170,41 @@ def test_the_tip_of_a_cone_is_a_kink():
     assert check(norm, norm_backward, [X]).verdict == "ok"
 
 
+def corner(x):
+    """max(min(x[0], x[1]), 0): at 0 it is flat along both axes, but not along the diagonal."""
+    smaller = x[0] if x[0].real <= x[1].real else x[1]
+    return smaller if smaller.real >= 0 else 0 * smaller
+
+
+def corner_backward(dy, x):
+    dx = np.zeros_like(x)
+    if x.min() >= 0:
+        dx[np.argmin(x)] = dy  # the tie goes to x[0], as it may
+    return dx
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_kink_may_show_along_no_single_element(method, seed):
+    report = check(corner, corner_backward, [np.zeros(2)], method=method, seed=seed)
+    assert report.verdict == "kink", str(report)
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+def test_what_is_wrong_next_to_such_a_kink_is_wrong(method):
+    def backward(dy, x):
+        return 2 * corner_backward(dy, x)
+
+    report = check(corner, backward, [np.zeros(2)], method=method)
+    assert report.verdict == "wrong"
+    assert report.tensors[0].index == (0,)
+
+
+def test_without_a_kink_one_wrong_point_is_wrong():
+    report = check(square, lambda dy, x: 2 * x * dy + (x == 0), [np.zeros(2)])
+    assert report.verdict == "wrong"
+
+
 def test_the_edge_of_the_domain_is_a_kink():
     report = check(np.sqrt, lambda dy, x: dy * 0.5 / np.sqrt(np.where(x > 0, x, 1)), [np.zeros(2)])
     assert report.verdict == "kink"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tinyconv as tc
 from tinyconv.testing import check_network, check_op, conv_geometries, networks, pool_geometries
 
 KINDS = ["normal", "ties", "zeros", "large", "small", "near ties", "mixed", "offset"]
@@ -72,6 +73,15 @@ def reports(draw):
         net, x, labels = draw(networks(dtype=dtype))
         report = check_network(net, array(*x.shape), labels, **how)
     return f"{what}, {kind}, {dtype}, {how}", report
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+@pytest.mark.parametrize("seed", [35, 38])
+def test_a_tie_that_decides_another_tie_is_no_wrong_gradient(method, seed):
+    layers = [tc.MaxPool2d(2), tc.Conv2d(1, 3, 1, padding=1), tc.MaxPool2d(2), tc.Flatten()]
+    net = tc.Sequential([*layers, tc.Linear(12, 4)], seed=seed, dtype="float64")
+    report = check_network(net, np.zeros((1, 1, 4, 4)), np.array([0]), method=method)
+    assert report.verdict == "kink", str(report)
 
 
 COMMON = settings(

@@ -69,6 +69,15 @@ class Problem:
         self.evaluations = 0
         self._forward_was_at: Sequence[AnyArray] | None = None
 
+    def at(self, point: Sequence[AnyArray]) -> "Problem":
+        """Return the problem of the same functions at another point.
+
+        They may have a memory, so be done with that problem before this one is used again.
+        """
+        self._forward_was_at = None
+        arrays = self.hand_over(point)
+        return Problem(self._forward, self._backward, arrays, self.names, self._forward_many)
+
     def hand_over(self, arrays: Sequence[AnyArray]) -> list[Array]:
         """Return arrays of the library and on the device that the functions work with."""
         if self._device is None:

@@ -97,6 +97,31 @@ class Comparison:
                 self._compare(i, self._choose(i))
         self.kink_of_all = slope.kink and all(row.verdict == "ok" for row in self.rows.values())
 
+    def wrong(self) -> dict[int, list[int]]:
+        """Return the wrong elements, by input and flat index."""
+        wrong = {i: [e.flat for e in self._elements[i] if e.is_wrong] for i in self._elements}
+        return {i: flat for i, flat in wrong.items() if flat}
+
+    def has_kinks(self, directions: int) -> bool:
+        """Tell whether any of some random directions of all inputs shows a kink."""
+        return any(
+            self.slopes.kink_slope(self._direction(self.called.checked)).kink
+            for _ in range(directions)
+        )
+
+    def wrong_among(self, i: int, flat: list[int], complex_step: bool) -> list[int]:
+        """Return which of these elements are wrong, without a :meth:`run`."""
+        self.slopes.complex_step = complex_step
+        self._compare(i, np.array(flat))
+        return [e.flat for e in self._elements[i] if e.is_wrong]
+
+    def call_kinks(self, i: int, flat: list[int]) -> None:
+        """Judge anew, with some elements called kinks."""
+        self._store(
+            i,
+            [replace(e, slope=e.slope.as_kink) if e.flat in flat else e for e in self._elements[i]],
+        )
+
     def evidence(self, i: int) -> Evidence:
         """Return what is known about the gradient of input i, for :mod:`.hints`."""
         smooth = [e for e in self._elements[i] if not e.slope.kink]
@@ -263,9 +288,7 @@ class Comparison:
         for start in range(0, len(flat), TOGETHER):
             some = [int(k) for k in flat[start : start + TOGETHER]]
             slopes = self._slopes([self._element_direction(i, k) for k in some], kinks_around)
-            elements += [
-                self._element(i, k, s, kinks_around) for k, s in zip(some, slopes, strict=True)
-            ]
+            elements += [self._element(i, k, s) for k, s in zip(some, slopes, strict=True)]
         if not self.rounding.is_measured and any(e.is_wrong for e in elements):
             wobble = self.rounding.wobble(i)
             elements = [replace(e, tolerance=e.tolerance + wobble) for e in elements]
@@ -274,12 +297,15 @@ class Comparison:
             for place, e in enumerate(elements):
                 if e.is_wrong:
                     slope = self._slope(self._element_direction(i, e.flat), kinks_around=True)
-                    elements[place] = self._element(i, e.flat, slope, kinks_around=True)
+                    elements[place] = self._element(i, e.flat, slope)
+        return self._store(i, elements)
+
+    def _store(self, i: int, elements: list[Element]) -> TensorReport:
         self._elements[i] = elements
         self.rows[i] = self._row(i, elements)
         return self.rows[i]
 
-    def _element(self, i: int, flat: int, slope: Slope, kinks_around: bool) -> Element:
+    def _element(self, i: int, flat: int, slope: Slope) -> Element:
         step = self._step(i, flat)
         g = self.called.gradients[i]
         numeric, bar = slope.value / step, slope.bar / step
@@ -288,15 +314,9 @@ class Comparison:
         if self.rounding.is_measured:
             tolerance += self.rounding.wobble(i)
         element = Element(flat, float(g.reshape(-1)[flat]), numeric, bar, tolerance, slope)
-        says_nothing = self._says_nothing(i, element, max(self._largest[i], abs(numeric)))
-        if slope.rough and (says_nothing or (kinks_around and element.is_wrong)):
+        if slope.rough and self._says_nothing(i, element, max(self._largest[i], abs(numeric))):
             # There is a kink close by: that, and not the gradient, is what can be said here.
             return replace(element, slope=slope.as_kink)
-        if kinks_around and element.is_wrong:
-            real = self.slopes.real_slope(self._element_direction(i, flat))
-            if abs(real.value - element.analytic * step) <= real.bar:
-                # Differences, whose bar holds the jump, do not say which of the two is right.
-                return replace(element, slope=real.as_kink)
         return element
 
     def _slopes(self, directions: list[Direction], kinks_around: bool) -> list[Slope]:
