@@ -177,7 +177,7 @@ def test_hinge_by_hand() -> None:
 # A label that is ignored, in a network.
 
 
-def test_evaluate_leaves_ignored_samples_out() -> None:
+def test_ignored_samples_do_not_count() -> None:
     net = tc.Sequential([tc.Linear(2, 2, bias=False)], dtype="float64")
     net.parameters.flat[...] = [1, 0, 0, 1]  # the identity
     net.loss = tc.SoftmaxLogLikelihood(ignore_index=9)
@@ -187,7 +187,9 @@ def test_evaluate_leaves_ignored_samples_out() -> None:
     message = "y runs from 0 to 9, expected 0 to 1"
     with pytest.raises(ShapeError, match=message):
         net.fit(x, y, loss=tc.SoftmaxLogLikelihood(), verbose=False)
-    net.fit(x, y, loss=tc.SoftmaxLogLikelihood(ignore_index=9), verbose=False)
+    history = net.fit(x, y, loss=tc.SoftmaxLogLikelihood(ignore_index=9), verbose=False)
+    assert history["accuracy"] == [1]
+    assert history["loss"] == [pytest.approx(np.log1p(np.exp(-1)))]  # of two alike, before the step
     with pytest.raises(ShapeError, match="y runs from 0 to 8, expected 0 to 1"):
         net.evaluate(x, np.array([0, 8, 9]))
 

@@ -17,7 +17,7 @@ __all__ = ["EagerEngine", "Engine", "Totals", "check_finite"]
 
 @dataclass
 class Totals:
-    """Sums over the samples that an epoch has seen so far, in training mode.
+    """Sums over the samples that an epoch has seen so far, in training mode, without ignored ones.
 
     >>> Totals(loss=3.0, correct=1, samples=2).mean_loss
     1.5
@@ -109,9 +109,11 @@ class EagerEngine:
         p = self.parameters
         self.optimizer.update(p.flat, p.flat_grad, self.optimizer_state, p.decay, lr, step)
         xp = namespace("fit", logits=logits)
-        self._totals.loss += loss * len(index)
+        ignored = self.loss.ignore_index
+        samples = len(index) if ignored is None else int(xp.count_nonzero(yb != ignored))
+        self._totals.loss += loss * samples
         self._totals.correct += int(xp.count_nonzero(xp.argmax(logits, axis=1) == yb))
-        self._totals.samples += len(index)
+        self._totals.samples += samples
 
     def totals(self) -> Totals:  # noqa: D102
         return self._totals
