@@ -1,14 +1,16 @@
 """Gradient checks against PyTorch's and against one random direction: speed, and mistakes found.
 
-    python benchmarks/gradcheck.py speed        ratios to torch.autograd.gradcheck
-    python benchmarks/gradcheck.py elements     the same for every element of every parameter
-    python benchmarks/gradcheck.py bugs         the table of planted mistakes, as Markdown
+    python benchmarks/gradcheck.py speed    ratios to torch.autograd.gradcheck
+    python benchmarks/gradcheck.py bugs     the table of planted mistakes
+    python benchmarks/gradcheck.py          both
 
-Needs PyTorch: pip install "tinyconv[oracle]". Both sides get one thread. Figures are medians of
-alternating runs in one process.
+Writes its tables into ``tinyconv/gradcheck/README.md``. Needs PyTorch: pip install
+"tinyconv[oracle]". Both sides get one thread. Figures are medians of alternating runs in one
+process.
 """
 
 import argparse
+import re
 import statistics
 import sys
 import time
@@ -20,12 +22,14 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 import torch
+from report import machine, table
 
 import tinyconv as tc
 from tinyconv.gradcheck import check
 from tinyconv.testing import check_network
 
 ROOT = Path(__file__).parent.parent
+README = ROOT / "tinyconv" / "gradcheck" / "README.md"
 
 
 def networks(channels: tuple[int, int], hidden: int) -> tuple[tc.Sequential, torch.nn.Module]:
@@ -76,8 +80,10 @@ def contest(
     return check_ours, check_theirs
 
 
-def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], runs: int) -> tuple[float, float]:
-    """Return the median time of each in seconds, after a run of each that does not count."""
+def alternate(
+    ours: Callable[[], Any], theirs: Callable[[], Any], runs: int
+) -> tuple[list[float], list[float]]:
+    """Return the times of both in seconds, after a run of each that does not count."""
     times: tuple[list[float], list[float]] = ([], [])
     for run in range(runs + 1):
         for which, function in enumerate((ours, theirs)):
@@ -85,25 +91,41 @@ def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], runs: int) -> 
             function()
             if run:
                 times[which].append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
+    return times
 
 
-def measure_projection() -> None:
-    ours, theirs = contest((20, 40), 100)
-    mine, other = alternate(lambda: ours(0), lambda: theirs(True), runs=21)
-    print("conv-conv-ReLU net (20, 40, 100), batch 4, float64, all parameters and the batch")
-    print(f"projection      {1e3 * mine:8.1f} ms, torch fast mode {1e3 * other:8.1f} ms,", end=" ")
-    print(f"ratio {mine / other:.2f}")
-    mine, _ = alternate(lambda: ours(4), lambda: None, runs=11)
-    print(f"with 4 samples  {1e3 * mine:8.1f} ms of each tensor, the default")
+def compare(what: str, net: tuple[int, int, int], samples: Any, fast: bool, runs: int) -> list[str]:
+    """Return a row of the table: medians, and the range of the ratios of neighbouring runs."""
+    first, second, hidden = net
+    ours, theirs = contest((first, second), hidden)
+    times = alternate(lambda: ours(samples), lambda: theirs(fast), runs)
+    mine, other = map(statistics.median, times)
+    ratios = sorted(b / a for a, b in zip(*times, strict=True))
+    median = statistics.median(ratios)
+    row = [what, str(net), f"{1e3 * mine:,.0f} ms", f"{1e3 * other:,.0f} ms"]
+    return [*row, f"**{median:.1f}** ({ratios[0]:.1f} to {ratios[-1]:.1f})", str(runs)]
 
 
-def measure_elements() -> None:
-    ours, theirs = contest((4, 8), 16)
-    mine, other = alternate(lambda: ours("all"), lambda: theirs(False), runs=3)
-    print("conv-conv-ReLU net (4, 8, 16), batch 4, float64, all parameters and the batch")
-    print(f"every element   {mine:8.2f} s,  torch slow mode {other:8.2f} s,", end=" ")
-    print(f"ratio {mine / other:.2f}")
+def measure_speed() -> None:
+    book, small = (20, 40, 100), (4, 8, 16)
+    rows = [
+        compare("projection; fast mode", book, 0, True, runs=21),
+        compare("projection and 4 elements of each tensor; fast mode", book, 4, True, runs=11),
+        compare("every element; slow mode", small, "all", False, runs=3),
+    ]
+    header = ["this checker; PyTorch's", "net", "ours", "PyTorch's", "times as fast", "runs"]
+    versions = f"{machine()}, PyTorch {torch.__version__}; one thread each."
+    put("Speed", f"{versions}\n\n{table(header, rows)}")
+
+
+def put(section: str, text: str) -> None:
+    """Replace what follows the first paragraph of a section of the checker's page."""
+    parts = re.split(r"(?m)^(?=## )", README.read_text(encoding="utf-8"))
+    (place,) = (k for k, part in enumerate(parts) if part.startswith(f"## {section}\n"))
+    title, paragraph, _ = parts[place].split("\n\n", 2)
+    parts[place] = f"{title}\n\n{paragraph}\n\n{text}\n\n"
+    README.write_text("".join(parts).rstrip() + "\n", encoding="utf-8")
+    print(text)
 
 
 # -- planted mistakes -------------------------------------------------------------------------
@@ -168,8 +190,8 @@ def tabulate_bugs() -> None:
     sys.path.insert(0, str(ROOT / "tests" / "gradcheck"))
     from bugs import BUGS, CASES  # type: ignore[import-not-found]
 
-    print("| planted mistake | verdict | hint | torch gradcheck | one direction |")
-    print("|---|---|---|---|---|")
+    header = ["planted mistake", "verdict", "hint", "torch gradcheck", "one direction"]
+    rows: list[list[str]] = []
     found, times = [0, 0, 0], [0.0, 0.0, 0.0]
     explained = right = 0
     for bug in BUGS:
@@ -185,11 +207,12 @@ def tabulate_bugs() -> None:
         times = [total + float(span) for total, span in zip(times, spans, strict=True)]
         right += report.verdict == bug.verdict
         explained += bool(bug.hint) and bug.hint in report.hint
-        others = " | ".join("found" if answer else "**missed**" for answer in answers[1:])
-        print(f"| {bug.name} | {report.verdict} | {report.hint} | {others} |")
-    print(f"| **found, of {len(BUGS)}** | **{found[0]}** | | **{found[1]}** | **{found[2]}** |")
-    print(f"| **right verdict** | **{right}** | | | |")
-    print(f"| **explained** | | **{explained}** | | |")
+        others = ["found" if answer else "**missed**" for answer in answers[1:]]
+        rows.append([bug.name, report.verdict, report.hint, *others])
+    counts = [f"**{n}**" for n in found]
+    rows.append([f"**found, of {len(BUGS)}**", counts[0], "", *counts[1:]])
+    rows.append(["**right verdict**", f"**{right}**", "", "", ""])
+    rows.append(["**explained**", "", f"**{explained}**", "", ""])
     unharmed = [case for case in CASES if not np.any(case.inputs[0] == 0)]
     alarms = [0, 0, 0]
     for case in unharmed:
@@ -199,19 +222,23 @@ def tabulate_bugs() -> None:
         alarms[0] += check(case.forward, case.backward, case.inputs).failed
         alarms[1] += torch_finds(bug)
         alarms[2] += one_direction(bug)
-    counts = f"**{alarms[0]}** | | {alarms[1]} | {alarms[2]} |"
-    print(f"| **false alarms, of {len(unharmed)} right gradients** | {counts}")
-    mine, torch_time, direction = (f"{1e3 * total / len(BUGS):.1f} ms" for total in times)
-    print(f"| **time, mean** | **{mine}** | | {torch_time} | {direction} |")
+    name = f"**false alarms, of {len(unharmed)} right gradients**"
+    rows.append([name, f"**{alarms[0]}**", "", str(alarms[1]), str(alarms[2])])
+    mine, *others = (f"{1e3 * total / len(BUGS):.1f} ms" for total in times)
+    rows.append(["**time, mean**", f"**{mine}**", "", *others])
+    put("Planted mistakes", table(header, rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["speed", "elements", "bugs"])
+    parser.add_argument("what", choices=["speed", "bugs", "both"], nargs="?", default="both")
     what = parser.parse_args().what
     torch.set_num_threads(1)
     with threadpoolctl.threadpool_limits(1):
-        {"speed": measure_projection, "elements": measure_elements, "bugs": tabulate_bugs}[what]()
+        if what != "bugs":
+            measure_speed()
+        if what != "speed":
+            tabulate_bugs()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyconv.backend import Array, namespace, to_numpy
 
-__all__ = ["FloatArray", "Problem", "Stop", "largest", "rounding_differs"]
+__all__ = ["FloatArray", "Problem", "Stop", "largest", "rounding_differs", "scale_of"]
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 AnyArray: TypeAlias = np.ndarray[Any, Any]
@@ -236,3 +236,10 @@ def rounding_differs(a: AnyArray, b: AnyArray, eps: float) -> bool:
         return True
     difference = largest(np.where(np.isfinite(a), a, 0) - np.where(np.isfinite(b), b, 0))
     return difference > 1e3 * eps * max(largest(a), largest(b))
+
+
+def scale_of(x: np.ndarray[Any, Any]) -> float:
+    """Return the size of a tensor's elements, in which steps are measured: their rms, or 1."""
+    with np.errstate(all="ignore"):
+        rms = float(np.sqrt(np.mean(np.square(x.astype(np.float64))))) if x.size else 0.0
+    return rms if rms > 1e-150 and np.isfinite(rms) else 1.0

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, rounding_differs
+from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, rounding_differs, scale_of
 from tinyconv.gradcheck.hints import explain_shape
 
-__all__ = ["Called", "call", "draw_dy"]
+__all__ = ["Called", "call", "draw_dy", "first", "is_stale"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,27 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
         y_elsewhere=y_elsewhere,
         elsewhere=elsewhere,
     )
+
+
+def is_stale(problem: Problem, called: Called, i: int) -> bool:
+    """Tell whether gradient i is right for the other point, where backward was called first.
+
+    It must be wrong here: the gradient of a linear function is the same everywhere.
+    """
+    g = called.elsewhere[i]
+    if g is None or not np.array_equal(g, called.given_gradients[i]):
+        return False
+    v = np.random.default_rng(0).choice([-1.0, 1.0], g.shape) * scale_of(called.point_elsewhere[i])
+    h = 2.0**-17 if g.dtype == np.float64 else 2.0**-8
+
+    def value(t: float) -> FloatArray:
+        point = list(called.point_elsewhere)
+        point[i] = point[i] + t * v.astype(point[i].dtype)
+        return np.asarray(problem.value(point))
+
+    numeric = float(np.sum(called.dy * (value(h) - value(-h)))) / (2 * h)
+    terms = g * v
+    return abs(numeric - float(np.sum(terms))) <= 1e-3 * float(np.sum(np.abs(terms)))
 
 
 def first(where: Any) -> tuple[int, ...]:

@@ -8,12 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.gradcheck.callables import Problem, Stop, largest
+from tinyconv.gradcheck.callables import Problem, Stop, largest, scale_of
 from tinyconv.gradcheck.calls import call
 from tinyconv.gradcheck.comparison import Comparison
 from tinyconv.gradcheck.hints import explain
 from tinyconv.gradcheck.report import Report, TensorReport
-from tinyconv.gradcheck.slopes import scale_of
 
 __all__ = ["check"]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, largest
-from tinyconv.gradcheck.calls import Called, first
+from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, largest, scale_of
+from tinyconv.gradcheck.calls import Called, first, is_stale
 from tinyconv.gradcheck.evidence import Evidence
 from tinyconv.gradcheck.report import TensorReport
 from tinyconv.gradcheck.rounding import Rounding
-from tinyconv.gradcheck.slopes import Direction, Slope, Slopes, scale_of
+from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
 
 __all__ = ["Comparison"]
 
@@ -156,32 +156,8 @@ class Comparison:
             tolerance=np.array([e.tolerance for e in smooth]),
             vjp=vjp,
             jvp=jvp,
-            is_stale=lambda: self._is_stale(i),
+            is_stale=lambda: is_stale(self.problem, self.called, i),
         )
-
-    def _is_stale(self, i: int) -> bool:
-        """Tell whether gradient i is right for the other point, where backward was called first.
-
-        It must be wrong here: the gradient of a linear function is the same everywhere.
-        """
-        called, g = self.called, self.called.elsewhere[i]
-        if g is None or not np.array_equal(g, called.given_gradients[i]):
-            return False
-        rng = np.random.default_rng(0)
-        v = rng.choice([-1.0, 1.0], g.shape) * scale_of(called.point_elsewhere[i])
-        h = 2.0**-17 if g.dtype == np.float64 else 2.0**-8
-        above, below = (
-            self.problem.value(
-                [
-                    x + t * v.astype(x.dtype) if k == i else x
-                    for k, x in enumerate(called.point_elsewhere)
-                ]
-            )
-            for t in (h, -h)
-        )
-        numeric = float(np.sum(called.dy * (above - below))) / (2 * h)
-        terms = g * v
-        return abs(numeric - float(np.sum(terms))) <= 1e-3 * float(np.sum(np.abs(terms)))
 
     # -- which numbers to compare -----------------------------------------------------------
 

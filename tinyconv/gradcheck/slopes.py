@@ -23,7 +23,7 @@ import numpy as np
 from tinyconv.gradcheck.callables import FloatArray, Problem
 from tinyconv.gradcheck.calls import Called
 
-__all__ = ["Direction", "Slope", "Slopes", "scale_of"]
+__all__ = ["Direction", "Slope", "Slopes"]
 
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
 #: computed from them is far above the smallest number.
@@ -33,13 +33,6 @@ COMPLEX_STEP_SINGLE = 2.0**-40
 RATIO = 8.0
 #: How many standard deviations of rounding noise an error bar holds.
 SIGMAS = 10.0
-
-
-def scale_of(x: np.ndarray[Any, Any]) -> float:
-    """Return the size of a tensor's elements, in which steps are measured: their rms, or 1."""
-    with np.errstate(all="ignore"):
-        rms = float(np.sqrt(np.mean(np.square(x.astype(np.float64))))) if x.size else 0.0
-    return rms if rms > 1e-150 and np.isfinite(rms) else 1.0
 
 
 @dataclass(frozen=True)
