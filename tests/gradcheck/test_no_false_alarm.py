@@ -84,6 +84,14 @@ def test_a_tie_that_decides_another_tie_is_no_wrong_gradient(method, seed):
     assert report.verdict == "kink", str(report)
 
 
+@pytest.mark.parametrize("method", ["auto", "central"])
+def test_kinks_close_together_are_no_wrong_gradients(method):
+    x = draw_array("near ties", (1, 1, 4, 6), [10511, 0])
+    options = {"kernel_size": 1, "stride": (1, 3)}
+    report = check_op("l2_pool2d", [x], options, seed=10511, method=method)
+    assert report.verdict == "kink", str(report)
+
+
 COMMON = settings(
     deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
 )

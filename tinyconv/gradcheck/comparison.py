@@ -103,11 +103,14 @@ class Comparison:
         return {i: flat for i, flat in wrong.items() if flat}
 
     def has_kinks(self, directions: int) -> bool:
-        """Tell whether any of some random directions of all inputs shows a kink."""
-        return any(
-            self.slopes.kink_slope(self._direction(self.called.checked)).kink
-            for _ in range(directions)
+        """Tell whether any of some random directions of all inputs shows a kink, or a hint of one.
+
+        Where kinks stand close together, none of them is resolved, and the slope is rough.
+        """
+        slopes = (
+            self.slopes.kink_slope(self._direction(self.called.checked)) for _ in range(directions)
         )
+        return any(slope.kink or slope.rough for slope in slopes)
 
     def wrong_among(self, i: int, flat: list[int], complex_step: bool) -> list[int]:
         """Return which of these elements are wrong, without a :meth:`run`."""
