@@ -53,7 +53,7 @@ class Book:
         self.params = [p.get_value().astype(np.float64) for p in net.params]
         self.f, self.p = ACTIVATIONS[activation], p_dropout
         self.paths = [
-            layer.path for layer in net.net.layers if type(layer).__name__ == "InputDropout"
+            layer.path for layer in net.net.layers if isinstance(layer, tc.Dropout)
         ]
 
     def output(self, params, x, step=None):
@@ -374,7 +374,7 @@ BAD_NETWORKS = {
         lambda: [conv(filter_shape=(2, 3, 3, 3))],
     r"poolsize is \(2,\), expected 2 numbers": lambda: [conv(poolsize=(2,))],
     "expected one of linear, ReLU, sigmoid, tanh": lambda: [conv(activation_fn=np.sin)],
-    "p_dropout is 1.0, expected 0 <= p_dropout < 1":
+    "p is 1.0, expected 0 <= p < 1":
         lambda: [FullyConnectedLayer(4, 4, p_dropout=1.0)],
 }  # fmt: skip
 

@@ -25,17 +25,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyconv import data, random
-from tinyconv.backend import Array, like
+from tinyconv import data
+from tinyconv.backend import Array
 from tinyconv.data.book_pickle import read_book_pickle
 from tinyconv.errors import DataError, ShapeError, StateError
-from tinyconv.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d
+from tinyconv.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
 from tinyconv.layers import ReLU as ReLULayer
 from tinyconv.layers import Sigmoid as SigmoidLayer
 from tinyconv.layers import Tanh as TanhLayer
 from tinyconv.layers.base import Shape
 from tinyconv.network import Sequential
-from tinyconv.ops.dropout import dropout, dropout_backward
 from tinyconv.optimizers import SGD
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.fit import Training
@@ -265,7 +264,7 @@ class FullyConnectedLayer:
         self.activation_fn = activation_fn
         self.p_dropout = p_dropout
         self.stack = [
-            *([InputDropout(p_dropout)] if p_dropout else []),
+            *([Dropout(p_dropout, scale_at_test=True)] if p_dropout else []),
             Linear(n_in, n_out),
             *_activation(type(self).__name__, activation_fn),
         ]
@@ -302,38 +301,6 @@ class SoftmaxLayer(FullyConnectedLayer):
 
     def _initial(self) -> tuple[Floats, Floats]:
         return np.zeros((self.n_in, self.n_out), "f4"), np.zeros(self.n_out, "f4")
-
-
-class InputDropout(Layer):
-    """Dropout in the book's form: unscaled in training, times 1 - p at test.
-
-    >>> InputDropout(0.5).forward(np.array([[2.0, 4.0]])).tolist()
-    [[1.0, 2.0]]
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ShapeError(f"network3: p_dropout is {p!r}, expected 0 <= p_dropout < 1")
-        self.p = p
-
-    def config(self) -> dict[str, Any]:
-        return {"p": self.p}
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return shape
-
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        # The operation scales by 1 / (1 - p), which the factor 1 - p undoes.
-        if not training:
-            return x * (1 - self.p), None
-        key = random.key(self.seed, "dropout", self.path, step)
-        mask = random.uniform(key, prod(x.shape)) >= np.float32(self.p)
-        return dropout(x * (1 - self.p), like(x, mask.reshape(x.shape)), self.p)
-
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        dx = dy if saved is None else dropout_backward(dy, saved)
-        return dx * (1 - self.p), {}
 
 
 # Networks.

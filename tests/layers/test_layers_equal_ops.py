@@ -161,6 +161,19 @@ def test_dropout_outside_training_is_the_identity() -> None:
     np.testing.assert_array_equal(tc.Dropout(0).forward(x, training=True), x)
 
 
+def test_dropout_that_scales_at_test() -> None:
+    layer = tc.Dropout(0.75, scale_at_test=True)
+    x, dy = np.array([[8.0, -4.0, 12.0]]), np.array([[1.0, 2.0, -4.0]])
+    np.testing.assert_array_equal(layer.forward(x), [[2.0, -1.0, 3.0]])
+    np.testing.assert_array_equal(layer.backward(dy), [[0.25, 0.5, -1.0]])
+    ones = np.ones((200, 500))
+    y = layer.forward(ones, training=True)
+    assert np.unique(y).tolist() == [0, 1]
+    assert y.mean() == pytest.approx(0.25, abs=0.007)
+    np.testing.assert_array_equal(layer.backward(3 * ones), 3 * y)
+    assert repr(layer) == "Dropout(p=0.75, scale_at_test=True)"
+
+
 @pytest.mark.parametrize("p", [1, -0.1, 2, float("nan")])
 def test_dropout_p_out_of_range(p: float) -> None:
     with pytest.raises(ShapeError, match=f"Dropout: p is {p}, expected 0 <= p < 1"):

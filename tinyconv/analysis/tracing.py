@@ -33,7 +33,7 @@ EQUATIONS = {
     "Sigmoid": "y = 1 / (1 + exp(-x))",
     "Tanh": "y = tanh(x)",
     "Flatten": "y = x, in one axis",
-    "Dropout": "y = x, or in training x mask / (1 - p)",
+    "Dropout": "y = x, or in training x mask / (1 - p), unless it scales at test",
 }
 
 

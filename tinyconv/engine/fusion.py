@@ -46,6 +46,11 @@ class Unit:
         """Return the layer of one of these kinds, if there is one."""
         return next((layer for layer in self.layers if type(layer) in kinds), None)
 
+    @property
+    def leaves_predictions(self) -> bool:
+        """Whether the unit does nothing outside training."""
+        return any(isinstance(layer, Dropout) and layer.scales[1] == 1 for layer in self.layers)
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -52,7 +52,7 @@ class _Plan:
         self.shape = tuple(shape)
         self.steps: list[Step] = []
         for unit in fuse(layers):
-            if unit.kind == "dropout" and not training:
+            if not training and unit.leaves_predictions:
                 continue
             step = STEPS[unit.kind](unit, shape, self.context)
             self.steps.append(step)

@@ -111,7 +111,7 @@ class ActivationStep(Step):
 
 
 class DropoutStep(Step):
-    """Dropout in training; it makes no step in prediction."""
+    """Dropout; in prediction, where it drops nothing, a factor for all."""
 
     def __init__(self, unit: Unit, shape: tuple[int, ...], context: Context) -> None:
         super().__init__(unit, shape, context)
@@ -134,7 +134,13 @@ class DropoutStep(Step):
         }
 
     def forward(self, program: Program) -> None:
-        self.factor = self.context.arena.take(self.context.batch * prod(self.shape))
+        kept, in_prediction = self.layer.scales
+        size = self.context.batch * prod(self.shape)
+        if not self.context.training:
+            self.factor = np.full(size, in_prediction, np.float32)
+            self._add_product(program, self.name, self.x, self.y)
+            return
+        self.factor = self.context.arena.take(size)
         # uniform >= p, with both sides multiplied by 2**24, which is exact
         least = ceil(float(np.float32(self.layer.p)) * 2**24)
         program.call(
@@ -146,20 +152,23 @@ class DropoutStep(Step):
             **rows_of(self.y, "y"),
             key=address_of(self.key),
             least=least,
-            scale=1 / (1 - self.layer.p),
+            scale=kept,
         )
 
     def backward(self, program: Program) -> None:
         if self.dx is None:
             return
         assert self.dy is not None
+        self._add_product(program, f"{self.name}: backward", self.dy, self.dx)
+
+    def _add_product(self, program: Program, name: str, x: Image, y: Image) -> None:
         program.call(
-            f"{self.name}: backward",
+            name,
             kernels.get("batch.multiply"),
             batch.DROPOUT,
             **self._arguments(),
-            **rows_of(self.dy, "x"),
-            **rows_of(self.dx, "y"),
+            **rows_of(x, "x"),
+            **rows_of(y, "y"),
         )
 
 

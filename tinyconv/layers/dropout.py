@@ -21,6 +21,13 @@ class Dropout(Layer):
 
     Args:
         p: probability of dropping an element, 0 <= p < 1.
+        scale_at_test: what keeps the expectation the same. If False, what stays is scaled by
+            1 / (1 - p) in training. If True, everything is scaled by 1 - p outside training, as
+            in Nielsen's book and in Srivastava et al. (2014). The same rate then takes smaller
+            steps: (1 - p)**2 times those of the other form, for the weights that follow.
+
+    Raises:
+        ShapeError: p is out of range.
 
     >>> import numpy as np
     >>> layer = Dropout(0.5)
@@ -31,14 +38,24 @@ class Dropout(Layer):
     array([[...]])
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, *, scale_at_test: bool = False) -> None:
         super().__init__()
         if not 0 <= p < 1:
             raise ShapeError(f"Dropout: p is {p!r}, expected 0 <= p < 1")
         self.p = p
+        self.scale_at_test = scale_at_test
 
     def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"p": self.p}
+        return {"p": self.p} | ({"scale_at_test": True} if self.scale_at_test else {})
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """What is kept is multiplied by, in training and outside it.
+
+        >>> Dropout(0.75).scales, Dropout(0.75, scale_at_test=True).scales
+        ((4.0, 1.0), (1.0, 0.25))
+        """
+        return (1.0, 1 - self.p) if self.scale_at_test else (1 / (1 - self.p), 1.0)
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape
@@ -49,11 +66,15 @@ class Dropout(Layer):
 
     def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         if not training:
-            return x, None
+            return self._scaled(x), None
         shape = tuple(x.shape)
         mask = random.uniform(self.mask_key(step), prod(shape)) >= np.float32(self.p)
-        # The mask is drawn on the CPU, so that every device trains with the same one.
-        return dropout(x, like(x, mask.reshape(shape)), self.p)
+        # The mask is drawn on the CPU, so that every device trains with the same one. The
+        # operation needs p for its scale alone, which is 1 if p is 0.
+        return dropout(x, like(x, mask.reshape(shape)), 0.0 if self.scale_at_test else self.p)
 
     def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        return (dy if saved is None else dropout_backward(dy, saved)), {}
+        return (self._scaled(dy) if saved is None else dropout_backward(dy, saved)), {}
+
+    def _scaled(self, x: Array) -> Array:
+        return x * (1 - self.p) if self.scale_at_test else x

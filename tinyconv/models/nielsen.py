@@ -124,19 +124,21 @@ def nielsen_dropout(
 ) -> Sequential:
     """Two hidden layers of ``units`` with dropout 0.5 on the input of each of the last three.
 
+    Dropout is in the book's form, scaled outside training, for which its learning rate is meant.
+
     >>> nielsen_dropout().parameters.flat.size
     1672570
     """
     layers: list[Layer] = [
         *_conv_conv(ReLU, FOR_RELU)[:7],
-        Dropout(0.5),
-        Linear(640, units),
+        Dropout(0.5, scale_at_test=True),
+        Linear(640, units, **FOR_RELU),
         ReLU(),
-        Dropout(0.5),
-        Linear(units, units),
+        Dropout(0.5, scale_at_test=True),
+        Linear(units, units, **FOR_RELU),
         ReLU(),
-        Dropout(0.5),
-        Linear(units, 10),
+        Dropout(0.5, scale_at_test=True),
+        Linear(units, 10, **FOR_RELU),
     ]
     return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
 

@@ -118,7 +118,7 @@ LAYER_EXAMPLES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     ),
     "ConvTranspose3d": ({"in_channels": 2, "out_channels": 3, "kernel_size": 2}, (1, 2, 2, 3, 2)),
     "Crop": ({"cropping": (1, (0, 2))}, (2, 3, 5, 6)),
-    "Dropout": ({"p": 0.4}, (4, 6)),
+    "Dropout": ({"p": 0.4, "scale_at_test": True}, (4, 6)),
     "ELU": ({"alpha": 0.5}, (4, 6)),
     "Flatten": ({}, (3, 2, 4)),
     "GELU": ({}, (4, 6)),

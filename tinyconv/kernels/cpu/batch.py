@@ -169,7 +169,7 @@ def dropout() -> Any:
 
 
 def multiply() -> Any:
-    """Make the kernel of dropout's backward: y = factor * x with the factors of the forward."""
+    """Make the kernel y = factor * x, which is dropout's backward with the forward's factors."""
 
     @kernel
     def batch_multiply(args, thread, first, last):  # type: ignore[no-untyped-def]
