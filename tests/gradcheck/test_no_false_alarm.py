@@ -92,6 +92,14 @@ def test_kinks_close_together_are_no_wrong_gradients(method):
     assert report.verdict == "kink", str(report)
 
 
+@pytest.mark.parametrize("method", ["auto", "central"])
+def test_the_log_of_a_number_close_to_one_is_no_wrong_gradient(method):
+    # The loss is 4e-7, but as coarse as numbers next to 1; equal steps are rounded alike.
+    x = draw_array("mixed", (1, 3), [4938302, 0])
+    report = check_op("softmax_log_likelihood", [x, np.array([1])], seed=4938302, method=method)
+    assert report.verdict == "ok", str(report)
+
+
 COMMON = settings(
     deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
 )

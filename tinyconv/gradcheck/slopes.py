@@ -272,8 +272,9 @@ class Slopes:
         that second differences show is noise, with sqrt(6) times the standard deviation of a value
         (Hamming's difference table; Moré and Wild, "Estimating computational noise", 2011).
         Kinks may be among the points, so the smallest of six differences that are not 0 counts,
-        three times: that is about the standard deviation of six random ones. If all are 0, then
-        outputs of 1 may have been rounded to what they are.
+        three times: that is about the standard deviation of six random ones. Steps that are rounded
+        alike hide the noise, so it is at least that of outputs rounded next to 1, as the log of
+        a number close to 1 is.
         """
         if self._noise_is_measured:
             return False
@@ -281,10 +282,8 @@ class Slopes:
         step = self._rungs[-1] / 4
         differences = np.concatenate([self._noise_on_one_side(direction, s) for s in (step, -step)])
         smallest = float(np.min(differences, where=differences > 0, initial=np.inf))
-        if np.isfinite(smallest):
-            self._measured_noise = 3 * smallest / float(np.sqrt(6))
-        else:
-            self._measured_noise = self.problem.eps_numeric * self.unit
+        measured = 3 * smallest / float(np.sqrt(6)) if np.isfinite(smallest) else 0.0
+        self._measured_noise = max(measured, self.problem.eps_numeric * self.unit)
         return True
 
     def _noise_on_one_side(self, direction: Direction, step: float) -> FloatArray:
