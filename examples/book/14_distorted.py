@@ -35,7 +35,7 @@ run(
     "distorted",
     build=build,
     optimizer=tc.SGD(lr=0.03, momentum=0.9, weight_decay=1e-5),
-    epochs=120,
+    epochs=60,
     batch_size=50,
     distortion=distort,
     schedule=tc.schedules.Cosine,
