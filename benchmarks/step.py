@@ -9,6 +9,7 @@ whole process.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def torch_steps(name: str, batch: int, threads: int, variant: str) -> Callable[[
 
 
 class Side:
-    """A process that measures when it is told to."""
+    """A process that says when it is ready, and measures when it is told to."""
 
     def __init__(self, library: str, name: str, batch: int, threads: int, variant: str) -> None:
         self.label = f"{library} {variant}, {threads} threads".replace(" ,", ",")
@@ -117,8 +118,9 @@ class Side:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # PyTorch's compiler otherwise keeps processes, which start while others measure.
+            env=os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
         )
-        self.answer()
 
     def answer(self) -> Any:
         """Return what the process says next."""
@@ -175,6 +177,8 @@ def main() -> None:
                 for variant in variants
                 for threads in (1, 2)
             ]
+            for side in (*ours, *theirs):
+                side.answer()
             own, best = [], []
             for _ in range(arguments.rounds):
                 own.append(min(side.measure(arguments.seconds) for side in ours))

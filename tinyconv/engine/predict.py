@@ -26,6 +26,7 @@ class Predictor:
         self.net = net
         self.parameters = parameters
         self._plan: ForwardPlan | None = None
+        self._output_shape: tuple[int, ...] = ()
         self._lock = threading.Lock()  # the buffers serve one call at a time
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:
@@ -36,14 +37,15 @@ class Predictor:
             batch_size: samples in memory at a time.
         """
         N, shape = len(x), tuple(x.shape[1:])
-        out = np.empty((N, *self.net.output_shape(shape)), np.float32)
         with self._lock:
             plan = self._plan
-            batch = max(1, min(batch_size, N))
-            if plan is None or plan.batch < batch or plan.threads != get_num_threads():
-                plan = self._plan = ForwardPlan(
-                    self.net.layers, shape, self.parameters, batch, get_num_threads()
-                )
+            batch, threads = max(1, min(batch_size, N)), get_num_threads()
+            fits = plan is not None and plan.batch >= batch and plan.threads == threads
+            if plan is None or not fits or plan.shape != shape:
+                self._output_shape = self.net.output_shape(shape)
+                plan = ForwardPlan(self.net.layers, shape, self.parameters, batch, threads)
+                self._plan = plan
+            out = np.empty((N, *self._output_shape), np.float32)
             for first in range(0, N, batch_size):
                 piece = np.ascontiguousarray(x[first : first + batch_size], np.float32)
                 plan.run(piece, out[first : first + batch_size])
