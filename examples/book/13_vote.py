@@ -5,14 +5,14 @@ from experiment import PARSER, machine, run, write
 import tinyconv as tc
 from tinyconv.plots import mistakes
 
-MEMBERS = 5
+MEMBERS, EPOCHS = 5, 40
 
 nets = [
     run(
         "dropout-1000",
         build=tc.models.nielsen_dropout,
         optimizer=tc.SGD(lr=0.03),
-        epochs=40,
+        epochs=EPOCHS,
         expanded=True,
         seed=seed,
     )
@@ -30,8 +30,8 @@ write(
     {
         "experiment": "vote",
         "seed": f"0 to {MEMBERS - 1}",
-        "epochs": members[0].position.epoch,
-        "planned": members[0].position.epoch,
+        "epochs": min(net.position.epoch for net in members),
+        "planned": EPOCHS,
         "test": accuracy,
         "machine": machine(),
         "version": tc.__version__,
