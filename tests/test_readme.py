@@ -61,3 +61,37 @@ def test_the_files_that_it_shows_exist(path):
 @pytest.mark.parametrize("place", re.findall(r"`([a-z_]+(?:\.py|/))`", TEXT.partition("## How")[2]))
 def test_the_places_of_the_table_exist(place):
     assert (README.parent / "tinyconv" / place).exists()
+
+
+def rows(path: str, section: str = "") -> list[list[str]]:
+    """Return the cells of the rows of the first table of a section."""
+    text = (README.parent / path).read_text().partition(section)[2] if section else ""
+    text = text or (README.parent / path).read_text()
+    table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert table is not None
+    lines = table.group().splitlines()[2:]
+    return [[cell.strip().strip("*") for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def ratio(cell: str) -> str:
+    return cell.split("*")[0]
+
+
+def test_the_figures_of_speed_are_those_of_the_tables():
+    results = "benchmarks/RESULTS.md"
+    steps = rows(results, "## A training step")
+    for batch in ("10", "128"):
+        ratios = {row[0]: ratio(row[5]) for row in steps if row[1] == batch}
+        assert len(ratios) == 8
+        low, high = min(map(float, ratios.values())), max(map(float, ratios.values()))
+        text = f"{ratios['conv-conv-ReLU']} (conv-conv-ReLU), {low} to {high} over eight nets"
+        assert text in TEXT
+    assert ", ".join(ratio(row[3]) for row in rows(results, "## Prediction")) in TEXT
+    cold, warm = (float(row[1].split()[0]) for row in rows(results, "## The first step"))
+    assert f"{cold:.1f} s; {warm:.1f} s" in TEXT
+
+
+def test_the_accuracies_are_those_of_the_tables():
+    medians = {row[0]: (row[1], row[2]) for row in rows("examples/book/RESULTS.md")}
+    book, ours = medians["the same with ReLU, lambda 0.1"]
+    assert f"ReLU | {ours} % (the book: {book} %)" in TEXT
