@@ -3,6 +3,7 @@
     python benchmarks/gradcheck.py speed    ratios to torch.autograd.gradcheck
     python benchmarks/gradcheck.py bugs     the table of planted mistakes
     python benchmarks/gradcheck.py          both
+    python benchmarks/gradcheck.py whole    every element of the whole net, in some minutes
 
 Writes its tables into ``tinyconv/gradcheck/README.md``. Needs PyTorch: pip install
 "tinyconv[oracle]". Both sides get one thread. Figures are medians of alternating runs in one
@@ -83,13 +84,13 @@ def contest(
 def alternate(
     ours: Callable[[], Any], theirs: Callable[[], Any], runs: int
 ) -> tuple[list[float], list[float]]:
-    """Return the times of both in seconds, after a run of each that does not count."""
+    """Return the times of both in seconds; where there are several, after one that is left out."""
     times: tuple[list[float], list[float]] = ([], [])
-    for run in range(runs + 1):
+    for run in range(runs + (runs > 1)):
         for which, function in enumerate((ours, theirs)):
             start = time.perf_counter()
             function()
-            if run:
+            if run or runs == 1:
                 times[which].append(time.perf_counter() - start)
     return times
 
@@ -106,16 +107,27 @@ def compare(what: str, net: tuple[int, int, int], samples: Any, fast: bool, runs
     return [*row, f"**{median:.1f}** ({ratios[0]:.1f} to {ratios[-1]:.1f})", str(runs)]
 
 
+BOOK, SMALL = (20, 40, 100), (4, 8, 16)
+
+
 def measure_speed() -> None:
-    book, small = (20, 40, 100), (4, 8, 16)
-    rows = [
-        compare("projection; fast mode", book, 0, True, runs=21),
-        compare("projection and 4 elements of each tensor; fast mode", book, 4, True, runs=11),
-        compare("every element; slow mode", small, "all", False, runs=3),
-    ]
+    tabulate_speed(
+        "Speed",
+        compare("projection; fast mode", BOOK, 0, True, runs=21),
+        compare("projection and 4 elements of each tensor; fast mode", BOOK, 4, True, runs=11),
+        compare("every element; slow mode", SMALL, "all", False, runs=3),
+    )
+
+
+def measure_every_element() -> None:
+    row = compare("every element; slow mode", BOOK, "all", False, runs=1)
+    tabulate_speed("Every element of the whole net", row)
+
+
+def tabulate_speed(section: str, *rows: list[str]) -> None:
     header = ["this checker; PyTorch's", "net", "ours", "PyTorch's", "times as fast", "runs"]
     versions = f"{machine()}, PyTorch {torch.__version__}; one thread each."
-    put("Speed", f"{versions}\n\n{table(header, rows)}")
+    put(section, f"{versions}\n\n{table(header, list(rows))}")
 
 
 def put(section: str, text: str) -> None:
@@ -231,14 +243,18 @@ def tabulate_bugs() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["speed", "bugs", "both"], nargs="?", default="both")
+    parser.add_argument(
+        "what", choices=["speed", "bugs", "both", "whole"], nargs="?", default="both"
+    )
     what = parser.parse_args().what
     torch.set_num_threads(1)
     with threadpoolctl.threadpool_limits(1):
-        if what != "bugs":
+        if what in ("speed", "both"):
             measure_speed()
-        if what != "speed":
+        if what in ("bugs", "both"):
             tabulate_bugs()
+        if what == "whole":
+            measure_every_element()
 
 
 if __name__ == "__main__":
