@@ -177,6 +177,28 @@ def test_hinge_by_hand() -> None:
 # A label that is ignored, in a network.
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])  # the plan, and layer by layer
+@pytest.mark.parametrize("ignored", [0, 7])  # a class, and a number that is none
+def test_running_figures_are_those_of_the_samples_that_count(dtype: str, ignored: int) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(20, 4)).astype(dtype), rng.integers(1, 3, 20)
+    y[[0, 1, 2, 3, 9, 11]] = ignored  # one batch of four is ignored
+    loss = tc.SoftmaxLogLikelihood(ignore_index=ignored)
+    net = tc.Sequential([tc.Linear(4, 3)], seed=0, dtype=dtype)
+    history = net.fit(
+        x,
+        y,
+        batch_size=4,
+        shuffle=False,
+        loss=loss,
+        optimizer=tc.SGD(lr=1e-12),
+        verbose=False,
+    )
+    figures = net.evaluate(x, y)
+    assert history["accuracy"] == [figures["accuracy"]]
+    assert history["loss"] == [pytest.approx(figures["loss"], rel=1e-5)]
+
+
 def test_ignored_samples_do_not_count() -> None:
     net = tc.Sequential([tc.Linear(2, 2, bias=False)], dtype="float64")
     net.parameters.flat[...] = [1, 0, 0, 1]  # the identity

@@ -52,9 +52,7 @@ class Book:
     def __init__(self, net, activation, p_dropout):
         self.params = [p.get_value().astype(np.float64) for p in net.params]
         self.f, self.p = ACTIVATIONS[activation], p_dropout
-        self.paths = [
-            layer.path for layer in net.net.layers if isinstance(layer, tc.Dropout)
-        ]
+        self.paths = [layer.path for layer in net.net.layers if isinstance(layer, tc.Dropout)]
 
     def output(self, params, x, step=None):
         """Return softmax outputs; ``step`` selects the masks of training, None is test."""

@@ -65,8 +65,9 @@ def test_the_places_of_the_table_exist(place):
 
 def rows(path: str, section: str = "") -> list[list[str]]:
     """Return the cells of the rows of the first table of a section."""
-    text = (README.parent / path).read_text().partition(section)[2] if section else ""
-    text = text or (README.parent / path).read_text()
+    text = (README.parent / path).read_text()
+    assert section in text
+    text = text.partition(section)[2] if section else text
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert table is not None
     lines = table.group().splitlines()[2:]

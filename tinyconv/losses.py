@@ -59,6 +59,13 @@ class Loss(ABC):
     def probabilities(self, logits: Array) -> Array:
         """Return what the network says of each class, (N, K), of (N, K) logits."""
 
+    def counts(self, labels: Array) -> Array:
+        """Return which samples count, (N,) bool: those whose label is not ignored."""
+        xp = namespace("loss", labels=labels)
+        if self.ignore_index is None:
+            return xp.ones(labels.shape, dtype=xp.bool)
+        return labels != self.ignore_index
+
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
@@ -71,8 +78,7 @@ class SoftmaxLogLikelihood(Loss):
 
     Args:
         weight: of each class, K numbers of at least 0; None for 1. The mean is weighted too.
-        ignore_index: the label of samples that do not count; None for no such label. In the
-            running accuracy of ``fit`` they are mistakes; ``evaluate`` leaves them out.
+        ignore_index: the label of samples that do not count; None for no such label.
         label_smoothing: share of each label that goes to all classes alike, 0 to 1.
 
     Raises:

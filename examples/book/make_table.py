@@ -115,7 +115,7 @@ def main() -> None:
         for label, name in (("sigmoid", "conv-conv"), ("tanh", "conv-conv-tanh")):
             text += f"- {label}, seed 0: {at_epoch(folder, name, 20)}, "
             text += f"{at_epoch(folder, name, 60)}\n"
-    if (folder / "vote.png").exists():
+    if folder == HERE / "results" and (folder / "vote.png").exists():
         text += "\n## What the vote gets wrong\n\n![misclassified images](results/vote.png)\n\n"
         text += "Top right the true class, bottom right the predicted one.\n"
     (HERE / "RESULTS.md").write_text(text)

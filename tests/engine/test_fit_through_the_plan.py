@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinyconv as tc
 from tinyconv.engine.plan import TrainingPlan
 from tinyconv.engine.program import Program
 from tinyconv.engine.step import Context
+from tinyconv.kernels.cpu.threads import single_blas_thread
 from tinyconv.losses import SoftmaxLogLikelihood
 
 Array = np.ndarray[Any, Any]
@@ -142,7 +143,7 @@ def test_no_array_is_allocated_after_the_first_step() -> None:
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
         for step in range(1, 50):
-            plan.run(plan.set_batch(x, y, index, step, 0.01))
+            plan.run(plan.set_batch(x, y, index[: 16 if step % 2 else 7], step, 0.01))
         growth = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
@@ -202,6 +203,31 @@ def test_the_pools_of_threads_are_left_as_they_were() -> None:
     now = [library["num_threads"] for library in threadpool_info()][: len(with_blas)]
     assert now == with_blas
     assert numba.get_num_threads() == numba_threads
+
+
+def test_blas_gets_its_threads_back_when_the_last_one_has_left() -> None:
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    with threadpool_limits(2):
+        before = threads()
+        first, second = single_blas_thread(), single_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert set(threads()) <= {1}
+        second.__exit__(None, None, None)
+        assert threads() == before
+
+
+def test_a_layer_derived_from_dropout_is_not_left_out_of_predictions() -> None:
+    class Halved(tc.Dropout):
+        def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+            return x / 2, None
+
+    x, _ = samples(6)
+    net = tc.Sequential([tc.Flatten(), Halved(0.5), tc.Linear(144, 4)], input_shape=(1, 12, 12))
+    np.testing.assert_allclose(net.logits(x), net.forward(x), rtol=1e-5, atol=1e-6)
 
 
 def test_a_first_compilation_is_announced(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,8 @@ class Unit:
     @property
     def leaves_predictions(self) -> bool:
         """Whether the unit does nothing outside training."""
-        return any(isinstance(layer, Dropout) and layer.scales[1] == 1 for layer in self.layers)
+        (layer, *_) = self.layers
+        return self.kind == "dropout" and isinstance(layer, Dropout) and layer.scales[1] == 1
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ CONV, MAX, AVG = (Conv2d,), (MaxPool2d,), (AvgPool2d,)
 ANY_CONV = (Conv1d, Conv2d)
 
 #: A maximum and an increasing activation may change places, so both orders are one unit. A mean
-#: and a convolution may, too, but no activation can stand between them.
+#: and a convolution may, too, but no activation can stand between them. What stands alone, such
+#: as L2 pooling, still finds in the cache what the step before it wrote: see :mod:`.program`.
 RULES = (
     Rule("conv", (CONV, MAX, ACTIVATIONS), _tiled),
     Rule("conv", (CONV, ACTIVATIONS, MAX), _tiled),

@@ -232,8 +232,9 @@ class TrainingPlan(_Plan):
         def run(n: int) -> None:
             z = np.ascontiguousarray(logits.channels_first(n)).reshape(n, *self.steps[-1].shape)
             labels = self.labels[:n]
-            self.sums[0, 0] += float(self.loss.forward(z, labels)) * n
-            self.sums[0, 1] += np.count_nonzero(z.argmax(axis=1) == labels)
+            counts = self.loss.counts(labels)
+            self.sums[0, 0] += float(self.loss.forward(z, labels)) * np.count_nonzero(counts)
+            self.sums[0, 1] += np.count_nonzero(counts & (z.argmax(axis=1) == labels))
             out = gradient.channels_first(n)
             out[...] = self.loss.backward().reshape(out.shape)
 
@@ -274,6 +275,12 @@ class TrainingPlan(_Plan):
         if self._staging is not None:
             self._staging[:n] = x[index]
         return n
+
+    def counted(self, n: int) -> int:
+        """Return how many samples of the batch have labels that are not ignored."""
+        if self.loss.ignore_index is None:
+            return n
+        return int(np.count_nonzero(self.loss.counts(self.labels[:n])))
 
     def loss_sum(self) -> float:
         """Return the sum of the losses of all samples since ``sums`` was set to 0."""

@@ -42,9 +42,8 @@ class Predictor:
             batch, threads = max(1, min(batch_size, N)), get_num_threads()
             fits = plan is not None and plan.batch >= batch and plan.threads == threads
             if plan is None or not fits or plan.shape != shape:
-                self._output_shape = self.net.output_shape(shape)
                 plan = ForwardPlan(self.net.layers, shape, self.parameters, batch, threads)
-                self._plan = plan
+                self._plan, self._output_shape = plan, self.net.output_shape(shape)
             out = np.empty((N, *self._output_shape), np.float32)
             for first in range(0, N, batch_size):
                 piece = np.ascontiguousarray(x[first : first + batch_size], np.float32)

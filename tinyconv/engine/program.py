@@ -131,7 +131,7 @@ class Program:
                 segment(n)
 
     def profile(self, n: int, seconds: dict[str, float]) -> None:
-        """Run everything call by call, on one thread, and add up the time of each call."""
+        """Run everything call by call, and add up the time of each call on the whole batch."""
         begin = 0
         single = np.zeros(1, driver.PHASE)
         for phase in self._phases:

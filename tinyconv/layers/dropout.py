@@ -15,7 +15,7 @@ __all__ = ["Dropout"]
 
 
 class Dropout(Layer):
-    """Drop each element with probability p in training; do nothing otherwise.
+    """Drop each element with probability p in training; drop none otherwise.
 
     The mask is a function of the network's seed, the layer's place in the network and the step.
 

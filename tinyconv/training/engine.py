@@ -109,10 +109,10 @@ class EagerEngine:
         p = self.parameters
         self.optimizer.update(p.flat, p.flat_grad, self.optimizer_state, p.decay, lr, step)
         xp = namespace("fit", logits=logits)
-        ignored = self.loss.ignore_index
-        samples = len(index) if ignored is None else int(xp.count_nonzero(yb != ignored))
+        counts = self.loss.counts(yb)
+        samples = int(xp.count_nonzero(counts))
         self._totals.loss += loss * samples
-        self._totals.correct += int(xp.count_nonzero(xp.argmax(logits, axis=1) == yb))
+        self._totals.correct += int(xp.count_nonzero(counts & (xp.argmax(logits, axis=1) == yb)))
         self._totals.samples += samples
 
     def totals(self) -> Totals:  # noqa: D102

@@ -79,7 +79,7 @@ class PlanEngine:
         loss, correct = plan.take_sums()
         self._totals.loss += loss
         self._totals.correct += correct
-        self._totals.samples += n
+        self._totals.samples += plan.counted(n)
         if not isfinite(loss):
             xb, _ = take_batch(self.parameters, x, y, index)
             with np.errstate(over="ignore", invalid="ignore"):

@@ -117,7 +117,7 @@ def flatten_backward(L: int) -> Any:
 
 
 #: ``key``: address of the stream's key; ``least``: what the upper 24 bits of a number must reach
-#: for its element to stay. ``factor`` (N, C * H * W): 1 / (1 - p) where it stays, else 0.
+#: for its element to stay. ``factor`` (N, C * H * W): ``scale`` where it stays, else 0.
 DROPOUT = record(
     *("x", "x_sample", "x_row", "y", "y_sample", "y_row", "factor", "factor_sample"),
     *("C", "H", "W", "key", "least"),

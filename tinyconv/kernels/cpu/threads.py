@@ -33,6 +33,8 @@ class _Threads:
     must_be_serial = False  #: whether this process was forked when threads were running
     layer = "omp"
     lock = threading.RLock()
+    inside = 0  #: how many threads want BLAS to use one thread
+    limit: Any = None  #: what undoes that
 
 
 def run(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> None:
@@ -119,6 +121,15 @@ def _blas() -> Any:
 
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """Let BLAS use one thread inside, and as many as before afterwards."""
-    with _blas().limit(limits=1):
+    """Let BLAS use one thread inside, and as many as before when the last one has left."""
+    with _Threads.lock:
+        if _Threads.inside == 0:
+            _Threads.limit = _blas().limit(limits=1)
+        _Threads.inside += 1
+    try:
         yield
+    finally:
+        with _Threads.lock:
+            _Threads.inside -= 1
+            if _Threads.inside == 0:
+                _Threads.limit.restore_original_limits()
