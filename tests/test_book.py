@@ -153,3 +153,15 @@ def test_the_table(tmp_path):
     assert "| expanded data | 99.37 | 99.31 | -0.06 | 99.31 | 31 of 60 | 1.5 |\n" in table
     assert "| vote of 5 such nets | 99.67 | not measured |" in table
     assert "Machine: abacus." in table
+
+
+def test_the_vote_and_what_it_gets_wrong(tmp_path):
+    command = script("13_vote.py", "--epochs", "1", "--out", str(tmp_path))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (result,) = lines(tmp_path / "results", "vote")
+    nets = [tc.load(tmp_path / f"dropout-1000-{seed}" / "model.safetensors") for seed in range(5)]
+    assert result["test"] == tc.Ensemble(nets).evaluate(*tc.data.load().test)["accuracy"]
+    assert (result["epochs"], result["planned"]) == (1, 40)
+    assert (tmp_path / "results" / "vote.png").stat().st_size > 1000
+    assert f"vote of 5 networks: test accuracy {result['test']:.2%}" in done.stdout
