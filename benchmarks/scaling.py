@@ -11,8 +11,6 @@ from report import table, write
 import tinyconv as tc
 
 NET = "conv-conv-ReLU"
-
-
 ROUNDS = 7
 
 

@@ -376,7 +376,7 @@ class Sequential(Chain):
         self._check_samples("evaluate", x, y)
         logits, labels = self.logits(x, batch_size), to_numpy(y)
         if self.loss.ignore_index is not None:
-            counts = labels != self.loss.ignore_index
+            counts = self.loss.counts(labels)
             logits, labels = logits[counts], labels[counts]
         figures = {
             "loss": float(self.loss.forward(logits, labels)),

@@ -77,4 +77,5 @@ class Dropout(Layer):
         return (self._scaled(dy) if saved is None else dropout_backward(dy, saved)), {}
 
     def _scaled(self, x: Array) -> Array:
-        return x * (1 - self.p) if self.scale_at_test else x
+        """Return x as it is passed on outside training."""
+        return x * self.scales[1] if self.scale_at_test else x
