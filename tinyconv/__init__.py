@@ -17,6 +17,7 @@ from tinyconv import data, initializers, models, ops, schedules
 from tinyconv.engine.thread_count import get_num_threads, set_num_threads
 from tinyconv.ensemble import Ensemble
 from tinyconv.errors import (
+    ArgumentError,
     DataError,
     DeviceError,
     DtypeError,
@@ -92,6 +93,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "ArgumentError",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",

@@ -5,6 +5,7 @@ The text of an error says which operation, which argument, what came and what wa
 """
 
 __all__ = [
+    "ArgumentError",
     "DataError",
     "DeviceError",
     "DtypeError",
@@ -15,8 +16,12 @@ __all__ = [
 ]
 
 
-class ShapeError(ValueError):
-    """A shape or a size does not fit the operation."""
+class ArgumentError(ValueError):
+    """An argument is out of its range, unknown, or does not go with another one."""
+
+
+class ShapeError(ArgumentError):
+    """The shape of an array, or a size, does not fit the operation."""
 
 
 class DtypeError(TypeError):
