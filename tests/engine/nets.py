@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from tinyconv.layers import (
+    ELU,
+    GELU,
     AvgPool2d,
     Chain,
     Conv1d,
@@ -11,11 +13,15 @@ from tinyconv.layers import (
     Flatten,
     L2Pool2d,
     Layer,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
     Residual,
+    ScaledTanh,
     Sigmoid,
+    SiLU,
+    Softplus,
     Tanh,
 )
 
@@ -189,6 +195,28 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Flatten(),
             Tanh(),
             Linear(64, 4),
+        ],
+    ),
+    "activations whose slope needs the input, and with parameters": (
+        (2, 12, 12),
+        lambda: [
+            Conv2d(2, 6, 3),
+            GELU(),
+            Conv2d(6, 5, 3, padding=1),
+            MaxPool2d(2),
+            SiLU(),
+            Conv2d(5, 4, 2),
+            ELU(0.7),
+            MaxPool2d(2),
+            LeakyReLU(-0.2),
+            Flatten(),
+            Linear(16, 9),
+            Softplus(2.0),
+            ScaledTanh(),
+            Linear(9, 8),
+            LeakyReLU(0.1),
+            Linear(8, 3),
+            GELU("tanh"),
         ],
     ),
     "layers without kernels among the others": (

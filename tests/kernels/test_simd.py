@@ -1,5 +1,6 @@
 """The vector functions, against NumPy in float64."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,26 +37,38 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-@pytest.mark.parametrize(
-    ("name", "exact"), [("exp", np.exp), ("sigmoid", sigmoid), ("tanh", np.tanh)]
-)
-def test_functions_are_right_to_two_units_in_the_last_place(
-    name: str, exact: Callable[[Array], Array]
-) -> None:
-    sizes = np.logspace(-8, np.log10(86.0), 4001)
-    x = np.concatenate([-sizes, [0.0], sizes]).astype(np.float32)
-    y = over_memory(getattr(vector_math, name), simd.LANES)(x)
-    np.testing.assert_allclose(y, exact(x.astype(np.float64)), rtol=2.4e-7)
+SIZES = np.logspace(-8, np.log10(86.0), 4001)
+ALL = np.concatenate([-SIZES, [0.0], SIZES])
+
+#: name -> (what it computes, where, units in the last place, its values at -inf and inf)
+FUNCTIONS: dict[str, tuple[Callable[[Array], Array], Array, float, tuple[float, float]]] = {
+    "exp": (np.exp, np.append(ALL, 88.7), 2, (0, np.inf)),
+    "expm1": (np.expm1, ALL[ALL < 80], 3, (-1, np.nan)),
+    "log": (np.log, np.exp(ALL), 2, (np.nan, np.inf)),
+    "log1p": (np.log1p, SIZES[SIZES <= 1], 3, (np.nan, np.nan)),
+    "sigmoid": (sigmoid, ALL, 2, (0, 1)),
+    "tanh": (np.tanh, ALL, 2, (-1, 1)),
+    "erf": (np.vectorize(math.erf), ALL, 6, (-1, 1)),
+}
 
 
-@pytest.mark.parametrize("name", ["exp", "sigmoid", "tanh"])
-def test_functions_at_the_ends(name: str) -> None:
-    function = over_memory(getattr(vector_math, name), 8)
-    low, high, nan = function(np.array([-1e30, 1e30, np.nan], np.float32))
-    expected = {"exp": (0, 1.65e38), "sigmoid": (0, 1), "tanh": (-1, 1)}[name]
-    assert low == pytest.approx(expected[0], abs=1e-37)
-    assert high == pytest.approx(expected[1], rel=1e-2)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_right_to_a_few_units_in_the_last_place(name: str) -> None:
+    exact, where, units, ends = FUNCTIONS[name]
+    function = over_memory(getattr(vector_math, name), simd.LANES)
+    x = where.astype(np.float32)
+    expected = exact(x.astype(np.float64))
+    np.testing.assert_allclose(function(x), expected, rtol=units * 2.0**-23, atol=1e-37)
+    low, high, nan = function(np.array([-np.inf, np.inf, np.nan], np.float32))
     assert np.isnan(nan)
+    for value, end in zip((low, high), ends, strict=True):
+        assert value == end or np.isnan(end)
+
+
+def test_a_logarithm_at_and_below_zero() -> None:
+    y = over_memory(vector_math.log, 8)(np.array([0.0, -1.0], np.float32))
+    assert y[0] == -np.inf
+    assert np.isnan(y[1])
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,16 @@ def test_tanh_by_hand() -> None:
     np.testing.assert_allclose(dx, [16, 32], rtol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_small_tail_of_sigmoid_and_silu_is_as_exact_as_the_rest(dtype: type) -> None:
+    x = np.array([-80.0, -20.0, -10.0, -1.0, 3.0], dtype)
+    exact = np.array([1.8048513878454153e-35, 2.061153618190204e-9, 4.5397868702434395e-5])
+    y = ops.sigmoid(x)[0]
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y[:3], exact, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(ops.silu(x)[0][:3], x[:3] * exact, rtol=4 * np.finfo(dtype).eps)
+
+
 def test_squashing_overflows_nowhere() -> None:
     far = np.array([-np.inf, -1e308, 1e308, np.inf])
     np.testing.assert_array_equal(ops.sigmoid(far)[0], [0, 0, 1, 1])

@@ -1,6 +1,7 @@
 """The step of a convolution with its pooling and activation."""
 
 from math import ceil
+from typing import Any
 
 from tinyconv.engine import kernels
 from tinyconv.engine.arena import Image
@@ -164,7 +165,7 @@ class ConvStep(Step):
         most = max(1, min(kernels.rows_for(self.V) // positions, 16 // positions or 1))
         N = kernels.even(self.OW, min(most, self.OW))
         kernel = kernels.get(
-            "conv.forward", self.L, self.V, self.PH, self.PW, N, self.activation, self.O
+            "conv.forward", self.L, self.V, self.PH, self.PW, N, self.activation.code, self.O
         )
         if self.is_pooled:
             self.winners = self.context.arena.take(self.y.array.size, "uint8")
@@ -176,6 +177,8 @@ class ConvStep(Step):
             **self._sizes,
             w=address_of(self.w),
             b=address_of(self.b),
+            z=self.z.origin,
+            parameter=self.activation.parameter,
             **rows_of(self.y, "y"),
             winners=self._winners if self.is_pooled else 0,
         )
@@ -190,13 +193,14 @@ class ConvStep(Step):
         sample_bytes = 4 * self.source.sample
         block = max(1, min(16, FIRST_CACHE // sample_bytes))
         self.db_thread = self.w_row + 16
-        values: dict[str, int] = {
+        values: dict[str, Any] = {
             **self._offsets,
             **self._sizes,
             "wd": address_of(self.wd),
             "block": block,
             "run_padded": self.run_padded,
-            **rows_of(self.y, "y"),
+            **rows_of(self.z, "y"),
+            "parameter": self.activation.parameter,
             **rows_of(self.dy, "dy"),
             "dx": self.corner - self.source.base + self.dsource.base if self.dsource else 0,
         }
@@ -209,12 +213,12 @@ class ConvStep(Step):
             if is_small and not has_dx and self.run_padded == self.VQ * self.LQ:
                 kernel = kernels.get(
                     "conv.small_max_backward",
-                    *(self.LQ, self.VQ, R, self.PH, self.PW, self.activation),
+                    *(self.LQ, self.VQ, R, self.PH, self.PW, self.activation.code),
                 )
             else:
                 kernel = kernels.get(
                     "conv.max_backward",
-                    *(self.LQ, self.VQ, R, rest, self.PH, self.PW, self.activation, has_dx),
+                    *(self.LQ, self.VQ, R, rest, self.PH, self.PW, self.activation.code, has_dx),
                 )
             channel = block * self.OH * self.OW + 1
             listed = max(self.O * channel, self.PH * self.PW * self.O) + 16
@@ -247,7 +251,7 @@ class ConvStep(Step):
                 self.LQ,
                 self.VQ,
                 RP,
-                self.activation,
+                self.activation.code,
                 has_dx,
             )
             rows = ceil(self.run / RQ) * RQ

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tinyconv.kernels.cpu.activation import Chosen, find
 from tinyconv.layers import (
     AvgPool2d,
     Chain,
@@ -19,17 +20,21 @@ from tinyconv.layers import (
     Layer,
     Linear,
     MaxPool2d,
-    ReLU,
-    Sigmoid,
-    Tanh,
 )
+from tinyconv.layers import activation as activations
 
-__all__ = ["ACTIVATIONS", "RULES", "Rule", "Unit", "fuse"]
+__all__ = ["ACTIVATIONS", "RULES", "Rule", "Unit", "activation_of", "fuse"]
 
 Kinds = tuple[type[Layer], ...]
 
-ACTIVATIONS: Kinds = (ReLU, Sigmoid, Tanh)
+ACTIVATIONS: Kinds = tuple(getattr(activations, name) for name in activations.__all__)
 POOLS: Kinds = (MaxPool2d, AvgPool2d, L2Pool2d)
+
+
+def activation_of(layer: Layer) -> Chosen | None:
+    """Return what computes a layer, if it is an activation that kernels know."""
+    kind = type(layer)
+    return find(kind.__name__, layer.config()) if kind in ACTIVATIONS else None
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,12 @@ def _tiled(conv: Conv2d, *others: Layer) -> bool:
     )
 
 
+def _swapped(conv: Conv2d, layer: Layer, pool: MaxPool2d) -> bool:
+    """Whether the maximum, besides, may be taken before the activation in front of it."""
+    chosen = activation_of(layer)
+    return chosen is not None and chosen.increases and _tiled(conv, pool)
+
+
 def _commutes(conv: Conv2d, pool: AvgPool2d, *others: Layer) -> bool:
     """Whether the mean may be taken of the convolution's input instead: see ``pool.box``."""
     return (
@@ -117,7 +128,7 @@ ANY_CONV = (Conv1d, Conv2d)
 #: as L2 pooling, still finds in the cache what the step before it wrote: see :mod:`.program`.
 RULES = (
     Rule("conv", (CONV, MAX, ACTIVATIONS), _tiled),
-    Rule("conv", (CONV, ACTIVATIONS, MAX), _tiled),
+    Rule("conv", (CONV, ACTIVATIONS, MAX), _swapped),
     Rule("conv", (CONV, MAX), _tiled),
     Rule("conv", (CONV, AVG, ACTIVATIONS), _commutes),
     Rule("conv", (CONV, AVG), _commutes),

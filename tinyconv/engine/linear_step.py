@@ -40,7 +40,7 @@ class LinearStep(Step):
         Q = min(4, self.O)
         R = min(6, (REGISTERS - 2 - Q) // Q)
         L = kernels.lanes_for(self.I)
-        kernel = kernels.get("linear.forward", L, R, Q, self.O % Q or Q, self.activation)
+        kernel = kernels.get("linear.forward", L, R, Q, self.O % Q or Q, self.activation.code)
         bias = self.layer.params.get("bias")
         if self.by_features:
             program.meet()
@@ -54,8 +54,10 @@ class LinearStep(Step):
             x_sample=self.x.sample,
             w=address_of(self.layer.params["weight"]),
             b=0 if bias is None else address_of(bias),
+            z=self.z.origin,
             y=self.y.origin,
             y_sample=self.y.sample,
+            parameter=self.activation.parameter,
             I=self.I,
             O=self.O,
             n=address_of(self.context.n),
@@ -64,16 +66,17 @@ class LinearStep(Step):
 
     def backward(self, program: Program) -> None:  # noqa: D102
         assert self.dy is not None
-        if self.activation:
+        if self.activation.code:
             program.call(
                 f"{self.name}: activation backward",
-                kernels.get("activation.backward", LANES, self.activation),
+                kernels.get("activation.backward", LANES, self.activation.code),
                 activation.ROWS,
-                **rows_of(self.y, "y"),
+                **rows_of(self.z, "v"),
                 **rows_of(self.dy, "dy"),
                 **rows_of(self.dy, "dx"),
                 rows=1,
                 count=self.O,
+                parameter=self.activation.parameter,
             )
         if self.dx is None:
             return

@@ -4,22 +4,18 @@ Three methods, always in this order: ``forward`` for every step from the first t
 ``backward`` from the last to the first, ``update`` for all.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.engine.arena import Arena, Image
-from tinyconv.engine.fusion import ACTIVATIONS, Unit
+from tinyconv.engine.fusion import Unit, activation_of
 from tinyconv.engine.program import Program
-from tinyconv.kernels.cpu import activation
+from tinyconv.kernels.cpu.activation import Chosen
 from tinyconv.kernels.cpu.kernel import address_of
 
 __all__ = ["Context", "Step", "rows_of"]
-
-ACTIVATION_CODES = {
-    "ReLU": activation.Activation.RELU,
-    "Sigmoid": activation.Activation.SIGMOID,
-    "Tanh": activation.Activation.TANH,
-}
 
 
 class Context:
@@ -62,6 +58,8 @@ class Step:
         shape: of one output, channels first.
         y: the output.
         dy: where the gradient of the output will be; None in a plan without training.
+        activation: what comes last, the identity if nothing does.
+        z: laid out as y, what the activation is of; y itself unless the slope needs it.
     """
 
     #: What the input's buffer must have for this step: a border of zeros and spare numbers.
@@ -76,10 +74,15 @@ class Step:
         for layer in unit.layers:
             self.shape = layer.output_shape(self.shape)
         self.name = f"{unit.layers[0].path} {unit}"
+        found = (activation_of(layer) for layer in unit.layers)
+        self.activation = next((chosen for chosen in found if chosen is not None), Chosen())
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         """Take the buffers: of the input, its gradient if anybody wants it, and the output."""
         self.x, self.dx, self.y, self.dy = x, dx, y, dy
+        self.z = y
+        if self.activation.needs_z and dy is not None:
+            self.z = replace(y, array=self.context.arena.take(y.array.size))
 
     def prepare(self, program: Program) -> None:
         """Add what comes before all forward passes: packing of weights."""
@@ -95,12 +98,6 @@ class Step:
 
     def start(self, step: int) -> None:
         """Set what depends on the number of the training step."""
-
-    @property
-    def activation(self) -> int:
-        """Number of the unit's activation; 0 where it has none."""
-        layer = self.unit.find(ACTIVATIONS)
-        return 0 if layer is None else int(ACTIVATION_CODES[type(layer).__name__])
 
 
 def rows_of(image: Image, prefix: str) -> dict[str, int]:

@@ -87,13 +87,24 @@ class PoolStep(Step):
 class ActivationStep(Step):
     """An activation that no other step took in."""
 
-    def _arguments(self) -> dict[str, int]:
-        return {"rows": self.x.H, "count": self.x.W * self.x.C, **rows_of(self.y, "y")}
+    def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
+        self.x, self.dx, self.y, self.dy, self.z = x, dx, y, dy, x
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "rows": self.x.H,
+            "count": self.x.W * self.x.C,
+            "parameter": self.activation.parameter,
+        }
 
     def forward(self, program: Program) -> None:
-        kernel = kernels.get("activation.forward", LANES, self.activation)
         program.call(
-            self.name, kernel, activation.ROWS, **self._arguments(), **rows_of(self.x, "x")
+            self.name,
+            kernels.get("activation.forward", LANES, self.activation.code),
+            activation.ROWS,
+            **self._arguments(),
+            **rows_of(self.x, "x"),
+            **rows_of(self.y, "y"),
         )
 
     def backward(self, program: Program) -> None:
@@ -102,9 +113,10 @@ class ActivationStep(Step):
         assert self.dy is not None
         program.call(
             f"{self.name}: backward",
-            kernels.get("activation.backward", LANES, self.activation),
+            kernels.get("activation.backward", LANES, self.activation.code),
             activation.ROWS,
             **self._arguments(),
+            **rows_of(self.x if self.activation.needs_z else self.y, "v"),
             **rows_of(self.dx, "dx"),
             **rows_of(self.dy, "dy"),
         )

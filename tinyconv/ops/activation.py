@@ -94,7 +94,8 @@ def relu_backward(dy: Array, y: Array) -> Array:
 def sigmoid(x: Array) -> tuple[Array, Array]:
     """Squash into (0, 1): ``y = 1 / (1 + exp(-x))``.
 
-    Computed as (1 + tanh(x/2)) / 2, the same function, which no x overflows.
+    Computed as exp(x) / (1 + exp(x)) where x < 0, so that no x overflows and small results are
+    as exact as large ones.
 
     Args:
         x: any shape, floating-point.
@@ -113,7 +114,9 @@ def sigmoid(x: Array) -> tuple[Array, Array]:
     """
     xp = namespace("sigmoid", x=x)
     require_floating("sigmoid", xp, x=x)
-    y = xp.tanh(x * 0.5) * 0.5 + 0.5
+    is_negative = real_part(xp, x) < 0
+    e = xp.exp(xp.where(is_negative, x, -x))
+    y = xp.where(is_negative, e, xp.ones_like(e)) / (1 + e)
     return y, y
 
 

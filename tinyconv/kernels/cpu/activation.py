@@ -1,11 +1,15 @@
 """Activations of vectors and of runs of memory, and the kernels for those that stand alone.
 
-Twin of :mod:`tinyconv.ops.activation`. A backward pass needs only the output y.
+Twin of :mod:`tinyconv.ops.activation` and :mod:`tinyconv.ops.activation_smooth`: an activation is
+one row of ``ACTIVATIONS``, and a convolution, a linear layer, a normalisation or a sum has all of
+them as its last part.
 """
 
-from enum import IntEnum
-from typing import Any
+from collections.abc import Callable, Mapping
+from math import pi, sqrt
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numba import carray, types
 from numba.core.errors import RequireLiteralValue
@@ -13,123 +17,273 @@ from numba.extending import overload
 
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
+    absolute,
     all_lanes,
     load,
     maximum,
+    minimum,
     pointer,
     store,
     store_first,
+    where_at_most_zero,
     where_positive,
 )
-from tinyconv.kernels.cpu.vector_math import (
-    sigmoid,
-    tanh,
+from tinyconv.kernels.cpu.vector_math import erf, exp, expm1, log1p, sigmoid, tanh
+
+__all__ = [
+    "ACTIVATIONS",
+    "IDENTITY",
+    "RELU",
+    "ROWS",
+    "Activation",
+    "Chosen",
+    "activate",
+    "activate_run",
+    "backward",
+    "backward_run",
+    "find",
+    "forward",
+]
+
+ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
+ROOT_HALF, DENSITY = np.float32(sqrt(0.5)), np.float32(1 / sqrt(2 * pi))  # of the Gaussian
+GATE, CUBE = np.float32(2 * sqrt(2 / pi)), np.float32(0.044715)  # of GELU's other formula
+THREE_CUBES = np.float32(3 * 0.044715)
+AMPLITUDE, STEEPNESS = np.float32(1.7159), np.float32(2 / 3)  # of the scaled tanh
+
+
+def leaky_relu(z, p):  # type: ignore[no-untyped-def]
+    return where_positive(z, z, all_lanes(p, z) * z)
+
+
+def leaky_relu_backward(dy, v, p):  # type: ignore[no-untyped-def]
+    return where_positive(v, dy, all_lanes(p, v) * dy)
+
+
+def elu(z, p):  # type: ignore[no-untyped-def]
+    return where_positive(z, z, all_lanes(p, z) * expm1(minimum(all_lanes(ZERO, z), z)))
+
+
+def elu_backward(dy, v, p):  # type: ignore[no-untyped-def]
+    slope = all_lanes(p, v) * exp(minimum(all_lanes(ZERO, v), v))
+    return where_positive(v, dy, dy * slope)
+
+
+def gelu(z, p):  # type: ignore[no-untyped-def]
+    return z * all_lanes(HALF, z) * (all_lanes(ONE, z) + erf(z * all_lanes(ROOT_HALF, z)))
+
+
+def gelu_backward(dy, v, p):  # type: ignore[no-untyped-def]
+    half, one = all_lanes(HALF, v), all_lanes(ONE, v)
+    gate = half * (one + erf(v * all_lanes(ROOT_HALF, v)))
+    return dy * (gate + v * all_lanes(DENSITY, v) * exp(v * v * (half - one)))
+
+
+def gelu_tanh(z, p):  # type: ignore[no-untyped-def]
+    return z * sigmoid(all_lanes(GATE, z) * (z + all_lanes(CUBE, z) * z * z * z))
+
+
+def gelu_tanh_backward(dy, v, p):  # type: ignore[no-untyped-def]
+    one, square = all_lanes(ONE, v), v * v
+    gate = sigmoid(all_lanes(GATE, v) * (v + all_lanes(CUBE, v) * square * v))
+    inner = all_lanes(GATE, v) * (one + all_lanes(THREE_CUBES, v) * square)
+    return dy * (gate + v * (gate * (one - gate) * inner))
+
+
+def silu_backward(dy, v, p):  # type: ignore[no-untyped-def]
+    gate, one = sigmoid(v), all_lanes(ONE, v)
+    return dy * (gate * (one + v * (one - gate)))
+
+
+def softplus(z, p):  # type: ignore[no-untyped-def]
+    beta = all_lanes(p, z)
+    rest = log1p(exp(all_lanes(ZERO, z) - absolute(beta * z)))
+    return maximum(all_lanes(ZERO, z), z) + rest / beta
+
+
+def scaled_tanh_backward(dy, v, p):  # type: ignore[no-untyped-def]
+    amplitude = all_lanes(AMPLITUDE, v)
+    return dy * (all_lanes(STEEPNESS, v) * (amplitude - v * v / amplitude))
+
+
+class Activation(NamedTuple):
+    """A function of vectors.
+
+    Its code, by which a kernel's closure holds it so that one kernel computes one function, is
+    its place in ``ACTIVATIONS``.
+
+    Attributes:
+        name: of the layer, and behind it the layer's option if that is a word.
+        forward: y of z and the parameter p, the layer's option if that is a number.
+        backward: dz of dy, v and p, where v is y, or z if ``needs_z``. It gives what the op
+            gives if dy or v is infinite or NaN.
+        needs_z: whether the slope does not follow from y.
+        increases: whether a maximum may be taken before the activation instead of after it.
+    """
+
+    name: str
+    forward: Callable[[Any, Any], Any]
+    backward: Callable[[Any, Any, Any], Any]
+    needs_z: Callable[[float], bool] = lambda p: False
+    increases: Callable[[float], bool] = lambda p: True
+
+
+def always(p: float) -> bool:
+    return True
+
+
+def never(p: float) -> bool:
+    return False
+
+
+ACTIVATIONS = (
+    Activation("Identity", lambda z, p: z, lambda dy, v, p: dy),
+    Activation(
+        "ReLU",
+        lambda z, p: maximum(all_lanes(ZERO, z), z),
+        lambda dy, v, p: where_at_most_zero(v, all_lanes(ZERO, v), dy),
+    ),
+    Activation(
+        "Sigmoid", lambda z, p: sigmoid(z), lambda dy, v, p: dy * v * (all_lanes(ONE, v) - v)
+    ),
+    Activation("Tanh", lambda z, p: tanh(z), lambda dy, v, p: dy * (all_lanes(ONE, v) - v * v)),
+    Activation(
+        "ScaledTanh",
+        lambda z, p: all_lanes(AMPLITUDE, z) * tanh(all_lanes(STEEPNESS, z) * z),
+        scaled_tanh_backward,
+    ),
+    Activation("LeakyReLU", leaky_relu, leaky_relu_backward, lambda p: p < 0, lambda p: p >= 0),
+    Activation("ELU", elu, elu_backward, always, lambda p: p >= 0),
+    Activation("GELU none", gelu, gelu_backward, always, never),
+    Activation("GELU tanh", gelu_tanh, gelu_tanh_backward, always, never),
+    Activation("SiLU", lambda z, p: z * sigmoid(z), silu_backward, always, never),
+    Activation("Softplus", softplus, lambda dy, v, p: dy * sigmoid(all_lanes(p, v) * v), always),
 )
-
-__all__ = ["ROWS", "Activation", "activate_run", "backward", "backward_run", "forward"]
-
-
-class Activation(IntEnum):
-    """Which function; a kernel's closure holds the number, so that one kernel computes one."""
-
-    IDENTITY = 0
-    RELU = 1
-    SIGMOID = 2
-    TANH = 3
+CODES = {row.name: code for code, row in enumerate(ACTIVATIONS)}
+IDENTITY, RELU = CODES["Identity"], CODES["ReLU"]
 
 
-ZERO, ONE = np.float32(0), np.float32(1)
+class Chosen(NamedTuple):
+    """An activation with its parameter.
+
+    Attributes:
+        code: its place in ``ACTIVATIONS``.
+        parameter: what a kernel's record holds for it.
+        needs_z: whether its slope does not follow from its output.
+        increases: whether a maximum may be taken before it instead of after it.
+    """
+
+    code: int = IDENTITY
+    parameter: float = 0.0
+    needs_z: bool = False
+    increases: bool = True
 
 
-def activate(z: Any, activation: int) -> Any:
-    """Return the activation of a vector."""
+def find(name: str, config: Mapping[str, Any]) -> Chosen | None:
+    """Return what computes the layer of that name with these options; None if nothing does.
+
+    >>> find("LeakyReLU", {"negative_slope": -0.5})
+    Chosen(code=5, parameter=-0.5, needs_z=True, increases=False)
+    >>> find("Softmax", {})
+    """
+    words = [value for value in config.values() if isinstance(value, str)]
+    numbers = [float(value) for value in config.values() if not isinstance(value, str)]
+    code = CODES.get(" ".join([name, *words]))
+    if code is None or len(numbers) > 1:
+        return None
+    p, row = (*numbers, 0.0)[0], ACTIVATIONS[code]
+    return Chosen(code, p, row.needs_z(p), row.increases(p))
+
+
+def activate(z: Any, activation: int, p: Any) -> Any:
+    """Return the activation of a vector, with its parameter p."""
     raise NotImplementedError("only inside a kernel")
 
 
-def slope(y: Any, activation: int) -> Any:
-    """Return the derivative as a function of the output, for a vector."""
+def deactivate(dy: Any, v: Any, activation: int, p: Any) -> Any:
+    """Return dz for vectors dy and v."""
     raise NotImplementedError("only inside a kernel")
+
+
+def _constant(*values: types.Type) -> list[int]:
+    if not all(isinstance(value, types.IntegerLiteral) for value in values):
+        raise RequireLiteralValue("the activation and the lanes are compile-time constants")
+    return [int(value.literal_value) for value in values]
 
 
 @overload(activate, prefer_literal=True)
-def _activate(z, activation):  # type: ignore[no-untyped-def]
-    if not isinstance(activation, types.IntegerLiteral):
-        raise RequireLiteralValue("activation")
-    return (
-        lambda z, activation: z,
-        lambda z, activation: maximum(all_lanes(ZERO, z), z),
-        lambda z, activation: sigmoid(z),
-        lambda z, activation: tanh(z),
-    )[activation.literal_value]
+def _activate(z, activation, p):  # type: ignore[no-untyped-def]
+    (A,) = _constant(activation)
+    function = numba.njit(ACTIVATIONS[A].forward)
+    return lambda z, activation, p: function(z, p)
 
 
-@overload(slope, prefer_literal=True)
-def _slope(y, activation):  # type: ignore[no-untyped-def]
-    if not isinstance(activation, types.IntegerLiteral):
-        raise RequireLiteralValue("activation")
-    return (
-        lambda y, activation: all_lanes(ONE, y),
-        lambda y, activation: where_positive(y, all_lanes(ONE, y), all_lanes(ZERO, y)),
-        lambda y, activation: y * (all_lanes(ONE, y) - y),
-        lambda y, activation: all_lanes(ONE, y) - y * y,
-    )[activation.literal_value]
+@overload(deactivate, prefer_literal=True)
+def _deactivate(dy, v, activation, p):  # type: ignore[no-untyped-def]
+    (A,) = _constant(activation)
+    function = numba.njit(ACTIVATIONS[A].backward)
+    return lambda dy, v, activation, p: function(dy, v, p)
 
 
-def activate_run(y: Any, start: int, count: int, activation: int, lanes: int) -> Any:
-    """Replace ``count`` numbers from ``y[start]`` on by their activation."""
+def activate_run(
+    z: Any, i: int, y: Any, j: int, count: int, activation: int, p: Any, lanes: int
+) -> Any:
+    """Write the activation of ``count`` numbers from ``z[i]`` on to ``y[j]`` and what follows.
+
+    z and y may be one place, and have to be where there is no activation.
+    """
     raise NotImplementedError("only inside a kernel")
 
 
-def backward_run(dy: Any, i: int, y: Any, j: int, count: int, activation: int, lanes: int) -> Any:
-    """Multiply ``count`` numbers from ``dy[i]`` on by the slope at the outputs from ``y[j]`` on."""
+def backward_run(
+    dy: Any, i: int, v: Any, j: int, count: int, activation: int, p: Any, lanes: int
+) -> Any:
+    """Turn ``count`` numbers from ``dy[i]`` on into dz, of the outputs or inputs from ``v[j]`` on.
+
+    Whether of outputs or inputs is :attr:`Activation.needs_z`.
+    """
     raise NotImplementedError("only inside a kernel")
 
 
 @overload(activate_run, prefer_literal=True)
-def _activate_run(y, start, count, activation, lanes):  # type: ignore[no-untyped-def]
-    if not isinstance(activation, types.IntegerLiteral) or not isinstance(
-        lanes, types.IntegerLiteral
-    ):
-        raise RequireLiteralValue("activation and lanes")
-    A, L = activation.literal_value, lanes.literal_value
-    if A == Activation.IDENTITY:
-        return lambda y, start, count, activation, lanes: None
+def _activate_run(z, i, y, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
+    A, L = _constant(activation, lanes)
+    if A == IDENTITY:
+        return lambda z, i, y, j, count, activation, p, lanes: None
 
-    def run(y, start, count, activation, lanes):  # type: ignore[no-untyped-def]
-        whole = start + count // L * L
-        for i in range(start, whole, L):
-            store(y, i, activate(load(y, i, L), A))
-        if whole < start + count:
-            store_first(y, whole, activate(load(y, whole, L), A), start + count - whole)
+    def run(z, i, y, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
+        whole = count // L * L
+        for k in range(0, whole, L):
+            store(y, j + k, activate(load(z, i + k, L), A, p))
+        if whole < count:
+            store_first(y, j + whole, activate(load(z, i + whole, L), A, p), count - whole)
 
     return run
 
 
 @overload(backward_run, prefer_literal=True)
-def _backward_run(dy, i, y, j, count, activation, lanes):  # type: ignore[no-untyped-def]
-    if not isinstance(activation, types.IntegerLiteral) or not isinstance(
-        lanes, types.IntegerLiteral
-    ):
-        raise RequireLiteralValue("activation and lanes")
-    A, L = activation.literal_value, lanes.literal_value
-    if A == Activation.IDENTITY:
-        return lambda dy, i, y, j, count, activation, lanes: None
+def _backward_run(dy, i, v, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
+    A, L = _constant(activation, lanes)
+    if A == IDENTITY:
+        return lambda dy, i, v, j, count, activation, p, lanes: None
 
-    def run(dy, i, y, j, count, activation, lanes):  # type: ignore[no-untyped-def]
+    def run(dy, i, v, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
         whole = count // L * L
         for k in range(0, whole, L):
-            store(dy, i + k, load(dy, i + k, L) * slope(load(y, j + k, L), A))
+            store(dy, i + k, deactivate(load(dy, i + k, L), load(v, j + k, L), A, p))
         if whole < count:
-            value = load(dy, i + whole, L) * slope(load(y, j + whole, L), A)
+            value = deactivate(load(dy, i + whole, L), load(v, j + whole, L), A, p)
             store_first(dy, i + whole, value, count - whole)
 
     return run
 
 
-#: Arguments of a kernel over ``rows`` runs of ``count`` numbers a sample.
+#: Arguments of a kernel over ``rows`` runs of ``count`` numbers a sample; ``v``: y or, where the
+#: activation needs it, x.
 ROWS = record(
-    *("x", "x_sample", "x_row", "y", "y_sample", "y_row"),
+    *("x", "x_sample", "x_row", "y", "y_sample", "y_row", "v", "v_sample", "v_row"),
     *("dx", "dx_sample", "dx_row", "dy", "dy_sample", "dy_row", "rows", "count"),
+    floats=("parameter",),
 )
 
 
@@ -143,25 +297,24 @@ def forward(L: int, A: int) -> Any:
         for n in range(first, last):
             for row in range(a.rows):
                 i, j = n * a.x_sample + row * a.x_row, n * a.y_sample + row * a.y_row
-                for k in range(0, a.count, L):
-                    store_first(y, j + k, activate(load(x, i + k, L), A), a.count - k)
+                activate_run(x, i, y, j, a.count, A, a.parameter, L)
 
     return activation
 
 
 def backward(L: int, A: int) -> Any:
-    """Make the kernel dx = dy * slope(y); dx and dy may be one array."""
+    """Make the kernel dx = dy * slope(v); dx and dy may be one array."""
 
     @kernel
     def activation_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, ROWS)[0]
-        y, dx, dy = pointer(a.y), pointer(a.dx), pointer(a.dy)
+        v, dx, dy = pointer(a.v), pointer(a.dx), pointer(a.dy)
         for n in range(first, last):
             for row in range(a.rows):
-                i, j = n * a.dx_sample + row * a.dx_row, n * a.y_sample + row * a.y_row
+                i, j = n * a.dx_sample + row * a.dx_row, n * a.v_sample + row * a.v_row
                 d = n * a.dy_sample + row * a.dy_row
                 for k in range(0, a.count, L):
-                    value = load(dy, d + k, L) * slope(load(y, j + k, L), A)
+                    value = deactivate(load(dy, d + k, L), load(v, j + k, L), A, a.parameter)
                     store_first(dx, i + k, value, a.count - k)
 
     return activation_backward

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from tinyconv.kernels.cpu.activation import Activation, activate_run, backward_run
+from tinyconv.kernels.cpu.activation import RELU, activate_run, backward_run
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
@@ -59,10 +59,12 @@ __all__ = [
 
 #: ``*_sample``, ``*_row``: distance in numbers between samples and between rows of an image.
 #: ``x_tap``: between taps; ``x_down`` and ``x_along``: between windows of the convolution.
-#: OH, OW: size of the output, after a pooling.
+#: OH, OW: size of the output, after a pooling. ``z``: laid out as y, what the activation is of;
+#: y itself where nobody wants it afterwards.
 FORWARD = record(
-    *("x", "x_sample", "x_row", "x_tap", "x_down", "x_along", "w", "b"),
+    *("x", "x_sample", "x_row", "x_tap", "x_down", "x_along", "w", "b", "z"),
     *("y", "y_sample", "y_row", "winners", "KH", "taps", "run", "O", "OH", "OW"),
+    floats=("parameter",),
 )
 
 
@@ -81,7 +83,7 @@ def forward(L: int, V: int, PH: int, PW: int, N: int, A: int, O: int) -> Any:
     @kernel
     def conv(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, FORWARD)[0]
-        x, w, b, y = pointer(a.x), pointer(a.w), pointer(a.b), pointer(a.y)
+        x, w, b, y, z = pointer(a.x), pointer(a.w), pointer(a.b), pointer(a.y), pointer(a.z)
         winners = bytes_pointer(a.winners)
         OW, run, KH, taps = a.OW, a.run, a.KH, a.taps
         x_row, x_tap, x_down, x_along = a.x_row, a.x_tap, a.x_down, a.x_along
@@ -106,28 +108,28 @@ def forward(L: int, V: int, PH: int, PW: int, N: int, A: int, O: int) -> Any:
                         best = window_best(winners, place, O, PH, PW, N, acc, O - o)
                         if A == RELU:
                             best = rectified(best)
-                        store_tile(y, place, N, O, best, O - o)
+                        store_tile(z, place, N, O, best, O - o)
                 if A != RELU:
-                    activate_run(y, row, OW * O, A, L)
+                    activate_run(z, row, y, row, OW * O, A, a.parameter, L)
 
     return conv
 
 
-#: As above. ``dy`` (N, OH, OW, O) becomes dz. Each thread owns a piece of ``dw``, ``db`` and the
-#: lists, at ``thread`` times the distance named ``*_thread``. ``run_padded``: of ``wd``, and of
-#: the sparse ``dw``, whose packing it shares; the dense ``dw`` is (KH, taps, ``dw_rows``,
-#: ``dw_row``), that is (..., run and then some, O and then some). ``block``: samples whose input
-#: fits the first cache.
+#: As above, but ``y`` is z where the activation's slope needs that. ``dy`` (N, OH, OW, O) becomes
+#: dz. Each thread owns a piece of ``dw``, ``db`` and the lists, at ``thread`` times the distance
+#: named ``*_thread``. ``run_padded``: of ``wd``, and of the sparse ``dw``, whose packing it shares;
+#: the dense ``dw`` is (KH, taps, ``dw_rows``, ``dw_row``), that is (..., run and then some, O and
+#: then some). ``block``: samples whose input fits the first cache.
 BACKWARD = record(
     *("x", "x_sample", "x_row", "x_tap", "x_down", "x_along", "wd", "run_padded"),
     *("y", "y_sample", "y_row", "dy", "dy_sample", "dy_row", "winners", "dx"),
     *("dw", "dw_thread", "dw_rows", "dw_row", "db", "db_thread", "block"),
     *("positions", "values", "counts", "list_thread", "list_channel", "counts_thread"),
     *("KH", "taps", "run", "O", "OH", "OW"),
+    floats=("parameter",),
 )
 
 ONE, ZERO = np.float32(1), np.float32(0)
-RELU = int(Activation.RELU)
 
 
 def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX: bool) -> Any:
@@ -161,7 +163,7 @@ def max_backward(L: int, V: int, R: int, REST: int, PH: int, PW: int, A: int, DX
             for n in range(n0, n1):
                 for oh in range(OH):
                     i, row = n * a.dy_sample + oh * a.dy_row, n * a.y_sample + oh * a.y_row
-                    backward_run(dy, i, y, row, OW * O, A, L)
+                    backward_run(dy, i, y, row, OW * O, A, a.parameter, L)
 
             for o in range(O):
                 counts[o] = 0
@@ -284,7 +286,7 @@ def small_max_backward(L: int, V: int, R: int, PH: int, PW: int, A: int) -> Any:
             for n in range(n0, n1):
                 for oh in range(OH):
                     i, row = n * a.dy_sample + oh * a.dy_row, n * a.y_sample + oh * a.y_row
-                    backward_run(dy, i, y, row, OW * O, A, L)
+                    backward_run(dy, i, y, row, OW * O, A, a.parameter, L)
             for o in range(O):
                 target = o * R * VL
                 acc, other = load_tile(dw, target, R, VL, V, L), zeros(R, V, L)
@@ -342,7 +344,8 @@ def dense_backward(L: int, VO: int, RQ: int, LQ: int, VQ: int, RP: int, A: int, 
             for n in range(n0, n1):
                 for oh in range(OH):
                     i = n * a.dy_sample + oh * dy_row
-                    backward_run(dy, i, y, n * a.y_sample + oh * a.y_row, OW * O, A, L)
+                    row = n * a.y_sample + oh * a.y_row
+                    backward_run(dy, i, y, row, OW * O, A, a.parameter, L)
             for o in range(0, a.dw_row, VOL):
                 bias = load_tile(db, o, 1, 0, VO, L)
                 for n in range(n0, n1):

@@ -37,8 +37,12 @@ __all__ = ["BACKWARD", "FORWARD", "UPDATE", "backward", "forward", "update"]
 #: Numbers of a block of x in the forward pass.
 PANEL = 1 << 17
 
-#: ``n``: address of the number of samples in the batch.
-FORWARD = record("x", "x_sample", "w", "b", "y", "y_sample", "I", "O", "n", "by_features")
+#: ``n``: address of the number of samples in the batch. ``z``: laid out as y, what the activation
+#: is of; y itself where nobody wants it afterwards.
+FORWARD = record(
+    *("x", "x_sample", "w", "b", "z", "y", "y_sample", "I", "O", "n", "by_features"),
+    floats=("parameter",),
+)
 
 
 def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
@@ -51,7 +55,7 @@ def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
     @kernel
     def linear(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, FORWARD)[0]
-        x, w, b, y = pointer(a.x), pointer(a.w), pointer(a.b), pointer(a.y)
+        x, w, b, y, z = pointer(a.x), pointer(a.w), pointer(a.b), pointer(a.y), pointer(a.z)
         I, x_sample, y_sample = a.I, a.x_sample, a.y_sample
         n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
@@ -78,7 +82,7 @@ def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
                             if whole < ke:
                                 i, j, rest = i + whole, j + whole, ke - whole
                                 acc = dots_first(acc, R, x, i, x_sample, w, j, I, rest)
-                            store_totals(y, place, R, y_sample, acc, ne - n, Q, add)
+                            store_totals(z, place, R, y_sample, acc, ne - n, Q, add)
                         else:
                             few = zeros(R, REST, L)
                             for k in range(kb, whole, L):
@@ -86,14 +90,16 @@ def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
                             if whole < ke:
                                 i, j, rest = i + whole, j + whole, ke - whole
                                 few = dots_first(few, R, x, i, x_sample, w, j, I, rest)
-                            store_totals(y, place, R, y_sample, few, ne - n, REST, add)
+                            store_totals(z, place, R, y_sample, few, ne - n, REST, add)
         for n in range(n0, n1):
             for o in range(o0, o1, L):
                 i = n * y_sample + o
-                z = load(y, i, L)
+                value = load(z, i, L)
                 if a.b:
-                    z = z + load_first(b, o, o1 - o, L)
-                store_first(y, i, activate(z, A), o1 - o)
+                    value = value + load_first(b, o, o1 - o, L)
+                    if a.z != a.y:
+                        store_first(z, i, value, o1 - o)
+                store_first(y, i, activate(value, A, a.parameter), o1 - o)
 
     return linear
 

@@ -40,6 +40,7 @@ __all__ = [
     "all_lanes",
     "bytes_pointer",
     "doubles_pointer",
+    "exponent",
     "fma",
     "instruction",
     "ints_pointer",
@@ -57,6 +58,7 @@ __all__ = [
     "store",
     "store_first",
     "total",
+    "where_at_most_zero",
     "where_positive",
     "with_sign_of",
     "words_pointer",
@@ -394,6 +396,19 @@ def _select_positive(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Valu
     return builder.select(builder.fcmp_ordered(">", a, zero), b, c)
 
 
+def _select_at_most_zero(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    zero = ir.Constant(a.type, [0.0] * a.type.count)
+    return builder.select(builder.fcmp_ordered("<=", a, zero), b, c)
+
+
+def _exponent(builder: ir.IRBuilder, a: ir.Value) -> ir.Value:
+    """The exponent's bits of positive a, as a number."""
+    whole = ir.VectorType(INT32, a.type.count)
+    shift, bias = (ir.Constant(whole, [n] * a.type.count) for n in (23, 127))
+    bits = builder.lshr(builder.bitcast(a, whole), shift)
+    return builder.sitofp(builder.sub(bits, bias), a.type)
+
+
 def _scale_by_power(builder: ir.IRBuilder, a: ir.Value, n: ir.Value) -> ir.Value:
     """a * 2**n for whole n, by adding n to the exponent's bits."""
     lanes = a.type.count
@@ -436,7 +451,9 @@ sqrt = _lane_by_lane(_llvm("sqrt"), 1)
 with_sign_of = _lane_by_lane(_llvm("copysign"), 2)  #: the size of a with the sign of b
 absolute = _lane_by_lane(_llvm("fabs"), 1)
 where_positive = _lane_by_lane(_select_positive, 3)  #: b where a > 0, else c
+where_at_most_zero = _lane_by_lane(_select_at_most_zero, 3)  #: b where a <= 0, else c
 scale_by_power = _lane_by_lane(_scale_by_power, 2)  #: a * 2**b for whole b
+exponent = _lane_by_lane(_exponent, 1)  #: the whole number below log2(a), for normal a > 0
 
 
 def _operator(symbol: Callable[..., Any], emit_vector: Callable[..., ir.Value]) -> None:

@@ -1,0 +1,90 @@
+"""Every activation's kernel against its op, and what the rule that joins layers knows of it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyconv import layers
+from tinyconv.engine.fusion import ACTIVATIONS, activation_of, fuse
+from tinyconv.kernels.cpu import activation
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.layers import Conv2d, Layer, MaxPool2d
+
+Array = np.ndarray[Any, Any]
+
+EVERY = [
+    layers.ReLU(),
+    layers.Sigmoid(),
+    layers.Tanh(),
+    layers.ScaledTanh(),
+    layers.LeakyReLU(0.1),
+    layers.LeakyReLU(-0.5),
+    layers.ELU(0.7),
+    layers.ELU(-0.7),
+    layers.GELU(),
+    layers.GELU("tanh"),
+    layers.SiLU(),
+    layers.Softplus(2.0),
+]
+SIZES = np.logspace(-6, 2, 97)
+X = np.concatenate([-SIZES, [0.0, -0.0, np.inf, -np.inf, np.nan], SIZES]).astype(np.float32)
+
+
+def run(kernel: Any, n: int, **values: Any) -> None:
+    """Run a kernel on n samples of two rows of one number less than half of a sample."""
+    args = np.zeros(1, activation.ROWS)
+    args["rows"], args["count"] = 2, X.size // 2
+    for name, value in values.items():
+        args[name] = address_of(value) if isinstance(value, np.ndarray) else value
+        if isinstance(value, np.ndarray):
+            args[f"{name}_sample"], args[f"{name}_row"] = X.size, X.size // 2
+    kernel.ctypes(address_of(args), 0, 0, n)
+
+
+def test_every_activation_that_is_exported_is_here() -> None:
+    assert {type(layer) for layer in EVERY} == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize(
+    "layer", EVERY, ids=lambda layer: f"{type(layer).__name__}{layer.config()}"
+)
+@np.errstate(invalid="ignore", over="ignore")
+def test_kernel_equals_op(layer: Layer) -> None:
+    """Two samples, of which the second is the first backwards; the last number is not touched."""
+    chosen = activation_of(layer)
+    assert chosen is not None
+    x = np.stack([X, X[::-1]])
+    dy = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    # Not where the op's slope is 1e-40, which is 0 here.
+    dy[(np.arange(dy.size).reshape(dy.shape) % 7 == 0) & (np.abs(x) < 5)] = np.inf
+    y, dx = np.full_like(x, np.nan), np.full_like(x, np.nan)
+    forward = activation.forward(LANES, chosen.code)
+    run(forward, 2, x=x, y=y, parameter=chosen.parameter)
+    backward = activation.backward(LANES, chosen.code)
+    v = x if chosen.needs_z else y
+    run(backward, 2, v=v, dy=dy, dx=dx, parameter=chosen.parameter)
+    inside = np.s_[:, : X.size // 2 * 2]
+    assert np.isnan(y[:, -1]).all()
+    expected = layer.forward(x)
+    np.testing.assert_allclose(y[inside], expected[inside], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(dx[inside], layer.backward(dy)[inside], rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "layer", EVERY, ids=lambda layer: f"{type(layer).__name__}{layer.config()}"
+)
+def test_a_maximum_is_taken_first_only_where_that_is_the_same(layer: Layer) -> None:
+    z = np.linspace(-6, 6, 4001).astype(np.float32)
+    increases = bool((np.diff(layer.forward(z)) >= 0).all())
+    units = fuse([Conv2d(1, 2, 3), layer, MaxPool2d(2)])
+    assert len(units) == (1 if increases else 2)
+    assert len(fuse([Conv2d(1, 2, 3), MaxPool2d(2), layer])) == 1
+
+
+def test_a_layer_of_the_user_is_no_activation_of_ours() -> None:
+    class Tanh(layers.Tanh):
+        pass
+
+    assert activation_of(Tanh()) is None
