@@ -3,7 +3,6 @@ import pytest
 
 import tinyconv as tc
 from tinyconv import initializers
-from tinyconv.errors import ShapeError
 
 FAN_IN, FAN_OUT = 50, 200
 
@@ -82,7 +81,7 @@ def test_float32_values_are_the_rounded_float64_ones() -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(ShapeError, match=r"initializer is 'xavier', expected one of glorot, he, "):
+    with pytest.raises(tc.ArgumentError, match="name is 'xavier', expected 'glorot', 'he', "):
         initializers.initializer("xavier")
-    with pytest.raises(ShapeError, match="initializer is 'xavier'"):
+    with pytest.raises(tc.ArgumentError, match="weight_init is 'xavier'"):
         tc.Sequential([tc.Linear(4, 3, weight_init="xavier")])

@@ -282,7 +282,7 @@ def test_summary_of_the_books_net() -> None:
     [
         ([], {}, ShapeError, "Sequential: no layers, expected at least one"),
         (["relu"], {}, ShapeError, "Sequential: element 0 is 'relu', expected a layer"),
-        ([tc.ReLU], {}, ShapeError, "Sequential: element 0 is <class .*, expected a layer"),
+        ([tc.ReLU], {}, ShapeError, "Sequential: element 0 is the class ReLU, expected a layer"),
         ([tc.ReLU()] * 2, {}, ShapeError, "same layer object stands in two places"),
         (
             [tc.Sequential([tc.ReLU()])],
@@ -292,7 +292,7 @@ def test_summary_of_the_books_net() -> None:
         ),
         ([tc.ReLU()], {"dtype": "float16"}, DtypeError, "dtype is 'float16', expected 'float32'"),
         ([tc.ReLU()], {"dtype": None}, DtypeError, "dtype is None, expected 'float32'"),
-        ([tc.ReLU()], {"input_shape": (0,)}, ShapeError, r"input_shape is \(0,\), expected 1"),
+        ([tc.ReLU()], {"input_shape": (0,)}, ShapeError, r"input_shape is \(0,\), expected an"),
         ([tc.ReLU()], {"input_shape": (None, 2)}, ShapeError, r"input_shape is \(None, 2\)"),
         (
             [tc.ReLU(), tc.Linear(3, 2)],
@@ -585,8 +585,8 @@ def linear(inputs: int, outputs: int) -> dict[str, Any]:
         (lambda a: layer(a, 0)["config"].update(surprise=1), "layer Linear does not take"),
         (lambda a: layer(a, 0)["config"].update(out_features=-5), "layer Linear does not take"),
         (lambda a: layer(a, 2)["config"].update(out_features=6), "2.* has shape .*, expected"),
-        (lambda a: layer(a, 0)["config"].update(weight_init="x"), "initializer is 'x'"),
-        (lambda a: layer(a, 0)["config"].update(weight_init=[]), "damaged"),
+        (lambda a: layer(a, 0)["config"].update(weight_init="x"), "Linear: weight_init is 'x'"),
+        (lambda a: layer(a, 0)["config"].update(weight_init=[]), "layer Linear does not take"),
         (lambda a: layer(a, 0)["config"].update(bias=False), "unknown to this network: 0.bias"),
         (lambda a: a["layers"].append(linear(4, 4)), "tensors missing: 3.bias, 3.weight"),
         (lambda a: a["layers"].append(linear(7, 4)), "layer 3: Linear: input of shape"),

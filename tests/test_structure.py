@@ -17,6 +17,8 @@ ROOT = PACKAGE.parent
 #: The floor of every file and folder of the package. What is not listed has no place yet.
 FLOORS = {
     "errors": 0,
+    "spellings": 0,
+    "arguments": 1,
     "backend": 1,
     "random": 1,
     "geometry": 1,

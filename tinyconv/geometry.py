@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from tinyconv.arguments import integer, shown
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_channels",
     "check_rank",
     "check_shape",
+    "plain",
     "sliding_window",
     "spread",
     "spread_pairs",
@@ -288,12 +290,12 @@ def spread(
     tinyconv.errors.ShapeError: conv2d: stride is (2, 0), expected 2 integers of at least 1
     """
     values = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
-    good = len(values) == axes and all(
-        isinstance(v, int) and not isinstance(v, bool) and v >= least for v in values
-    )
-    if not good:
-        raise ShapeError(f"{op}: {name} is {value!r}, expected {axes} integers of at least {least}")
-    return values
+    numbers = tuple(n for v in values if (n := integer(v)) is not None and n >= least)
+    if not len(numbers) == len(values) == axes:
+        raise ShapeError(
+            f"{op}: {name} is {shown(value)}, expected {_integers(axes)} of at least {least}"
+        )
+    return numbers
 
 
 def spread_pairs(
@@ -312,17 +314,35 @@ def spread_pairs(
     pairs of at least 0
     """
     values = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
-    pairs: list[Any] = [tuple(v) if isinstance(v, tuple | list) else (v, v) for v in values]
-    good = len(pairs) == axes and all(
-        len(pair) == 2 and all(isinstance(v, int) and type(v) is not bool and v >= 0 for v in pair)
-        for pair in pairs
-    )
-    if not good:
+    pairs = []
+    for v in values:
+        pair: Any = v if isinstance(v, tuple | list) and len(v) == 2 else (v, v)
+        before, after = map(integer, pair)
+        if before is not None and after is not None and min(before, after) >= 0:
+            pairs.append((before, after))
+    if not len(pairs) == len(values) == axes:
         raise ShapeError(
-            f"{op}: {name} is {value!r}, expected {axes} integers or (before, after) pairs "
+            f"{op}: {name} is {shown(value)}, expected {_integers(axes)} or (before, after) pairs "
             "of at least 0"
         )
     return tuple(pairs)
+
+
+def _integers(count: int) -> str:
+    return "an integer" if count == 1 else f"{count} integers"
+
+
+def plain(value: Any) -> Any:
+    """Return a size or sizes with NumPy's integers as Python's, which JSON can hold.
+
+    >>> import numpy as np
+    >>> plain((np.int64(1), [2, np.int64(3)])), plain("same")
+    ((1, (2, 3)), 'same')
+    """
+    if isinstance(value, tuple | list):
+        return tuple(map(plain, value))
+    number = integer(value)
+    return value if number is None else number
 
 
 def check_rank(op: str, name: str, array: Array, layout: str) -> None:

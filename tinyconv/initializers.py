@@ -5,14 +5,15 @@ fan_out)``, where ``fan_in`` and ``fan_out`` count the inputs and outputs of one
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
-from tinyconv.errors import ShapeError
+from tinyconv.arguments import OneOf, checked
 
 __all__ = [
     "INITIALIZERS",
+    "InitializerName",
     "glorot",
     "he",
     "initializer",
@@ -73,19 +74,22 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
-def initializer(name: str) -> Initializer:
+#: What constructors take.
+InitializerName = Annotated[str, OneOf(*INITIALIZERS)]
+
+
+@checked
+def initializer(name: InitializerName) -> Initializer:
     """Return the initializer of this name.
 
     Raises:
-        ShapeError: there is none.
+        ArgumentError: there is none.
 
     >>> initializer("he") is he
     True
     >>> initializer("xavier")
     Traceback (most recent call last):
-    tinyconv.errors.ShapeError: initializer is 'xavier', expected one of glorot, he, inverse_sqrt,
-    normal, ones, reciprocal, zeros
+    tinyconv.errors.ArgumentError: initializer: name is 'xavier', expected 'glorot', 'he',
+    'inverse_sqrt', 'normal', 'ones', 'reciprocal' or 'zeros'
     """
-    if name not in INITIALIZERS:
-        raise ShapeError(f"initializer is {name!r}, expected one of {', '.join(INITIALIZERS)}")
     return INITIALIZERS[name]

@@ -235,8 +235,11 @@ def test_a_sequential_inside_becomes_a_chain() -> None:
         (lambda: tc.Parallel([]), "Parallel: no branches, expected at least one"),
         (lambda: Chain([tc.ReLU(), 3]), "Chain: element 1 is 3, expected a layer"),
         (lambda: tc.Residual(3), "Residual: body is 3, expected a layer or a list of layers"),
-        (lambda: tc.Residual(tc.ReLU(), "no"), "Residual: shortcut is 'no', expected a layer or"),
-        (lambda: tc.Parallel([tc.ReLU]), "Parallel: branch 0 is <class .*, expected a layer or"),
+        (lambda: tc.Residual(tc.ReLU(), "no"), "Residual: shortcut is 'no', expected a layer"),
+        (
+            lambda: tc.Parallel([tc.ReLU]),
+            "Parallel: branch 0 is the class ReLU, expected a layer or",
+        ),
         (
             lambda: tc.Parallel([tc.ReLU()], join="multiply"),
             "Parallel: join is 'multiply', expected 'concat' or 'add'",
@@ -244,7 +247,7 @@ def test_a_sequential_inside_becomes_a_chain() -> None:
     ],
 )
 def test_arguments_that_make_no_container(make: Callable[[], Layer], message: str) -> None:
-    with pytest.raises(ShapeError, match=message):
+    with pytest.raises(tc.ArgumentError, match=message):
         make()
 
 

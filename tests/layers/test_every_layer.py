@@ -449,25 +449,28 @@ def test_channels_are_taken_from_the_first_batch(make: Callable[[int | None], La
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tc.Conv1d(1, 2, (3, 3)), "Conv1d: kernel_size is (3, 3), expected 1 integers"),
+        (lambda: tc.Conv1d(1, 2, (3, 3)), "Conv1d: kernel_size is (3, 3), expected an integer"),
         (lambda: tc.Conv3d(1, 2, -1), "Conv3d: kernel_size is -1, expected 3 integers of at least"),
         (lambda: tc.Conv2d(3, 4, 2, groups=2), "Conv2d: groups is 2, expected a divisor of the 3"),
         (lambda: tc.Conv2d(1, 1, 2, padding=-1), "Conv2d: padding is (-1, -1), expected 2"),
         (
             lambda: tc.Conv2d(1, 1, 2, padding_mode="mirror"),
-            "Conv2d: padding_mode is 'mirror', expected one of zeros, reflect, replicate, circular",
+            "Conv2d: padding_mode is 'mirror', expected 'zeros', 'reflect',",
         ),
         (
             lambda: tc.ConvTranspose1d(1, 1, 2, output_padding=1),
             "ConvTranspose1d: output_padding is 1, expected less than the stride 1",
         ),
-        (lambda: tc.MaxPool1d(0), "MaxPool1d: kernel_size is 0, expected 1 integers of at least 1"),
+        (lambda: tc.MaxPool1d(0), "MaxPool1d: kernel_size is 0, expected an integer of at least 1"),
         (lambda: tc.MaxPool2d(2, dilation=0), "MaxPool2d: dilation is 0, expected 2 integers of"),
         (lambda: tc.MaxPool2d(2, padding=-1), "MaxPool2d: padding is -1, expected 2 integers or"),
         (lambda: tc.AvgPool3d(2, (1, 2)), "AvgPool3d: stride is (1, 2), expected 3 integers of"),
-        (lambda: tc.LPPool2d(0.5, 2), "LPPool2d: norm_type is 0.5, expected 1 or more, finite"),
-        (lambda: tc.LPPool2d(float("inf"), 2), "LPPool2d: norm_type is inf, expected 1 or more"),
-        (lambda: tc.Subsample2d(0, 2), "Subsample2d: num_features is 0, expected 1 integers of"),
+        (
+            lambda: tc.LPPool2d(0.5, 2),
+            "LPPool2d: norm_type is 0.5, expected a number of",
+        ),
+        (lambda: tc.LPPool2d(float("inf"), 2), "LPPool2d: norm_type is inf, expected a number of"),
+        (lambda: tc.Subsample2d(0, 2), "Subsample2d: num_features is 0, expected an integer"),
         (
             lambda: tc.Upsample(),
             "Upsample: size is None and scale_factor is None, expected one of them",
@@ -488,32 +491,37 @@ def test_channels_are_taken_from_the_first_batch(make: Callable[[int | None], La
             lambda: tc.Upsample(2, align_corners=True),
             "Upsample: align_corners is given, expected None in mode 'nearest'",
         ),
-        (lambda: tc.BatchNorm2d(0), "BatchNorm2d: num_features is 0, expected 1 integers of at"),
-        (lambda: tc.BatchNorm1d(3, 0), "BatchNorm1d: eps is 0, expected more than 0"),
-        (lambda: tc.BatchNorm3d(3, momentum=2), "BatchNorm3d: momentum is 2, expected 0 to 1 or"),
-        (lambda: tc.LayerNorm(()), "LayerNorm: normalized_shape is (), expected 1 integers of at"),
+        (lambda: tc.BatchNorm2d(0), "BatchNorm2d: num_features is 0, expected an integer of at"),
+        (lambda: tc.BatchNorm1d(3, 0), "BatchNorm1d: eps is 0, expected a number above 0"),
+        (lambda: tc.BatchNorm3d(3, momentum=2), "BatchNorm3d: momentum is 2, expected a number of"),
+        (lambda: tc.LayerNorm(()), "LayerNorm: normalized_shape is (), expected an integer of at"),
         (
             lambda: tc.LayerNorm((3, 0)),
             "LayerNorm: normalized_shape is (3, 0), expected 2 integers",
         ),
-        (lambda: tc.GroupNorm(0, 4), "GroupNorm: num_groups is 0, expected 1 integers of at least"),
-        (lambda: tc.GroupNorm(2, 0), "GroupNorm: num_channels is 0, expected 1 integers of at"),
+        (lambda: tc.GroupNorm(0, 4), "GroupNorm: num_groups is 0, expected an integer of at least"),
+        (lambda: tc.GroupNorm(2, 0), "GroupNorm: num_channels is 0, expected an integer of at"),
         (
             lambda: tc.GroupNorm(3, 4),
             "GroupNorm: num_groups is 3, expected a divisor of the 4 channels",
         ),
         (
             lambda: tc.LocalResponseNorm(0),
-            "LocalResponseNorm: size is 0, expected 1 integers of at least 1",
+            "LocalResponseNorm: size is 0, expected an integer of at least 1",
         ),
-        (lambda: tc.LocalResponseNorm(5, k=0), "LocalResponseNorm: k is 0, expected more than 0"),
+        (
+            lambda: tc.LocalResponseNorm(5, k=0),
+            "LocalResponseNorm: k is 0, expected a number",
+        ),
         (lambda: tc.GELU("erf"), "GELU: approximate is 'erf', expected 'none' or 'tanh'"),
-        (lambda: tc.Softplus(0), "Softplus: beta is 0, expected more than 0"),
+        (lambda: tc.Softplus(0), "Softplus: beta is 0, expected a number above 0"),
         (lambda: tc.Reshape(12), "Reshape: shape is 12, expected a tuple of integers"),
+        (lambda: tc.Pad(-1), "Pad: padding is -1, expected an integer or (before, after) pairs"),
+        (lambda: tc.Pad(1, "mirror"), "Pad: mode is 'mirror', expected 'zeros', 'reflect'"),
     ],
 )
 def test_arguments_out_of_range(make: Callable[[], Layer], message: str) -> None:
-    with pytest.raises(ShapeError, match=re.escape(message)):
+    with pytest.raises(tc.ArgumentError, match=re.escape(message)):
         make()
 
 
@@ -541,8 +549,6 @@ def test_arguments_out_of_range(make: Callable[[], Layer], message: str) -> None
         ),
         (tc.Reshape((5, -1)), (12,), "reshape: shape is (5, -1), expected 12 elements because x"),
         (tc.Pad(4, "reflect"), (1, 4, 4), "pad: padding is 4 + 4 on axis 0, expected at most 3 on"),
-        (tc.Pad(-1), (1, 4, 4), "pad: padding is -1, expected 2 integers or (before, after) pairs"),
-        (tc.Pad(1, "mirror"), (1, 4, 4), "pad: padding mode is 'mirror', expected 'zeros'"),
         (tc.BatchNorm1d(3), (4,), "BatchNorm1d: input of shape (4,), expected (3,) or (3, L)"),
         (tc.BatchNorm2d(None), (4,), "BatchNorm2d: input of shape (4,), expected (C, H, W)"),
         (tc.BatchNorm3d(3), (3, 4, 4), "BatchNorm3d: input of shape (3, 4, 4), expected (3, D, H,"),

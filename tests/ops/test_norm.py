@@ -145,5 +145,5 @@ def test_bad_layer_and_group_norm() -> None:
 
 def test_bad_local_response_norm() -> None:
     bad(local_response_norm, "x has shape (2,), expected (N, C, *size)", np.zeros(2), 3)
-    message = "size is 0, expected 1 integers of at least 1"
+    message = "size is 0, expected an integer of at least 1"
     bad(local_response_norm, message, np.zeros((2, 3)), 0)

@@ -96,7 +96,7 @@ def test_flatten_and_reshape_are_row_major() -> None:
             (1, 1, 3),
             -1,
             "zeros",
-            "padding is -1, expected 1 integers or (before, after) pairs of at least 0",
+            "padding is -1, expected an integer or (before, after) pairs of at least 0",
         ),
         (
             (1, 1, 5, 3),
@@ -130,7 +130,7 @@ def test_bad_cropping() -> None:
     message = "crop: cropping takes 2 + 1 elements of axis 1, expected fewer than its size 3"
     with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
         crop(np.zeros((1, 1, 9, 3)), (0, (2, 1)))
-    message = "crop: cropping is -1, expected 1 integers or (before, after) pairs of at least 0"
+    message = "crop: cropping is -1, expected an integer or (before, after) pairs of at least 0"
     with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
         crop(np.zeros((1, 1, 9)), -1)
     with pytest.raises(ShapeError, match=r"^crop: x has shape \(3, 4\), expected \(N, C, \*size\)"):

@@ -1,10 +1,10 @@
 """Activations as layers: they keep the shape and have no parameters."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+from tinyconv.arguments import NotNegative, OneOf, Positive, checked
 from tinyconv.backend import Array
-from tinyconv.errors import ShapeError
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.activation import (
     elu,
@@ -77,7 +77,10 @@ class LeakyReLU(_Activation):
     """``x`` where that is positive, ``negative_slope x`` elsewhere, of any shape.
 
     Args:
-        negative_slope: the slope at and below 0.
+        negative_slope: the slope at and below 0, which is at least 0.
+
+    Raises:
+        ArgumentError: the slope is out of range.
 
     >>> import numpy as np
     >>> LeakyReLU(0.1).forward(np.array([[-1.0, 2.0]]))
@@ -86,7 +89,8 @@ class LeakyReLU(_Activation):
 
     _operation = (leaky_relu, leaky_relu_backward)
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
+    @checked
+    def __init__(self, negative_slope: NotNegative = 0.01) -> None:
         super().__init__()
         self.negative_slope = negative_slope
 
@@ -98,7 +102,10 @@ class ELU(_Activation):
     """``x`` where that is positive, ``alpha (exp(x) - 1)`` elsewhere, of any shape.
 
     Args:
-        alpha: -alpha is the limit for large negative x.
+        alpha: at least 0; -alpha is the limit for large negative x.
+
+    Raises:
+        ArgumentError: alpha is out of range.
 
     >>> import numpy as np
     >>> ELU(2.0).forward(np.array([[-1000.0, 2.0]]))
@@ -107,7 +114,8 @@ class ELU(_Activation):
 
     _operation = (elu, elu_backward)
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    @checked
+    def __init__(self, alpha: NotNegative = 1.0) -> None:
         super().__init__()
         self.alpha = alpha
 
@@ -122,7 +130,7 @@ class GELU(_Activation):
         approximate: ``"none"``, or ``"tanh"`` for a formula without the error function.
 
     Raises:
-        ShapeError: approximate is neither of the two.
+        ArgumentError: approximate is neither of the two.
 
     >>> import numpy as np
     >>> GELU().forward(np.array([[-1.0, 0.0, 2.0]])).round(4)
@@ -131,10 +139,9 @@ class GELU(_Activation):
 
     _operation = (gelu, gelu_backward)
 
-    def __init__(self, approximate: str = "none") -> None:
+    @checked
+    def __init__(self, approximate: Annotated[str, OneOf("none", "tanh")] = "none") -> None:
         super().__init__()
-        if approximate not in ("none", "tanh"):
-            raise ShapeError(f"GELU: approximate is {approximate!r}, expected 'none' or 'tanh'")
         self.approximate = approximate
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -160,7 +167,7 @@ class Softplus(_Activation):
             overflows.)
 
     Raises:
-        ShapeError: beta is not positive.
+        ArgumentError: beta is not positive.
 
     >>> import numpy as np
     >>> Softplus().forward(np.array([[-1000.0, 0.0, 3.0]])).round(4)
@@ -169,10 +176,9 @@ class Softplus(_Activation):
 
     _operation = (softplus, softplus_backward)
 
-    def __init__(self, beta: float = 1.0) -> None:
+    @checked
+    def __init__(self, beta: Positive = 1.0) -> None:
         super().__init__()
-        if not beta > 0:
-            raise ShapeError(f"Softplus: beta is {beta!r}, expected more than 0")
         self.beta = beta
 
     def config(self) -> dict[str, Any]:  # noqa: D102

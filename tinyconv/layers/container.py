@@ -1,11 +1,12 @@
 """Layers made of layers: one after the other, around a shortcut, side by side."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 
+from tinyconv.arguments import OneOf, checked, shown
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.layers.base import Layer, Shape
@@ -101,15 +102,18 @@ class Chain(Container):
     ((2, 3), ['0.weight', '0.bias'])
     """
 
+    @checked
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()
         name = type(self).__name__
+        if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+            raise ShapeError(f"{name}: layers is {shown(layers)}, expected a list of layers")
         self.layers = list(layers)
         if not self.layers:
             raise ShapeError(f"{name}: no layers, expected at least one")
         for place, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise ShapeError(f"{name}: element {place} is {layer!r}, expected a layer")
+                raise ShapeError(f"{name}: element {place} is {shown(layer)}, expected a layer")
         self._check_layers_differ()
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -162,6 +166,7 @@ class Residual(Container):
     tinyconv.errors.ShapeError: Residual: body gives (3,) and shortcut (4,), expected equal shapes
     """
 
+    @checked
     def __init__(
         self, body: Layer | Sequence[Layer], shortcut: Layer | Sequence[Layer] | None = None
     ) -> None:
@@ -226,7 +231,12 @@ class Parallel(Container):
     (5,)
     """
 
-    def __init__(self, branches: Sequence[Layer | Sequence[Layer]], join: str = "concat") -> None:
+    @checked
+    def __init__(
+        self,
+        branches: Sequence[Layer | Sequence[Layer]],
+        join: Annotated[str, OneOf("concat", "add")] = "concat",
+    ) -> None:
         super().__init__()
         self.branches = [
             _as_layer("Parallel", f"branch {place}", branch)
@@ -234,8 +244,6 @@ class Parallel(Container):
         ]
         if not self.branches:
             raise ShapeError("Parallel: no branches, expected at least one")
-        if join not in ("concat", "add"):
-            raise ShapeError(f"Parallel: join is {join!r}, expected 'concat' or 'add'")
         self.join = join
         self._check_layers_differ()
 
@@ -289,7 +297,7 @@ def _as_layer(op: str, name: str, value: Layer | Sequence[Layer]) -> Layer:
     if isinstance(value, list | tuple):
         return Chain(value)
     if not isinstance(value, Layer):
-        raise ShapeError(f"{op}: {name} is {value!r}, expected a layer or a list of layers")
+        raise ShapeError(f"{op}: {name} is {shown(value)}, expected a layer or a list of layers")
     return value
 
 

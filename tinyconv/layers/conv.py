@@ -3,11 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
+from tinyconv.arguments import Count, OneOf, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, Padding, sliding_window, spread, transposed_window
+from tinyconv.geometry import Geometry, Padding, plain, sliding_window, spread, transposed_window
+from tinyconv.initializers import InitializerName
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.conv import (
     conv1d,
@@ -63,15 +65,14 @@ class _AnyConv(Layer):
     ) -> None:
         super().__init__()
         name, axes = type(self).__name__, self._axes
-        if in_channels is not None:
-            spread(name, "in_channels", in_channels, 1, least=1)
         self.in_channels = in_channels
-        (self.out_channels,) = spread(name, "out_channels", out_channels, 1, least=1)
+        self.out_channels = out_channels
         self.kernel_size = spread(name, "kernel_size", kernel_size, axes, least=1)
         self.stride = spread(name, "stride", stride, axes, least=1)
+        padding = plain(padding)
         self.padding: Padding = (padding,) * axes if isinstance(padding, int) else padding
         self.dilation = spread(name, "dilation", dilation, axes, least=1)
-        (self.groups,) = spread(name, "groups", groups, 1, least=1)
+        self.groups = groups
         self.bias = bias
         self.weight_init = weight_init
         self.bias_init = bias_init
@@ -154,27 +155,22 @@ class _AnyConv(Layer):
 class _Conv(_AnyConv):
     """Convolution over any number of axes."""
 
+    @checked
     def __init__(
         self,
-        in_channels: int | None,
-        out_channels: int,
+        in_channels: Count | None,
+        out_channels: Count,
         kernel_size: Sizes,
         stride: Sizes = 1,
         padding: Padding = 0,
         dilation: Sizes = 1,
-        groups: int = 1,
+        groups: Count = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: Annotated[str, OneOf("zeros", "reflect", "replicate", "circular")] = "zeros",
         *,
-        weight_init: str = "he",
-        bias_init: str = "zeros",
+        weight_init: InitializerName = "he",
+        bias_init: InitializerName = "zeros",
     ) -> None:
-        modes = ("zeros", "reflect", "replicate", "circular")
-        if padding_mode not in modes:
-            raise ShapeError(
-                f"{type(self).__name__}: padding_mode is {padding_mode!r}, expected one of "
-                f"{', '.join(modes)}"
-            )
         self.padding_mode = padding_mode
         super().__init__(
             in_channels,
@@ -246,7 +242,8 @@ class Conv2d(_Conv):
     Parameters: ``weight`` (O, C/groups, KH, KW), ``bias`` (O,).
 
     Raises:
-        ShapeError: a size is out of range, or the groups do not divide the channels.
+        ArgumentError: a size is out of range, a name unknown, or the groups do not divide the
+            channels.
 
     >>> import numpy as np
     >>> layer = Conv2d(1, 20, 5)
@@ -280,20 +277,21 @@ class Conv3d(_Conv):
 class _ConvTranspose(_AnyConv):
     """Transposed convolution over any number of axes."""
 
+    @checked
     def __init__(
         self,
-        in_channels: int | None,
-        out_channels: int,
+        in_channels: Count | None,
+        out_channels: Count,
         kernel_size: Sizes,
         stride: Sizes = 1,
         padding: int | tuple[int | tuple[int, int], ...] = 0,
         output_padding: Sizes = 0,
-        groups: int = 1,
+        groups: Count = 1,
         bias: bool = True,
         dilation: Sizes = 1,
         *,
-        weight_init: str = "he",
-        bias_init: str = "zeros",
+        weight_init: InitializerName = "he",
+        bias_init: InitializerName = "zeros",
     ) -> None:
         name = type(self).__name__
         self.output_padding = spread(name, "output_padding", output_padding, self._axes, least=0)
@@ -314,9 +312,14 @@ class _ConvTranspose(_AnyConv):
         return {**super()._arguments(), "output_padding": self.output_padding}
 
     def _window(self, size: tuple[int, ...]) -> Geometry:
-        assert not isinstance(self.padding, str)
+        name = type(self).__name__
+        if isinstance(self.padding, str):
+            raise ShapeError(
+                f"{name}: padding is {self.padding!r}, expected integers: the size of the output "
+                "is what padding and output_padding make it"
+            )
         return transposed_window(
-            type(self).__name__,
+            name,
             size,
             self.kernel_size,
             self.stride,
@@ -371,7 +374,8 @@ class ConvTranspose2d(_ConvTranspose):
     Parameters: ``weight`` (C, O/groups, KH, KW), ``bias`` (O,).
 
     Raises:
-        ShapeError: a size is out of range, or the groups do not divide the channels.
+        ArgumentError: a size is out of range, a name unknown, or the groups do not divide the
+            channels.
 
     >>> import numpy as np
     >>> ConvTranspose2d(8, 4, 2, stride=2).forward(np.zeros((5, 8, 7, 7))).shape

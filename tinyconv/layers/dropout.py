@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from tinyconv import random
+from tinyconv.arguments import Share, checked
 from tinyconv.backend import Array, like
-from tinyconv.errors import ShapeError
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.dropout import dropout, dropout_backward
 
@@ -27,7 +27,7 @@ class Dropout(Layer):
             steps: (1 - p)**2 times those of the other form, for the weights that follow.
 
     Raises:
-        ShapeError: p is out of range.
+        ArgumentError: p is out of range.
 
     >>> import numpy as np
     >>> layer = Dropout(0.5)
@@ -38,10 +38,9 @@ class Dropout(Layer):
     array([[...]])
     """
 
-    def __init__(self, p: float = 0.5, *, scale_at_test: bool = False) -> None:
+    @checked
+    def __init__(self, p: Share = 0.5, *, scale_at_test: bool = False) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ShapeError(f"Dropout: p is {p!r}, expected 0 <= p < 1")
         self.p = p
         self.scale_at_test = scale_at_test
 

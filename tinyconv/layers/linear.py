@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from tinyconv.arguments import Count, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import spread
+from tinyconv.initializers import InitializerName
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.linear import linear, linear_backward
 from tinyconv.parameters import ParameterSpec
@@ -24,25 +25,27 @@ class Linear(Layer):
 
     Parameters: ``weight`` (O, I), ``bias`` (O,).
 
+    Raises:
+        ArgumentError: a size is below 1, or an initializer unknown.
+
     >>> import numpy as np
     >>> Linear(640, 100).forward(np.zeros((10, 640))).shape
     (10, 100)
     """
 
+    @checked
     def __init__(
         self,
-        in_features: int | None,
-        out_features: int,
+        in_features: Count | None,
+        out_features: Count,
         bias: bool = True,
         *,
-        weight_init: str = "he",
-        bias_init: str = "zeros",
+        weight_init: InitializerName = "he",
+        bias_init: InitializerName = "zeros",
     ) -> None:
         super().__init__()
-        if in_features is not None:
-            spread("Linear", "in_features", in_features, 1, least=1)
         self.in_features = in_features
-        (self.out_features,) = spread("Linear", "out_features", out_features, 1, least=1)
+        self.out_features = out_features
         self.bias = bias
         self.weight_init = weight_init
         self.bias_init = bias_init

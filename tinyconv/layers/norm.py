@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.arguments import Count, Fraction, Positive, checked
 from tinyconv.backend import Array, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
@@ -52,22 +53,16 @@ class _BatchNorm(Layer):
     #: Axes of a sample, and what they are called.
     _layouts: dict[int, str]
 
+    @checked
     def __init__(
         self,
-        num_features: int | None,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
+        num_features: Count | None,
+        eps: Positive = 1e-5,
+        momentum: Fraction | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
     ) -> None:
         super().__init__()
-        name = type(self).__name__
-        if num_features is not None:
-            spread(name, "num_features", num_features, 1, least=1)
-        if not eps > 0:
-            raise ShapeError(f"{name}: eps is {eps!r}, expected more than 0")
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ShapeError(f"{name}: momentum is {momentum!r}, expected 0 to 1 or None")
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
@@ -103,8 +98,9 @@ class _BatchNorm(Layer):
             return {}
         assert self.num_features is not None
         return {
-            "running_mean": np.zeros(self.num_features),
-            "running_var": np.ones(self.num_features),
+            # Views of one number: no memory is taken for a size that a file merely claims.
+            "running_mean": np.broadcast_to(np.float64(0), self.num_features),
+            "running_var": np.broadcast_to(np.float64(1), self.num_features),
             "num_batches_tracked": np.zeros((), np.int64),
         }
 
@@ -221,10 +217,11 @@ class LayerNorm(Layer):
            [ 1., -1.]])
     """
 
+    @checked
     def __init__(
         self,
         normalized_shape: int | tuple[int, ...],
-        eps: float = 1e-5,
+        eps: Positive = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
@@ -284,22 +281,20 @@ class GroupNorm(Layer):
     array([[-1.,  1., -1.,  1.]])
     """
 
+    @checked
     def __init__(
         self,
-        num_groups: int,
-        num_channels: int | None,
-        eps: float = 1e-5,
+        num_groups: Count,
+        num_channels: Count | None,
+        eps: Positive = 1e-5,
         affine: bool = True,
     ) -> None:
         super().__init__()
-        spread("GroupNorm", "num_groups", num_groups, 1, least=1)
-        if num_channels is not None:
-            spread("GroupNorm", "num_channels", num_channels, 1, least=1)
-            if num_channels % num_groups:
-                raise ShapeError(
-                    f"GroupNorm: num_groups is {num_groups}, expected a divisor of the "
-                    f"{num_channels} channels"
-                )
+        if num_channels is not None and num_channels % num_groups:
+            raise ShapeError(
+                f"GroupNorm: num_groups is {num_groups}, expected a divisor of the "
+                f"{num_channels} channels"
+            )
         self.num_groups = num_groups
         self.num_channels = num_channels
         self.eps = eps
@@ -345,7 +340,7 @@ class LocalResponseNorm(Layer):
         k: see above, greater than 0.
 
     Raises:
-        ShapeError: size is below 1, or k not positive.
+        ArgumentError: size is below 1, or k not positive.
 
     Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
     neural networks" (2012).
@@ -356,11 +351,12 @@ class LocalResponseNorm(Layer):
     array([0.5  , 0.333, 0.214])
     """
 
-    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+    @checked
+    def __init__(
+        self, size: Count, alpha: float = 1e-4, beta: float = 0.75, k: Positive = 1.0
+    ) -> None:
         super().__init__()
-        (self.size,) = spread("LocalResponseNorm", "size", size, 1, least=1)
-        if not k > 0:
-            raise ShapeError(f"LocalResponseNorm: k is {k!r}, expected more than 0")
+        self.size = size
         self.alpha = alpha
         self.beta = beta
         self.k = k

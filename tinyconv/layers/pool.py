@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
+from tinyconv.arguments import Count, Number, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Padding, spread, spread_pairs
+from tinyconv.geometry import Padding, plain, spread, spread_pairs
 from tinyconv.layers.base import Layer, Shape, check_features
 from tinyconv.ops.pool import (
     avg_pool2d,
@@ -68,6 +69,7 @@ class _Pool(Layer):
             self.stride = spread(name, "stride", stride, axes, least=1)
         if padding not in ("same", "valid"):
             spread_pairs(name, "padding", padding, axes)
+        padding = plain(padding)
         self.padding: Padding = (padding,) * axes if isinstance(padding, int) else padding
         self.dilation = spread(name, "dilation", dilation, axes, least=1)
         self.ceil_mode = ceil_mode
@@ -108,6 +110,7 @@ class _Pool(Layer):
 class _MaxPool(_Pool):
     """Max-pooling over any number of axes."""
 
+    @checked
     def __init__(
         self,
         kernel_size: Sizes,
@@ -175,6 +178,7 @@ class MaxPool3d(_MaxPool):
 class _AvgPool(_Pool):
     """Average pooling over any number of axes."""
 
+    @checked
     def __init__(
         self,
         kernel_size: Sizes,
@@ -255,6 +259,7 @@ class L2Pool2d(_Pool):
     _axes = 2
     _operation = (l2_pool2d, l2_pool2d_backward)
 
+    @checked
     def __init__(
         self,
         kernel_size: Sizes,
@@ -278,7 +283,7 @@ class LPPool2d(_Pool):
         padding: zeros on each side, at most half the kernel: as of :class:`MaxPool2d`.
 
     Raises:
-        ShapeError: norm_type is below 1 or infinite, or a size is out of range.
+        ArgumentError: norm_type is below 1 or infinite, or a size is out of range.
 
     >>> import numpy as np
     >>> LPPool2d(1, 2).forward(np.array([[[[1.0, -3.0], [3.0, -2.0]]]])).item()
@@ -288,17 +293,16 @@ class LPPool2d(_Pool):
     _axes = 2
     _operation = (lp_pool2d, lp_pool2d_backward)
 
+    @checked
     def __init__(
         self,
-        norm_type: float,
+        norm_type: Annotated[float, Number(least=1)],
         kernel_size: Sizes,
         stride: Sizes | None = None,
         ceil_mode: bool = False,
         padding: Padding = 0,
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
-        if not 1 <= norm_type < float("inf"):
-            raise ShapeError(f"LPPool2d: norm_type is {norm_type!r}, expected 1 or more, finite")
         self.norm_type = norm_type
 
     def config(self) -> dict[str, Any]:  # noqa: D102
@@ -328,12 +332,11 @@ class Subsample2d(_Pool):
 
     _axes = 2
 
+    @checked
     def __init__(
-        self, num_features: int | None, kernel_size: Sizes, stride: Sizes | None = None
+        self, num_features: Count | None, kernel_size: Sizes, stride: Sizes | None = None
     ) -> None:
         super().__init__(kernel_size, stride, 0)
-        if num_features is not None:
-            spread("Subsample2d", "num_features", num_features, 1, least=1)
         self.num_features = num_features
 
     def config(self) -> dict[str, Any]:  # noqa: D102

@@ -1,9 +1,11 @@
 """Padding, cropping and changing the shape as layers: elements move, nothing is computed."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from tinyconv.arguments import OneOf, checked, integer
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
+from tinyconv.geometry import spread_pairs
 from tinyconv.layers.base import Layer, Shape, shape_of
 from tinyconv.ops.shape import (
     crop,
@@ -78,11 +80,13 @@ class Reshape(Layer):
     (10, 3, 4)
     """
 
+    @checked
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        if not isinstance(shape, tuple | list) or not all(type(s) is int for s in shape):
+        sizes = [integer(s) for s in shape] if isinstance(shape, tuple | list) else [None]
+        self.shape = tuple(size for size in sizes if size is not None)
+        if len(self.shape) < len(sizes):
             raise ShapeError(f"Reshape: shape is {shape!r}, expected a tuple of integers")
-        self.shape = tuple(shape)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {"shape": self.shape}
@@ -106,6 +110,9 @@ class Pad(Layer):
             :func:`tinyconv.ops.pad`.
         value: of the padding in mode "zeros".
 
+    Raises:
+        ArgumentError: the padding is negative, or the mode unknown.
+
     A digit of 28 x 28 made 29 x 29, with the last row and column zero:
 
     >>> import numpy as np
@@ -113,9 +120,15 @@ class Pad(Layer):
     (10, 1, 29, 29)
     """
 
-    def __init__(self, padding: Sides, mode: str = "zeros", value: float = 0.0) -> None:
+    @checked
+    def __init__(
+        self,
+        padding: Sides,
+        mode: Annotated[str, OneOf("zeros", "reflect", "replicate", "circular")] = "zeros",
+        value: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.padding = padding
+        self.padding = _sides("Pad", "padding", padding)
         self.mode = mode
         self.value = value
 
@@ -138,14 +151,18 @@ class Crop(Layer):
     Args:
         cropping: how many, for all axes or for each: an integer or a (before, after) pair.
 
+    Raises:
+        ShapeError: the cropping is negative.
+
     >>> import numpy as np
     >>> Crop(2).forward(np.zeros((10, 3, 28, 28))).shape
     (10, 3, 24, 24)
     """
 
+    @checked
     def __init__(self, cropping: Sides) -> None:
         super().__init__()
-        self.cropping = cropping
+        self.cropping = _sides("Crop", "cropping", cropping)
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {"cropping": self.cropping}
@@ -158,3 +175,9 @@ class Crop(Layer):
 
     def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
         return crop_backward(dy, saved), {}
+
+
+def _sides(op: str, name: str, value: Sides) -> Sides:
+    """Check what can be checked before the number of axes is known."""
+    pairs = spread_pairs(op, name, value, len(value) if isinstance(value, tuple | list) else 1)
+    return pairs if isinstance(value, tuple | list) else pairs[0][0]

@@ -1,7 +1,8 @@
 """Upsampling as a layer."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from tinyconv.arguments import OneOf, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
@@ -39,11 +40,12 @@ class Upsample(Layer):
     array([[[[1. , 1.5, 2. ]]]])
     """
 
+    @checked
     def __init__(
         self,
         size: Sizes | None = None,
         scale_factor: Sizes | None = None,
-        mode: str = "nearest",
+        mode: Annotated[str, OneOf("nearest", "bilinear")] = "nearest",
         align_corners: bool | None = None,
     ) -> None:
         super().__init__()
@@ -52,8 +54,6 @@ class Upsample(Layer):
                 f"Upsample: size is {size!r} and scale_factor is {scale_factor!r}, "
                 "expected one of them"
             )
-        if mode not in ("nearest", "bilinear"):
-            raise ShapeError(f"Upsample: mode is {mode!r}, expected 'nearest' or 'bilinear'")
         if mode == "nearest" and align_corners is not None:
             raise ShapeError("Upsample: align_corners is given, expected None in mode 'nearest'")
         self.size = None if size is None else spread("Upsample", "size", size, 2, least=1)

@@ -103,8 +103,7 @@ def _sum_of_neighbours(xp: ModuleType, x: Array, before: int, after: int) -> Arr
     """Return for each channel c the sum of the channels c - before to c + after that exist."""
     C = x.shape[1]
     total = xp.zeros_like(x)
-    for shift in range(-before, after + 1):
+    for shift in range(max(-before, 1 - C), min(after, C - 1) + 1):
         first, end = max(0, -shift), min(C, C - shift)
-        if first < end:
-            total[:, first:end, ...] += x[:, first + shift : end + shift, ...]
+        total[:, first:end, ...] += x[:, first + shift : end + shift, ...]
     return total

@@ -1,0 +1,349 @@
+"""What an argument may be: said in the signature, checked where it comes in.
+
+A function, a constructor or a dataclass that is :func:`checked` states the type and the range of
+its arguments by their annotations, and has nothing to check itself:
+
+>>> @checked
+... def drop(p: Share = 0.5, *, mode: Annotated[str, OneOf("zero", "mean")] = "zero") -> float:
+...     return p
+>>> drop(np.float32(0.25))
+0.25
+>>> drop(1.5)
+Traceback (most recent call last):
+tinyconv.errors.ArgumentError: drop: p is 1.5, expected a number of at least 0 and below 1
+>>> drop(mode="means")
+Traceback (most recent call last):
+tinyconv.errors.ArgumentError: drop: mode is 'means', expected 'zero' or 'mean'; the nearest is
+'mean'
+>>> drop(rate=0.5)
+Traceback (most recent call last):
+tinyconv.errors.ArgumentError: drop: there is no argument 'rate'; it is called 'p' here
+
+``bool``, ``int`` and ``float`` say their type; :class:`Number`, :class:`OneOf`, :class:`Kind` and
+:class:`FilePath` in an ``Annotated`` say more. NumPy's numbers are taken for Python's, and become
+them. Any other annotation is left to the function: shapes, for one, to :mod:`tinyconv.geometry`.
+"""
+
+import difflib
+import functools
+import inspect
+import operator
+import os
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origin
+
+import numpy as np
+
+from tinyconv.errors import ArgumentError
+from tinyconv.spellings import OTHER_ARGUMENTS
+
+__all__ = [
+    "Count",
+    "FilePath",
+    "Fraction",
+    "Kind",
+    "Natural",
+    "NotNegative",
+    "Number",
+    "OneOf",
+    "Positive",
+    "Rate",
+    "Share",
+    "checked",
+    "integer",
+    "nearest",
+    "shown",
+]
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Rule(Protocol):
+    """What is asked of an argument."""
+
+    @property
+    def expected(self) -> str:
+        """What is asked, to stand after "expected"."""
+
+    def take(self, value: Any) -> Any:
+        """Return what the function is to get for ``value``.
+
+        Raises:
+            ValueError: it is not what is asked. A text adds to the message.
+        """
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number in a range; ``whole`` for an integer."""
+
+    whole: bool = False
+    least: float = -inf
+    above: float = -inf
+    most: float = inf
+    below: float = inf
+
+    @property
+    def expected(self) -> str:  # noqa: D102
+        bounds = [
+            f"{words} {bound:g}"
+            for words, bound in (
+                ("of at least", self.least),
+                ("above", self.above),
+                ("at most", self.most),
+                ("below", self.below),
+            )
+            if isfinite(bound)
+        ]
+        kind = "an integer" if self.whole else "a number"
+        return f"{kind} {' and '.join(bounds)}".strip()
+
+    def take(self, value: Any) -> Any:  # noqa: D102
+        number = integer(value) if self.whole else _real(value)
+        if number is None or not isfinite(number):
+            raise ValueError
+        if not (self.least <= number <= self.most and self.above < number < self.below):
+            raise ValueError
+        return number
+
+
+@dataclass(frozen=True, init=False)
+class OneOf:
+    """One of some names."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+    @property
+    def expected(self) -> str:  # noqa: D102
+        *first, last = map(repr, self.names)
+        return f"{', '.join(first)} or {last}" if first else last
+
+    def take(self, value: Any) -> Any:  # noqa: D102
+        if not isinstance(value, str):
+            raise ValueError
+        if value not in self.names:
+            near = nearest(value, self.names)
+            raise ValueError(f"; the nearest is {near!r}" if near else "")
+        return value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An object of a class."""
+
+    type: type
+    expected: str
+
+    def take(self, value: Any) -> Any:  # noqa: D102
+        if not isinstance(value, self.type):
+            raise ValueError
+        return value
+
+
+@dataclass(frozen=True)
+class FilePath:
+    """A path, as text or an object; not the empty one, which is the current folder."""
+
+    expected: str = "a path"
+
+    def take(self, value: Any) -> Any:  # noqa: D102
+        if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
+            raise ValueError
+        return value
+
+
+class _Flag:
+    """True or False; no other number stands for them."""
+
+    expected = "True or False"
+
+    def take(self, value: Any) -> Any:
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError
+        return bool(value)
+
+
+Count = Annotated[int, Number(whole=True, least=1)]
+Natural = Annotated[int, Number(whole=True, least=0)]
+Positive = Annotated[float, Number(above=0)]
+NotNegative = Annotated[float, Number(least=0)]
+#: A share that must not be all: 0 <= p < 1.
+Share = Annotated[float, Number(least=0, below=1)]
+Fraction = Annotated[float, Number(least=0, most=1)]
+#: A learning rate. Nothing was ever learned with one beyond the upper bound.
+Rate = Annotated[float, Number(above=0, most=1000)]
+
+_PLAIN: dict[Any, Rule] = {bool: _Flag(), int: Number(whole=True), float: Number()}
+
+
+def integer(value: Any) -> int | None:
+    """Return a Python integer for one of Python's or NumPy's; None for anything else.
+
+    >>> integer(np.int64(3)), integer(True), integer(3.0)
+    (3, None, None)
+    """
+    if isinstance(value, bool | np.bool_ | np.ndarray):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _real(value: Any) -> float | None:
+    if isinstance(value, bool | np.bool_) or not isinstance(
+        value, int | float | np.integer | np.floating
+    ):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return inf
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that ``name`` was probably meant to be; None if none is near.
+
+    >>> nearest("Relu", ["ReLU", "Tanh"]), nearest("transformer", ["ReLU", "Tanh"])
+    ('ReLU', None)
+    """
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, 1)
+    return by_lower[near[0]] if near else None
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it, which is short.
+
+    >>> shown("zeros"), shown(np.zeros((2, 3))), shown([0] * 100)
+    ("'zeros'", 'an array of shape (2, 3)', '[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...')
+    """
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return f"an array of shape {tuple(shape)}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if inspect.isroutine(value):
+        return f"the function {value.__name__}"
+    try:
+        text = repr(value)
+    except Exception:  # a foreign object's; the message is about another mistake
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:49] + "..."
+
+
+def checked(target: T) -> T:
+    """Check the arguments of every call against the annotations of ``target``.
+
+    Args:
+        target: a function, a method, or a class, whose constructor is meant.
+
+    Raises:
+        ArgumentError: (in the calls) an argument is not what its annotation says, is missing, or
+            is not known.
+    """
+    if isinstance(target, type):
+        constructor: Callable[..., None] = vars(target).get("__init__", object.__init__)
+        setattr(target, "__init__", checked(constructor))  # noqa: B010
+        return target
+    signature = inspect.signature(target)
+    rules = {
+        name: rule
+        for name, parameter in signature.parameters.items()
+        if (rule := _rule(parameter.annotation)) is not None
+    }
+
+    def take(args: Any, kwargs: Any) -> Any:
+        op = type(args[0]).__name__ if target.__name__ == "__init__" else target.__name__
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            raise ArgumentError(f"{op}: {_unbound(signature, args, kwargs)}") from None
+        for name, value in bound.arguments.items():
+            if name in rules:
+                rule, optional = rules[name]
+                if value is None and optional:
+                    continue
+                try:
+                    bound.arguments[name] = rule.take(value)
+                except ValueError as more:
+                    raise ArgumentError(
+                        f"{op}: {name} is {shown(value)}, expected {rule.expected}"
+                        f"{' or None' * optional}{more}"
+                    ) from None
+        return bound
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = take(args, kwargs)
+        return target(*bound.args, **bound.kwargs)
+
+    # With the globals of the target, of which ``call`` needs none: doctest skips a function whose
+    # globals are another module's.
+    own = types.FunctionType(call.__code__, target.__globals__, closure=call.__closure__)
+    return functools.update_wrapper(own, target)  # type: ignore[return-value]
+
+
+def _rule(annotation: Any) -> tuple[Rule, bool] | None:
+    """Return the rule of an annotation and whether None is taken too; None for no rule."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        given = get_args(annotation)
+        others = [each for each in given if each is not type(None)]
+        rule = _rule(others[0]) if len(others) == 1 else None
+        return None if rule is None else (rule[0], len(others) < len(given))
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        optional = type(None) in get_args(inner)
+        for mark in marks:
+            if hasattr(mark, "take"):
+                return mark, optional
+    plain = _PLAIN.get(annotation)
+    return None if plain is None else (plain, False)
+
+
+def _unbound(signature: inspect.Signature, args: Any, kwargs: Mapping[str, Any]) -> str:
+    """Say in a sentence why arguments do not fit a signature."""
+    parameters = {k: v for k, v in signature.parameters.items() if k != "self"}
+    names = list(parameters)
+    for name in kwargs:
+        if name not in parameters:
+            return f"there is no argument {name!r}; {_instead(name, names)}"
+    args = args[len(signature.parameters) - len(parameters) :]
+    places = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
+    if len(args) > len(places):
+        rest = [name for name in names if name not in places]
+        by_name = f"; by name only: {', '.join(rest)}" if rest else ""
+        return f"{len(args)} arguments came, expected {', '.join(places) or 'none'}{by_name}" + (
+            "; the layers are one list: Sequential([...])" if places == ["layers"] else ""
+        )
+    for name in kwargs:
+        if name in places[: len(args)]:
+            return f"{name} came twice, at its place and by name"
+    missing = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and name not in kwargs and name not in places[: len(args)]
+    ]
+    hint = ""
+    first = names[0]
+    if args and first.startswith("in_"):
+        hint = f"; for {first}, None takes it from the first input"
+    return f"{' and '.join(missing)} missing; the arguments are {', '.join(names)}{hint}"
+
+
+def _instead(name: str, names: list[str]) -> str:
+    other = OTHER_ARGUMENTS.get(name)
+    for each in other or ():
+        if each in names:
+            return f"it is called {each!r} here"
+        if " " in each:
+            return each
+    near = nearest(name, names)
+    if near:
+        return f"the nearest is {near!r}"
+    return f"the arguments are {', '.join(names)}" if names else "it takes none"
