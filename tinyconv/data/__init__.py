@@ -1,4 +1,4 @@
-"""Data sets by name: digits to train on, as arrays, split for training, validation and test."""
+"""Data sets by name or from files, as arrays, split for training, validation and test."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +8,26 @@ from tinyconv.data.byte_images import ByteImages
 from tinyconv.data.images import read_digit
 from tinyconv.data.mnist import load_mnist
 from tinyconv.data.mnist1d import load_mnist1d
+from tinyconv.data.own import OPTIONS, load_own
+from tinyconv.data.pictures import read_picture
+from tinyconv.data.report import Pixels, Report, report
 from tinyconv.data.sample import load_sample
 from tinyconv.data.splits import DataSet, Split
 from tinyconv.errors import DataError
 
-__all__ = ["ByteImages", "DataSet", "Split", "augment", "load", "names", "read_digit"]
+__all__ = [
+    "ByteImages",
+    "DataSet",
+    "Pixels",
+    "Report",
+    "Split",
+    "augment",
+    "load",
+    "names",
+    "read_digit",
+    "read_picture",
+    "report",
+]
 
 _LOADERS: dict[str, Callable[[str | Path | None], DataSet]] = {
     "mnist-sample": lambda root: load_sample(),
@@ -30,20 +45,54 @@ def names() -> list[str]:
     return list(_LOADERS)
 
 
-def load(name: str = "mnist-sample", root: str | Path | None = None) -> DataSet:
-    """Return the training, validation and test split of a data set.
+def load(
+    source: str | Path = "mnist-sample",
+    root: str | Path | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    shape: tuple[int, ...] | None = None,
+    label: str | int | None = None,
+    validation: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+) -> DataSet:
+    """Return the training, validation and test split of a data set, by name or from files.
 
     Args:
-        name: one of :func:`names`.
-        root: a folder to look in first, for a data set that does not ship with the package.
+        source: one of :func:`names`, or a path to data of one's own: a folder of IDX files, a
+            folder of pictures per class, a ``.csv``, ``.tsv`` or ``.npz`` file; see
+            :mod:`tinyconv.data.own` for how each has to look. A folder that has one of the names
+            is written with a dot: ``./mnist``.
+        root: a folder to look in first, for a named data set that does not ship with the package.
+        size: of pictures, one number of pixels a side or (H, W), to which all are scaled; if
+            None, their own size if they have the same one, else 28.
+        channels: of pictures, 1 for grey and 3 for colour; if None, 1 if all of them are grey.
+        shape: of one sample in a table or a ``.npz`` file, such as (3, 32, 32), if it is not
+            clear from the file.
+        label: name or number of the column of a table that holds the labels.
+        validation: share of every class that is taken from the training samples for validation,
+            where the data have no part for it.
+        test: the same for the test.
+        seed: fixes which samples these are.
 
     Raises:
-        DataError: the name is unknown, or a file is missing, damaged or not what it should be.
+        DataError: the name is unknown, a file is missing, damaged or not what it should be, or an
+            argument is not for this data; the text is one line that names the file.
 
     >>> (x, y), (xv, yv), (xt, yt) = load("mnist-sample")
     >>> x.shape, xv.shape, xt.shape
     ((3500, 1, 28, 28), (500, 1, 28, 28), (1000, 1, 28, 28))
     """
-    if name not in _LOADERS:
-        raise DataError(f"load: no data set is named {name!r}, expected one of {names()}")
-    return _LOADERS[name](root)
+    options = {"size": size, "channels": channels, "shape": shape, "label": label}
+    if source in _LOADERS:
+        for name, value in options.items():
+            if value is not None:
+                raise DataError(f"load: {name}= is for {OPTIONS[name]}, not for {source!r}")
+        return _LOADERS[str(source)](root)
+    if not Path(source).expanduser().exists():
+        raise DataError(
+            f"load: no data set is named {str(source)!r}, expected one of {names()}, "
+            "and no such file or folder is there"
+        )
+    return load_own(source, validation=validation, test=test, seed=seed, **options)

@@ -18,24 +18,33 @@ import io
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 
+from tinyconv.data.limits import check_unpacked
 from tinyconv.errors import DataError
 
 __all__ = ["parse_idx", "read_idx"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 8
+MOST_AXES = 4  # samples, channels, height and width
 
 
-def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Read an IDX file of bytes, gzipped or not, that has to hold an array of ``shape``.
+def read_idx(
+    path: str | Path, shape: tuple[int, ...] | None = None
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Read an IDX file of bytes, gzipped or not.
 
-    The caller says the shape, so a header that claims another one costs no memory, and neither
-    does a compressed file that unpacks to more: at most one byte beyond the array is read.
+    At most one byte beyond the array is read, so a compressed file that unpacks to more costs no
+    memory, and neither does a header that claims what the file cannot hold.
+
+    Args:
+        path: of the file.
+        shape: what it has to hold; whatever its header says if None.
 
     Raises:
         DataError: the file cannot be read, is no IDX file of bytes, holds another shape, or is
@@ -43,7 +52,7 @@ def read_idx(path: str | Path, shape: tuple[int, ...]) -> np.ndarray[Any, np.dty
     """
     try:
         with open(path, "rb") as file:
-            return _read(file, shape, str(path))
+            return _read(file, shape, str(path), lambda size: check_unpacked(path, size))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -60,19 +69,19 @@ def parse_idx(
     tinyconv.errors.DataError: labels: is no IDX file of bytes: it starts with b'\\x89PNG', \
 expected b'\\x00\\x00\\x08\\x01'
     """
-    return _read(io.BytesIO(content), shape, name)
+    return _read(io.BytesIO(content), shape, name, lambda size: None)
 
 
 def _read(
-    file: IO[bytes], shape: tuple[int, ...], name: str
+    file: IO[bytes], shape: tuple[int, ...] | None, name: str, check: Callable[[int], None]
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     start = file.read(2)
     file.seek(0)
     if start != GZIP_MAGIC:
-        return _read_plain(file, shape, name)
+        return _read_plain(file, shape, name, check)
     try:
         with gzip.open(file) as unzipped:
-            return _read_plain(cast(IO[bytes], unzipped), shape, name)
+            return _read_plain(cast(IO[bytes], unzipped), shape, name, check)
     except EOFError as error:
         raise DataError(f"{name}: is truncated: its gzip stream has no end") from error
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -80,12 +89,13 @@ def _read(
 
 
 def _read_plain(
-    file: IO[bytes], shape: tuple[int, ...], name: str
+    file: IO[bytes], shape: tuple[int, ...] | None, name: str, check: Callable[[int], None]
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    rank, size = len(shape), math.prod(shape)
-    magic, expected = file.read(4), bytes([0, 0, UNSIGNED_BYTE, rank])
+    magic = file.read(4)
     if len(magic) < 4:
         raise DataError(f"{name}: is truncated: it has {len(magic)} bytes")
+    rank = min(magic[3], MOST_AXES) if shape is None else len(shape)
+    expected = bytes([0, 0, UNSIGNED_BYTE, rank])
     if magic[:3] != expected[:3]:
         raise DataError(
             f"{name}: is no IDX file of bytes: it starts with {magic!r}, expected {expected!r}"
@@ -96,8 +106,12 @@ def _read_plain(
     if len(header) < 4 * rank:
         raise DataError(f"{name}: is truncated: it ends in its header")
     claimed = struct.unpack(f">{rank}I", header)
-    if claimed != shape:
+    if shape is None:
+        shape = claimed
+    elif claimed != shape:
         raise DataError(f"{name}: its header claims an array of shape {claimed}, expected {shape}")
+    size = math.prod(shape)
+    check(size)
     numbers = file.read(size + 1)
     if len(numbers) < size:
         raise DataError(

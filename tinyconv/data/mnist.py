@@ -55,6 +55,7 @@ def load_mnist(root: str | Path | None = None) -> DataSet:
         train=Split.from_bytes(x[:TRAIN], y[:TRAIN]),
         validation=Split.from_bytes(x[TRAIN:], y[TRAIN:]),
         test=Split.from_bytes(xt, yt),
+        source="mnist",
     )
 
 

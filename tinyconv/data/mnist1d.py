@@ -112,4 +112,6 @@ def load_mnist1d() -> DataSet:
         train=Split(x[:TRAIN], y[:TRAIN]),
         validation=generate(VALIDATION, VALIDATION_SEED),
         test=Split(x[TRAIN:], y[TRAIN:]),
+        source="mnist1d",
+        kind="numbers",
     )

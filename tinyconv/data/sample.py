@@ -23,4 +23,5 @@ def load_sample() -> DataSet:
     with np.load(FILE) as arrays:
         images = np.split(arrays["images"], CUTS)
         labels = np.split(arrays["labels"], CUTS)
-    return DataSet(*(Split.from_bytes(x, y) for x, y in zip(images, labels, strict=True)))
+    train, validation, test = map(Split.from_bytes, images, labels)
+    return DataSet(train, validation, test, source="mnist-sample")

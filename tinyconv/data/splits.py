@@ -1,17 +1,24 @@
-"""What every data set is loaded into: three splits of inputs and labels."""
+"""What every data set is loaded into: three splits of inputs and labels, and the classes' names."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["DataSet", "Split"]
+from tinyconv import random
+from tinyconv.errors import DataError
+
+__all__ = ["DIGITS", "DataSet", "Split", "stratified"]
+
+DIGITS = tuple("0123456789")
 
 
 class Split(NamedTuple):
     """Inputs and labels, unpacked as ``x, y = split``.
 
-    ``x`` is float32 of shape (N, 1, 28, 28) for digits and (N, 1, 40) for MNIST-1D; ``y`` holds
-    the class of each, int64 of shape (N,).
+    ``x`` is float32 of shape (N, ...): (N, 1, 28, 28) for digits, (N, C, H, W) for pictures,
+    (N, D) for rows of a table; ``y`` holds the class of each, int64 of shape (N,).
     """
 
     x: np.ndarray[Any, np.dtype[np.float32]]
@@ -35,9 +42,82 @@ class Split(NamedTuple):
         return cls(x, labels.astype(np.int64))
 
 
-class DataSet(NamedTuple):
-    """Three splits, by name or unpacked: ``(x, y), (xv, yv), (xt, yt) = data``."""
+@dataclass(frozen=True)
+class DataSet:
+    """Three splits, by name or unpacked: ``(x, y), (xv, yv), (xt, yt) = data``.
+
+    Attributes:
+        train: what a network learns from.
+        validation: what is looked at while it learns.
+        test: what is looked at once, at the end.
+        class_names: the name of each class, in the order of the labels.
+        source: where the data came from: a name or a path.
+        kind: ``"digits"``, which ``tinyconv predict`` finds and centres in a photo as MNIST does;
+            ``"pictures"``, which it takes as they are; or ``"numbers"``, which no picture holds.
+        about: what the reader did with the data, for the report.
+    """
 
     train: Split
     validation: Split
     test: Split
+    class_names: tuple[str, ...] = DIGITS
+    source: str = ""
+    kind: str = "digits"
+    about: str = ""
+
+    def __iter__(self) -> Iterator[Split]:
+        return iter((self.train, self.validation, self.test))
+
+    def __getitem__(self, place: int) -> Split:
+        return (self.train, self.validation, self.test)[place]
+
+    def __len__(self) -> int:
+        return 3
+
+
+def stratified(
+    y: np.ndarray[Any, Any], shares: dict[str, float], seed: int = 0
+) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
+    """Return which samples go to which part, of every class the same share, drawn by the seed.
+
+    Args:
+        y: (N,), labels.
+        shares: name of a part -> its share of the samples; ``"train"`` gets the rest, and at
+            least one sample of every class.
+        seed: fixes the draw.
+
+    Returns:
+        Name of a part -> the numbers of its samples, in a random order.
+
+    Raises:
+        DataError: a share is not between 0 and 1, they leave nothing to train on, or a part would
+            have no sample.
+
+    >>> parts = stratified(np.repeat([0, 1], 50), {"validation": 0.1, "test": 0.2})
+    >>> {name: np.bincount(np.repeat([0, 1], 50)[which]).tolist() for name, which in parts.items()}
+    {'validation': [5, 5], 'test': [10, 10], 'train': [35, 35]}
+    """
+    for name, share in shares.items():
+        if not 0 < share < 1:
+            raise DataError(f"{name} is {share!r}, expected a share between 0 and 1")
+    if sum(shares.values()) >= 1:
+        raise DataError(f"the shares {shares} leave no samples for training")
+    parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in (*shares, "train")}
+    for number, label in enumerate(np.unique(y)):
+        members = np.flatnonzero(y == label)
+        members = members[random.permutation(random.key(seed, "split", number), len(members))]
+        first = 1  # which is for training
+        for name, share in shares.items():
+            last = min(first + round(share * len(members)), len(members))
+            parts[name].append(members[first:last])
+            first = last
+        parts["train"].append(np.concatenate([members[:1], members[first:]]))
+    whole = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    for name, which in whole.items():
+        if not len(which):
+            raise DataError(
+                f"{len(y)} samples are too few: the {name} part, {shares[name]:.0%} of each "
+                "class, would be empty"
+            )
+        whole[name] = which[random.permutation(random.key(seed, "order", name), len(which))]
+    return whole

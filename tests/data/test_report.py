@@ -1,0 +1,95 @@
+"""What is said of data before training."""
+
+import numpy as np
+import pytest
+
+import tinyconv as tc
+from tinyconv.data import DataSet, Pixels, Split
+from tinyconv.errors import FileError
+
+
+def split(x, y):
+    return Split(np.asarray(x, np.float32), np.asarray(y, np.int64))
+
+
+def data(train, validation=None, test=None, names=("ant", "bee")):
+    validation = validation or split([[0.1, 0.2]], [0])
+    return DataSet(train, validation, test or validation, names, "somewhere", "numbers", "as it is")
+
+
+def test_the_table_counts_the_classes_of_each_split():
+    x = np.arange(12).reshape(6, 2) / 12
+    found = tc.data.report(data(split(x, [0, 1, 1, 0, 1, 1]), split(x + 2, [1] * 6)))
+    assert found.counts == {"train": (2, 4), "validation": (0, 6), "test": (0, 6)}
+    assert found.duplicates == {"validation": 0, "test": 0}
+    assert found.warnings == ()
+    assert str(found).splitlines() == [
+        "somewhere: 18 samples of 2 (as it is)",
+        "  class  train  validation  test",
+        "  ant        2           0     0",
+        "  bee        4           6     6",
+        "  all        6           6     6",
+        "values from 0 to 0.9167, mean 0.4583",
+    ]
+
+
+def test_many_classes_are_not_all_listed():
+    names = tuple(f"class {n}" for n in range(50))
+    lines = str(tc.data.report(data(split(np.eye(50), range(50)), names=names))).splitlines()
+    assert "class 19" in lines[21]
+    assert lines[22].split() == ["and", "30", "more", "30", "0", "0"]
+    assert lines[23].split()[:2] == ["all", "50"]
+
+
+def test_samples_that_are_in_training_and_test():
+    x = np.arange(12).reshape(6, 2) / 12
+    found = tc.data.report(
+        data(split(x, [0, 1] * 3), split(x + 2, [0] * 6), split(x[[1, 1]], [0, 0]))
+    )
+    assert found.duplicates == {"validation": 0, "test": 2}
+    assert found.warnings == ("2 of 2 test samples are training samples too",)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "warning"),
+    [
+        ([[0, 255]] * 2, [0, 1], "values from 0 to 255 are too large to learn from"),
+        ([[0, 1 / 255]] * 2, [0, 1], "were they divided by 255 twice"),
+        ([[0.5, 0.5]] * 2, [0, 1], "all values are 0.5"),
+        ([[0, 1]] * 2, [0, 0], "nothing to learn these classes from: bee"),
+        ([[0, 1]] * 50, [0] * 49 + [1], "ant has 49 training samples and bee 1"),
+    ],
+)
+def test_warnings(x, y, warning):
+    found = tc.data.report(data(split(x, y)))
+    assert any(warning in text for text in found.warnings)
+    assert f"warning: {found.warnings[0]}" in str(found)
+
+
+def test_pixels_are_measured_over_more_than_one_block():
+    x = np.random.default_rng(0).normal(size=(3000, 4, 5))
+    pixels = Pixels.of(x, "digits")
+    assert (pixels.low, pixels.high, pixels.kind) == (x.min(), x.max(), "digits")
+    assert pixels.mean == pytest.approx(x.mean())
+    assert pixels.spread == pytest.approx(x.mean(axis=(1, 2)).std())
+
+
+def test_pixels_unlike_those_of_the_training():
+    x = tc.data.load().train.x
+    trained = Pixels.of(x)
+    assert trained.differs(trained) is None
+    assert Pixels.of(tc.data.load().test.x).differs(trained) is None
+    assert all(Pixels.of(x[n : n + 1]).differs(trained) is None for n in range(200))
+    assert "values from 0 to 255" in (Pixels.of(x * 255).differs(trained) or "")
+    assert "values from 0 to 0.003922" in (Pixels.of(x / 255).differs(trained) or "")
+    assert "light and dark exchanged" in (Pixels.of(1 - x).differs(trained) or "")
+    assert "values of mean 0.4" in (Pixels.of(x * 0.3 + 0.4).differs(trained) or "")
+
+
+def test_pixels_in_a_file():
+    pixels = Pixels(0.0, 1.0, 0.5, 0.1, "pictures")
+    assert Pixels.from_json(pixels.to_json()) == pixels
+    for wrong in (None, [], {}, {**pixels.to_json(), "low": "x"}, {**pixels.to_json(), "kind": 3},
+                  {**pixels.to_json(), "high": float("inf")}):  # fmt: skip
+        with pytest.raises(FileError, match="pixels of the training data"):
+            Pixels.from_json(wrong)

@@ -1,0 +1,151 @@
+"""Data of one's own: what a path holds, read into three splits with the names of the classes.
+
+================================  ==========================================================
+a path to                         holds
+================================  ==========================================================
+a folder of IDX files             ``train-images-idx3-ubyte`` and the like, as MNIST's
+a folder of folders               one folder of PNG or JPEG pictures a class; or ``train``,
+                                  ``test`` and perhaps ``validation``, each of such folders
+a file ``.csv`` or ``.tsv``       a sample a row, one column of them the label
+a file ``.npz``                   arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``;
+                                  ``train_images``, ``train_labels``, …; or ``x``, ``y``
+================================  ==========================================================
+
+Where there is no part for validation or test, a share of every class is drawn for it by a seed.
+Bytes are divided by 255; other numbers are left as they are. Every reader decides from the sizes
+in the file at hand before it takes memory, and gives either the whole data or one error.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv.data import idx_folder, npz, pictures, table
+from tinyconv.data.limits import MOST_CLASSES
+from tinyconv.data.parts import Parts
+from tinyconv.data.splits import DIGITS, DataSet, Split, stratified
+from tinyconv.errors import DataError
+
+__all__ = ["OPTIONS", "load_own"]
+
+#: The options that only some data take, and which.
+OPTIONS = {
+    "size": "a folder of pictures",
+    "channels": "a folder of pictures",
+    "shape": "a CSV or .npz file",
+    "label": "a CSV file",
+}
+
+
+def load_own(
+    path: str | Path, *, validation: float = 0.1, test: float = 0.2, seed: int = 0, **options: Any
+) -> DataSet:
+    """Return what a path holds; the arguments are those of :func:`tinyconv.data.load`.
+
+    Raises:
+        DataError: the path is none of the above, or is damaged, or an option is not for it.
+    """
+    path = Path(path).expanduser()
+    options = {name: value for name, value in options.items() if value is not None}
+    if path.is_dir() and idx_folder.is_one(path):
+        parts = _read(path, idx_folder.read_idx_folder, options, ())
+    elif path.is_dir():
+        parts = _read(path, pictures.read_pictures, options, ("size", "channels"))
+    elif path.suffix.lower() in (".csv", ".tsv"):
+        parts = _read(path, table.read_table, options, ("label", "shape"))
+    elif path.suffix.lower() == ".npz":
+        parts = _read(path, npz.read_npz, options, ("shape",))
+    elif path.exists():
+        raise DataError(f"{path}: is no folder, and neither a .csv, a .tsv nor a .npz file")
+    else:
+        raise DataError(f"{path}: no such file or folder")
+    try:
+        return _split(path, parts, {"validation": validation, "test": test}, seed)
+    except MemoryError:
+        raise DataError(f"{path}: its samples do not fit into memory") from None
+
+
+def _read(path: Path, reader: Any, options: dict[str, Any], taken: tuple[str, ...]) -> Parts:
+    for name in options:
+        if name not in taken:
+            raise DataError(f"{path}: {name}= is for {OPTIONS[name]}, and this is none")
+    try:
+        parts: Parts = reader(path, **options)
+    except MemoryError:
+        raise DataError(f"{path}: does not fit into memory") from None
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
+    return parts
+
+
+def _split(path: Path, parts: Parts, shares: dict[str, float], seed: int) -> DataSet:
+    """Number the classes, draw the parts that are missing, and scale bytes to [0, 1]."""
+    for name, (x, labels) in parts.arrays.items():
+        if not len(x):
+            raise DataError(f"{path}: its {name} part has no samples")
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise DataError(f"{path}: its {name} part holds values that are NaN or infinite")
+        if len(labels) != len(x):
+            raise DataError(
+                f"{path}: its {name} part has {len(x)} samples and {len(labels)} labels"
+            )
+    names, numbered = _numbered(path, parts)
+    missing = {name: share for name, share in shares.items() if name not in parts.arrays}
+    arrays = {name: (x, numbered[name]) for name, (x, _) in parts.arrays.items()}
+    if missing:
+        x, y = arrays["train"]
+        try:
+            drawn = stratified(y, missing, seed)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        arrays |= {name: (x[which], y[which]) for name, which in drawn.items()}
+    if len(shapes := {x.shape[1:] for x, _ in arrays.values()}) > 1:
+        raise DataError(f"{path}: its parts hold samples of different shapes: {sorted(shapes)}")
+    (shape,) = shapes
+    kind = parts.kind
+    if kind == "pictures" and parts.like_mnist and shape == (1, 28, 28) and names == DIGITS:
+        kind = "digits"
+    train, validation, test = (
+        Split(_floats(x), y) for x, y in map(arrays.__getitem__, ("train", "validation", "test"))
+    )
+    return DataSet(train, validation, test, names, str(path), kind, parts.about)
+
+
+def _floats(x: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    floats: np.ndarray[Any, np.dtype[np.float32]] = x.astype(np.float32)
+    if x.dtype == np.uint8:
+        floats /= 255
+    return floats
+
+
+def _numbered(
+    path: Path, parts: Parts
+) -> tuple[tuple[str, ...], dict[str, np.ndarray[Any, np.dtype[np.int64]]]]:
+    """Return the names of the classes in their order, and the labels as numbers of classes."""
+    labels = {name: part.labels for name, part in parts.arrays.items()}
+    if parts.class_names is not None:  # the labels number these already
+        names = parts.class_names
+        for y in labels.values():
+            if y.min() < 0 or y.max() >= len(names):
+                raise DataError(
+                    f"{path}: labels from {y.min()} to {y.max()}, expected 0 to {len(names) - 1} "
+                    f"because there are {len(names)} names"
+                )
+        numbered = labels
+    else:  # numbers sort as numbers, so that 10 comes after 9
+        values, places = np.unique(np.concatenate([*labels.values()]), return_inverse=True)
+        names = tuple(map(str, values.tolist()))
+        cuts = np.cumsum([len(y) for y in labels.values()])[:-1]
+        numbered = dict(zip(labels, np.split(places.reshape(-1), cuts), strict=True))
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise DataError(
+            f"{path}: {len(names):,} classes ({', '.join(names[:3])} …), "
+            f"expected 2 to {MOST_CLASSES:,}"
+        )
+    for name in names:
+        if not name.isprintable() or not name or len(name) > 200:
+            raise DataError(f"{path}: a class has the name {name[:200]!r}, which cannot be printed")
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: two classes have the same name")
+    return names, {name: np.asarray(y, np.int64) for name, y in numbered.items()}

@@ -1,0 +1,147 @@
+"""CSV and TSV: a sample a row, one column the label, the others numbers.
+
+The first row is a header if none of its cells is a number. Columns are separated by the one of
+comma, semicolon and tab that the first row has most of.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv.data.npz import as_samples
+from tinyconv.data.parts import Part, Parts
+from tinyconv.errors import DataError
+
+__all__ = ["read_table"]
+
+#: A column of one of these names holds the labels unless another one is asked for.
+LABELS = ("label", "labels", "class", "target", "y")
+#: Columns of these names are the pixels of a square picture, row by row: pixel0, …; or 1x1, 1x2, …
+PIXEL = re.compile(r"pixel\d+|\d+x\d+")
+#: More columns than any sample has numbers; a row is read as a whole.
+MOST_COLUMNS = 1 << 20
+
+
+def read_table(
+    path: Path, label: str | int | None = None, shape: tuple[int, ...] | None = None
+) -> Parts:
+    """Read the rows of a file.
+
+    Args:
+        path: of the file, in UTF-8.
+        label: name or number of the label's column; if None, the column called label, class,
+            target or y, or the only column whose first value is no number.
+        shape: of one sample, such as (1, 28, 28); if None, a square picture where the columns
+            are named as pixels, else (D,).
+
+    Raises:
+        DataError: the file is no table of numbers and labels; the text says the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            delimiter = max(",;\t", key=file.readline(MOST_COLUMNS).count)
+            file.seek(0)
+            return _read(path, csv.reader(file, delimiter=delimiter, strict=True), label, shape)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text in UTF-8: {error.reason}") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: is no table: {error}") from None
+
+
+def _read(path: Path, lines: Any, label: str | int | None, shape: tuple[int, ...] | None) -> Parts:
+    rows: Iterator[list[str]] = (row for row in lines if row)
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{path}: is empty")
+    if not 2 <= len(first) <= MOST_COLUMNS:
+        raise DataError(f"{path}: has {len(first):,} columns, expected 2 to {MOST_COLUMNS:,}")
+    header = None if any(map(_is_number, first)) else [cell.strip() for cell in first]
+    if header is not None:
+        first = next(rows, None)
+        if first is None:
+            raise DataError(f"{path}: has a header and no rows")
+    column = _label_column(path, header, first, label)
+    samples: list[np.ndarray[Any, Any]] = []
+    labels: list[str] = []
+    width = len(first if header is None else header)
+    row: list[str] | None = first
+    while row is not None:
+        if len(row) != width:
+            raise DataError(
+                f"{path}: line {lines.line_num} has {len(row)} columns, expected {width}"
+            )
+        labels.append(row.pop(column).strip())
+        try:
+            with np.errstate(over="ignore"):  # what becomes infinite is found and named
+                samples.append(np.fromiter(map(float, row), np.float32, len(row)))
+        except ValueError:
+            wrong = next(cell for cell in row if not _is_number(cell))
+            raise DataError(
+                f"{path}: line {lines.line_num} has {wrong[:40]!r} for a number"
+            ) from None
+        row = next(rows, None)
+    x = np.stack(samples)
+    x, about = _pixels(x, header, column, shape is None)
+    if about and shape is None:
+        shape = (1, math.isqrt(x.shape[1]), math.isqrt(x.shape[1]))
+    if shape is not None:
+        x = as_samples(str(path), x, shape)
+    kind = "pictures" if x.ndim == 4 else "numbers"
+    return Parts({"train": Part(x, _numbers(labels))}, kind, like_mnist=True, about=about)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _label_column(
+    path: Path, header: list[str] | None, first: list[str], label: str | int | None
+) -> int:
+    names = header or [str(number) for number in range(len(first))]
+    if label is not None:
+        if str(label) in names:
+            return names.index(str(label))
+        if str(label).isdecimal() and int(label) < len(names):
+            return int(label)
+        listed = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+        raise DataError(f"{path}: has no column {label!r} for the label; its columns: {listed}")
+    lowered = [name.lower() for name in names]
+    words = [n for n, cell in enumerate(first) if not _is_number(cell)]
+    for candidates in ([lowered.index(name) for name in LABELS if name in lowered], words):
+        if len(candidates) == 1:
+            return candidates[0]
+    raise DataError(
+        f"{path}: which column holds the label? none or several are called "
+        f"{', '.join(LABELS)} or hold words; say label=, its name or number"
+    )
+
+
+def _pixels(
+    x: np.ndarray[Any, Any], header: list[str] | None, column: int, square: bool
+) -> tuple[np.ndarray[Any, Any], str]:
+    """Return columns that are named as pixels as bytes, and what was done."""
+    names = [name for n, name in enumerate(header or []) if n != column]
+    if not names or not all(map(PIXEL.fullmatch, names)):
+        return x, ""
+    if square and math.isqrt(x.shape[1]) ** 2 != x.shape[1]:
+        return x, ""
+    if x.min() < 0 or x.max() > 255 or (x != np.rint(x)).any():
+        return x, "columns read as pixels"
+    return x.astype(np.uint8), "columns read as pixels from 0 to 255"
+
+
+def _numbers(labels: list[str]) -> np.ndarray[Any, Any]:
+    """Return labels as integers where all of them are, so that 10 comes after 9."""
+    try:
+        return np.array([int(label) for label in labels], np.int64)
+    except (ValueError, OverflowError):
+        return np.array(labels)
