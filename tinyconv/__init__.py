@@ -13,6 +13,9 @@
    total                    29,330        316,800
 """
 
+from importlib import import_module
+from typing import Any
+
 from tinyconv import data, initializers, models, ops, schedules
 from tinyconv.engine.thread_count import get_num_threads, set_num_threads
 from tinyconv.ensemble import Ensemble
@@ -85,6 +88,16 @@ from tinyconv.training import (
 from tinyconv.training.distort import DistortEachEpoch
 
 __version__ = "0.1.0"
+
+#: Parts that are imported when they are first used.
+_PARTS = ("analysis", "gradcheck", "interop", "plots", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"tinyconv.{name}")
+    raise AttributeError(f"module 'tinyconv' has no attribute {name!r}")
+
 
 __all__ = [
     "ELU",

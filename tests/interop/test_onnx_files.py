@@ -1,0 +1,236 @@
+"""ONNX files of others: PyTorch's, hand-made ones that must be refused, and damaged ones."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinyconv as tc
+from tinyconv.errors import FileError
+from tinyconv.interop import onnx as tonnx
+
+pytestmark = pytest.mark.oracle
+
+
+def residual_net(torch: Any) -> Any:
+    nn = torch.nn
+
+    class Block(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, C: int, O: int, stride: int) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(C, O, 3, stride, 1, bias=False), nn.BatchNorm2d(O)
+            self.c = nn.Conv2d(O, O, 3, 1, 1)
+            same = C == O and stride == 1
+            self.shortcut = nn.Identity() if same else nn.Conv2d(C, O, 1, stride)
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.c(torch.relu(self.b(self.a(x)))) + self.shortcut(x))
+
+    class Net(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(Block(3, 3, 1), Block(3, 6, 2))
+            self.last = nn.Linear(6, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = torch.nn.functional.adaptive_avg_pool2d(self.blocks(x), 1)
+            return self.last(x.view(x.size(0), -1))
+
+    return Net()
+
+
+def modules(torch: Any) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    nn = torch.nn
+    return {
+        "lenet": (
+            nn.Sequential(
+                *(nn.Conv2d(1, 6, 5, padding=2), nn.GELU(), nn.MaxPool2d(2)),
+                *(nn.Conv2d(6, 16, 5), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten()),
+                *(nn.Linear(400, 20), nn.Softplus(), nn.Dropout(0.3), nn.LayerNorm(20)),
+                nn.Linear(20, 10),
+            ),
+            (1, 28, 28),
+        ),
+        "autoencoder": (
+            nn.Sequential(
+                *(nn.Conv2d(1, 4, 3, 2, 1), nn.LeakyReLU(0.1), nn.GroupNorm(2, 4)),
+                *(nn.ConvTranspose2d(4, 2, 3, 2, 1, 1), nn.Upsample(scale_factor=2), nn.Sigmoid()),
+            ),
+            (1, 8, 8),
+        ),
+        "reflected": (
+            nn.Sequential(
+                nn.Upsample(scale_factor=2, mode="bilinear"),
+                nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
+                *(nn.ELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            ),
+            (1, 8, 8),
+        ),
+        "residual": (residual_net(torch), (3, 16, 16)),
+    }
+
+
+@pytest.mark.parametrize("name", ["lenet", "autoencoder", "reflected", "residual"])
+@pytest.mark.filterwarnings("ignore")
+def test_networks_that_pytorch_writes(name: str, torch: Any, tmp_path: Path) -> None:
+    module, shape = modules(torch)[name]
+    module.eval()
+    path, x = tmp_path / "net.onnx", torch.randn(4, *shape)
+    options = {"input_names": ["x"], "dynamic_axes": {"x": {0: "N"}}, "dynamo": False}
+    torch.onnx.export(module, (x,), str(path), **options)
+    net = tonnx.import_(path)
+    expected = module(x).detach().numpy()
+    np.testing.assert_allclose(net.forward(x.numpy()), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(net.logits(x.numpy()), expected, rtol=1e-4, atol=1e-5)
+    assert "total" in str(net)
+
+
+@pytest.mark.parametrize("name", ["lenet", "autoencoder", "reflected", "residual"])
+@pytest.mark.filterwarnings("ignore")
+def test_networks_that_pytorchs_other_exporter_writes(
+    name: str, torch: Any, tmp_path: Path
+) -> None:
+    module, shape = modules(torch)[name]
+    module.eval()
+    path, x = tmp_path / "net.onnx", torch.randn(4, *shape)
+    batch = torch.export.Dim("N")
+    argument = "x" if name == "residual" else "input"
+    torch.onnx.export(module, (x,), str(path), dynamic_shapes={argument: {0: batch}}, verbose=False)
+    net = tonnx.import_(path)
+    np.testing.assert_allclose(
+        net.forward(x.numpy()), module(x).detach().numpy(), rtol=1e-4, atol=1e-5
+    )
+
+
+def save(path: Path, nodes: list[Any], *initializers: Any, shape: Any = ("N", 2, 4, 4)) -> Path:
+    """Write a model of these nodes from x to y."""
+    import onnx
+    from onnx import helper
+
+    x, y = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+        for name, dims in (("x", shape), ("y", None))
+    )
+    graph = helper.make_graph(nodes, "test", [x], [y], list(initializers))
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def node(op: str, inputs: str, output: str = "y", **attributes: Any) -> Any:
+    from onnx import helper
+
+    return helper.make_node(op, inputs.split(), [output], **attributes)
+
+
+def constant(name: str, value: Any) -> Any:
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(np.asarray(value), name)
+
+
+def test_unsupported_operators_are_listed_all_at_once(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "net.onnx",
+        [node("Det", "x", "a"), node("Relu", "a", "b"), node("Einsum", "b", equation="nchw->nc")],
+    )
+    with pytest.raises(FileError, match=r"no layer computes Det \(a\), Einsum \(y\)"):
+        tonnx.import_(path)
+
+
+def test_branches_that_share_a_part(tmp_path: Path) -> None:
+    nodes = [
+        node("Relu", "x", "a"),
+        node("Tanh", "x", "b"),
+        node("Add", "a b", "c"),
+        node("Mul", "a c", "y"),
+    ]
+    with pytest.raises(FileError, match=r"part of several branches|no layer computes Mul"):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes))
+
+
+def test_a_graph_in_a_circle(tmp_path: Path) -> None:
+    nodes = [node("Relu", "b", "a"), node("Relu", "a", "b"), node("Add", "x b")]
+    with pytest.raises(FileError, match="before anything makes it"):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes))
+
+
+def test_sizes_of_the_input_must_be_known(tmp_path: Path) -> None:
+    path = save(tmp_path / "net.onnx", [node("Relu", "x")], shape=("N", 2, "H", 4))
+    with pytest.raises(FileError, match="known sizes"):
+        tonnx.import_(path)
+
+
+def test_a_constant_that_only_claims_to_be_large(tmp_path: Path) -> None:
+    shape = constant("shape", np.array([1 << 20, 1 << 20], np.int64))
+    nodes = [node("ConstantOfShape", "shape", "c"), node("Add", "x c")]
+    with pytest.raises(FileError, match="too many numbers"):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes, shape))
+
+
+def test_a_weight_that_only_claims_to_be_large(tmp_path: Path) -> None:
+    weight = constant("w", np.ones((1, 2), np.float32))
+    weight.dims[:] = [1 << 30, 1 << 10]
+    with pytest.raises(FileError, match="more than the file holds"):
+        tonnx.import_(save(tmp_path / "net.onnx", [node("MatMul", "x w")], weight))
+
+
+def test_weights_outside_the_folder(tmp_path: Path) -> None:
+    from onnx import TensorProto
+
+    (tmp_path / "secret").write_bytes(bytes(64))
+    (tmp_path / "inside").mkdir()
+    weight = constant("w", np.ones((1, 2), np.float32))
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    entry = weight.external_data.add()
+    entry.key, entry.value = "location", "../secret"
+    path = tmp_path / "inside" / "net.onnx"
+    with pytest.raises(FileError, match="no file beside the model"):
+        tonnx.import_(save(path, [node("MatMul", "x w")], weight))
+    entry.value = "short"
+    (tmp_path / "inside" / "short").write_bytes(bytes(3))
+    with pytest.raises(FileError, match="beyond the end of short"):
+        tonnx.import_(save(path, [node("MatMul", "x w")], weight))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 50, b"no model", b"\x08\x08"])
+def test_what_is_no_onnx_file(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(data)
+    with pytest.raises(FileError, match="not an ONNX file"):
+        tonnx.import_(path)
+    with pytest.raises(FileError, match="cannot be read"):
+        tonnx.import_(tmp_path / "none.onnx")
+
+
+def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
+    """Every byte of a small file changed at random a few times, and the file cut at each length."""
+    net = tc.Sequential(
+        [
+            tc.Residual([tc.Conv2d(1, 1, 3, padding=1), tc.BatchNorm2d(1)]),
+            *(tc.SiLU(), tc.MaxPool2d(2), tc.Flatten(), tc.Linear(None, 2)),
+        ],
+        input_shape=(1, 4, 4),
+    )
+    path = tmp_path / "net.onnx"
+    tonnx.export(net, path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    read = refused = 0
+    for case in range(1500):
+        data = bytearray(whole)
+        if case % 3:
+            for place in rng.integers(0, len(data), rng.integers(1, 4)):
+                data[place] = rng.integers(256)
+        else:
+            del data[rng.integers(len(data)) :]
+        path.write_bytes(bytes(data))
+        try:
+            tonnx.import_(path)
+            read += 1
+        except FileError:
+            refused += 1
+    assert read > 100
+    assert refused > 100

@@ -1,0 +1,172 @@
+"""Writing a network as an ONNX file."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyconv.errors import FileError, StateError
+from tinyconv.interop.extras import require
+from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, add
+from tinyconv.interop.onnx.graph import Graph, newest_opset
+from tinyconv.layers.base import Layer
+from tinyconv.layers.container import Chain, Container
+from tinyconv.losses import Hinge, Quadratic, SigmoidCrossEntropy
+
+if TYPE_CHECKING:
+    from tinyconv.network import Sequential
+
+__all__ = ["export", "exports"]
+
+
+def exports(kind: type[Layer]) -> Callable[[Exporter], Exporter]:
+    """Decorate a function that says in ONNX what a layer of one's own does.
+
+    It gets a :class:`~tinyconv.interop.onnx.graph.Graph`, the layer, the name of its input and
+    the shape of one sample, and returns the name of its output.
+
+    >>> import tinyconv as tc
+    >>> class Double(tc.Identity):
+    ...     pass
+    >>> @exports(Double)
+    ... def double(graph, layer, x, shape):
+    ...     return graph.node("Add", x, x, name=layer.path)
+    """
+
+    def register(exporter: Exporter) -> Exporter:
+        EXPORTERS[kind] = exporter
+        return exporter
+
+    return register
+
+
+def export(
+    net: "Sequential",
+    path: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a network as ONNX, for ONNX Runtime and every other runtime that reads it.
+
+    The file takes a batch of any size as ``x`` and gives ``logits`` and, for the losses that have
+    them, ``probabilities``, as :meth:`predict_proba` does. Weights keep PyTorch's names. The
+    operators are of the newest version that the installed onnx and ONNX Runtime both take; the
+    file is checked, shapes inferred, before it is written, and appears whole or not at all.
+
+    Args:
+        net: with parameters.
+        path: of the file.
+        class_names: one for each class, kept in the file's metadata as a JSON list.
+        metadata: more of it, such as how images were scaled: names and texts.
+
+    Raises:
+        ImportError: onnx or onnxruntime is missing; the text names the command to run.
+        StateError: the network's input shape is not known yet.
+        FileError: ONNX cannot express some layers, all of which are named; nothing is written.
+
+    >>> import tempfile, os
+    >>> import tinyconv as tc
+    >>> net = tc.Sequential([tc.Conv2d(1, 4, 3), tc.ReLU(), tc.Flatten(), tc.Linear(None, 10)],
+    ...                     input_shape=(1, 8, 8))
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.onnx")
+    >>> tc.interop.onnx.export(net, path)
+    >>> same = tc.interop.onnx.import_(path)
+    >>> print(same.layers[0])
+    Conv2d(in_channels=1, out_channels=4, ...)
+    """
+    onnx = require("onnx", "onnx")
+    opset, file_version = newest_opset()
+    shape = net.input_shape
+    if shape is None:
+        raise StateError("export: the input shape is not known yet; call build() or predict()")
+    _check_layers(net)
+    graph = Graph(net.dtype, opset)
+    problems, x = [], "x"
+    for layer in net.layers:
+        try:
+            x = add(graph, layer, x, shape)
+        except FileError as error:
+            problems.append(str(error))
+        shape = layer.output_shape(shape)
+    if problems:
+        raise FileError("export: " + "; ".join(problems))
+    helper = onnx.helper
+    kind = onnx.TensorProto.DOUBLE if net.dtype == "float64" else onnx.TensorProto.FLOAT
+    graph.nodes.append(helper.make_node("Identity", [x], ["logits"], name="logits"))
+    outputs = ["logits"]
+    activation = _output_activation(net)
+    if activation and len(shape) >= 1:
+        attributes = {"axis": 1} if activation == "Softmax" else {}
+        graph.nodes.append(
+            helper.make_node(
+                activation, ["logits"], ["probabilities"], name="probabilities", **attributes
+            )
+        )
+        outputs.append("probabilities")
+    assert net.input_shape is not None
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "tinyconv",
+            [helper.make_tensor_value_info("x", kind, ["N", *net.input_shape])],
+            [helper.make_tensor_value_info(name, kind, ["N", *shape]) for name in outputs],
+            list(graph.initializers.values()),
+        ),
+        producer_name="tinyconv",
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=file_version,
+    )
+    about = dict(metadata or {})
+    if class_names is not None:
+        about["class_names"] = json.dumps(list(class_names))
+    helper.set_model_props(model, about)
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    onnx.checker.check_model(model, full_check=True)
+    _write(Path(path), model.SerializeToString(deterministic=True))
+
+
+def _leaves(layer: Layer) -> Iterator[Layer]:
+    """Yield every layer that an exporter must know: containers with their insides."""
+    yield layer
+    if isinstance(layer, Container) and type(layer) in EXPORTERS:
+        for child in layer.children().values():
+            yield from _leaves(child)
+
+
+def _check_layers(net: Chain) -> None:
+    unknown = [
+        f"{layer.path} ({type(layer).__name__})"
+        for top in net.layers
+        for layer in _leaves(top)
+        if type(layer) not in EXPORTERS
+    ]
+    if unknown:
+        raise FileError(
+            f"export: no exporter for layer {', '.join(unknown)}; give one by "
+            "@tinyconv.interop.onnx.exports"
+        )
+
+
+def _output_activation(net: Any) -> str | None:
+    """Return the operator that makes probabilities of logits; None where there are none."""
+    loss = net.loss
+    if isinstance(loss, SigmoidCrossEntropy):
+        return "Sigmoid"
+    if isinstance(loss, Quadratic):
+        return "Sigmoid" if loss.output == "sigmoid" else None
+    if isinstance(loss, Hinge):
+        return "Softmax"
+    return "Softmax"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write beside the target and rename, so that a file is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise FileError(f"export: {path} cannot be written ({error.strerror})") from None

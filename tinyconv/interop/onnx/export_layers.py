@@ -1,0 +1,378 @@
+"""How each layer is said in ONNX: one function a kind of layer, in one table.
+
+A function gets the graph, the layer, the name of its input and the shape of one sample of it, and
+returns the name of its output. The batch is a dimension without a number throughout.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinyconv import layers as L
+from tinyconv.backend import to_numpy
+from tinyconv.errors import FileError
+from tinyconv.geometry import sliding_window, spread_pairs
+from tinyconv.interop.onnx.graph import Graph
+from tinyconv.layers.base import Layer, Shape
+
+__all__ = ["EXPORTERS", "Exporter", "add"]
+
+Exporter = Callable[[Graph, Any, str, Shape], str]
+
+#: ONNX's names of the ways to fill a border.
+MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def add(graph: Graph, layer: Layer, x: str, shape: Shape) -> str:
+    """Add a layer, and the layers inside it; return the name of its output."""
+    return EXPORTERS[type(layer)](graph, layer, x, shape)
+
+
+def _parameter(graph: Graph, layer: Layer, name: str) -> str:
+    """Add a parameter or a running statistic under PyTorch's name; "" if there is none."""
+    array = layer.params.get(name, layer.state.get(name))
+    return "" if array is None else graph.constant(f"{layer.path}.{name}", to_numpy(array))
+
+
+def _sides(padding: Pairs) -> list[int]:
+    """Return ONNX's order: what comes before each axis, then what comes after each."""
+    return [before for before, _ in padding] + [after for _, after in padding]
+
+
+def _pad(
+    graph: Graph, name: str, x: str, padding: Pairs, mode: str = "zeros", value: float = 0.0
+) -> str:
+    if not any(map(any, padding)):
+        return x
+    whole = ((0, 0), (0, 0), *padding)
+    inputs = [graph.constant(f"{name}.pads", np.array(_sides(whole), np.int64))]
+    if mode == "zeros":
+        inputs.append(graph.constant(f"{name}.value", np.array(value, np.float64)))
+    return graph.node("Pad", x, *inputs, name=name, mode=MODES[mode])
+
+
+def _conv(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    window = sliding_window(
+        "onnx", shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    )
+    padding = window.padding
+    if layer.padding_mode != "zeros":
+        x = _pad(graph, layer.path, x, padding, layer.padding_mode)
+        padding = ((0, 0),) * len(padding)
+    inputs = [_parameter(graph, layer, name) for name in ("weight", "bias")]
+    return graph.node(
+        "Conv",
+        x,
+        *filter(None, inputs),
+        name=layer.path,
+        kernel_shape=layer.kernel_size,
+        strides=layer.stride,
+        pads=_sides(padding),
+        dilations=layer.dilation,
+        group=layer.groups,
+    )
+
+
+def _conv_transpose(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    padding = spread_pairs("onnx", "padding", layer.padding, len(shape) - 1)
+    inputs = [_parameter(graph, layer, name) for name in ("weight", "bias")]
+    return graph.node(
+        "ConvTranspose",
+        x,
+        *filter(None, inputs),
+        name=layer.path,
+        kernel_shape=layer.kernel_size,
+        strides=layer.stride,
+        pads=_sides(padding),
+        output_padding=layer.output_padding,
+        dilations=layer.dilation,
+        group=layer.groups,
+    )
+
+
+def _linear(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    inputs = [_parameter(graph, layer, name) for name in ("weight", "bias")]
+    return graph.node("Gemm", x, *filter(None, inputs), name=layer.path, transB=1)
+
+
+def _pool(op: str, **more: str) -> Exporter:
+    """A pooling: its window, and attributes of the layer under ONNX's names."""
+
+    def emit(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+        dilation = getattr(layer, "dilation", (1,) * (len(shape) - 1))
+        window = sliding_window(
+            "onnx",
+            shape[1:],
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            dilation,
+            ceil_mode=layer.ceil_mode,
+        )
+        attributes = {onnx: int(getattr(layer, ours)) for onnx, ours in more.items()}
+        return graph.node(
+            op,
+            x,
+            name=layer.path,
+            kernel_shape=window.kernel,
+            strides=window.stride,
+            pads=_sides(window.padding),
+            dilations=window.dilation,
+            ceil_mode=int(layer.ceil_mode),
+            **attributes,
+        )
+
+    return emit
+
+
+def _lp_pool(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    p = layer.norm_type
+    if p != int(p):
+        raise FileError(
+            f"layer {layer.path} (LPPool2d): norm_type is {p!r}, ONNX has integers only"
+        )
+    return _pool("LpPool", p="norm_type")(graph, layer, x, shape)
+
+
+def _subsample(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    """A window's sum times a coefficient is a convolution of a channel with a constant kernel."""
+    weight = to_numpy(layer.params["weight"])
+    kernel = np.broadcast_to(weight.reshape(-1, 1, 1, 1), (shape[0], 1, *layer.kernel_size))
+    return graph.node(
+        "Conv",
+        x,
+        graph.constant(f"{layer.path}.weight", kernel),
+        _parameter(graph, layer, "bias"),
+        name=layer.path,
+        kernel_shape=layer.kernel_size,
+        strides=layer.stride,
+        group=shape[0],
+    )
+
+
+def _batch_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    if not layer.track_running_stats:
+        raise FileError(
+            f"layer {layer.path} ({type(layer).__name__}): normalises by the statistics of the "
+            "batch in prediction too, which ONNX has for training only"
+        )
+    names = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+    inputs = [
+        _parameter(graph, layer, name)
+        or graph.constant(f"{layer.path}.{name}", np.full(shape[0], value))
+        for name, value in names.items()
+    ]
+    return graph.node("BatchNormalization", x, *inputs, name=layer.path, epsilon=layer.eps)
+
+
+def _layer_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    sizes = layer.normalized_shape
+    weight = _parameter(graph, layer, "weight") or graph.constant(
+        f"{layer.path}.weight", np.ones(sizes)
+    )
+    inputs = [weight, _parameter(graph, layer, "bias")]
+    return graph.node(
+        "LayerNormalization",
+        x,
+        *filter(None, inputs),
+        name=layer.path,
+        axis=-len(sizes),
+        epsilon=layer.eps,
+    )
+
+
+def _group_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    inputs = [
+        _parameter(graph, layer, name)
+        or graph.constant(f"{layer.path}.{name}", np.full(shape[0], value))
+        for name, value in (("weight", 1.0), ("bias", 0.0))
+    ]
+    if len(shape) == 1:  # ONNX wants axes behind the channels
+        x = _reshape_to(graph, layer.path, x, (*shape, 1))
+    y = graph.node(
+        "GroupNormalization",
+        x,
+        *inputs,
+        name=layer.path,
+        num_groups=layer.num_groups,
+        epsilon=layer.eps,
+    )
+    return _reshape_to(graph, layer.path, y, shape) if len(shape) == 1 else y
+
+
+def _local_response_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    if layer.size % 2 == 0:
+        raise FileError(
+            f"layer {layer.path} (LocalResponseNorm): size is {layer.size}; ONNX's window of an "
+            "even size lies one channel further, export an odd size"
+        )
+    # ONNX Runtime takes four axes and no others.
+    planes = shape if len(shape) == 3 else (shape[0], math.prod(shape[1:]), 1)
+    if planes != shape:
+        x = _reshape_to(graph, layer.path, x, planes)
+    y = graph.node(
+        "LRN",
+        x,
+        name=layer.path,
+        size=layer.size,
+        alpha=float(layer.alpha),
+        beta=float(layer.beta),
+        bias=float(layer.k),
+    )
+    return y if planes == shape else _reshape_to(graph, layer.path, y, shape)
+
+
+def _simple(op: str, **names: str) -> Exporter:
+    """A layer that is one operator, with attributes of the layer under ONNX's names."""
+
+    def emit(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+        attributes = {onnx: float(getattr(layer, ours)) for onnx, ours in names.items()}
+        return graph.node(op, x, name=layer.path, **attributes)
+
+    return emit
+
+
+def _silu(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    return graph.node("Mul", x, graph.node("Sigmoid", x, name=layer.path), name=layer.path)
+
+
+def _gelu(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    return graph.node("Gelu", x, name=layer.path, approximate=layer.approximate)
+
+
+def _softplus(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    if layer.beta == 1:
+        return graph.node("Softplus", x, name=layer.path)
+    beta = graph.constant(f"{layer.path}.beta", np.float64(layer.beta))
+    y = graph.node("Softplus", graph.node("Mul", x, beta, name=layer.path), name=layer.path)
+    return graph.node("Div", y, beta, name=layer.path)
+
+
+def _scaled_tanh(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    inner = graph.constant(f"{layer.path}.inner", np.float64(2 / 3))
+    outer = graph.constant(f"{layer.path}.outer", np.float64(1.7159))
+    y = graph.node("Tanh", graph.node("Mul", x, inner, name=layer.path), name=layer.path)
+    return graph.node("Mul", y, outer, name=layer.path)
+
+
+def _dropout(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    ratio = graph.constant(f"{layer.path}.ratio", np.float64(layer.p))
+    y = graph.node("Dropout", x, ratio, name=layer.path)
+    if not layer.scale_at_test:
+        return y
+    kept = graph.constant(f"{layer.path}.kept", np.float64(layer.scales[1]))
+    return graph.node("Mul", y, kept, name=layer.path)
+
+
+def _flatten(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    return graph.node("Flatten", x, name=layer.path, axis=1)
+
+
+def _reshape_to(graph: Graph, name: str, x: str, shape: Shape) -> str:
+    target = graph.constant(f"{name}.shape", np.array((-1, *shape), np.int64))
+    return graph.node("Reshape", x, target, name=name)
+
+
+def _reshape(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    return _reshape_to(graph, layer.path, x, layer.output_shape(shape))
+
+
+def _pad_layer(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    padding = spread_pairs("onnx", "padding", layer.padding, len(shape) - 1)
+    return _pad(graph, layer.path, x, padding, layer.mode, layer.value)
+
+
+def _crop(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    cropping = spread_pairs("onnx", "cropping", layer.cropping, len(shape) - 1)
+    starts = [before for before, _ in cropping]
+    ends = [n - after for n, (_, after) in zip(shape[1:], cropping, strict=True)]
+    parts = {"starts": starts, "ends": ends, "axes": list(range(2, len(shape) + 1))}
+    inputs = [
+        graph.constant(f"{layer.path}.{part}", np.array(values, np.int64))
+        for part, values in parts.items()
+    ]
+    return graph.node("Slice", x, *inputs, name=layer.path)
+
+
+def _upsample(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    size = layer.output_shape(shape)[1:]
+    # ONNX Runtime wants a number for each axis; the axes that stay are not named.
+    sizes = graph.constant(f"{layer.path}.size", np.array(size, np.int64))
+    if layer.mode == "nearest":
+        how = {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+    else:
+        corners = "align_corners" if layer.align_corners else "half_pixel"
+        how = {"mode": "linear", "coordinate_transformation_mode": corners}
+    return graph.node("Resize", x, "", "", sizes, name=layer.path, axes=[2, 3], **how)
+
+
+def _identity(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    return graph.node("Identity", x, name=layer.path)
+
+
+def _chain(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    for inner in layer.layers:
+        x = add(graph, inner, x, shape)
+        shape = inner.output_shape(shape)
+    return x
+
+
+def _residual(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    body = add(graph, layer.body, x, shape)
+    other = x if layer.shortcut is None else add(graph, layer.shortcut, x, shape)
+    return graph.node("Add", body, other, name=layer.path)
+
+
+def _parallel(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
+    parts = [add(graph, branch, x, shape) for branch in layer.branches]
+    if layer.join == "concat":
+        return graph.node("Concat", *parts, name=layer.path, axis=1)
+    return graph.node("Sum", *parts, name=layer.path)
+
+
+EXPORTERS: dict[type[Layer], Exporter] = {
+    **dict.fromkeys((L.Conv1d, L.Conv2d, L.Conv3d), _conv),
+    **dict.fromkeys((L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d), _conv_transpose),
+    **dict.fromkeys((L.MaxPool1d, L.MaxPool2d, L.MaxPool3d), _pool("MaxPool")),
+    **dict.fromkeys(
+        (L.AvgPool1d, L.AvgPool2d, L.AvgPool3d),
+        _pool("AveragePool", count_include_pad="count_include_pad"),
+    ),
+    L.L2Pool2d: _pool("LpPool"),
+    L.LPPool2d: _lp_pool,
+    **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), _batch_norm),
+    L.Linear: _linear,
+    L.Subsample2d: _subsample,
+    L.GlobalAvgPool: _simple("GlobalAveragePool"),
+    L.GlobalMaxPool: _simple("GlobalMaxPool"),
+    L.LayerNorm: _layer_norm,
+    L.GroupNorm: _group_norm,
+    L.LocalResponseNorm: _local_response_norm,
+    L.ReLU: _simple("Relu"),
+    L.LeakyReLU: _simple("LeakyRelu", alpha="negative_slope"),
+    L.ELU: _simple("Elu", alpha="alpha"),
+    L.Sigmoid: _simple("Sigmoid"),
+    L.Tanh: _simple("Tanh"),
+    L.SiLU: _silu,
+    L.GELU: _gelu,
+    L.Softplus: _softplus,
+    L.ScaledTanh: _scaled_tanh,
+    L.Dropout: _dropout,
+    L.Flatten: _flatten,
+    L.Reshape: _reshape,
+    L.Pad: _pad_layer,
+    L.Crop: _crop,
+    L.Upsample: _upsample,
+    L.Identity: _identity,
+    L.Chain: _chain,
+    L.Residual: _residual,
+    L.Parallel: _parallel,
+}

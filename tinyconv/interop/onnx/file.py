@@ -1,0 +1,341 @@
+"""Opening an ONNX file: everything that can be refused before a layer is made.
+
+The file is data. Nothing in it is executed, no other file is read than weights beside it, and
+nothing is allocated that is larger than what the file holds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv.errors import FileError
+from tinyconv.interop.extras import require
+
+__all__ = ["Model", "Node", "open_model"]
+
+Values = np.ndarray[Any, Any]
+
+#: Numbers that the result of a node over constants may have.
+LARGEST_FOLDED = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator with its attributes as Python values."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.op} ({self.name or self.outputs[0]})"
+
+
+@dataclass
+class Model:
+    """What is in a file.
+
+    Attributes:
+        nodes: in an order in which each one's inputs are there; none over constants alone.
+        constants: weights, and what follows from them.
+        x: name of the input.
+        input_shape: of one sample.
+        outputs: names.
+        shapes: of values, as far as ONNX infers them; None for a dimension that is not known.
+        sizes: values that hold dimensions, with None for one that is not known.
+        metadata: names and texts.
+        dtype: of the input, ``"float32"`` or ``"float64"``.
+    """
+
+    nodes: list[Node]
+    constants: dict[str, Values]
+    x: str
+    input_shape: tuple[int, ...]
+    outputs: list[str]
+    shapes: dict[str, tuple[int | None, ...]]
+    metadata: dict[str, str] = field(default_factory=dict)
+    dtype: str = "float32"
+    sizes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
+
+
+def open_model(path: Path) -> Model:
+    """Read a file as far as ONNX goes.
+
+    Raises:
+        ImportError: onnx is missing.
+        FileError: no ONNX file, damaged, of several inputs, with a size of the input that is not
+            known, with weights elsewhere than beside the file, or of another set of operators.
+    """
+    onnx = require("onnx", "onnx")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        proto = onnx.load_model_from_string(data)
+        graph = proto.graph
+        constants = {
+            tensor.name: _tensor(path, onnx, tensor, len(data)) for tensor in graph.initializer
+        }
+    except FileError:
+        raise
+    except Exception as error:  # protobuf's errors have no base of their own
+        raise FileError(f"{path}: not an ONNX file, or a damaged one ({error})") from None
+    if not graph.node or not proto.opset_import:
+        raise FileError(f"{path}: not an ONNX file: no operators are in it")
+    foreign = sorted({node.domain for node in graph.node} - {"", "ai.onnx"})
+    if foreign or proto.functions:
+        raise FileError(f"{path}: operators of the domain {', '.join(foreign) or 'local'}")
+    x, shape, dtype = _input(path, onnx, graph, constants)
+    nodes = _nodes(path, onnx, graph, {x, *constants}, len(data))
+    model = Model(
+        nodes,
+        constants,
+        x,
+        shape,
+        [value.name for value in graph.output],
+        _inferred(onnx, proto),
+        {item.key: item.value for item in proto.metadata_props},
+        dtype,
+    )
+    _fold(path, model)
+    return model
+
+
+def _tensor(path: Path, onnx: Any, tensor: Any, size: int) -> Values:
+    """Return the numbers of a weight, once it is sure that they are there."""
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    if kind.kind not in "fiub" and str(kind) not in ("bfloat16",):
+        raise FileError(f"{path}: weight {tensor.name!r} has the dtype {kind}")
+    if any(n < 0 for n in tensor.dims):
+        raise FileError(f"{path}: weight {tensor.name!r} has the shape {tuple(tensor.dims)}")
+    count = prod(tensor.dims)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return _external(path, tensor, kind, count)
+    if count > 8 * size:  # four bits a number at least
+        raise FileError(
+            f"{path}: weight {tensor.name!r} claims {count} numbers, more than the file holds"
+        )
+    array: np.ndarray[Any, Any] = onnx.numpy_helper.to_array(tensor)
+    return array.astype(np.float32) if str(kind) in ("bfloat16", "float16") else array
+
+
+def _external(path: Path, tensor: Any, kind: Any, count: int) -> Values:
+    about = {entry.key: entry.value for entry in tensor.external_data}
+    folder = path.resolve().parent
+    place = (folder / about.get("location", "")).resolve()
+    if not place.is_relative_to(folder) or not place.is_file():
+        raise FileError(
+            f"{path}: weight {tensor.name!r} lies in {about.get('location')!r}, which is no file "
+            "beside the model"
+        )
+    try:
+        first = int(about.get("offset", 0))
+    except ValueError:
+        first = -1
+    needed = count * kind.itemsize
+    if first < 0 or first + needed > place.stat().st_size:
+        raise FileError(f"{path}: weight {tensor.name!r} lies beyond the end of {place.name}")
+    with place.open("rb") as file:
+        file.seek(first)
+        array = np.frombuffer(file.read(needed), kind).reshape(tuple(tensor.dims))
+    return array.astype(np.float32) if str(kind) in ("bfloat16", "float16") else array
+
+
+def _input(
+    path: Path, onnx: Any, graph: Any, constants: dict[str, Any]
+) -> tuple[str, tuple[int, ...], str]:
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs)
+        raise FileError(f"{path}: {len(inputs)} inputs ({names}), expected one")
+    (value,) = inputs
+    tensor = value.type.tensor_type
+    dims = [dim.dim_value for dim in tensor.shape.dim]
+    if len(dims) < 2 or any(n < 1 for n in dims[1:]):
+        raise FileError(
+            f"{path}: input {value.name!r} has the shape {tuple(dims)}, expected a batch and "
+            "known sizes (export with a fixed size of the images)"
+        )
+    kinds = {onnx.TensorProto.DOUBLE: "float64"}
+    return value.name, tuple(dims[1:]), kinds.get(tensor.elem_type, "float32")
+
+
+def _nodes(path: Path, onnx: Any, graph: Any, known: set[str], size: int) -> list[Node]:
+    """Return the nodes; refuse a graph in which one comes before its inputs, as in a circle."""
+    nodes = []
+    for proto in graph.node:
+        words = (proto.op_type, proto.name, *proto.input, *proto.output)
+        if not all(isinstance(word, str) for word in words):
+            raise FileError(f"{path}: names that are no text")
+        attributes: dict[str, Any] = {}
+        for attribute in proto.attribute:
+            if attribute.type in (attribute.GRAPH, attribute.GRAPHS):
+                raise FileError(f"{path}: {proto.op_type} holds a graph of its own")
+            if attribute.type == attribute.TENSOR:
+                attributes[attribute.name] = _tensor(path, onnx, attribute.t, size)
+                continue
+            value = onnx.helper.get_attribute_value(attribute)
+            attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
+        node = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes)
+        missing = {name for name in node.inputs if name} - known
+        if missing or not node.outputs:
+            raise FileError(
+                f"{path}: {node.op} uses {', '.join(sorted(missing))!r} before anything makes it"
+            )
+        known |= set(node.outputs)
+        nodes.append(node)
+    return nodes
+
+
+def _inferred(onnx: Any, proto: Any) -> dict[str, tuple[int | None, ...]]:
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    except Exception:  # what is not inferred is None below
+        return {}
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else None
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
+def _fold(path: Path, model: Model) -> None:
+    """Take out the nodes that have constants alone as inputs, and keep their results."""
+    rest = []
+    for node in model.nodes:
+        inputs = [name for name in node.inputs if name]
+        if node.op == "Constant":
+            model.constants[node.outputs[0]] = _constant(path, node)
+        elif node.op in FOLDED and all(name in model.constants for name in inputs):
+            model.constants[node.outputs[0]] = _evaluate(path, model, node)
+        else:
+            rest.append(node)
+            sizes = _sizes(model, node)
+            if sizes is not None:
+                model.sizes[node.outputs[0]] = sizes
+    model.nodes = rest
+
+
+def _sizes(model: Model, node: Node) -> tuple[int | None, ...] | None:
+    """Return the dimensions that a node computes of a shape, as exporters do for a reshape."""
+    if node.op == "Shape":
+        return model.shapes.get(node.inputs[0])
+    known = []
+    for name in node.inputs:
+        value = model.sizes.get(name)
+        if value is None and name in model.constants and model.constants[name].ndim <= 1:
+            value = tuple(int(n) for n in model.constants[name].ravel())
+        known.append(value)
+    if not known or known[0] is None:
+        return None
+    if node.op in ("Cast", "Identity", "Squeeze", "Unsqueeze"):
+        return known[0]
+    if node.op == "Gather" and known[1] is not None:
+        return tuple(
+            known[0][n] for n in known[1] if n is not None and -len(known[0]) <= n < len(known[0])
+        )
+    if node.op == "Concat" and None not in known:
+        return tuple(n for value in known if value is not None for n in value)
+    return None
+
+
+def _constant(path: Path, node: Node) -> Values:
+    for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
+        if name in node.attributes:
+            value = np.asarray(node.attributes[name])
+            return value.astype(np.float32) if name.startswith("value_float") else value
+    raise FileError(f"{path}: {node} holds no numbers")
+
+
+def _reshaped(node: Node, x: Values, shape: Values) -> Values:
+    return x.reshape([x.shape[at] if n == 0 else int(n) for at, n in enumerate(shape)])
+
+
+def _sliced(node: Node, x: Values, *how: Values) -> Values:
+    given: list[Values | None] = [*how, None, None]
+    starts, ends, axes, steps = given[:4]
+    assert starts is not None
+    assert ends is not None
+    places = range(len(starts)) if axes is None else axes.tolist()
+    cut = [slice(None)] * x.ndim
+    for at, place in enumerate(places):
+        step = 1 if steps is None else int(steps[at])
+        first, last = int(starts[at]), int(ends[at])
+        # Counted from the end, -1 is the last element and what comes before the first one lower.
+        cut[place] = slice(first, None if step < 0 and last < -x.shape[place] else last, step)
+    return x[tuple(cut)]
+
+
+def _squeezed(node: Node, x: Values, *how: Values) -> Values:
+    axes = how[0].tolist() if how else node.attributes.get("axes")
+    return np.squeeze(x, None if axes is None else tuple(axes))
+
+
+def _unsqueezed(node: Node, x: Values, *how: Values) -> Values:
+    axes = how[0].tolist() if how else node.attributes["axes"]
+    return np.expand_dims(x, tuple(axes))
+
+
+def _cast(node: Node, x: Values) -> Values:
+    kinds = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
+    return x.astype(kinds[node.attributes["to"]])
+
+
+def _constant_of_shape(node: Node, shape: Values) -> Values:
+    if prod(int(n) for n in shape) > LARGEST_FOLDED:
+        raise ValueError("too many numbers")
+    value = node.attributes.get("value", np.zeros(1, np.float32))
+    return np.full([int(n) for n in shape], value.reshape(())[()])
+
+
+def _divided(node: Node, a: Values, b: Values) -> Values:
+    return a // b if a.dtype.kind == "i" else a / b
+
+
+#: What is computed beforehand where all inputs are constants.
+FOLDED: dict[str, Callable[..., Values]] = {
+    "Add": lambda node, a, b: a + b,
+    "Cast": _cast,
+    "Concat": lambda node, *parts: np.concatenate(parts, node.attributes["axis"]),
+    "ConstantOfShape": _constant_of_shape,
+    "Div": _divided,
+    "Gather": lambda node, x, i: x.take(i, node.attributes.get("axis", 0)),
+    "Identity": lambda node, x: x,
+    "Mul": lambda node, a, b: a * b,
+    "Neg": lambda node, x: -x,
+    "Reshape": _reshaped,
+    "Shape": lambda node, x: np.array(x.shape, np.int64),
+    "Slice": _sliced,
+    "Sqrt": lambda node, x: np.sqrt(x),
+    "Squeeze": _squeezed,
+    "Sub": lambda node, a, b: a - b,
+    "Transpose": lambda node, x: x.transpose(node.attributes.get("perm")),
+    "Unsqueeze": _unsqueezed,
+}
+
+
+def _evaluate(path: Path, model: Model, node: Node) -> Values:
+    """Compute a node over constants; refuse one whose result is larger than need be."""
+    values = [model.constants[name] for name in node.inputs if name]
+    shapes = [value.shape for value in values]
+    try:
+        claimed = (
+            prod(np.broadcast_shapes(*shapes)) if node.op in ("Add", "Sub", "Mul", "Div") else 0
+        )
+        if node.op == "Gather":
+            claimed = prod(shapes[0]) * prod(shapes[1])
+        if claimed > LARGEST_FOLDED:
+            raise ValueError("too many numbers")
+        return np.asarray(FOLDED[node.op](node, *values))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FileError(f"{path}: {node} cannot be computed ({error})") from None

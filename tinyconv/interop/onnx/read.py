@@ -1,0 +1,241 @@
+"""Reading an ONNX file as a network: from a graph to layers one after the other."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv import layers as L
+from tinyconv.errors import FileError, ShapeError
+from tinyconv.interop.onnx.file import Model, Node, open_model
+from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS, Source
+from tinyconv.interop.onnx.read_patterns import (
+    IN_PATTERNS,
+    PATTERNS,
+    Items,
+    Join,
+    varies_along_channels,
+)
+from tinyconv.layers.base import Layer, Shape
+from tinyconv.losses import SigmoidCrossEntropy, SoftmaxLogLikelihood
+from tinyconv.network import Sequential
+
+__all__ = ["import_"]
+
+#: How deep branches may lie in branches.
+DEEPEST = 50
+
+
+def import_(path: str | Path) -> Sequential:
+    """Read a convolutional network from an ONNX file, to predict, explain and train it further.
+
+    It may consist of layers one after the other, of residual sums and of branches that are joined
+    by a sum or a concatenation. A softmax at the end is left out: networks here give logits.
+    ``net.class_names`` are those of the file's metadata, or None.
+
+    Args:
+        path: of the file; weights that it keeps elsewhere must lie beside it.
+
+    Returns:
+        The network, float32 or float64 as the file's input.
+
+    Raises:
+        ImportError: onnx is missing; the text names the command to run.
+        FileError: the file is damaged or foreign, has operators that no layer computes (all are
+            named), or is not made of parts one after the other and side by side.
+    """
+    path = Path(path)
+    model = open_model(path)
+    try:
+        return _Import(path, model).network()
+    except (ShapeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise FileError(f"{path}: its operators do not fit together ({error})") from None
+
+
+@dataclass
+class _Import:
+    path: Path
+    model: Model
+
+    def __post_init__(self) -> None:
+        self.producer = {name: node for node in self.model.nodes for name in node.outputs}
+        self.used: set[int] = set()
+
+    def network(self) -> Sequential:
+        model = self.model
+        output, loss = self._logits()
+        self._refuse_unknown(output)
+        items = self._items(output, model.x, 0)
+        source = Source(model)
+        layers, _ = _Rows(source).layers(items, model.input_shape)
+        net = Sequential(layers or [L.Identity()], input_shape=model.input_shape, dtype=model.dtype)
+        for layer, tensors in source.tensors:
+            for name, array in tensors.items():
+                target = layer.params.get(name, layer.state.get(name))
+                if target is None or target.shape != array.shape:
+                    raise FileError(f"{self.path}: {name} of layer {layer.path} does not fit")
+                target[...] = array
+        net.loss = loss
+        names = model.metadata.get("class_names")
+        if names is not None:
+            net.class_names = [str(name) for name in json.loads(names)]  # type: ignore[attr-defined]
+        return net
+
+    def _logits(self) -> tuple[str, Any]:
+        """Return the value in front of a last softmax or, of our own files, a last sigmoid."""
+        loss: Any = SoftmaxLogLikelihood()
+        names = self.model.outputs
+        if "logits" in names and "probabilities" in names:
+            last = self.producer.get("probabilities")
+            if last is not None and last.op == "Sigmoid":
+                loss = SigmoidCrossEntropy()
+            return "logits", loss
+        output = names[0]
+        node = self.producer.get(output)
+        if node is not None and node.op in ("Softmax", "LogSoftmax"):
+            output = node.inputs[0]
+        return output, loss
+
+    def _data(self, node: Node) -> list[str]:
+        """Return the inputs of a node that the network's input reaches and that are computed on.
+
+        A shape that follows from another one is not computed on.
+        """
+        inputs = node.inputs[: DATA_INPUTS.get(node.op, len(node.inputs))]
+        return [name for name in inputs if name and name not in self.model.constants]
+
+    def _refuse_unknown(self, output: str) -> None:
+        unknown, waiting, seen = set(), [output], set()
+        while waiting:
+            name = waiting.pop()
+            node = self.producer.get(name)
+            if node is None or id(node) in seen:
+                continue
+            seen.add(id(node))
+            if node.op not in OPERATORS and node.op not in IN_PATTERNS:
+                unknown.add(str(node))
+            waiting += self._data(node)
+        if unknown:
+            raise FileError(f"{self.path}: no layer computes {', '.join(sorted(unknown))}")
+
+    def _items(self, value: str, source: str, depth: int) -> list[Node | Join]:
+        """Return what makes ``value`` of ``source``: nodes, and joins of branches."""
+        if depth > DEEPEST:
+            raise FileError(f"{self.path}: branches in branches, more than {DEEPEST} deep")
+        items: list[Node | Join] = []
+        while value != source:
+            node = self.producer.get(value)
+            if node is None:
+                raise FileError(f"{self.path}: {value!r} does not come from {source!r}")
+            if id(node) in self.used:
+                raise FileError(
+                    f"{self.path}: {node} is part of several branches, expected branches that "
+                    "have nothing in common"
+                )
+            self.used.add(id(node))
+            data = self._data(node)
+            if len(data) == 1:
+                items.append(node)
+                value = data[0]
+                continue
+            if not data:
+                raise FileError(f"{self.path}: {node} does not depend on the input")
+            fork = self._fork(data)
+            branches = [self._items(name, fork, depth + 1) for name in data]
+            items.append(Join(node, branches))
+            value = fork
+        return items[::-1]
+
+    def _fork(self, values: list[str]) -> str:
+        """Return the last value that all ways from the input to ``values`` lead through."""
+        common: list[str] | None = None
+        for value in values:
+            own = self._dominators[value]
+            common = own if common is None else [name for name in common if name in set(own)]
+        assert common
+        return common[-1]
+
+    @cached_property
+    def _dominators(self) -> dict[str, list[str]]:
+        """For each value those that all ways to it lead through, first to last, itself included."""
+        through: dict[str, list[str]] = {self.model.x: [self.model.x]}
+        for node in self.model.nodes:
+            before = [through[name] for name in self._data(node) if name in through]
+            shared = before[0] if before else []
+            for other in before[1:]:
+                same = set(other)
+                shared = [name for name in shared if name in same]
+            for name in node.outputs:
+                through[name] = [*shared, name]
+        return through
+
+
+class _Rows:
+    """Makes layers of rows of items."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def layers(self, items: Items, shape: Shape) -> tuple[list[Layer], Shape]:
+        """Return the layers of a row of items, and the shape of their output."""
+        made: list[Layer] = []
+        place = 0
+        while place < len(items):
+            found, count = self._next(items, place, shape, made)
+            for layer in found:
+                shape = layer.output_shape(shape)
+            made += found
+            place += count
+        return made, shape
+
+    def _next(
+        self, items: Items, place: int, shape: Shape, made: list[Layer]
+    ) -> tuple[list[Layer], int]:
+        """Return the layers of the next items, and how many items these are."""
+        for pattern in PATTERNS:
+            layer, count = pattern(self.source, items[place:], shape)
+            if count:
+                return ([] if layer is None else [layer]), count
+        item = items[place]
+        if isinstance(item, Join):
+            return [self._join(item, shape)], 1
+        if item.op in ("Add", "Sum"):
+            self._add_bias(item, made)
+            return [], 1
+        if item.op not in OPERATORS:
+            raise FileError(f"no layer computes {item}")
+        result = OPERATORS[item.op](self.source, item, shape)
+        return (result if isinstance(result, list) else [result]), 1
+
+    def _join(self, join: Join, shape: Shape) -> Layer:
+        op = join.node.op
+        branches = [self.layers(items, shape)[0] for items in join.branches]
+        if op == "Add" and len(branches) == 2:
+            body, other = branches if branches[0] else branches[::-1]
+            return L.Residual(body or [L.Identity()], other or None)
+        whole = [branch or [L.Identity()] for branch in branches]
+        if op in ("Add", "Sum"):
+            return L.Parallel(whole, "add")
+        if op == "Concat" and join.node.attributes.get("axis") in (1, -len(shape)):
+            return L.Parallel(whole)
+        raise FileError(f"no layer computes {join.node} of branches")
+
+    def _add_bias(self, node: Node, made: list[Layer]) -> None:
+        """Take a constant that is added into the bias of the layer in front."""
+        constant = self.source.constant_of(node)
+        layer = made[-1] if made else None
+        O, axes = 0, 0
+        if isinstance(layer, L.Linear):
+            O = layer.out_features
+        elif isinstance(layer, CONVS):
+            O, axes = layer.out_channels, len(layer.kernel_size)
+        is_bias = constant.size in (1, O) and varies_along_channels(constant, O, axes)
+        if isinstance(layer, (L.Linear, *CONVS)) and not layer.bias and is_bias:
+            layer.bias = True
+            tensors = next(own for other, own in self.source.tensors if other is layer)
+            tensors["bias"] = np.broadcast_to(constant.reshape(-1), (O,)).copy()
+            return
+        raise FileError(f"no layer computes {node} with a constant of shape {constant.shape}")
