@@ -95,6 +95,12 @@ def test_nets_of_the_command_line_take_digits(name: str) -> None:
     assert net.forward(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 10)
 
 
+@pytest.mark.parametrize("name", models.NETS)
+def test_nets_of_the_command_line_take_other_pictures(name: str) -> None:
+    net = models.named_net(name).build(input_shape=(3, 40, 32), classes=4, seed=2)
+    assert net.forward(np.zeros((2, 3, 40, 32), np.float32)).shape == (2, 4)
+
+
 def test_arguments_of_the_builders() -> None:
     assert models.resnet20(input_shape=(1, 28, 28)).parameters.flat.size == 272_474 - 2 * 16 * 9
     assert models.network_in_network(input_shape=(3, 32, 32)).parameters.flat.size == 966_986

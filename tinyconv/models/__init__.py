@@ -57,7 +57,8 @@ class NamedNet:
     """A network that the command line can train.
 
     Attributes:
-        build: makes it; takes ``seed``, ``dtype`` and ``device``.
+        build: makes it; takes ``input_shape`` and ``classes``, those of digits if they are not
+            given, ``seed``, ``dtype`` and ``device``.
         lr: learning rate at batch size 10.
     """
 

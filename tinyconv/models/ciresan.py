@@ -4,8 +4,6 @@ Source: Cireşan, Meier, Gambardella and Schmidhuber, "Deep big simple neural ne
 handwritten digit recognition" (Neural Computation, 2010).
 """
 
-from itertools import pairwise
-
 from tinyconv.layers import Flatten, Layer, Linear, Pad, ScaledTanh
 from tinyconv.network import Sequential
 
@@ -15,6 +13,8 @@ __all__ = ["ciresan_mlp"]
 def ciresan_mlp(
     *,
     hidden: tuple[int, ...] = (2500, 2000, 1500, 1000, 500),
+    input_shape: tuple[int, ...] = (1, 28, 28),
+    classes: int = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
@@ -27,15 +27,17 @@ def ciresan_mlp(
 
     Args:
         hidden: units of each hidden layer; the paper's other nets are shorter.
+        input_shape: (C, H, W).
+        classes: number of classes.
 
     >>> ciresan_mlp().parameters.flat.size
     12115010
     >>> ciresan_mlp(hidden=(1000, 500)).parameters.flat.size
     1347510
     """
-    sizes = (29 * 29, *hidden)
+    sizes = (None, *hidden)  # what Flatten gives, then the units
     layers: list[Layer] = [Pad(((0, 1), (0, 1))), Flatten()]
-    for inputs, outputs in pairwise(sizes):
+    for inputs, outputs in zip(sizes, hidden, strict=False):
         layers += [Linear(inputs, outputs, weight_init="glorot"), ScaledTanh()]
-    layers.append(Linear(sizes[-1], 10, weight_init="glorot"))
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=(1, 28, 28))
+    layers.append(Linear(sizes[-1], classes, weight_init="glorot"))
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)

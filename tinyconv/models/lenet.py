@@ -10,7 +10,14 @@ from tinyconv.network import Sequential
 __all__ = ["lenet5"]
 
 
-def lenet5(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Sequential:
+def lenet5(
+    *,
+    input_shape: tuple[int, ...] = (1, 28, 28),
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Sequential:
     """LeNet-5: two convolutions with average pooling, then 120, 84 and 10 units.
 
     The form that is common today: every map of the second convolution sees all maps of the first
@@ -23,17 +30,17 @@ def lenet5(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Seq
     61706
     """
     layers = [
-        Conv2d(1, 6, 5, padding=2, weight_init="glorot"),
+        Conv2d(None, 6, 5, padding=2, weight_init="glorot"),
         Tanh(),
         AvgPool2d(2),
         Conv2d(6, 16, 5, weight_init="glorot"),
         Tanh(),
         AvgPool2d(2),
         Flatten(),
-        Linear(400, 120, weight_init="glorot"),
+        Linear(None, 120, weight_init="glorot"),
         Tanh(),
         Linear(120, 84, weight_init="glorot"),
         Tanh(),
-        Linear(84, 10, weight_init="glorot"),
+        Linear(84, classes, weight_init="glorot"),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=(1, 28, 28))
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)

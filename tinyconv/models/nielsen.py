@@ -1,7 +1,8 @@
 """The networks of chapter 6 of Nielsen, "Neural Networks and Deep Learning".
 
 The book pools before it adds the bias and applies the activation. A maximum commutes with adding
-a bias, so convolution with bias, pooling, activation is the same network.
+a bias, so convolution with bias, pooling, activation is the same network. Each takes the shape of a
+sample and the number of classes, for data other than digits.
 """
 
 from collections.abc import Callable
@@ -38,37 +39,54 @@ FOR_RELU: Initial = {"weight_init": "he", "bias_init": "zeros"}
 
 
 def nielsen_fully_connected(
-    *, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+    *,
+    input_shape: tuple[int, ...] = IMAGE,
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> Sequential:
     """100 sigmoid units and a softmax layer, without convolution: the chapter's baseline.
 
     >>> nielsen_fully_connected().parameters.flat.size
     79510
     """
-    layers = [Flatten(), Linear(784, 100, **BOOK), Sigmoid(), Linear(100, 10, **BOOK)]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+    layers = [Flatten(), Linear(None, 100, **BOOK), Sigmoid(), Linear(100, classes, **BOOK)]
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
-def nielsen_conv(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Sequential:
+def nielsen_conv(
+    *,
+    input_shape: tuple[int, ...] = IMAGE,
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Sequential:
     """20 kernels of 5x5, max-pooling, 100 sigmoid units, softmax.
 
     >>> nielsen_conv().parameters.flat.size
     289630
     """
     layers = [
-        Conv2d(1, 20, 5, **BOOK),
+        Conv2d(None, 20, 5, **BOOK),
         MaxPool2d(2),
         Sigmoid(),
         Flatten(),
-        Linear(2880, 100, **BOOK),
+        Linear(None, 100, **BOOK),
         Sigmoid(),
-        Linear(100, 10, **BOOK),
+        Linear(100, classes, **BOOK),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
 def nielsen_conv_softmax(
-    *, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+    *,
+    input_shape: tuple[int, ...] = IMAGE,
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> Sequential:
     """20 kernels of 5x5, max-pooling, softmax: the exercise that omits the hidden layer.
 
@@ -76,51 +94,74 @@ def nielsen_conv_softmax(
     29330
     """
     layers = [
-        Conv2d(1, 20, 5, **BOOK),
+        Conv2d(None, 20, 5, **BOOK),
         MaxPool2d(2),
         Sigmoid(),
         Flatten(),
-        Linear(2880, 10, **BOOK),
+        Linear(None, classes, **BOOK),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
-def nielsen_conv_conv(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Sequential:
+def nielsen_conv_conv(
+    *,
+    input_shape: tuple[int, ...] = IMAGE,
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Sequential:
     """Two convolutional layers (20 and 40 kernels of 5x5), 100 sigmoid units, softmax.
 
     >>> nielsen_conv_conv().parameters.flat.size
     85670
     """
-    layers = _conv_conv(Sigmoid, BOOK)
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+    layers = _conv_conv(Sigmoid, BOOK, classes)
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
 def nielsen_conv_conv_tanh(
-    *, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+    *,
+    input_shape: tuple[int, ...] = IMAGE,
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> Sequential:
     """The same with tanh for sigmoid: the chapter's problem.
 
     >>> nielsen_conv_conv_tanh().parameters.flat.size
     85670
     """
-    layers = _conv_conv(Tanh, BOOK)
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+    layers = _conv_conv(Tanh, BOOK, classes)
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
 def nielsen_conv_conv_relu(
-    *, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+    *,
+    input_shape: tuple[int, ...] = IMAGE,
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> Sequential:
     """The same with rectified linear units, and initial weights made for them.
 
     >>> nielsen_conv_conv_relu().parameters.flat.size
     85670
     """
-    layers = _conv_conv(ReLU, FOR_RELU)
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+    layers = _conv_conv(ReLU, FOR_RELU, classes)
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
 def nielsen_dropout(
-    *, units: int = 1000, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+    *,
+    units: int = 1000,
+    input_shape: tuple[int, ...] = IMAGE,
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> Sequential:
     """Two hidden layers of ``units`` with dropout 0.5 on the input of each of the last three.
 
@@ -130,30 +171,30 @@ def nielsen_dropout(
     1672570
     """
     layers: list[Layer] = [
-        *_conv_conv(ReLU, FOR_RELU)[:7],
+        *_conv_conv(ReLU, FOR_RELU, classes)[:7],
         Dropout(0.5, scale_at_test=True),
-        Linear(640, units, **FOR_RELU),
+        Linear(None, units, **FOR_RELU),
         ReLU(),
         Dropout(0.5, scale_at_test=True),
         Linear(units, units, **FOR_RELU),
         ReLU(),
         Dropout(0.5, scale_at_test=True),
-        Linear(units, 10, **FOR_RELU),
+        Linear(units, classes, **FOR_RELU),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=IMAGE)
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
-def _conv_conv(activation: Callable[[], Layer], initial: Initial) -> list[Layer]:
+def _conv_conv(activation: Callable[[], Layer], initial: Initial, classes: int) -> list[Layer]:
     """Return the ten layers that the book varies: conv, conv, 100 hidden units, softmax."""
     return [
-        Conv2d(1, 20, 5, **initial),
+        Conv2d(None, 20, 5, **initial),
         MaxPool2d(2),
         activation(),
         Conv2d(20, 40, 5, **initial),
         MaxPool2d(2),
         activation(),
         Flatten(),
-        Linear(640, 100, **initial),
+        Linear(None, 100, **initial),
         activation(),
-        Linear(100, 10, **initial),
+        Linear(100, classes, **initial),
     ]

@@ -10,7 +10,14 @@ from tinyconv.network import Sequential
 __all__ = ["simard2003"]
 
 
-def simard2003(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Sequential:
+def simard2003(
+    *,
+    input_shape: tuple[int, ...] = (1, 28, 28),
+    classes: int = 10,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Sequential:
     """Two 5x5 convolutions of stride 2, with 5 and 50 maps, then 100 hidden units.
 
     One row and one column of zeros make 28 x 28 pixels the paper's 29 x 29, from which windows at
@@ -20,13 +27,13 @@ def simard2003(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") ->
     132540
     """
     layers = [
-        Conv2d(1, 5, 5, stride=2, padding=((0, 1), (0, 1)), weight_init="glorot"),
+        Conv2d(None, 5, 5, stride=2, padding=((0, 1), (0, 1)), weight_init="glorot"),
         Tanh(),
         Conv2d(5, 50, 5, stride=2, weight_init="glorot"),
         Tanh(),
         Flatten(),
-        Linear(1250, 100, weight_init="glorot"),
+        Linear(None, 100, weight_init="glorot"),
         Tanh(),
-        Linear(100, 10, weight_init="glorot"),
+        Linear(100, classes, weight_init="glorot"),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=(1, 28, 28))
+    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
