@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyconv.backend import Array, check_device, device_of, like, namespace, to_numpy
+from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.errors import DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, decode, encode, initialize
@@ -49,6 +50,10 @@ class Sequential(Chain):
         parameters: all parameters and gradients as two flat arrays (:class:`Parameters`).
         loss: of the last ``fit``; the softmax log-likelihood before one.
         position: epochs and steps that the network was trained for.
+        class_names: the names of the classes, ``data.class_names`` of a data set, if they are set;
+            saved with the network, used by ``tinyconv predict`` and ``plot``.
+        pixels: the numbers that the network was trained on, ``tc.data.report(data).pixels`` of a
+            data set, if they are set; saved, and compared with what ``tinyconv predict`` is given.
 
     Raises:
         ShapeError: a layer does not fit the one before it.
@@ -87,6 +92,8 @@ class Sequential(Chain):
         self.input_shape: Shape | None = None
         self.loss: Loss = SoftmaxLogLikelihood()
         self.position = Position()
+        self.class_names: Sequence[str] | None = None
+        self.pixels: Pixels | None = None
         self._parameters: Parameters | None = None
         self._predictor: Predictor | None = None
         if input_shape is not None:
@@ -416,6 +423,8 @@ class Sequential(Chain):
             "loss_config": self.loss.config(),
             "epochs": self.position.epoch,
             "steps": self.position.step,
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "pixels": None if self.pixels is None else self.pixels.to_json(),
         }
         metadata = {
             "format": "tinyconv",
@@ -432,6 +441,8 @@ class Sequential(Chain):
             "device": self.device,
             "loss": self.loss,
             "position": asdict(self.position),
+            "class_names": self.class_names,
+            "pixels": self.pixels,
             "tensors": {} if self._parameters is None else self.state_dict(),
         }
 
@@ -439,6 +450,7 @@ class Sequential(Chain):
         layers = decode(state["layers"])
         Sequential.__init__(self, layers, device=state["device"], **state["about"])
         self.loss, self.position = state["loss"], Position(**state["position"])
+        self.class_names, self.pixels = state["class_names"], state["pixels"]
         if state["tensors"]:
             self.load_state_dict(state["tensors"])
 
@@ -561,6 +573,8 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
         )
         net.loss = loss_from_name(about["loss"], about.get("loss_config"))
         net.position = Position(epoch=about["epochs"], step=about["steps"])
+        net.class_names = names_from_json(about.get("class_names"))
+        net.pixels = Pixels.from_json(about.get("pixels"))
         checkpoints.copy_tensors(str(path), tensors, net._tensors())
     except FileError as error:
         raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None

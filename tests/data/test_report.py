@@ -1,10 +1,13 @@
 """What is said of data before training."""
 
+import copy
+
 import numpy as np
 import pytest
 
 import tinyconv as tc
 from tinyconv.data import DataSet, Pixels, Split
+from tinyconv.data.report import names_from_json
 from tinyconv.errors import FileError
 
 
@@ -89,7 +92,26 @@ def test_pixels_unlike_those_of_the_training():
 def test_pixels_in_a_file():
     pixels = Pixels(0.0, 1.0, 0.5, 0.1, "pictures")
     assert Pixels.from_json(pixels.to_json()) == pixels
-    for wrong in (None, [], {}, {**pixels.to_json(), "low": "x"}, {**pixels.to_json(), "kind": 3},
+    assert Pixels.from_json(None) is None
+    for wrong in ([], {}, {**pixels.to_json(), "low": "x"}, {**pixels.to_json(), "kind": 3},
                   {**pixels.to_json(), "high": float("inf")}):  # fmt: skip
         with pytest.raises(FileError, match="pixels of the training data"):
             Pixels.from_json(wrong)
+
+
+def test_a_network_keeps_the_names_and_the_pixels(tmp_path):
+    net = tc.Sequential([tc.Linear(4, 2)])
+    net.save(tmp_path / "plain.safetensors")
+    plain = tc.load(tmp_path / "plain.safetensors")
+    assert (plain.class_names, plain.pixels) == (None, None)
+    net.class_names, net.pixels = ("ant", "bée"), Pixels(0.0, 1.0, 0.5, 0.1, "pictures")
+    net.save(tmp_path / "net.safetensors")
+    for other in (tc.load(tmp_path / "net.safetensors"), copy.deepcopy(net)):
+        assert other.class_names == ("ant", "bée")
+        assert other.pixels == net.pixels
+
+
+@pytest.mark.parametrize("wrong", ["names", [1, 2], ["a", "b\n"], {"a": 1}])
+def test_names_in_a_file_that_are_none(wrong):
+    with pytest.raises(FileError, match="names of classes"):
+        names_from_json(wrong)

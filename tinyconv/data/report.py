@@ -10,7 +10,7 @@ import numpy as np
 from tinyconv.data.splits import DataSet
 from tinyconv.errors import FileError
 
-__all__ = ["Pixels", "Report", "report"]
+__all__ = ["Pixels", "Report", "names_from_json", "report"]
 
 MOST_SHOWN = 20  # classes in the table
 #: Numbers beyond are no inputs that a network learns from: they were not scaled.
@@ -56,12 +56,14 @@ class Pixels:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Any) -> "Pixels":
-        """Return what a model file says.
+    def from_json(cls, values: Any) -> "Pixels | None":
+        """Return what a model file says, which may be nothing.
 
         Raises:
             FileError: it says something else.
         """
+        if values is None:
+            return None
         try:
             numbers = {name: float(values[name]) for name in ("low", "high", "mean", "spread")}
             kind = values["kind"]
@@ -97,6 +99,22 @@ class Pixels:
                 text += ": are light and dark exchanged?"
             return text
         return None
+
+
+def names_from_json(values: Any) -> tuple[str, ...] | None:
+    """Return the names of the classes that a model file holds, if it does.
+
+    Raises:
+        FileError: they are no list of printable strings.
+    """
+    if values is None:
+        return None
+    sound = isinstance(values, list) and all(
+        isinstance(name, str) and name.isprintable() for name in values
+    )
+    if not sound:
+        raise FileError(f"names of classes: {values!r:.80}")
+    return tuple(values)
 
 
 @dataclass(frozen=True)
