@@ -31,7 +31,7 @@ FLOORS = {
     "optimizers": 3,
     "schedules": 3,
     "layers": 3,
-    "engine": 4,
+    "engines": 4,
     "training": 5,
     "network": 6,
     "gradcheck": 7,
@@ -53,7 +53,7 @@ EDGES = ("models", "pictures", "plots", "analysis", "ensemble", "network3", "tes
 HEAVY = {
     "cupy": ("backend", "kernels.gpu"),
     "cupyx": ("backend", "kernels.gpu"),
-    "numba": ("kernels.cpu", "engine"),
+    "numba": ("kernels.cpu", "engines"),
     "llvmlite": ("kernels.cpu",),
     "matplotlib": EDGES,
     "onnx": EDGES,
@@ -164,7 +164,7 @@ def faults_of(module: str, imports: list[Import]) -> list[str]:
         allowed = ("backend", "errors", "gradcheck")
         if is_in(module, ("gradcheck",)) and not is_in(inner, allowed):
             faults.append(f"{place}: gradcheck stands apart")
-        if is_in(inner, ("kernels",)) and not is_in(module, ("kernels", "engine")):
+        if is_in(inner, ("kernels",)) and not is_in(module, ("kernels", "engines")):
             faults.append(f"{place}: the kernels are known to the engine alone")
     return faults
 
@@ -248,7 +248,7 @@ def public_faults(path: str, source: str) -> list[str]:
         if inner is None:
             continue
         place = f"{path}:{each.line} imports {each.target}"
-        if is_in(inner, ("kernels", "engine")):
+        if is_in(inner, ("kernels", "engines")):
             faults.append(f"{place}: only the engine is to know the kernels")
         name = each.target.removeprefix("tinyconv").removeprefix(".")
         parts = name.removeprefix(inner).removeprefix(".") if inner != "__init__" else name

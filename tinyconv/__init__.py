@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any
 
 from tinyconv import data, initializers, models, ops, schedules
-from tinyconv.engine.thread_count import get_num_threads, set_num_threads
+from tinyconv.engines.thread_count import get_num_threads, set_num_threads
 from tinyconv.ensemble import Ensemble
 from tinyconv.errors import (
     ArgumentError,

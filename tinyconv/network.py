@@ -4,12 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tinyconv.backend import Array, check_device, device_of, like, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
+from tinyconv.engines.base import Engine
+from tinyconv.engines.choose import engine_for
 from tinyconv.errors import DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, decode, encode, initialize
@@ -20,12 +22,8 @@ from tinyconv.parameters import Parameters
 from tinyconv.training import checkpoint as checkpoints
 from tinyconv.training.callbacks import Callback, ProgressBar
 from tinyconv.training.checks import check_classes, check_count, check_samples
-from tinyconv.training.engine import EagerEngine, Engine
 from tinyconv.training.fit import Position, Training, fit
 from tinyconv.training.history import History
-
-if TYPE_CHECKING:
-    from tinyconv.engine.predict import Predictor
 
 __all__ = ["Sequential", "load"]
 
@@ -95,7 +93,7 @@ class Sequential(Chain):
         self.class_names: Sequence[str] | None = None
         self.pixels: Pixels | None = None
         self._parameters: Parameters | None = None
-        self._predictor: Predictor | None = None
+        self._predictor: Engine | None = None
         if input_shape is not None:
             self.build(input_shape)
         elif self.parameter_specs(None) is not None:
@@ -195,7 +193,7 @@ class Sequential(Chain):
         shuffle: bool = True,
         verbose: bool = True,
         callbacks: Sequence[Callback] = (),
-        engine: str = "plan",
+        engine: str = "auto",
         profile: bool = False,
         checkpoint: str | Path | None = None,
         resume: bool = False,
@@ -213,8 +211,8 @@ class Sequential(Chain):
             shuffle: give every epoch an order of its own, a function of the seed and the epoch.
             verbose: show progress on standard error.
             callbacks: see :mod:`tinyconv.training.callbacks`.
-            engine: what executes the steps: ``"plan"`` compiled kernels for float32 on the CPU,
-                and ``"eager"``, which serves everything else, the layers one by one.
+            engine: what executes the steps: ``"plan"`` compiled kernels, ``"eager"`` the layers
+                one by one, ``"auto"`` the plan where there is one: for float32 on the CPU.
             profile: whether to measure each call of the plan; ``profile`` of the history then
                 holds seconds a step by name, and training takes longer.
             checkpoint: folder that gets everything needed to resume after every epoch.
@@ -230,6 +228,7 @@ class Sequential(Chain):
             DeviceError: samples or labels that are no arrays.
             NonFiniteError: the loss became infinite or NaN; the text says where.
             FileError: the checkpoint to resume is corrupt or of another run.
+            StateError: ``engine="plan"`` where there is none; ``resume`` without ``checkpoint``.
 
         >>> import numpy as np
         >>> import tinyconv as tc
@@ -258,9 +257,11 @@ class Sequential(Chain):
         loss = loss or self.loss
         if not isinstance(loss, Loss):
             raise ShapeError(f"fit: loss is {loss!r}, expected one such as SoftmaxLogLikelihood()")
+        executing = engine_for(self, engine)
         self.loss = loss
+        executing.start_training(loss, optimizer, verbose, profile)
         training = Training(
-            engine=self._engine(engine, optimizer, verbose, profile),
+            engine=executing,
             parameters=self.parameters,
             state=self.state,
             epochs=self.position.epoch + epochs,
@@ -305,21 +306,7 @@ class Sequential(Chain):
             )
         finally:
             self.position = training.position
-            training.history.profile = getattr(training.engine, "seconds_per_step", {})
-
-    def _engine(self, name: str, optimizer: Optimizer, verbose: bool, profile: bool) -> Engine:
-        if name not in ("plan", "eager"):
-            raise ShapeError(f"fit: engine is {name!r}, expected 'plan' or 'eager'")
-        if name == "plan" and self._has_kernels:
-            from tinyconv.training.plan_engine import PlanEngine  # imports Numba
-
-            return PlanEngine(self, self.loss, self.parameters, optimizer, verbose, profile)
-        return EagerEngine(self, self.loss, self.parameters, optimizer)
-
-    @property
-    def _has_kernels(self) -> bool:
-        """Whether there are kernels for the network's dtype and device."""
-        return self.dtype == "float32" and self.device == "cpu"
+            training.history.profile = training.engine.profile
 
     # Asking.
 
@@ -332,20 +319,9 @@ class Sequential(Chain):
         """
         check_count("predict", "batch_size", batch_size)
         self._accept(x)
-        if self._has_kernels and device_of(x) == "cpu":
-            if self._predictor is None:
-                from tinyconv.engine.predict import Predictor  # imports Numba
-
-                self._predictor = Predictor(self, self.parameters)
-            return self._predictor.logits(x, batch_size)
-        flat = self.parameters.flat
-        parts = []
-        for first in range(0, max(len(x), 1), batch_size):
-            batch = x[first : first + batch_size].astype(self.dtype, copy=False)
-            if isinstance(batch, np.ndarray):
-                batch = like(flat, batch)
-            parts.append(to_numpy(self.forward(batch)))
-        return np.concatenate(parts)
+        if self._predictor is None:
+            self._predictor = engine_for(self)
+        return self._predictor.logits(x, batch_size)
 
     def predict(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
         """Return the most likely class of every sample, (N,), int64."""

@@ -1,1 +1,1 @@
-"""Fast twins of the operations, known to :mod:`tinyconv.engine` alone."""
+"""Fast twins of the operations, known to :mod:`tinyconv.engines` alone."""

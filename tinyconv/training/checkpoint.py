@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array, like, to_numpy
+from tinyconv.engines.base import Totals
 from tinyconv.errors import FileError
 from tinyconv.training.callbacks import Callback
-from tinyconv.training.engine import Totals
 from tinyconv.training.fit import Position, Training
 
 __all__ = [

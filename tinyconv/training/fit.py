@@ -10,10 +10,10 @@ import numpy as np
 
 from tinyconv import random
 from tinyconv.backend import Array, namespace
+from tinyconv.engines.base import Engine, Totals
 from tinyconv.errors import NonFiniteError
 from tinyconv.parameters import Parameters
 from tinyconv.training.callbacks import Callback
-from tinyconv.training.engine import Engine, Totals
 from tinyconv.training.history import History
 
 __all__ = ["Position", "Training", "fit"]
@@ -116,7 +116,7 @@ def fit(
                 first = position.batch * batch_size
                 index = order[first : first + batch_size]
                 try:
-                    engine.step(x, y, index, position.step, float(training.lr))
+                    engine.train_step(x, y, index, position.step, float(training.lr))
                 except NonFiniteError as error:
                     place = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
                     raise NonFiniteError(f"fit: {place}: {error}") from None

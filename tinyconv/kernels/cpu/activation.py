@@ -278,11 +278,12 @@ def _backward_run(dy, i, v, j, count, activation, p, lanes):  # type: ignore[no-
     return run
 
 
-#: Arguments of a kernel over ``rows`` runs of ``count`` numbers a sample; ``v``: y or, where the
-#: activation needs it, x.
+#: Arguments of a kernel over ``planes`` times ``rows`` runs of ``count`` numbers a sample; ``v``: y
+#: or, where the activation needs it, x.
 ROWS = record(
-    *("x", "x_sample", "x_row", "y", "y_sample", "y_row", "v", "v_sample", "v_row"),
-    *("dx", "dx_sample", "dx_row", "dy", "dy_sample", "dy_row", "rows", "count"),
+    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
+    *("v", "v_sample", "v_plane", "v_row", "dx", "dx_sample", "dx_plane", "dx_row"),
+    *("dy", "dy_sample", "dy_plane", "dy_row", "planes", "rows", "count"),
     floats=("parameter",),
 )
 
@@ -295,8 +296,10 @@ def forward(L: int, A: int) -> Any:
         a = carray(args, 1, ROWS)[0]
         x, y = pointer(a.x), pointer(a.y)
         for n in range(first, last):
-            for row in range(a.rows):
-                i, j = n * a.x_sample + row * a.x_row, n * a.y_sample + row * a.y_row
+            for line in range(a.planes * a.rows):
+                plane, row = line // a.rows, line % a.rows
+                i = n * a.x_sample + plane * a.x_plane + row * a.x_row
+                j = n * a.y_sample + plane * a.y_plane + row * a.y_row
                 activate_run(x, i, y, j, a.count, A, a.parameter, L)
 
     return activation
@@ -310,9 +313,11 @@ def backward(L: int, A: int) -> Any:
         a = carray(args, 1, ROWS)[0]
         v, dx, dy = pointer(a.v), pointer(a.dx), pointer(a.dy)
         for n in range(first, last):
-            for row in range(a.rows):
-                i, j = n * a.dx_sample + row * a.dx_row, n * a.v_sample + row * a.v_row
-                d = n * a.dy_sample + row * a.dy_row
+            for line in range(a.planes * a.rows):
+                plane, row = line // a.rows, line % a.rows
+                i = n * a.dx_sample + plane * a.dx_plane + row * a.dx_row
+                j = n * a.v_sample + plane * a.v_plane + row * a.v_row
+                d = n * a.dy_sample + plane * a.dy_plane + row * a.dy_row
                 for k in range(0, a.count, L):
                     value = deactivate(load(dy, d + k, L), load(v, j + k, L), A, a.parameter)
                     store_first(dx, i + k, value, a.count - k)

@@ -43,54 +43,60 @@ __all__ = [
 ]
 
 #: ``index``: sample n of the batch is sample ``index[n]`` of x, or n where the address is 0.
-GATHER = record("x", "index", "y", "y_sample", "y_row", "C", "H", "W")
+GATHER = record("x", "index", "y", "y_sample", "y_plane", "y_row", "C", "D", "H", "W")
 
 
 def gather(L: int) -> Any:
-    """Make the kernel that copies samples (C, H, W) of the batch to (H, W, C)."""
+    """Make the kernel that copies samples (C, D, H, W) of the batch to (D, H, W, C)."""
 
     @kernel
     def batch_gather(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, GATHER)[0]
         x, y, index = pointer(a.x), pointer(a.y), words_pointer(a.index)
-        C, H, W = a.C, a.H, a.W
+        C, H, W, rows = a.C, a.H, a.W, a.D * a.H
         for n in range(first, last):
-            source = (index[n] if a.index else n) * C * H * W
-            for h in range(H):
-                i, j = source + h * W, n * a.y_sample + h * a.y_row
+            source = (index[n] if a.index else n) * C * rows * W
+            for row in range(rows):
+                i = source + row * W
+                j = n * a.y_sample + row // H * a.y_plane + row % H * a.y_row
                 if C == 1:
                     for w in range(0, W, L):
                         store_first(y, j + w, load_first(x, i + w, W - w, L), W - w)
                 else:
                     for c in range(C):
                         for w in range(W):
-                            y[j + w * C + c] = x[i + c * H * W + w]
+                            y[j + w * C + c] = x[i + c * rows * W + w]
 
     return batch_gather
 
 
-#: ``image``: (H, W, C) of each sample; ``rows``: (C * H * W,).
-IMAGE = record("image", "image_sample", "image_row", "rows", "rows_sample", "C", "H", "W")
+#: ``image``: (D, H, W, C) of each sample; ``rows``: (C * D * H * W,).
+IMAGE = record(
+    *("image", "image_sample", "image_plane", "image_row", "rows", "rows_sample"),
+    *("C", "D", "H", "W"),
+)
 
 
 def flatten(L: int) -> Any:
-    """Make the kernel that copies images to rows, in the order of (C, H, W)."""
+    """Make the kernel that copies images to rows, in the order of (C, D, H, W)."""
 
     @kernel
     def batch_flatten(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, IMAGE)[0]
         image, rows = pointer(a.image), pointer(a.rows)
-        C, H, W = a.C, a.H, a.W
-        # Where no border parts them, the rows of an image are one long row.
-        count, length = (1, H * W) if a.image_row == W * C else (H, W)
+        C, D, H, W = a.C, a.D, a.H, a.W
+        positions = D * H * W
+        # Where no border parts them, the rows of a plane are one long row.
+        rows_of_plane, length = (1, H * W) if a.image_row == W * C else (H, W)
         for n in range(first, last):
-            for h in range(count):
-                i = n * a.image_sample + h * a.image_row
-                j = n * a.rows_sample + h * W
+            for row in range(D * rows_of_plane):
+                plane, h = row // rows_of_plane, row % rows_of_plane
+                i = n * a.image_sample + plane * a.image_plane + h * a.image_row
+                j = n * a.rows_sample + row * length
                 for w in range(0, length, L):
                     for c in range(0, C, L):
-                        x, y = i + w * C + c, j + c * H * W + w
-                        transpose(image, x, C, length - w, rows, y, H * W, C - c, L)
+                        x, y = i + w * C + c, j + c * positions + w
+                        transpose(image, x, C, length - w, rows, y, positions, C - c, L)
 
     return batch_flatten
 
@@ -102,25 +108,27 @@ def flatten_backward(L: int) -> Any:
     def batch_flatten_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, IMAGE)[0]
         image, rows = pointer(a.image), pointer(a.rows)
-        C, H, W = a.C, a.H, a.W
-        count, length = (1, H * W) if a.image_row == W * C else (H, W)
+        C, D, H, W = a.C, a.D, a.H, a.W
+        positions = D * H * W
+        rows_of_plane, length = (1, H * W) if a.image_row == W * C else (H, W)
         for n in range(first, last):
-            for h in range(count):
-                i = n * a.image_sample + h * a.image_row
-                j = n * a.rows_sample + h * W
+            for row in range(D * rows_of_plane):
+                plane, h = row // rows_of_plane, row % rows_of_plane
+                i = n * a.image_sample + plane * a.image_plane + h * a.image_row
+                j = n * a.rows_sample + row * length
                 for w in range(0, length, L):
                     for c in range(0, C, L):
-                        x, y = i + w * C + c, j + c * H * W + w
-                        transpose(rows, y, H * W, C - c, image, x, C, length - w, L)
+                        x, y = i + w * C + c, j + c * positions + w
+                        transpose(rows, y, positions, C - c, image, x, C, length - w, L)
 
     return batch_flatten_backward
 
 
 #: ``key``: address of the stream's key; ``least``: what the upper 24 bits of a number must reach
-#: for its element to stay. ``factor`` (N, C * H * W): ``scale`` where it stays, else 0.
+#: for its element to stay. ``factor`` (N, C * D * H * W): ``scale`` where it stays, else 0.
 DROPOUT = record(
-    *("x", "x_sample", "x_row", "y", "y_sample", "y_row", "factor", "factor_sample"),
-    *("C", "H", "W", "key", "least"),
+    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
+    *("factor", "factor_sample", "C", "D", "H", "W", "key", "least"),
     floats=("scale",),
 )
 
@@ -132,26 +140,28 @@ S30, S27, S31, S40 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
 @njit()
 def scale(a, n, x, factor, y):  # type: ignore[no-untyped-def]
     """Write factor * x of sample n to y; x and y are channels-last, factor channels-first."""
-    C, H, W, f = a.C, a.H, a.W, n * a.factor_sample
-    for h in range(H):
-        i, j = n * a.x_sample + h * a.x_row, n * a.y_sample + h * a.y_row
-        if C == 1 or H * W == 1:  # the order is the same, in a loop that becomes vector code
+    C, H, W, rows, f = a.C, a.H, a.W, a.D * a.H, n * a.factor_sample
+    for row in range(rows):
+        plane, h = row // H, row % H
+        i = n * a.x_sample + plane * a.x_plane + h * a.x_row
+        j = n * a.y_sample + plane * a.y_plane + h * a.y_row
+        if C == 1 or rows * W == 1:  # the order is the same, in a loop that becomes vector code
             for k in range(W * C):
-                y[j + k] = x[i + k] * factor[f + h * W + k]
+                y[j + k] = x[i + k] * factor[f + row * W + k]
         else:
             for w in range(W):
                 for c in range(C):
-                    y[j + w * C + c] = x[i + w * C + c] * factor[f + (c * H + h) * W + w]
+                    y[j + w * C + c] = x[i + w * C + c] * factor[f + (c * rows + row) * W + w]
 
 
 def dropout() -> Any:
-    """Make the kernel y = factor * x, which draws factor (n, c, h, w) from a stream."""
+    """Make the kernel y = factor * x, which draws factor (n, c, d, h, w) from a stream."""
 
     @kernel
     def batch_dropout(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, DROPOUT)[0]
         x, y, factor = pointer(a.x), pointer(a.y), pointer(a.factor)
-        count = a.C * a.H * a.W
+        count = a.C * a.D * a.H * a.W
         key, least = np.uint64(words_pointer(a.key)[0]), np.uint64(a.least)
         kept, dropped = a.scale, np.float32(0)
         for n in range(first, last):

@@ -8,9 +8,9 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinyconv as tc
-from tinyconv.engine.plan import TrainingPlan
-from tinyconv.engine.program import Program
-from tinyconv.engine.step import Context
+from tinyconv.engines.cpu.backend import CpuTraining
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.plan import Plan
 from tinyconv.kernels.cpu.threads import single_blas_thread
 from tinyconv.losses import SoftmaxLogLikelihood
 
@@ -105,14 +105,18 @@ def test_images_as_bytes() -> None:
 def test_float64_runs_the_layers() -> None:
     x, y = samples(30, "float64")
     nets = [small_net("float64"), small_net("float64")]
-    for net, engine in zip(nets, ("plan", "eager"), strict=True):
+    for net, engine in zip(nets, ("auto", "eager"), strict=True):
         net.fit(x, y, engine=engine, verbose=False)
     np.testing.assert_array_equal(nets[0].parameters.flat, nets[1].parameters.flat)
+    before = nets[0].parameters.flat.copy()
+    with pytest.raises(tc.StateError, match="'plan', which serves float32 on the CPU"):
+        nets[0].fit(x, y, engine="plan", verbose=False)
+    np.testing.assert_array_equal(nets[0].parameters.flat, before)
 
 
 def test_an_unknown_engine_is_refused() -> None:
     x, y = samples(4)
-    with pytest.raises(tc.ShapeError, match="engine is 'fast', expected 'plan' or 'eager'"):
+    with pytest.raises(tc.ShapeError, match="engine is 'fast', expected 'auto', 'plan' or 'eager'"):
         small_net().fit(x, y, engine="fast", verbose=False)
 
 
@@ -133,9 +137,9 @@ def test_no_array_is_allocated_after_the_first_step() -> None:
     net = small_net()
     rule = tc.SGD(lr=0.01, momentum=0.9)
     state = rule.init(net.parameters.flat)
-    plan = TrainingPlan(
-        net.layers, (1, 12, 12), net.parameters, SoftmaxLogLikelihood(), rule, state, 16, 2
-    )
+    shape = (1, 12, 12)
+    plan = CpuTraining(net.parameters, shape, 16, 2, SoftmaxLogLikelihood(), rule, state)
+    Plan(net, shape, plan)
     index = np.arange(16)
     plan.run(plan.set_batch(x, y, index, 0, 0.01))
     tracemalloc.start()
@@ -246,10 +250,9 @@ def test_a_first_compilation_is_announced(capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_program_runs_python_functions_in_their_place() -> None:
     seen = []
-    context = Context(3, 1, False, np.zeros(1, np.float32), np.zeros(1, np.float32))
-    program = Program(context.threads, 3)
+    program = Program(1)
     program.python("first", lambda n: seen.append(("first", n)))
     program.python("second", lambda n: seen.append(("second", n)))
-    program.freeze()
+    program.freeze(3)
     program.run(3)
     assert seen == [("first", 3), ("second", 3)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.engine import kernels
+from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import update
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
@@ -40,7 +40,7 @@ class UpdateRule:
         self.optimizer, self.parameters, self.state = optimizer, parameters, state
         name, *constants = _kernel_of(optimizer) or ("keep",)
         self.has_kernel = name != "keep"
-        self._kernel = kernels.get(f"update.{name}", LANES, *constants)
+        self._kernel = compiled(getattr(update, name), LANES, *constants)
         args = self._args = np.zeros(1, update.ARGS)
         args["w"], args["decay"] = address_of(parameters.flat), address_of(parameters.decay)
         args["grad"] = address_of(parameters.flat_grad)

@@ -91,7 +91,7 @@ def test_two_nets_in_two_threads() -> None:
 def test_without_openmp_it_trains_and_says_so() -> None:
     code = (
         "import sys, warnings; sys.modules['numba.np.ufunc.omppool'] = None\n"
-        "import sys; sys.path.insert(0, 'tests/engine')\n"
+        "import sys; sys.path.insert(0, 'tests/engines')\n"
         "from test_threads import trained\n"
         "with warnings.catch_warnings(record=True) as seen:\n"
         "    warnings.simplefilter('always'); result = trained(2)\n"
@@ -110,7 +110,7 @@ def test_without_openmp_it_trains_and_says_so() -> None:
 
 def test_the_environment_is_left_as_it_was() -> None:
     code = (
-        "import os, sys; sys.path.insert(0, 'tests/engine'); before = dict(os.environ)\n"
+        "import os, sys; sys.path.insert(0, 'tests/engines'); before = dict(os.environ)\n"
         "from test_threads import trained\n"
         "trained(2); import numba\n"
         "print(dict(os.environ) == before, numba.config.THREADING_LAYER, numba.threading_layer())"

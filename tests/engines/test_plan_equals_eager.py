@@ -7,10 +7,12 @@ import pytest
 from nets import NETS
 
 import tinyconv as tc
-from tinyconv.engine import linear_step
-from tinyconv.engine.plan import ForwardPlan, TrainingPlan
+from tinyconv.engines.base import Totals
+from tinyconv.engines.cpu import linear_step
+from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
+from tinyconv.engines.eager import EagerEngine
+from tinyconv.engines.plan import Plan
 from tinyconv.losses import SoftmaxLogLikelihood
-from tinyconv.training.engine import EagerEngine, Totals
 
 Array = np.ndarray[Any, Any]
 
@@ -30,10 +32,11 @@ def make(name: str, samples: int) -> tuple[tc.Sequential, tc.Sequential, Array, 
 def compare(name: str, batch: int, threads: int) -> None:
     net, other, x, y = make(name, 2 * batch)
     rule = tc.SGD(lr=1.0)  # so that the step is the gradient
-    plan = TrainingPlan(
-        net.layers, x.shape[1:], net.parameters, SoftmaxLogLikelihood(), rule, {}, batch, threads
-    )
-    eager = EagerEngine(other, SoftmaxLogLikelihood(), other.parameters, rule)
+    shape = x.shape[1:]
+    plan = CpuTraining(net.parameters, shape, batch, threads, SoftmaxLogLikelihood(), rule, {})
+    Plan(net, shape, plan)
+    eager = EagerEngine(other)
+    eager.start_training(SoftmaxLogLikelihood(), rule)
     index = np.random.default_rng(6).permutation(2 * batch)
     for step, picked in enumerate((index[:batch], index[: batch // 2 + 1])):
         before = net.parameters.flat.copy()
@@ -42,7 +45,7 @@ def compare(name: str, batch: int, threads: int) -> None:
         plan.sums[...] = 0
         plan.poison()
         plan.run(plan.set_batch(x, y, picked, step, 1.0))
-        eager.step(x, y, picked, step, 1.0)
+        eager.train_step(x, y, picked, step, 1.0)
         expected = eager.totals()
         assert plan.loss_sum() == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
         assert plan.sums[:, 1].sum() == expected.correct
@@ -79,11 +82,12 @@ def test_linear_layers_shared_out_by_features(
 @pytest.mark.parametrize("name", NETS)
 def test_prediction(name: str) -> None:
     net, _, x, _ = make(name, 9)
-    plan = ForwardPlan(net.layers, x.shape[1:], net.parameters, 9, 2)
+    backend = CpuBackend(net.parameters, x.shape[1:], 9, 2)
+    plan = Plan(net, x.shape[1:], backend)
     for n in (9, 4):
-        plan.poison()
+        backend.poison()
         out = np.full((n, *net.output_shape(x.shape[1:])), np.nan, np.float32)
-        plan.run(x[:n], out)
+        backend.predict(x[:n], plan.output.image, out)
         np.testing.assert_allclose(out, net.forward(x[:n]), rtol=1e-4, atol=1e-5)
 
 
@@ -121,6 +125,14 @@ def test_l2_pooling_of_zeros_has_no_gradient() -> None:
 
 def test_the_units_of_a_plan_can_be_listed() -> None:
     net, _, x, _ = make("layers without kernels among the others", 1)
-    plan = ForwardPlan(net.layers, x.shape[1:], net.parameters, 1, 1)
-    assert str(plan) == ("0 Conv2d\n1 ReLU\n2 Residual\n3.0 Conv2d + ReLU\n4 Flatten\n5 Linear")
+    plan = Plan(net, x.shape[1:], CpuBackend(net.parameters, x.shape[1:], 1, 1))
+    assert str(plan) == (
+        "0 LocalHalf  (by its own methods)\n"
+        "1 Conv2d + ReLU\n"
+        "3.body.0 Conv2d + ReLU\n"
+        "3 Residual\n"
+        "4.0 Conv2d + ReLU\n"
+        "5 Flatten\n"
+        "6 Linear"
+    )
     assert not plan.is_compiled

@@ -1,15 +1,17 @@
 """The step of a fully connected layer with its activation."""
 
+from collections.abc import Sequence
 from math import ceil
 
-from tinyconv.engine import kernels
-from tinyconv.engine.fusion import Unit
-from tinyconv.engine.program import Program
-from tinyconv.engine.step import Context, Step, rows_of
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.tiling import compiled, lanes_for, rows_for
+from tinyconv.engines.units import BATCH_NORMS, Unit
 from tinyconv.kernels.cpu import activation, linear
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.layers import Linear
+from tinyconv.layers.base import Shape
 
 __all__ = ["LinearStep"]
 
@@ -22,25 +24,29 @@ SECOND_CACHE = 256 << 10
 class LinearStep(Step):
     """The fully connected layer and its activation."""
 
-    def __init__(self, unit: Unit, shape: tuple[int, ...], context: Context) -> None:
-        super().__init__(unit, shape, context)
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
         layer = unit.layers[0]
         assert isinstance(layer, Linear)
         self.layer = layer
-        (self.I,), self.O = shape, layer.out_features
+        (self.I,), self.O = self.input_shape, layer.out_features
         self.by_features = 4 * self.I * self.O > SHARED_WEIGHT
         # Input columns of dx and dw: the vectors must not reach beyond a row.
         self.L = LANES
         while self.L > self.I:
             self.L //= 2
         self.V = min(4 if REGISTERS >= 32 else 2, self.I // self.L)
-        self.R = min(kernels.rows_for(self.V), 6)
+        self.R = min(rows_for(self.V), 6)
 
-    def forward(self, program: Program) -> None:  # noqa: D102
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return unit.find(BATCH_NORMS) is None
+
+    def forward(self, program: Program) -> None:
         Q = min(4, self.O)
         R = min(6, (REGISTERS - 2 - Q) // Q)
-        L = kernels.lanes_for(self.I)
-        kernel = kernels.get("linear.forward", L, R, Q, self.O % Q or Q, self.activation.code)
+        L = lanes_for(self.I)
+        kernel = compiled(linear.forward, L, R, Q, self.O % Q or Q, self.activation.code)
         bias = self.layer.params.get("bias")
         if self.by_features:
             program.meet()
@@ -64,16 +70,17 @@ class LinearStep(Step):
             by_features=self.by_features,
         )
 
-    def backward(self, program: Program) -> None:  # noqa: D102
+    def backward(self, program: Program) -> None:
         assert self.dy is not None
         if self.activation.code:
             program.call(
                 f"{self.name}: activation backward",
-                kernels.get("activation.backward", LANES, self.activation.code),
+                compiled(activation.backward, LANES, self.activation.code),
                 activation.ROWS,
-                **rows_of(self.z, "v"),
-                **rows_of(self.dy, "dy"),
-                **rows_of(self.dy, "dx"),
+                **planes_of(self.z, "v"),
+                **planes_of(self.dy, "dy"),
+                **planes_of(self.dy, "dx"),
+                planes=1,
                 rows=1,
                 count=self.O,
                 parameter=self.activation.parameter,
@@ -84,7 +91,7 @@ class LinearStep(Step):
             program.meet()
         program.call(
             f"{self.name}: backward",
-            kernels.get("linear.backward", self.L, self.R, self.V),
+            compiled(linear.backward, self.L, self.R, self.V),
             linear.BACKWARD,
             items=self.I if self.by_features else 0,
             grain=self.V * self.L,
@@ -99,7 +106,7 @@ class LinearStep(Step):
             by_features=self.by_features,
         )
 
-    def update(self, program: Program) -> None:  # noqa: D102
+    def update(self, program: Program) -> None:
         assert self.dy is not None
         context = self.context
         block = max(self.R, SECOND_CACHE // (4 * self.I) // self.R * self.R)
@@ -108,7 +115,7 @@ class LinearStep(Step):
         bias = self.layer.params.get("bias")
         program.call(
             f"{self.name}: update",
-            kernels.get("linear.update", self.L, self.R, self.V),
+            compiled(linear.update, self.L, self.R, self.V),
             linear.UPDATE,
             items=self.O,
             grain=self.R,

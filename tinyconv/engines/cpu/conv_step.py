@@ -1,18 +1,20 @@
 """The step of a convolution with its pooling and activation."""
 
-from math import ceil
+from collections.abc import Sequence
+from math import ceil, prod
 from typing import Any
 
-from tinyconv.engine import kernels
-from tinyconv.engine.arena import Image
-from tinyconv.engine.fusion import Unit
-from tinyconv.engine.program import Program
-from tinyconv.engine.step import Context, Step, rows_of
+from tinyconv.engines.cpu.arena import Border, Image
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.step import Context, Step, activation_of, rows_of
+from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
+from tinyconv.engines.units import BATCH_NORMS, Unit
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu import conv, pool
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
-from tinyconv.layers import AvgPool2d, Conv1d, Conv2d, MaxPool2d
+from tinyconv.layers import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
+from tinyconv.layers.base import Shape
 
 __all__ = ["ConvStep"]
 
@@ -23,9 +25,9 @@ FIRST_CACHE = 32 << 10
 class ConvStep(Step):
     """Convolution, max-pool and activation."""
 
-    def __init__(self, unit: Unit, shape: tuple[int, ...], context: Context) -> None:
-        super().__init__(unit, shape, context)
-        layer = unit.layers[0]
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        shape, layer = self.input_shape, unit.layers[0]
         assert isinstance(layer, Conv1d | Conv2d)
         self.layer = layer
         window = _over_two_axes(
@@ -38,34 +40,51 @@ class ConvStep(Step):
         self.is_pooled = isinstance(pooling, MaxPool2d)
         averaging = unit.find((AvgPool2d,))
         self.box = averaging.kernel_size if isinstance(averaging, AvgPool2d) else None
-        (top, bottom), (left, right) = window.padding
-        self.border = (top, bottom, left, right)
+        rows, columns = window.padding
+        self.border = ((0, 0), rows, columns)
         C, (KH, KW), O = shape[0], window.kernel, layer.out_channels
         self.window = window
         self.C, self.KH, self.KW, self.O = C, KH, KW, O
         self.taps, self.run = (1, KW * C) if window.dilation[1] == 1 else (KW, C)
         self.OH, self.OW = (1, *self.shape[1:])[-2:]
         # Forward: vectors of output channels.
-        self.L = kernels.lanes_for(O)
-        self.V = kernels.even(ceil(O / self.L), 4)
+        self.L = lanes_for(O)
+        self.V = even(ceil(O / self.L), 4)
         self.w_row = ceil(O / (self.V * self.L)) * self.V * self.L
         # Backward: vectors of a run.
-        self.LQ = kernels.lanes_for(self.run)
+        self.LQ = lanes_for(self.run)
         vectors = ceil(self.run / self.LQ)
-        self.VQ = kernels.even(vectors, (REGISTERS - 2) // 4)
+        self.VQ = even(vectors, (REGISTERS - 2) // 4)
         self.run_padded = ceil(vectors / self.VQ) * self.VQ * self.LQ
         self.spare = self.run_padded - self.run + LANES
 
-    def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:  # noqa: D102
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        layer: Any = unit.layers[0]
+        if type(layer) not in (Conv1d, Conv2d) or unit.find((MaxPool1d, AvgPool1d, *BATCH_NORMS)):
+            return False
+        before = unit.layers[1:-1]  # a maximum is taken before the activation in front of it
+        if any(chosen and not chosen.increases for chosen in map(activation_of, before)):
+            return False
+        highest, averaged = unit.find((MaxPool2d,)), unit.find((AvgPool2d,))
+        return (
+            layer.groups == 1
+            and layer.padding_mode == "zeros"
+            and (not isinstance(highest, MaxPool2d) or prod(highest.kernel_size) <= 9)
+            and (not isinstance(averaged, AvgPool2d) or prod(averaged.kernel_size) <= 16)
+        )
+
+    def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         super().bind(x, dx, y, dy)
         self.source, self.dsource = x, dx
-        self.corner = x.base
+        self.corner = x.corner(self.border)
         if self.box is None:
             return
         # What is convolved is the input's means, in a border that their gradient needs.
         PH, PW = self.box
         H, W = (n - k + 1 for n, k in zip(self.window.padded, self.box, strict=True))
-        image, border = (self.C, H, W), (PH - 1, PH - 1, PW - 1, PW - 1)
+        image = (self.C, H, W)
+        border: Border = ((0, 0), (PH - 1, PH - 1), (PW - 1, PW - 1))
         arena, batch = self.context.arena, self.context.batch
         self.source = arena.image(batch, image, border, self.spare)
         self.dsource = None if dx is None else arena.image(batch, image, border, self.spare)
@@ -85,7 +104,7 @@ class ConvStep(Step):
         assert self.box is not None
         program.call(
             name,
-            kernels.get("pool.box", LANES),
+            compiled(pool.box, LANES),
             pool.BOX,
             x=x,
             x_sample=source.sample,
@@ -125,7 +144,7 @@ class ConvStep(Step):
             "OW": self.OW,
         }
 
-    def prepare(self, program: Program) -> None:  # noqa: D102
+    def prepare(self, program: Program) -> None:
         take = self.context.arena.take
         self.w = take(self.KH * self.KW * self.C * self.w_row)
         self.b = take(self.w_row)
@@ -133,7 +152,7 @@ class ConvStep(Step):
         weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
         program.call(
             f"{self.name}: pack",
-            kernels.get("conv.pack"),
+            compiled(conv.pack),
             conv.PACK,
             items=self.O,
             weight=address_of(weight),
@@ -149,12 +168,12 @@ class ConvStep(Step):
             run_padded=self.run_padded,
         )
 
-    def forward(self, program: Program) -> None:  # noqa: D102
+    def forward(self, program: Program) -> None:
         if self.box:
             self._add_box(
                 program,
                 f"{self.name}: means",
-                self.x.base,
+                self.x.corner(self.border),
                 self.x,
                 self.source.origin,
                 self.source,
@@ -162,10 +181,10 @@ class ConvStep(Step):
                 self.source.W,
             )
         positions = self.PH * self.PW
-        most = max(1, min(kernels.rows_for(self.V) // positions, 16 // positions or 1))
-        N = kernels.even(self.OW, min(most, self.OW))
-        kernel = kernels.get(
-            "conv.forward", self.L, self.V, self.PH, self.PW, N, self.activation.code, self.O
+        most = max(1, min(rows_for(self.V) // positions, 16 // positions or 1))
+        N = even(self.OW, min(most, self.OW))
+        kernel = compiled(
+            conv.forward, self.L, self.V, self.PH, self.PW, N, self.activation.code, self.O
         )
         if self.is_pooled:
             self.winners = self.context.arena.take(self.y.array.size, "uint8")
@@ -187,7 +206,7 @@ class ConvStep(Step):
     def _winners(self) -> int:
         return address_of(self.winners) + (self.y.origin - self.y.base) // 4
 
-    def backward(self, program: Program) -> None:  # noqa: D102
+    def backward(self, program: Program) -> None:
         assert self.dy is not None
         context, take = self.context, self.context.arena.take
         sample_bytes = 4 * self.source.sample
@@ -206,18 +225,18 @@ class ConvStep(Step):
         }
         has_dx = self.dx is not None
         if self.is_pooled:
-            groups = ceil(self.KH / kernels.rows_for(self.VQ, self.KH))
+            groups = ceil(self.KH / rows_for(self.VQ, self.KH))
             R = ceil(self.KH / groups)
             rest = self.KH % R or R
             is_small = R == self.KH and self.taps == 1 and R * self.VQ <= 8
             if is_small and not has_dx and self.run_padded == self.VQ * self.LQ:
-                kernel = kernels.get(
-                    "conv.small_max_backward",
+                kernel = compiled(
+                    conv.small_max_backward,
                     *(self.LQ, self.VQ, R, self.PH, self.PW, self.activation.code),
                 )
             else:
-                kernel = kernels.get(
-                    "conv.max_backward",
+                kernel = compiled(
+                    conv.max_backward,
                     *(self.LQ, self.VQ, R, rest, self.PH, self.PW, self.activation.code, has_dx),
                 )
             channel = block * self.OH * self.OW + 1
@@ -241,10 +260,10 @@ class ConvStep(Step):
                 "counts_thread": counts,
             }
         else:
-            RQ = kernels.even(self.run, kernels.rows_for(self.V))
-            RP = kernels.even(self.OW, kernels.rows_for(self.VQ))
-            kernel = kernels.get(
-                "conv.dense_backward",
+            RQ = even(self.run, rows_for(self.V))
+            RP = even(self.OW, rows_for(self.VQ))
+            kernel = compiled(
+                conv.dense_backward,
                 self.L,
                 self.V,
                 RQ,
@@ -276,11 +295,11 @@ class ConvStep(Step):
             db_thread=self.db_thread,
         )
         if self.box and self.dx and self.dsource:
-            first = 4 * (self.x.top * self.dsource.row + self.x.left * self.C)
+            _, (top, _), (left, _) = self.border
             self._add_box(
                 program,
                 f"{self.name}: means backward",
-                self.dsource.base + first,
+                self.dsource.base + 4 * (top * self.dsource.row + left * self.C),
                 self.dsource,
                 self.dx.origin,
                 self.dx,
@@ -288,14 +307,14 @@ class ConvStep(Step):
                 self.x.W,
             )
 
-    def update(self, program: Program) -> None:  # noqa: D102
+    def update(self, program: Program) -> None:
         context = self.context
         size = self.C * self.KH * self.KW
         room = max(size, self.O) + 16
         weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
         program.call(
             f"{self.name}: update",
-            kernels.get("conv.update"),
+            compiled(conv.update),
             conv.UPDATE,
             items=self.O,
             dw=address_of(self.dw),

@@ -1,6 +1,9 @@
 """Nets that between them meet every rule and every kernel, on small images."""
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from tinyconv.layers import (
     ELU,
@@ -11,11 +14,13 @@ from tinyconv.layers import (
     Conv2d,
     Dropout,
     Flatten,
+    Identity,
     L2Pool2d,
     Layer,
     LeakyReLU,
     Linear,
     MaxPool2d,
+    Parallel,
     ReLU,
     Residual,
     ScaledTanh,
@@ -24,6 +29,23 @@ from tinyconv.layers import (
     Softplus,
     Tanh,
 )
+
+
+class LocalHalf(Layer):
+    """A layer that a user might write: no plan has kernels for it."""
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def _forward(self, x: Any, training: bool, step: int) -> tuple[Any, Any]:
+        return x / np.float32(2), None
+
+    def _backward(self, dy: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
+        return dy / np.float32(2), {}
+
 
 #: name -> (shape of a sample, the layers)
 NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
@@ -208,7 +230,7 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Conv2d(5, 4, 2),
             ELU(0.7),
             MaxPool2d(2),
-            LeakyReLU(-0.2),
+            LeakyReLU(0.2),
             Flatten(),
             Linear(16, 9),
             Softplus(2.0),
@@ -222,12 +244,38 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "layers without kernels among the others": (
         (4, 8, 8),
         lambda: [
-            Conv2d(4, 8, 3, groups=2),
+            LocalHalf(),
+            Conv2d(4, 8, 3),
             ReLU(),
             Residual([Conv2d(8, 8, 3, padding=1), ReLU()]),
             Chain([Conv2d(8, 6, 3), ReLU()]),
             Flatten(),
             Linear(96, 4),
+        ],
+    ),
+    "branches, nested and joined both ways": (
+        (3, 6, 6),
+        lambda: [
+            Residual([Conv2d(3, 3, 3, padding=1), Tanh()]),
+            ReLU(),
+            Parallel(
+                [
+                    Conv2d(3, 2, 3, padding=1),
+                    [
+                        Conv2d(3, 4, 1),
+                        ReLU(),
+                        Residual(Conv2d(4, 4, 1), Conv2d(4, 4, 5, padding=2)),
+                    ],
+                    Identity(),
+                ]
+            ),
+            Sigmoid(),
+            Parallel([Conv2d(9, 2, 3), [Conv2d(9, 2, 3), ReLU()]], join="add"),
+            Tanh(),
+            Flatten(),
+            Parallel([Linear(32, 3), [Linear(32, 5), Tanh()]]),
+            Residual(Identity()),
+            Linear(8, 4),
         ],
     ),
     "in one dimension": (

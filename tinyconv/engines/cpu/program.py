@@ -31,12 +31,14 @@ class Program:
 
     Args:
         threads: how many share the work of a phase.
-        block: samples that pass through all calls of a phase at a time.
+
+    Attributes:
+        sums: address of each thread's sums of the loss, which a guard looks at.
     """
 
-    def __init__(self, threads: int, block: int) -> None:
+    def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.block = block
+        self.sums = 0
         self._phases: list[_Phase] = []
         self._records: list[Array] = []
         self._must_begin = True
@@ -89,11 +91,11 @@ class Program:
         self._must_begin = True
         self._guarded_from = len(self._phases)
 
-    def freeze(self, sums: int = 0) -> None:
+    def freeze(self, block: int) -> None:
         """Make the driver's arrays.
 
         Args:
-            sums: address of each thread's sums of the loss, which a guard looks at.
+            block: samples that pass through all calls of a phase at a time.
         """
         compiled = [phase for phase in self._phases if phase.function is None]
         self._calls = np.array([call for phase in compiled for call in phase.calls], driver.CALL)
@@ -101,7 +103,7 @@ class Program:
         first = 0
         for row, phase in zip(self._table, compiled, strict=True):
             row["first"], row["last"] = first, first + len(phase.calls)
-            row["block"] = self.block if phase.of_samples else 0
+            row["block"] = block if phase.of_samples else 0
             first += len(phase.calls)
         guarded = self._guarded_from
         begin = 0
@@ -110,7 +112,7 @@ class Program:
                 self._segments.append(phase.function)
                 continue
             if guarded is not None and place >= guarded:
-                self._table[begin]["guard"] = sums
+                self._table[begin]["guard"] = self.sums
             if self._segments and isinstance(self._segments[-1], tuple):
                 self._segments[-1] = (self._segments[-1][0], begin + 1)
             else:

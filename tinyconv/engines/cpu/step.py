@@ -4,18 +4,20 @@ Three methods, always in this order: ``forward`` for every step from the first t
 ``backward`` from the last to the first, ``update`` for all.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engine.arena import Arena, Image
-from tinyconv.engine.fusion import Unit, activation_of
-from tinyconv.engine.program import Program
-from tinyconv.kernels.cpu.activation import Chosen
+from tinyconv.engines.cpu.arena import NO_BORDER, Arena, Border, Image
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.units import ACTIVATIONS, Unit
+from tinyconv.kernels.cpu.activation import Chosen, find
 from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.layers.base import Layer, Shape
 
-__all__ = ["Context", "Step", "rows_of"]
+__all__ = ["Context", "Step", "activation_of", "planes_of", "rows_of"]
 
 
 class Context:
@@ -27,9 +29,9 @@ class Context:
         training: whether there is a backward pass.
         arena: the memory.
         n: int64 array of one, the samples of the running batch.
+        step: number of the running training step.
         flat: all parameters.
         flat_grad: all gradients, filled for layers without kernels only.
-        starts: id of a parameter's array -> its place in ``flat``.
         rule: (address, address of arguments) of the optimizer's kernel.
     """
 
@@ -54,31 +56,58 @@ class Context:
 class Step:
     """A unit with its buffers.
 
+    Args:
+        unit: what to compute.
+        shapes: of one sample of each input, channels first.
+        context: what all steps share.
+
     Attributes:
-        shape: of one output, channels first.
-        y: the output.
+        input_shape: of one sample of the first input.
+        shape: of one sample of the output.
+        x, y: the first input and the output.
+        xs: all inputs.
+        dx, dxs: where the gradients of the inputs go; None where nobody wants one.
         dy: where the gradient of the output will be; None in a plan without training.
         activation: what comes last, the identity if nothing does.
         z: laid out as y, what the activation is of; y itself unless the slope needs it.
     """
 
-    #: What the input's buffer must have for this step: a border of zeros and spare numbers.
-    border: tuple[int, int, int, int] = (0, 0, 0, 0)
+    #: What the inputs' buffers must have at least: a border of zeros, and spare numbers.
+    border: Border = NO_BORDER
     spare = 0
+    #: Whether y is x itself where the numbers of x lie in the order of y already.
+    is_view = False
 
-    def __init__(self, unit: Unit, shape: tuple[int, ...], context: Context) -> None:
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         self.unit = unit
-        self.input_shape = shape
+        self.input_shape = shapes[0]
         self.context = context
-        self.shape = shape
-        for layer in unit.layers:
-            self.shape = layer.output_shape(self.shape)
+        self.shape = self.output_shape(shapes)
         self.name = f"{unit.layers[0].path} {unit}"
         found = (activation_of(layer) for layer in unit.layers)
         self.activation = next((chosen for chosen in found if chosen is not None), Chosen())
 
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        """Whether there are kernels for this unit, beyond its being of the step's kind."""
+        return True
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """Return the shape of the output."""
+        (shape,) = shapes
+        for layer in self.unit.layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def connect(
+        self, xs: Sequence[Image], dxs: Sequence[Image | None], y: Image, dy: Image | None
+    ) -> None:
+        """Take all inputs' buffers; a gradient's buffer is laid out as its input's."""
+        self.xs, self.dxs = xs, dxs
+        self.bind(xs[0], dxs[0], y, dy)
+
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
-        """Take the buffers: of the input, its gradient if anybody wants it, and the output."""
+        """Take the buffers of the first input, its gradient, the output and its gradient."""
         self.x, self.dx, self.y, self.dy = x, dx, y, dy
         self.z = y
         if self.activation.needs_z and dy is not None:
@@ -94,12 +123,23 @@ class Step:
         """Add the calls that make dx from dy."""
 
     def update(self, program: Program) -> None:
-        """Add the calls that make the gradients of the parameters and apply them."""
+        """Add what a refused step must not do: gradients to the rule, running statistics."""
 
     def start(self, step: int) -> None:
         """Set what depends on the number of the training step."""
 
 
+def activation_of(layer: Layer) -> Chosen | None:
+    """Return what computes a layer, if it is an activation that kernels know."""
+    kind = type(layer)
+    return find(kind.__name__, layer.config()) if kind in ACTIVATIONS else None
+
+
 def rows_of(image: Image, prefix: str) -> dict[str, int]:
-    """The arguments that describe the inside of a buffer."""
+    """The arguments that describe the inside of a buffer of one plane."""
     return {prefix: image.origin, f"{prefix}_sample": image.sample, f"{prefix}_row": image.row}
+
+
+def planes_of(image: Image, prefix: str) -> dict[str, int]:
+    """The arguments that describe the inside of a buffer."""
+    return {**rows_of(image, prefix), f"{prefix}_plane": image.plane}

@@ -1,0 +1,1 @@
+"""What executes a network: the layers one by one, or a plan of fused steps over fixed buffers."""

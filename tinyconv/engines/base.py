@@ -1,0 +1,127 @@
+"""What an engine is: it executes training steps and predictions, and nothing above it asks how."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinyconv.backend import Array
+from tinyconv.layers.base import Layer
+from tinyconv.losses import Loss
+from tinyconv.optimizers import Optimizer
+from tinyconv.parameters import Parameters
+
+__all__ = ["Engine", "Net", "Totals"]
+
+
+@dataclass
+class Totals:
+    """Sums over the samples that an epoch has seen so far, in training mode, without ignored ones.
+
+    >>> Totals(loss=3.0, correct=1, samples=2).mean_loss
+    1.5
+    """
+
+    loss: float = 0.0
+    correct: int = 0
+    samples: int = 0
+
+    @property
+    def mean_loss(self) -> float:
+        """Loss per sample; NaN before the first one."""
+        return self.loss / self.samples if self.samples else float("nan")
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples classified correctly; NaN before the first one."""
+        return self.correct / self.samples if self.samples else float("nan")
+
+
+class Net(Protocol):
+    """What an engine needs of a network.
+
+    Attributes:
+        layers: one after the other.
+        dtype: ``"float32"`` or ``"float64"``.
+        device: ``"cpu"`` or ``"gpu"``.
+        state: running statistics by name.
+    """
+
+    layers: list[Layer]
+    dtype: str
+    device: str
+    state: dict[str, Array]
+
+    @property
+    def parameters(self) -> Parameters:
+        """All parameters and gradients."""
+
+    def walk(self) -> Any:
+        """Yield the layers that are no containers."""
+
+    def forward(self, x: Array, training: bool = False, step: int = 0) -> Array:
+        """Map a batch layer by layer."""
+
+    def backward(self, dy: Array) -> Array:
+        """Send a gradient back layer by layer."""
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the output of a sample."""
+
+
+class Engine(Protocol):
+    """Executes training steps (gather, forward, loss, backward, update) and predictions.
+
+    Attributes:
+        optimizer: the update rule; set by :meth:`start_training`.
+        optimizer_state: what it remembers, name -> flat array; saved with a checkpoint.
+    """
+
+    optimizer: Optimizer
+    optimizer_state: dict[str, Array]
+
+    def start_training(
+        self, loss: Loss, optimizer: Optimizer, verbose: bool = False, profile: bool = False
+    ) -> None:
+        """Take what the following training steps minimise and by which rule; it starts afresh.
+
+        Args:
+            loss: what is minimised.
+            optimizer: the update rule.
+            verbose: whether to say on standard error what takes long before the first step.
+            profile: whether to measure the time of each part of a step, if the engine can.
+        """
+
+    def start_epoch(self, totals: Totals) -> None:
+        """Let the sums begin at ``totals``, which are zero unless an epoch is resumed."""
+
+    def train_step(
+        self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float
+    ) -> None:
+        """Train on the samples ``x[index]`` with the labels ``y[index]``, both as they are now.
+
+        Args:
+            x: (S, ...), all samples, in host memory or on the network's device.
+            y: (S,), all labels.
+            index: (N,), int64, the batch.
+            step: number of the step since the network was made, which selects dropout masks.
+            lr: learning rate of this step.
+
+        Raises:
+            NonFiniteError: the loss or a gradient is not finite; nothing was changed.
+        """
+
+    def totals(self) -> Totals:
+        """Return a copy of the sums since the epoch started."""
+
+    def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:
+        """Return the outputs of the last layer, (N, ...), computed ``batch_size`` at a time.
+
+        Args:
+            x: (N, ...), floating-point; an array or what gives arrays when it is sliced.
+            batch_size: samples in memory at a time.
+        """
+
+    @property
+    def profile(self) -> dict[str, float]:
+        """Seconds a training step of each of its parts by name, if they were measured."""

@@ -1,0 +1,34 @@
+"""Which engine serves a network: the only place that asks for its dtype and its device."""
+
+from tinyconv.engines.base import Engine, Net
+from tinyconv.engines.eager import EagerEngine
+from tinyconv.errors import ShapeError, StateError
+
+__all__ = ["engine_for"]
+
+
+def engine_for(net: Net, name: str = "auto") -> Engine:
+    """Return an engine for a network.
+
+    Args:
+        net: the network.
+        name: ``"plan"`` for compiled kernels, ``"eager"`` for the layers one by one, ``"auto"``
+            for the plan wherever there is one.
+
+    Raises:
+        ShapeError: the name is none of these.
+        StateError: ``"plan"`` was asked for where there is none.
+    """
+    if name not in ("auto", "plan", "eager"):
+        raise ShapeError(f"fit: engine is {name!r}, expected 'auto', 'plan' or 'eager'")
+    has_kernels = net.dtype == "float32" and net.device == "cpu"
+    if name == "plan" and not has_kernels:
+        raise StateError(
+            f"fit: engine is 'plan', which serves float32 on the CPU, and the network is "
+            f"{net.dtype} on the {net.device}; expected 'auto' or 'eager'"
+        )
+    if name == "eager" or not has_kernels:
+        return EagerEngine(net)
+    from tinyconv.engines.plan_engine import PlanEngine  # imports Numba
+
+    return PlanEngine(net)

@@ -1,0 +1,144 @@
+"""The memory of a plan: every buffer is allocated once, aligned to a cache line, and zero."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinyconv.kernels.cpu.kernel import address_of
+
+__all__ = ["NO_BORDER", "Arena", "Border", "Image"]
+
+ALIGNMENT = 64
+#: Numbers behind each buffer that a kernel's last vectors may read, and write zeros to.
+SLACK = 256
+
+#: Samples behind a batch, and positions behind the last image, that a last tile may read.
+SPARE_SAMPLES, SPARE_POSITIONS = 8, 32
+
+Array = np.ndarray[Any, Any]
+
+#: Zeros before and behind the planes, above and below the rows, left and right of the columns.
+Border: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+NO_BORDER: Border = ((0, 0), (0, 0), (0, 0))
+
+
+@dataclass(frozen=True)
+class Image:
+    """A batch of images (D, H, W, C) in a border of zeros.
+
+    Two axes have D = 1, one axis has D = H = 1, and a vector has C = 1 besides.
+
+    Attributes:
+        array: the memory, float32.
+        C, D, H, W: channels, planes, rows and columns without the border.
+        border: of zeros around each image.
+        row: numbers from one row of an image to the next.
+        plane: numbers from one plane to the next.
+        sample: numbers from one image to the next.
+    """
+
+    array: Array
+    C: int
+    D: int
+    H: int
+    W: int
+    border: Border
+    row: int
+    plane: int
+    sample: int
+
+    @property
+    def base(self) -> int:
+        """Address of the first number, border included."""
+        return address_of(self.array)
+
+    @property
+    def first(self) -> int:
+        """How many numbers lie before the first one inside the border."""
+        (front, _), (top, _), (left, _) = self.border
+        return front * self.plane + top * self.row + left * self.C
+
+    @property
+    def origin(self) -> int:
+        """Address of the first number inside the border."""
+        return self.base + 4 * self.first
+
+    def corner(self, border: Border) -> int:
+        """Address of the first number of a narrower border."""
+        (front, _), (top, _), (left, _) = border
+        return self.origin - 4 * (front * self.plane + top * self.row + left * self.C)
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the numbers of an image follow each other without a gap."""
+        rows_do = self.row == self.W * self.C or self.D * self.H == 1
+        return rows_do and (self.plane == self.H * self.row or self.D == 1)
+
+    def flattened(self) -> "Image | None":
+        """Return the same memory as vectors, if it holds the numbers in the order (C, D, H, W)."""
+        positions = self.D * self.H * self.W
+        if (self.C > 1 and positions > 1) or not self.is_contiguous:
+            return None
+        count = self.C * positions
+        array = self.array[self.first :]
+        return Image(array, 1, 1, 1, count, NO_BORDER, count, count, self.sample)
+
+    def channels_first(self, n: int) -> Array:
+        """Return the first n images as a view (n, C, D, H, W)."""
+        return np.lib.stride_tricks.as_strided(
+            self.array[self.first :],
+            (n, self.C, self.D, self.H, self.W),
+            (4 * self.sample, 4, 4 * self.plane, 4 * self.row, 4 * self.C),
+        )
+
+
+def _as_image(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Return C, D, H, W."""
+    if not 2 <= len(shape) <= 4:
+        return 1, 1, 1, prod(shape)
+    D, H, W = (1, 1, 1, *shape[1:])[-3:]
+    return shape[0], D, H, W
+
+
+class Arena:
+    """Hands out zeroed memory and keeps it alive."""
+
+    def __init__(self) -> None:
+        self.arrays: list[Array] = []
+
+    def take(self, count: int, dtype: str = "float32") -> Array:
+        """Return ``count`` zeros, with SLACK more of them behind."""
+        itemsize = np.dtype(dtype).itemsize
+        raw = np.zeros((count + SLACK) * itemsize + ALIGNMENT, np.uint8)
+        first = -raw.ctypes.data % ALIGNMENT
+        array = raw[first : first + (count + SLACK) * itemsize].view(dtype)
+        self.arrays.append(array)
+        return array
+
+    def image(
+        self, batch: int, shape: tuple[int, ...], border: Border = NO_BORDER, spare: int = 0
+    ) -> Image:
+        """Return a batch of images.
+
+        Args:
+            batch: number of images.
+            shape: of one, channels first: (I,), (C, L), (C, H, W), (C, D, H, W), or anything else
+                as (I,).
+            border: zeros around each image.
+            spare: numbers behind each image that a kernel may add zeros to.
+        """
+        C, D, H, W = _as_image(shape)
+        (front, back), (top, bottom), (left, right) = border
+        row = (left + W + right) * C
+        plane = (top + H + bottom) * row
+        sample = (front + D + back) * plane + spare
+        sample = -(-sample // 16) * 16
+        array = self.take((batch + SPARE_SAMPLES) * sample + SPARE_POSITIONS * C)
+        return Image(array, C, D, H, W, border, row, plane, sample)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in all."""
+        return sum(array.nbytes for array in self.arrays)

@@ -1,0 +1,277 @@
+"""What a plan gets from the CPU: memory, steps and a program over the compiled kernels."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyconv.engines.cpu.arena import Border, Image
+from tinyconv.engines.cpu.join_step import add_image
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.step import Context, Step, activation_of
+from tinyconv.engines.cpu.steps import STEPS
+from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.cpu.update_rule import UpdateRule
+from tinyconv.engines.units import ACTIVATIONS, Unit
+from tinyconv.kernels.cpu import batch as batch_kernels
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.layers.base import Shape
+from tinyconv.losses import Loss, SoftmaxLogLikelihood
+from tinyconv.optimizers import Optimizer
+from tinyconv.parameters import Parameters
+
+__all__ = ["CpuBackend", "CpuTraining"]
+
+Array = np.ndarray[Any, Any]
+
+#: Bytes of activations that a block of samples may have, so that they stay in the second cache.
+BLOCK_BYTES = 768 << 10
+
+#: What a reader asks of its input's buffer: a border and spare numbers.
+Room = tuple[Border, int]
+
+
+class CpuBackend:
+    """Memory, steps and program of one plan, which maps batches to logits.
+
+    Args:
+        parameters: of the network, float32.
+        shape: of one sample.
+        batch: samples at most.
+        threads: that share the work.
+
+    Attributes:
+        training: whether the plan has a backward pass.
+        program: what the plan adds its calls to.
+        context: what its steps share.
+    """
+
+    training = False
+
+    def __init__(self, parameters: Parameters, shape: Shape, batch: int, threads: int) -> None:
+        self.parameters, self.shape = parameters, shape
+        self.batch, self.threads = batch, threads
+        self.context = Context(batch, threads, self.training, parameters.flat, parameters.flat_grad)
+        self.program = Program(threads)
+        self.images: list[Image] = []
+
+    # What a plan is built with.
+
+    def accepts(self, unit: Unit) -> bool:
+        """Whether there are kernels for a unit."""
+        last = unit.find(ACTIVATIONS)
+        known = last is None or activation_of(last) is not None
+        return known and unit.kind in STEPS and STEPS[unit.kind].accepts(unit)
+
+    def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:
+        """Return the step of a unit for inputs of these shapes."""
+        return STEPS[unit.kind](unit, shapes, self.context)
+
+    def needs_room(self, wanted: Sequence[Room]) -> bool:
+        """Whether a buffer's readers need more than its numbers."""
+        return any(spare or any(map(any, border)) for border, spare in wanted)
+
+    def buffer(self, shape: Shape, wanted: Sequence[Room]) -> Image:
+        """Return memory for a batch of samples, with all that its readers want."""
+        border = tuple(
+            (
+                max((room[axis][0] for room, _ in wanted), default=0),
+                max((room[axis][1] for room, _ in wanted), default=0),
+            )
+            for axis in range(3)
+        )
+        spare = max((spare for _, spare in wanted), default=0)
+        image = self.context.arena.image(self.batch, shape, border, spare)  # type: ignore[arg-type]
+        self.images.append(image)
+        return image
+
+    def gather(self, x: Image) -> None:
+        """Add the call that fetches the batch."""
+        self.logits = x
+        self._gather = self.program.call(
+            "gather",
+            compiled(batch_kernels.gather, LANES),
+            batch_kernels.GATHER,
+            y=x.origin,
+            y_sample=x.sample,
+            y_plane=x.plane,
+            y_row=x.row,
+            C=x.C,
+            D=x.D,
+            H=x.H,
+            W=x.W,
+        )
+
+    def freeze(self) -> None:
+        """End the program."""
+        per_sample = 4 * sum(image.sample for image in self.images)
+        self.program.freeze(max(6, BLOCK_BYTES // per_sample // 6 * 6))
+
+    # What a plan is run with.
+
+    def predict(self, x: Array, logits: Image, out: Array) -> None:
+        """Write the logits of ``x`` (n, ...), contiguous float32, to ``out`` (n, ...)."""
+        n = len(x)
+        self.context.n[0] = n
+        self._gather["x"] = address_of(x)
+        self.program.run(n)
+        values = logits.channels_first(n)
+        out.reshape(values.shape)[...] = values
+
+    def poison(self) -> None:
+        """Fill every activation and gradient, but for the borders, with NaN: for tests."""
+        for image in self.images:
+            image.channels_first(self.batch)[...] = np.nan
+
+
+class CpuTraining(CpuBackend):
+    """Memory, steps and program of one plan, which does training steps.
+
+    Args:
+        parameters: of the network, float32; updated in place.
+        shape: of one sample.
+        batch: samples at most.
+        threads: that share the work.
+        loss: what is minimised.
+        optimizer: the update rule.
+        state: what the rule remembers; updated in place.
+
+    Attributes:
+        sums: (threads, 8) float64: of each thread the sum of the losses since they were set to
+            0, and the number of samples classified correctly.
+    """
+
+    training = True
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        shape: Shape,
+        batch: int,
+        threads: int,
+        loss: Loss,
+        optimizer: Optimizer,
+        state: dict[str, Array],
+    ) -> None:
+        super().__init__(parameters, shape, batch, threads)
+        self.rule = UpdateRule(optimizer, parameters, state)
+        self.context.rule = self.rule.call
+        self.minimised = loss
+        self.labels = np.zeros(batch, np.int64)
+        self.index = np.zeros(batch, np.int64)
+        self.sums = np.zeros((threads, 8))
+        self._starters: list[Step] = []
+        self._staging: Array | None = None
+        self._x: Array | None = None
+
+    # What a plan is built with.
+
+    def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:  # noqa: D102
+        step = super().step(unit, shapes)
+        if type(step).start is not Step.start:
+            self._starters.append(step)
+        return step
+
+    def loss(self, logits: Image, dlogits: Image | None, shape: Shape) -> None:
+        """Add the loss and its gradient with respect to the logits."""
+        gradient = self.buffer(shape, []) if dlogits is None else dlogits
+        loss = self.minimised
+        if type(loss) is SoftmaxLogLikelihood and not loss.config():
+            self.program.call(
+                "loss",
+                compiled(batch_kernels.softmax_log_likelihood, LANES),
+                batch_kernels.SOFTMAX,
+                x=logits.origin,
+                x_sample=logits.sample,
+                labels=address_of(self.labels),
+                dx=gradient.origin,
+                dx_sample=gradient.sample,
+                sums=address_of(self.sums),
+                K=prod(shape),
+                n=address_of(self.context.n),
+            )
+            return
+
+        def run(n: int) -> None:
+            z = np.ascontiguousarray(logits.channels_first(n)).reshape(n, *shape)
+            labels = self.labels[:n]
+            counts = loss.counts(labels)
+            self.sums[0, 0] += float(loss.forward(z, labels)) * np.count_nonzero(counts)
+            self.sums[0, 1] += np.count_nonzero(counts & (z.argmax(axis=1) == labels))
+            out = gradient.channels_first(n)
+            out[...] = loss.backward().reshape(out.shape)
+
+        self.program.python("loss", run)
+
+    def add(self, name: str, x: Image, y: Image) -> None:
+        """Add the call y = y + x."""
+        add_image(self.program, name, x, y)
+
+    def finish_update(self) -> None:
+        """Add what the optimizer does after all gradients are there."""
+        if self.rule.has_kernel:
+            return
+
+        def run(n: int) -> None:
+            if np.isfinite(self.loss_sum()):
+                self.rule.update()
+
+        self.program.python("optimizer", run)
+
+    def freeze(self) -> None:  # noqa: D102
+        self.program.sums = address_of(self.sums)
+        super().freeze()
+
+    # What a plan is run with.
+
+    def set_batch(self, x: Array, y: Array, index: Array, step: int, lr: float) -> int:
+        """Make the samples ``x[index]`` with labels ``y[index]`` the batch; return its size."""
+        n = len(index)
+        self.context.n[0] = n
+        self.context.step = step
+        self.rule.start(lr, step)
+        for starter in self._starters:
+            starter.start(step)
+        if x is not self._x:
+            self._x = x
+            is_direct = isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous
+            source = x if is_direct else np.zeros((self.batch, *self.shape), np.float32)
+            self._staging = None if is_direct else source
+            self._gather["x"] = address_of(source)
+            self._gather["index"] = address_of(self.index) if is_direct else 0
+        self.index[:n] = index
+        if y.dtype == np.int64:
+            y.take(index, out=self.labels[:n], mode="clip")
+        else:
+            self.labels[:n] = y[index]
+        if self._staging is not None:
+            self._staging[:n] = x[index]
+        return n
+
+    def run(self, n: int) -> None:
+        """Train on the batch of :meth:`set_batch`; without an update if the loss is not finite."""
+        self.program.run(n)
+        self.rule.finish()
+
+    def profile(self, n: int, seconds: dict[str, float]) -> None:
+        """Do what :meth:`run` does and add the time of each call to ``seconds``."""
+        self.program.profile(n, seconds)
+        self.rule.finish()
+
+    def counted(self, n: int) -> int:
+        """Return how many samples of the batch have labels that are not ignored."""
+        if self.minimised.ignore_index is None:
+            return n
+        return int(np.count_nonzero(self.minimised.counts(self.labels[:n])))
+
+    def loss_sum(self) -> float:
+        """Return the sum of the losses of all samples since ``sums`` was set to 0."""
+        return float(self.sums[:, 0].sum())
+
+    def take_sums(self) -> tuple[float, int]:
+        """Return the sum of the losses and the number classified correctly; set ``sums`` to 0."""
+        taken = self.loss_sum(), int(self.sums[:, 1].sum())
+        self.sums[...] = 0
+        return taken

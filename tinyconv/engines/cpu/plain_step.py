@@ -1,0 +1,64 @@
+"""The step of a layer without kernels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.step import Context, Step
+from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.units import Unit
+from tinyconv.kernels.cpu import update
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.kernels.cpu.threads import single_blas_thread
+from tinyconv.layers.base import Shape
+
+__all__ = ["PlainStep"]
+
+
+class PlainStep(Step):
+    """A layer without a kernel: its own forward and backward, on copies."""
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        (self.layer,) = unit.layers
+
+    def forward(self, program: Program) -> None:
+        def run(n: int) -> None:
+            x = np.ascontiguousarray(self.x.channels_first(n)).reshape(n, *self.input_shape)
+            with single_blas_thread():
+                y = self.layer.forward(x, self.context.training, self.context.step)
+            out = self.y.channels_first(n)
+            out[...] = y.reshape(out.shape)
+
+        program.python(self.name, run)
+
+    def backward(self, program: Program) -> None:
+        if self.dy is None:  # neither this layer nor one before it is trained
+            return
+
+        def run(n: int) -> None:
+            assert self.dy is not None
+            dy = np.ascontiguousarray(self.dy.channels_first(n)).reshape(n, *self.shape)
+            with single_blas_thread():
+                dx = self.layer.backward(dy)
+            if self.dx is not None:
+                out = self.dx.channels_first(n)
+                out[...] = dx.reshape(out.shape)
+
+        program.python(f"{self.name}: backward", run)
+
+    def update(self, program: Program) -> None:
+        for name, parameter in self.layer.params.items():
+            program.call(
+                f"{self.name}: update",
+                compiled(update.flat),
+                update.FLAT,
+                items=parameter.size,
+                grain=LANES,
+                dw=address_of(self.layer.grads[name]),
+                start=self.context.place(parameter),
+                function=self.context.rule[0],
+                function_args=self.context.rule[1],
+            )

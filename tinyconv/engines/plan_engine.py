@@ -1,0 +1,120 @@
+"""The engine of plans: compiled kernels for float32 on the CPU."""
+
+import sys
+import threading
+from dataclasses import replace
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from tinyconv.backend import Array
+from tinyconv.engines.base import Net, Totals
+from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
+from tinyconv.engines.diagnosis import check_finite
+from tinyconv.engines.plan import Plan
+from tinyconv.engines.thread_count import get_num_threads
+from tinyconv.errors import NonFiniteError
+from tinyconv.kernels.cpu.kernel import when_compiling
+from tinyconv.losses import Loss
+from tinyconv.optimizers import Optimizer
+
+__all__ = ["PlanEngine"]
+
+
+class PlanEngine:
+    """Trains and predicts by plans, made with the first batch; same results as the eager engine.
+
+    Equal to float32 rounding: sums are added in another order, which depends on the number of
+    threads. The gradients in ``net.parameters.flat_grad`` and the arrays of the last pass that
+    layers keep are not touched.
+
+    Args:
+        net: the network.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self._training: CpuTraining | None = None
+        self._prediction: tuple[Plan, CpuBackend] | None = None
+        self._lock = threading.Lock()  # the buffers of a prediction serve one call at a time
+
+    def start_training(  # noqa: D102
+        self, loss: Loss, optimizer: Optimizer, verbose: bool = False, profile: bool = False
+    ) -> None:
+        self.loss = loss
+        self.optimizer = optimizer
+        self.optimizer_state = optimizer.init(self.net.parameters.flat)
+        self._verbose, self._is_profiling = verbose, profile
+        self._seconds: dict[str, float] = {}
+        self._steps = 0
+        self._training = None
+        self._totals = Totals()
+
+    def start_epoch(self, totals: Totals) -> None:  # noqa: D102
+        self._totals = replace(totals)
+
+    def train_step(  # noqa: D102
+        self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float
+    ) -> None:
+        backend = self._trainer(tuple(x.shape[1:]), len(index))
+        n = backend.set_batch(x, y, index, step, lr)
+        if self._is_profiling:
+            backend.profile(n, self._seconds)
+        else:
+            backend.run(n)
+        self._steps += 1
+        # Added up batch by batch, so that a resumed epoch ends with the same bits.
+        loss, correct = backend.take_sums()
+        if not isfinite(loss):
+            xb = np.asarray(x[index], np.float32)
+            raise NonFiniteError(check_finite(self.net, xb, step) or "the loss is not finite")
+        self._totals.loss += loss
+        self._totals.correct += correct
+        self._totals.samples += backend.counted(n)
+
+    @property
+    def profile(self) -> dict[str, float]:  # noqa: D102
+        return {name: seconds / self._steps for name, seconds in self._seconds.items()}
+
+    def totals(self) -> Totals:  # noqa: D102
+        return replace(self._totals)
+
+    def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
+        N, shape = len(x), tuple(x.shape[1:])
+        with self._lock:
+            plan, backend = self._predictor(shape, max(1, min(batch_size, N)))
+            out = np.empty((N, *plan.output.shape), np.float32)
+            for first in range(0, N, batch_size):
+                piece = np.ascontiguousarray(x[first : first + batch_size], np.float32)
+                backend.predict(piece, plan.output.image, out[first : first + batch_size])
+        return out
+
+    def _predictor(self, shape: tuple[int, ...], batch: int) -> tuple[Plan, CpuBackend]:
+        """Return a plan for so many samples on as many threads as are wanted, and its backend."""
+        threads = get_num_threads()
+        if self._prediction is not None:
+            _, old = self._prediction
+            if batch <= old.batch and (old.threads, old.shape) == (threads, shape):
+                return self._prediction
+        backend = CpuBackend(self.net.parameters, shape, batch, threads)
+        self._prediction = Plan(self.net, shape, backend), backend
+        return self._prediction
+
+    def _trainer(self, shape: tuple[int, ...], batch: int) -> CpuTraining:
+        """Return the backend of a plan for so many samples on as many threads as are wanted."""
+        old, threads = self._training, get_num_threads()
+        if old is not None:
+            if batch <= old.batch and threads == old.threads:
+                return old
+            batch = max(batch, old.batch)
+        rule = (self.loss, self.optimizer, self.optimizer_state)
+        with when_compiling(_announce if self._verbose else None):
+            backend = CpuTraining(self.net.parameters, shape, batch, threads, *rule)
+            Plan(self.net, shape, backend)
+        self._training = backend
+        return backend
+
+
+def _announce() -> None:
+    print("compiling kernels for this machine (once; they are cached) ...", file=sys.stderr)

@@ -1,0 +1,255 @@
+"""Which layers become one unit of a plan, and how units hang together.
+
+The rules are tried from the top, at each layer in turn; the backend may refuse what a rule found.
+What no rule takes runs by the layer's own forward and backward.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tinyconv.layers import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    Chain,
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Crop,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    GroupNorm,
+    Identity,
+    L2Pool2d,
+    Layer,
+    LayerNorm,
+    Linear,
+    LocalResponseNorm,
+    LPPool2d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+    Pad,
+    Parallel,
+    Reshape,
+    Residual,
+    Subsample2d,
+    Upsample,
+)
+from tinyconv.layers import activation as activations
+
+__all__ = ["ACTIVATIONS", "NORMS", "RULES", "Rule", "Unit", "fuse"]
+
+Kinds = tuple[type[Layer], ...]
+
+ACTIVATIONS: Kinds = tuple(getattr(activations, name) for name in activations.__all__)
+CONVS: Kinds = (Conv1d, Conv2d, Conv3d)
+TRANSPOSED: Kinds = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
+MAX: Kinds = (MaxPool1d, MaxPool2d, MaxPool3d)
+AVG: Kinds = (AvgPool1d, AvgPool2d, AvgPool3d)
+POOLS: Kinds = (*MAX, *AVG, L2Pool2d, LPPool2d, Subsample2d)
+BATCH_NORMS: Kinds = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
+NORMS: Kinds = (*BATCH_NORMS, LayerNorm, GroupNorm)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Layers that one step of a plan computes.
+
+    Attributes:
+        kind: says which step; ``"plain"`` for a layer that runs by its own methods.
+        layers: in their order; the container comes first where branches are joined.
+        inputs: the values that it reads: 0 is the input of the network, k + 1 the output of
+            unit k.
+    """
+
+    kind: str
+    layers: tuple[Layer, ...]
+    inputs: tuple[int, ...] = (0,)
+
+    def __str__(self) -> str:
+        return " + ".join(type(layer).__name__ for layer in self.layers)
+
+    def find(self, kinds: Kinds) -> Layer | None:
+        """Return the layer of one of these kinds, if there is one."""
+        return next((layer for layer in self.layers if type(layer) in kinds), None)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A sequence of kinds of layers that makes a unit, if ``holds`` does.
+
+    Attributes:
+        kind: of the unit.
+        pattern: for each layer, what it may be.
+        holds: whether one step computes what these layers do, whatever the device.
+        when: whether the rule is for ``"training"``, ``"prediction"`` or both, ``""``.
+    """
+
+    kind: str
+    pattern: tuple[Kinds, ...]
+    holds: Callable[..., bool] = lambda *layers: True
+    when: str = ""
+
+    def match(self, layers: Sequence[Layer], training: bool) -> Unit | None:
+        """Return the unit of the first layers of a sequence, if the rule takes them."""
+        found = layers[: len(self.pattern)]
+        if (
+            self.when in ("", "training" if training else "prediction")
+            and len(found) == len(self.pattern)
+            and all(type(layer) in kinds for layer, kinds in zip(found, self.pattern, strict=True))
+            and self.holds(*found)
+        ):
+            return Unit(self.kind, tuple(found))
+        return None
+
+
+def _tiled(*layers: Any) -> bool:
+    """Whether the windows of the max-pool lie side by side, without padding or gaps."""
+    pool = next(layer for layer in layers if type(layer) in MAX)
+    return _is_a_grid(pool)
+
+
+def _is_a_grid(pool: Any) -> bool:
+    return (
+        pool.stride == pool.kernel_size
+        and set(pool.dilation) == {1}
+        and not pool.ceil_mode
+        and all(p == 0 for p in pool.padding)
+    )
+
+
+def _commutes(conv: Any, pool: Any, *others: Layer) -> bool:
+    """Whether the mean may be taken of the convolution's input instead: see ``pool.box``."""
+    return conv.padding_mode == "zeros" and set(conv.stride) == {1} and _is_a_grid(pool)
+
+
+def _has_statistics(layer: Any, norm: Any, *others: Layer) -> bool:
+    return bool(norm.track_running_stats)
+
+
+def _joins(join: str) -> Callable[..., bool]:
+    return lambda parallel, *others: parallel.join == join
+
+
+#: A maximum and an increasing activation may change places, so both orders are one unit (that it
+#: increases the backend finds in its table of activations). A mean
+#: and a convolution may, too, but no activation can stand between them. Outside training a batch
+#: norm is a factor and a shift, which the weights before it can take in.
+RULES = (
+    Rule("conv", (CONVS, MAX, ACTIVATIONS), _tiled),
+    Rule("conv", (CONVS, ACTIVATIONS, MAX), _tiled),
+    Rule("conv", (CONVS, MAX), _tiled),
+    Rule("conv", (CONVS, AVG, ACTIVATIONS), _commutes),
+    Rule("conv", (CONVS, AVG), _commutes),
+    Rule("conv", (CONVS, BATCH_NORMS, ACTIVATIONS), _has_statistics, "prediction"),
+    Rule("conv", (CONVS, BATCH_NORMS), _has_statistics, "prediction"),
+    Rule("conv", (CONVS, ACTIVATIONS)),
+    Rule("conv", (CONVS,)),
+    Rule("transposed", (TRANSPOSED, ACTIVATIONS)),
+    Rule("transposed", (TRANSPOSED,)),
+    Rule("linear", ((Linear,), BATCH_NORMS, ACTIVATIONS), _has_statistics, "prediction"),
+    Rule("linear", ((Linear,), BATCH_NORMS), _has_statistics, "prediction"),
+    Rule("linear", ((Linear,), ACTIVATIONS)),
+    Rule("linear", ((Linear,),)),
+    Rule("norm", (NORMS, ACTIVATIONS)),
+    Rule("norm", (NORMS,)),
+    Rule("local response norm", ((LocalResponseNorm,),)),
+    Rule("pool", (POOLS,)),
+    Rule("global pool", ((GlobalAvgPool, GlobalMaxPool),)),
+    Rule("upsample", ((Upsample,),)),
+    Rule("pad", ((Pad, Crop),)),
+    Rule("activation", (ACTIVATIONS,)),
+    Rule("dropout", ((Dropout,),)),
+    Rule("flatten", ((Flatten, Reshape),)),
+    Rule("add", ((Residual,), ACTIVATIONS)),
+    Rule("add", ((Residual,),)),
+    Rule("add", ((Parallel,), ACTIVATIONS), _joins("add")),
+    Rule("add", ((Parallel,),), _joins("add")),
+    Rule("concat", ((Parallel,),), _joins("concat")),
+)
+
+
+def fuse(
+    layers: Sequence[Layer],
+    accepts: Callable[[Unit], bool] = lambda unit: True,
+    training: bool = True,
+) -> tuple[list[Unit], int]:
+    """Join layers to units.
+
+    Args:
+        layers: of a network.
+        accepts: whether the backend has kernels for a unit.
+        training: whether there is a backward pass.
+
+    Returns:
+        The units, each after those that it reads, and the value that is the network's output.
+
+    >>> from tinyconv.layers import Conv2d, MaxPool2d, ReLU, Flatten, Linear, Residual
+    >>> net = [Conv2d(1, 20, 5), ReLU(), MaxPool2d(2), Flatten(), Linear(2880, 10)]
+    >>> print(*fuse(net)[0], sep=", ")
+    Conv2d + ReLU + MaxPool2d, Flatten, Linear
+    >>> [(str(unit), unit.inputs) for unit in fuse([Residual(Linear(4, 4)), ReLU()])[0]]
+    [('Linear', (0,)), ('Residual + ReLU', (1, 0))]
+    """
+    units: list[Unit] = []
+    return units, _extend(units, layers, 0, accepts, training)
+
+
+def _extend(
+    units: list[Unit],
+    layers: Sequence[Layer],
+    value: int,
+    accepts: Callable[[Unit], bool],
+    training: bool,
+) -> int:
+    """Append the units of layers that read ``value``; return the value that they make."""
+    layers = _without_chains(layers)
+    place = 0
+    while place < len(layers):
+        found = (rule.match(layers[place:], training) for rule in RULES)
+        plain = Unit("plain", (layers[place],))
+        unit = next((unit for unit in found if unit is not None and accepts(unit)), plain)
+        place += len(unit.layers)
+        if _changes_nothing(unit.layers[0], training):
+            continue
+        inputs: tuple[int, ...] = (value,)
+        if unit.kind in ("add", "concat"):
+            inputs = tuple(
+                value if branch is None else _extend(units, [branch], value, accepts, training)
+                for branch in _branches(unit.layers[0])
+            )
+        units.append(replace(unit, inputs=inputs))
+        value = len(units)
+    return value
+
+
+def _branches(container: Layer) -> Sequence[Layer | None]:
+    if isinstance(container, Residual):
+        return container.body, container.shortcut
+    assert isinstance(container, Parallel)
+    return container.branches
+
+
+def _changes_nothing(layer: Layer, training: bool) -> bool:
+    """Whether a layer returns its input."""
+    if type(layer) is Dropout:
+        return not training and layer.scales[1] == 1
+    return type(layer) is Identity
+
+
+def _without_chains(layers: Sequence[Layer]) -> list[Layer]:
+    """Put the layers of a chain in its place."""
+    flat: list[Layer] = []
+    for layer in layers:
+        flat += _without_chains(layer.layers) if type(layer) is Chain else [layer]
+    return flat
