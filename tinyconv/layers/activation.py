@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from tinyconv.arguments import NotNegative, OneOf, Positive, checked
+from tinyconv.arguments import OneOf, Positive, checked
 from tinyconv.backend import Array
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.activation import (
@@ -77,10 +77,10 @@ class LeakyReLU(_Activation):
     """``x`` where that is positive, ``negative_slope x`` elsewhere, of any shape.
 
     Args:
-        negative_slope: the slope at and below 0, which is at least 0.
+        negative_slope: the slope at and below 0.
 
     Raises:
-        ArgumentError: the slope is out of range.
+        ArgumentError: the slope is no finite number.
 
     >>> import numpy as np
     >>> LeakyReLU(0.1).forward(np.array([[-1.0, 2.0]]))
@@ -90,7 +90,7 @@ class LeakyReLU(_Activation):
     _operation = (leaky_relu, leaky_relu_backward)
 
     @checked
-    def __init__(self, negative_slope: NotNegative = 0.01) -> None:
+    def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
         self.negative_slope = negative_slope
 
@@ -102,10 +102,10 @@ class ELU(_Activation):
     """``x`` where that is positive, ``alpha (exp(x) - 1)`` elsewhere, of any shape.
 
     Args:
-        alpha: at least 0; -alpha is the limit for large negative x.
+        alpha: -alpha is the limit for large negative x.
 
     Raises:
-        ArgumentError: alpha is out of range.
+        ArgumentError: alpha is no finite number.
 
     >>> import numpy as np
     >>> ELU(2.0).forward(np.array([[-1000.0, 2.0]]))
@@ -115,7 +115,7 @@ class ELU(_Activation):
     _operation = (elu, elu_backward)
 
     @checked
-    def __init__(self, alpha: NotNegative = 1.0) -> None:
+    def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
         self.alpha = alpha
 
