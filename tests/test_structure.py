@@ -19,6 +19,7 @@ FLOORS = {
     "errors": 0,
     "spellings": 0,
     "arguments": 1,
+    "files": 2,
     "backend": 1,
     "random": 1,
     "geometry": 1,

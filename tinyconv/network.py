@@ -1,17 +1,21 @@
 """A network as its user sees it: build, train, ask, save, load."""
 
-import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tinyconv import files
+from tinyconv.arguments import Number, OneOf
 from tinyconv.backend import Array, check_device, device_of, like, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Engine
 from tinyconv.engines.choose import engine_for
+from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, decode, encode, initialize
@@ -27,8 +31,23 @@ from tinyconv.training.history import History
 
 __all__ = ["Sequential", "load"]
 
-#: Written into every file; a file with a higher one is refused.
-FORMAT_VERSION = 1
+_COUNT = Number(whole=True, least=0)
+
+#: What the JSON in the file of a network is.
+ABOUT = {
+    "format": str,
+    "version": _COUNT,
+    "layers": [dict],
+    "input_shape": (None, [Number(whole=True, least=1)]),
+    "seed": int,
+    "dtype": OneOf("float32", "float64"),
+    "loss": str,
+    "loss_config": dict,
+    "epochs": _COUNT,
+    "steps": _COUNT,
+    "class_names": (None, [str]),
+    "pixels": (None, dict),
+}
 
 
 class Sequential(Chain):
@@ -94,6 +113,7 @@ class Sequential(Chain):
         self.pixels: Pixels | None = None
         self._parameters: Parameters | None = None
         self._predictor: Engine | None = None
+        self._training = threading.Lock()
         if input_shape is not None:
             self.build(input_shape)
         elif self.parameter_specs(None) is not None:
@@ -217,7 +237,8 @@ class Sequential(Chain):
                 holds seconds a step by name, and training takes longer.
             checkpoint: folder that gets everything needed to resume after every epoch.
             resume: continue the run whose checkpoint the folder holds, bit for bit as if it had
-                not stopped; begin where there is none.
+                not stopped, if the number of threads is the same (else with a warning); begin
+                where there is none. The data must be the same: a fingerprint of them is kept.
 
         Returns:
             The history, a row an epoch.
@@ -227,8 +248,10 @@ class Sequential(Chain):
             DtypeError: samples that are not floating-point, labels that are not integers.
             DeviceError: samples or labels that are no arrays.
             NonFiniteError: the loss became infinite or NaN; the text says where.
-            FileError: the checkpoint to resume is corrupt or of another run.
-            StateError: ``engine="plan"`` where there is none; ``resume`` without ``checkpoint``.
+            FileError: the checkpoint to resume is corrupt or of another run; or, without
+                ``resume``, the folder holds one already; or another process trains in it.
+            StateError: ``engine="plan"`` where there is none; ``resume`` without ``checkpoint``;
+                or the network is being trained by another thread.
 
         >>> import numpy as np
         >>> import tinyconv as tc
@@ -275,38 +298,59 @@ class Sequential(Chain):
         training.callbacks = hung
         if resume and checkpoint is None:
             raise StateError("fit: resume=True needs checkpoint=, the folder to resume from")
-        if checkpoint is not None:
-            settings = {
-                "batch_size": batch_size,
-                "samples": len(y),
-                "shuffle": shuffle,
-                "optimizer": repr(optimizer),
-                "loss": repr(self.loss),
-            }
-            keeper = checkpoints.Checkpoint(checkpoint, self._tensors(), self._about(), settings)
-            if resume and checkpoints.exists(checkpoint):
-                checkpoints.restore(keeper, training)
-                done_before_the_run = training.position.epoch - len(training.history)
-                training.epochs = done_before_the_run + epochs
-            hung.append(keeper)
 
         def validate() -> dict[str, float]:
             assert validation_data is not None
             return self.evaluate(*validation_data)
 
+        with ExitStack() as alone:
+            alone.enter_context(self._trained_by_one())
+            if checkpoint is not None:
+                alone.enter_context(files.locked(checkpoint))
+                settings = {
+                    "batch_size": batch_size,
+                    "samples": len(y),
+                    "x (fingerprint)": files.fingerprint(x),
+                    "y (fingerprint)": files.fingerprint(y),
+                    "shuffle": shuffle,
+                    "engine": type(training.engine).__name__,
+                    "optimizer": repr(optimizer),
+                    "loss": repr(self.loss),
+                }
+                keeper = checkpoints.Checkpoint(
+                    checkpoint,
+                    self._tensors(),
+                    self._about(),
+                    settings,
+                    {"threads": get_num_threads()},
+                )
+                checkpoints.begin(keeper, training, resume)
+                done_before_the_run = training.position.epoch - len(training.history)
+                training.epochs = done_before_the_run + epochs
+                hung.append(keeper)
+            try:
+                return fit(
+                    training,
+                    x,
+                    y,
+                    batch_size=batch_size,
+                    seed=self.seed,
+                    shuffle=shuffle,
+                    validate=None if validation_data is None else validate,
+                )
+            finally:
+                self.position = training.position
+                training.history.profile = training.engine.profile
+
+    @contextmanager
+    def _trained_by_one(self) -> Iterator[None]:
+        """Keep other threads from training the network at the same time."""
+        if not self._training.acquire(blocking=False):
+            raise StateError("fit: the network is being trained already, by another fit")
         try:
-            return fit(
-                training,
-                x,
-                y,
-                batch_size=batch_size,
-                seed=self.seed,
-                shuffle=shuffle,
-                validate=None if validation_data is None else validate,
-            )
+            yield
         finally:
-            self.position = training.position
-            training.history.profile = training.engine.profile
+            self._training.release()
 
     # Asking.
 
@@ -386,7 +430,7 @@ class Sequential(Chain):
             FileError: a name is missing or unknown, or a shape differs.
         """
         arrays = {name: np.asarray(array) for name, array in tensors.items()}
-        checkpoints.copy_tensors("load_state_dict", arrays, self._tensors())
+        files.copy_tensors("load_state_dict", arrays, self._tensors())
 
     def save(self, path: str | Path) -> None:
         """Write architecture and weights to a safetensors file; ``tc.load`` reads it.
@@ -394,6 +438,7 @@ class Sequential(Chain):
         The file appears whole or not at all.
         """
         about = {
+            "format": "network",
             **self._about(),
             "loss": type(self.loss).__name__,
             "loss_config": self.loss.config(),
@@ -402,12 +447,7 @@ class Sequential(Chain):
             "class_names": None if self.class_names is None else list(self.class_names),
             "pixels": None if self.pixels is None else self.pixels.to_json(),
         }
-        metadata = {
-            "format": "tinyconv",
-            "version": str(FORMAT_VERSION),
-            "network": json.dumps(about),
-        }
-        checkpoints.write_tensors(Path(path), self._tensors(), metadata)
+        files.write_tensors(path, self._tensors(), about)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle and copy what ``save`` writes: copies of views would be views of nothing."""
@@ -525,13 +565,9 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
     """
     path = Path(path)
     check_device(device)
-    tensors, metadata = checkpoints.read_tensors(path)
-    if metadata.get("format") != "tinyconv":
-        raise FileError(f"{path}: a safetensors file, but not a network of tinyconv")
+    tensors, about = files.read_tensors(path, "network")
+    files.check_json(path, about, ABOUT)
     try:
-        if int(metadata["version"]) > FORMAT_VERSION:
-            raise FileError(f"{path}: written by a later version of tinyconv; upgrade it")
-        about = json.loads(metadata["network"])
         shape = about["input_shape"]
         layers = decode(about["layers"])
         # Shapes are compared before anything of a size that the file merely claims is allocated.
@@ -539,7 +575,7 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
         specs = chain.parameter_specs(None if shape is None else tuple(shape)) or {}
         shapes = {name: spec.shape for name, spec in specs.items()}
         shapes |= {name: value.shape for name, value in chain.state_values().items()}
-        checkpoints.check_tensors(str(path), tensors, shapes)
+        files.check_tensors(str(path), tensors, shapes)
         net = Sequential(
             layers,
             seed=about["seed"],
@@ -547,13 +583,21 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
             device=device,
             input_shape=None if shape is None else tuple(shape),
         )
-        net.loss = loss_from_name(about["loss"], about.get("loss_config"))
+        net.loss = loss_from_name(about["loss"], about["loss_config"])
         net.position = Position(epoch=about["epochs"], step=about["steps"])
-        net.class_names = names_from_json(about.get("class_names"))
-        net.pixels = Pixels.from_json(about.get("pixels"))
-        checkpoints.copy_tensors(str(path), tensors, net._tensors())
+        net.class_names = names_from_json(about["class_names"])
+        net.pixels = Pixels.from_json(about["pixels"])
+        files.copy_tensors(str(path), tensors, net._tensors())
     except FileError as error:
         raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except (LookupError, TypeError, ValueError, RecursionError, MemoryError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise FileError(f"{path}: its description is damaged ({error})") from None
     return net

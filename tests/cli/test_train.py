@@ -14,6 +14,7 @@ import pytest
 
 import tinyconv as tc
 from tinyconv.cli import main
+from tinyconv.training import checkpoint
 
 PROGRAM = "from tinyconv.cli import main; raise SystemExit(main())"
 QUICK = ["train", "--net", "nielsen-conv-softmax", "--batch-size", "50"]
@@ -97,7 +98,7 @@ def test_resume_after_ctrl_c_continues_bit_for_bit(tmp_path):
     assert run(*settings, "--out", str(whole)).returncode == 0
 
     process = start(*settings, "--out", str(stopped))
-    while not (stopped / "checkpoint").exists():
+    while not checkpoint.exists(stopped / "checkpoint"):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -15,6 +15,7 @@ import pytest
 from small_run import BATCHES, EPOCHS, data, network, run
 
 import tinyconv as tc
+from tinyconv import files
 from tinyconv.errors import FileError
 from tinyconv.layers import Layer
 from tinyconv.training import checkpoint as checkpoints
@@ -352,7 +353,7 @@ def test_killed_at_any_moment_at_most_an_epoch_is_lost(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
     run(network(), epochs=1, checkpoint=tmp_path)
-    (tmp_path / f".{FILE}.4711").write_bytes(b"half")
+    (tmp_path / f".{FILE}.4711-1").write_bytes(b"half")
     run(network(), checkpoint=tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
@@ -419,9 +420,13 @@ def rewrite(
     blob = path.read_bytes()
     (length,) = struct.unpack("<Q", blob[:8])
     header, tensors = json.loads(blob[8 : 8 + length]), blob[8 + length :]
-    state = json.loads(header["__metadata__"]["state"])
+    tensors_, state = files.read_tensors(path, "checkpoint")
     replaced = change(header, state)
-    header["__metadata__"]["state"] = json.dumps(replaced if isinstance(replaced, list) else state)
+    if isinstance(replaced, list):
+        state = replaced
+    else:
+        state["checksum"] = files._checksum(tensors_, state)
+    header["__metadata__"]["tinyconv"] = json.dumps(state)
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + tensors)
 
@@ -478,9 +483,9 @@ def test_tensors_keep_shape_and_type(tmp_path: Path) -> None:
         "empty": np.zeros((0, 2), np.float32),
         "transposed": np.arange(6.0).reshape(2, 3).T,
     }
-    checkpoints.write_tensors(tmp_path / "t", tensors, {"a": "b"})
-    back, metadata = checkpoints.read_tensors(tmp_path / "t")
-    assert metadata == {"a": "b"}
+    files.write_tensors(tmp_path / "t", tensors, {"format": "b"})
+    back, about = files.read_tensors(tmp_path / "t", "b")
+    assert about == {"format": "b", "version": files.FORMAT_VERSION}
     for name, array in tensors.items():
         np.testing.assert_array_equal(back[name], array)
         assert (back[name].shape, back[name].dtype) == (array.shape, array.dtype)

@@ -7,7 +7,7 @@ before it, whole.
 """
 
 import json
-import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -16,62 +16,33 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array, like, to_numpy
+from tinyconv.arguments import Number
+from tinyconv.backend import Array
 from tinyconv.engines.base import Totals
 from tinyconv.errors import FileError
+from tinyconv.files import check_json, copy_tensors, read_tensors, sweep, write_tensors
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.fit import Position, Training
 
-__all__ = [
-    "Checkpoint",
-    "check_tensors",
-    "copy_tensors",
-    "exists",
-    "read_state",
-    "read_tensors",
-    "restore",
-    "write_tensors",
-]
+__all__ = ["Checkpoint", "begin", "exists", "read_state", "restore"]
 
 FILE = "checkpoint.safetensors"
 
+_COUNT = Number(whole=True, least=0)
 
-def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file beside ``path``, then rename it: it appears whole or not at all."""
-    from safetensors.numpy import save
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = save(
-        {name: np.asarray(to_numpy(array), order="C") for name, array in tensors.items()},
-        metadata=dict(metadata),
-    )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
-    """Read the tensors and the metadata of a safetensors file.
-
-    Raises:
-        FileError: there is no such file, or it is not a whole safetensors file.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = file.keys()
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
-        raise FileError(f"{path}: not a whole safetensors file ({error})") from None
+#: What the JSON in a checkpoint is.
+STATE = {
+    "format": str,
+    "version": _COUNT,
+    "network": dict,
+    "settings": dict,
+    "machine": dict,
+    "position": {"epoch": _COUNT, "batch": _COUNT, "step": _COUNT},
+    # A sum that has overflowed is NaN or infinite.
+    "totals": {"loss": (int, float), "correct": _COUNT, "samples": _COUNT},
+    "history": [dict],
+    "lr": Number(),
+}
 
 
 class Checkpoint(Callback):
@@ -82,6 +53,7 @@ class Checkpoint(Callback):
         tensors: returns the parameters and state of the network by name.
         network: description of the network; a resumed run must have the same one.
         settings: what else must not change from one part of a run to the next.
+        machine: what changes the rounding if it does.
     """
 
     def __init__(
@@ -90,11 +62,13 @@ class Checkpoint(Callback):
         tensors: Mapping[str, Array],
         network: Mapping[str, Any],
         settings: Mapping[str, Any],
+        machine: Mapping[str, Any],
     ) -> None:
         self.folder = Path(folder)
         self.tensors = tensors
         self.network = network
         self.settings = settings
+        self.machine = machine
 
     def on_epoch_end(self, training: Training) -> None:  # noqa: D102
         self.save(training)
@@ -112,15 +86,16 @@ class Checkpoint(Callback):
             for name, array in callback.state().items():
                 tensors[start + name] = array
         state = {
+            "format": "checkpoint",
             "network": self.network,
             "settings": self.settings,
+            "machine": self.machine,
             "position": asdict(training.position),
             "totals": asdict(training.totals),
             "history": training.history.rows,
             "lr": float(training.lr),
         }
-        metadata = {"format": "tinyconv-checkpoint", "state": json.dumps(state)}
-        write_tensors(self.folder / FILE, tensors, metadata)
+        write_tensors(self.folder / FILE, tensors, state)
 
 
 def exists(folder: str | Path) -> bool:
@@ -135,14 +110,30 @@ def read_state(folder: str | Path) -> tuple[dict[str, np.ndarray[Any, Any]], dic
         FileError: there is none, or it is corrupt or foreign.
     """
     path = Path(folder) / FILE
-    tensors, metadata = read_tensors(path)
-    if metadata.get("format") != "tinyconv-checkpoint":
-        raise FileError(f"{path}: a safetensors file, but not a checkpoint of tinyconv")
-    try:
-        state: dict[str, Any] = json.loads(metadata["state"])
-    except (KeyError, ValueError):
-        raise FileError(f"{path}: its description is damaged") from None
+    tensors, state = read_tensors(path, "checkpoint")
+    check_json(path, state, STATE)
+    for number, row in enumerate(state["history"]):
+        check_json(path, row, dict.fromkeys(row, (int, float)), f"history.{number}")
     return tensors, state
+
+
+def begin(checkpoint: Checkpoint, training: Training, resume: bool) -> None:
+    """Bring a run to where the checkpoint in its folder left it; leave it where there is none.
+
+    The caller has the folder locked, so what another process was writing there has no owner.
+
+    Raises:
+        FileError: see :func:`restore`; or there is one, and the run is not to be resumed.
+    """
+    sweep(checkpoint.folder / FILE)
+    if not exists(checkpoint.folder):
+        return
+    if not resume:
+        raise FileError(
+            f"{checkpoint.folder}: holds the checkpoint of a run already; resume=True continues "
+            "it, another folder begins another"
+        )
+    restore(checkpoint, training)
 
 
 def restore(checkpoint: Checkpoint, training: Training) -> None:
@@ -152,19 +143,20 @@ def restore(checkpoint: Checkpoint, training: Training) -> None:
         FileError: the checkpoint is corrupt, or of another network or other settings.
     """
     tensors, state = read_state(checkpoint.folder)
-    try:
-        position = Position(**state["position"])
-        totals = Totals(**state["totals"])
-        rows, lr = [dict(row) for row in state["history"]], float(state["lr"])
-        saved = {**state["network"], **state["settings"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{checkpoint.folder}: its description is damaged ({error})") from None
+    position, totals = Position(**state["position"]), Totals(**state["totals"])
+    saved = {**state["network"], **state["settings"]}
     # Through JSON and back, so that tuples compare with the lists that the file holds.
     expected = json.loads(json.dumps({**checkpoint.network, **checkpoint.settings}))
     for place, there, here in _differences("", saved, expected):
         raise FileError(
             f"{checkpoint.folder}: the checkpoint was made with {place} {there!r}, "
             f"this run has {here!r}"
+        )
+    for place, there, here in _differences("", state["machine"], dict(checkpoint.machine)):
+        warnings.warn(
+            f"{checkpoint.folder}: the run began with {place} {there!r} and goes on with {here!r}: "
+            "it will not have the bits of a run that was not stopped",
+            stacklevel=5,
         )
     into = {f"network.{name}": array for name, array in checkpoint.tensors.items()}
     for name, array in training.engine.optimizer_state.items():
@@ -175,10 +167,8 @@ def restore(checkpoint: Checkpoint, training: Training) -> None:
         callback.restore(
             {k.removeprefix(start): v for k, v in of_callbacks.items() if k.startswith(start)}
         )
-    training.position, training.totals, training.lr = position, totals, lr
-    training.history.rows = rows
-    for left_by_a_killed_process in checkpoint.folder.glob(f".{FILE}.*"):
-        left_by_a_killed_process.unlink(missing_ok=True)
+    training.position, training.totals, training.lr = position, totals, float(state["lr"])
+    training.history.rows = state["history"]
 
 
 def _differences(place: str, saved: Any, expected: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -209,43 +199,3 @@ def _named(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:
         kind = type(callback).__name__
         yield f"callback.{kind}.{seen[kind]}.", callback
         seen[kind] += 1
-
-
-def check_tensors(
-    source: str, tensors: Mapping[str, np.ndarray[Any, Any]], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Check that tensors of these names and shapes are there.
-
-    Raises:
-        FileError: a name is missing, or a shape differs.
-
-    >>> check_tensors("a file", {}, {"0.weight": (2, 3)})
-    Traceback (most recent call last):
-    tinyconv.errors.FileError: a file: tensors missing: 0.weight
-    """
-    if missing := sorted(shapes.keys() - tensors.keys()):
-        raise FileError(f"{source}: tensors missing: {', '.join(missing)}")
-    for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape:
-            raise FileError(
-                f"{source}: {name} has shape {tuple(tensors[name].shape)}, expected {shape}"
-            )
-
-
-def copy_tensors(
-    source: str, tensors: Mapping[str, np.ndarray[Any, Any]], into: Mapping[str, Array]
-) -> None:
-    """Copy tensors into arrays of the same names and shapes.
-
-    Raises:
-        FileError: a name is missing or unknown, or a shape differs.
-
-    >>> copy_tensors("a file", {"w": np.zeros(2)}, {"w": np.zeros(3)})
-    Traceback (most recent call last):
-    tinyconv.errors.FileError: a file: w has shape (2,), expected (3,)
-    """
-    check_tensors(source, tensors, {name: tuple(array.shape) for name, array in into.items()})
-    if unknown := sorted(tensors.keys() - into.keys()):
-        raise FileError(f"{source}: tensors unknown to this network: {', '.join(unknown)}")
-    for name, array in into.items():
-        array[...] = like(array, tensors[name].astype(str(array.dtype), copy=False))
