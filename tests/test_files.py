@@ -161,41 +161,47 @@ def described(path: Path, change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"),
+    "layers",
     [
-        ([("Upsample", {"scale_factor": 10**6})], "has shape|damaged|Linear"),
-        ([("Upsample", {"size": 10**9, "mode": "bilinear"})], "has shape|damaged|Linear"),
-        ([("LocalResponseNorm", {"size": 10**9})], "Linear: input|damaged|has shape"),
-        ([("Pad", {"padding": 10**9, "mode": "replicate"})], "Linear|damaged|has shape"),
-        ([("BatchNorm1d", {"num_features": 10**8})] * 50, "missing|BatchNorm1d: input"),
-        ([("BatchNorm1d", {"num_features": 10**8, "affine": False})] * 50, "missing|BatchNorm1d"),
-        ([("Linear", {"in_features": 8, "out_features": 10**12})] * 2, "missing|has shape|Linear"),
+        [("Upsample", {"scale_factor": 10**6})],
+        [("Upsample", {"size": 10**9, "mode": "bilinear"})],
+        [("LocalResponseNorm", {"size": 10**9})],
+        [("BatchNorm1d", {"num_features": 10**8})] * 50,
+        [("BatchNorm1d", {"num_features": 10**8, "affine": False})] * 50,
+        [("Linear", {"in_features": 8, "out_features": 10**12})] * 2,
     ],
 )
 def test_sizes_that_a_file_merely_claims_cost_nothing(
-    tmp_path: Path, layers: list[tuple[str, dict[str, Any]]], message: str
+    tmp_path: Path, layers: list[tuple[str, dict[str, Any]]]
 ) -> None:
     """In a process that may have a gigabyte more, and some seconds."""
     path = tmp_path / "net"
     net().save(path)
     _, about = files.read_tensors(path, "network")
     head = [{"layer": kind, "config": config} for kind, config in layers]
-    for shape in (None, [1, 4, 4], [8]):
-        described(path, {"layers": [*head, *about["layers"]], "input_shape": shape})
-        code = (
-            "import resource, sys, tinyconv as tc\n"
-            "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-            "resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, -1))\n"
-            "resource.setrlimit(resource.RLIMIT_CPU, (15, 15))\n"
-            "try: tc.load(sys.argv[1])\n"
-            "except tc.FileError as error: print(error)\n"
+    code = (
+        "import resource, sys, tinyconv as tc\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, -1))\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (10, 10))\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: tc.load(path)\n"
+        "    except tc.FileError as error: print(error)\n"
+    )
+    paths = []
+    for number, shape in enumerate((None, [1, 4, 4], [8])):
+        paths.append(str(tmp_path / f"net{number}"))
+        (tmp_path / f"net{number}").write_bytes(path.read_bytes())
+        described(
+            tmp_path / f"net{number}",
+            {"layers": [*head, *about["layers"]], "input_shape": shape},
         )
-        run = subprocess.run(
-            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 0, run.stderr
-        assert "MemoryError" not in run.stdout
-        assert "Unable to allocate" not in run.stdout
+    run = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "memory" not in run.stdout
+    assert "allocate" not in run.stdout
 
 
 @pytest.mark.parametrize(
