@@ -47,3 +47,30 @@ def test_a_read_only_install_uses_the_users_cache(tmp_path: Path) -> None:
     assert cached
     assert all(package not in path.parents for path in cached)
     assert "compiling kernels" not in train()
+
+
+def test_a_change_in_any_file_of_the_kernels_compiles_them_anew(tmp_path: Path) -> None:
+    """Numba looks at a kernel's own file alone, and this one calls functions of simd.py."""
+    folder = tmp_path / "kernels"
+    shutil.copytree(Path(tinyconv.__file__).parent / "kernels" / "cpu", folder)
+    own = (
+        "import sys; import tinyconv.kernels.cpu.kernel as module\n"
+        f"module.__file__ = {str(folder / 'kernel.py')!r}\n"
+        f"sys.path.insert(0, {str(tmp_path)!r}); import one\n"
+        "print(one.nothing.cache_hits)\n"
+    )
+    (tmp_path / "one.py").write_text(
+        "from tinyconv.kernels.cpu.kernel import kernel\n"
+        "@kernel\n"
+        "def nothing(args, thread, first, last):\n"
+        "    pass\n"
+    )
+
+    def hits() -> str:
+        command = [sys.executable, "-c", own]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert [hits(), hits()] == ["0\n", "1\n"]
+    with (folder / "simd.py").open("a") as simd:
+        simd.write("# another line\n")
+    assert [hits(), hits()] == ["0\n", "1\n"]

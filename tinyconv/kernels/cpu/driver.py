@@ -75,7 +75,7 @@ def is_finite(guard, threads):  # type: ignore[no-untyped-def]
     return math.isfinite(total)
 
 
-@njit([types.void(*PROGRAM)], nogil=True)
+@njit(types.void(*PROGRAM), nogil=True)
 def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
     """Run phases ``begin`` to ``end`` for a batch of n samples, the threads' shares in turn."""
     for p in range(begin, end):
@@ -89,7 +89,7 @@ def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untype
 def compile_parallel() -> Any:
     """Compile :func:`run_serial` with the threads' shares at once; takes a second or two."""
 
-    @njit([types.void(*PROGRAM)], nogil=True, parallel=True)
+    @njit(types.void(*PROGRAM), nogil=True, parallel=True)
     def run_parallel(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
         for p in range(begin, end):
             phase = phases[p]

@@ -10,13 +10,18 @@ and the kernel does items ``first`` to ``last`` of its work: samples of the batc
 weight. It holds no lock, allocates nothing and checks nothing.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
-from numba import cfunc, types
+from numba import types
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
 
 __all__ = ["address_of", "kernel", "njit", "record", "when_compiling"]
 
@@ -37,22 +42,49 @@ def when_compiling(function: Callable[[], None] | None) -> Iterator[None]:
         _Listener.call = before
 
 
-def kernel(function: Callable[..., None]) -> Any:
-    """Compile a kernel, or fetch it from Numba's cache; its ``address`` is what a plan keeps.
+@cache
+def _sources() -> str:
+    """A digest of all source files of this folder: any kernel may call functions of any of them."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
-    Of the fast-math flags only contraction is on: a product and a sum may be rounded once.
 
-    Numba caches beside this file or, where that is read-only, in the user's cache folder. It
-    looks at the source of the kernel and at the constants of its closure, not at the functions
-    that the kernel calls: who edits :mod:`simd` deletes ``__pycache__``.
+class _Cache(FunctionCache):
+    """Numba's cache of one function, which is out of date when any file of this folder changes.
+
+    Numba looks at the file of the function alone, not at those of the functions that it calls.
     """
-    options = {"error_model": "numpy", "fastmath": {"contract"}}
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = (self._cache_file._source_stamp, _sources())
+
+
+def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
+    """Give what Numba is about to compile a cache, if any folder for it can be written to.
+
+    That is beside this file or, where that is read-only, the user's cache folder.
+    """
     try:
-        compiled = cfunc(SIGNATURE, cache=True, **options)(function)
-    except RuntimeError as error:  # no folder can be written to
+        compiled._cache = _Cache(function)
+    except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
-        compiled = cfunc(SIGNATURE, **options)(function)
+    return compiled
+
+
+def kernel(function: Callable[..., None]) -> Any:
+    """Compile a kernel, or fetch it from the cache; its ``address`` is what a plan keeps.
+
+    Of the fast-math flags only contraction is on: a product and a sum may be rounded once.
+    """
+    options = {"error_model": "numpy", "fastmath": {"contract"}}
+    compiled = _cached(
+        CFunc(function, (SIGNATURE.args, SIGNATURE.return_type), {}, options), function
+    )
+    compiled.compile()
     if compiled.cache_hits == 0 and _Listener.call is not None:
         listener, _Listener.call = _Listener.call, None
         listener()
@@ -60,15 +92,13 @@ def kernel(function: Callable[..., None]) -> Any:
 
 
 def njit(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """``numba.njit`` with a cache, or without one where no folder can be written to."""
+    """``numba.njit`` with the cache; what has signatures is compiled at once."""
 
     def compile_(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(*signatures, cache=True, **options)(function)
-        except RuntimeError as error:
-            if "cannot cache" not in str(error):
-                raise
-            return numba.njit(*signatures, **options)(function)
+        compiled = _cached(numba.njit(**options)(function), function)
+        for signature in signatures:
+            compiled.compile(signature)
+        return compiled
 
     return compile_
 
