@@ -48,10 +48,12 @@ def _pad(
 ) -> str:
     if not any(map(any, padding)):
         return x
-    whole = ((0, 0), (0, 0), *padding)
-    inputs = [graph.constant(f"{name}.pads", np.array(_sides(whole), np.int64))]
-    if mode == "zeros":
-        inputs.append(graph.constant(f"{name}.value", np.array(value, np.float64)))
+    inputs = [graph.constant(f"{name}.pads", np.array(_sides(padding), np.int64))]
+    inputs.append(graph.constant(f"{name}.value", np.array(value)) if mode == "zeros" else "")
+    # Naming the axes also keeps ONNX Runtime 1.31 from merging this into a pooling behind it,
+    # where it forgets that the padding may win a maximum and the rounding of the size.
+    axes = np.arange(2, 2 + len(padding))
+    inputs.append(graph.constant(f"{name}.axes", axes.astype(np.int64)))
     return graph.node("Pad", x, *inputs, name=name, mode=MODES[mode])
 
 
