@@ -15,7 +15,7 @@ import numpy as np
 from tinyconv.errors import FileError
 from tinyconv.interop.extras import require
 
-__all__ = ["Model", "Node", "open_model"]
+__all__ = ["Model", "Node", "nodes_of", "open_model"]
 
 Values = np.ndarray[Any, Any]
 
@@ -93,7 +93,7 @@ def open_model(path: Path) -> Model:
     if foreign or proto.functions:
         raise FileError(f"{path}: operators of the domain {', '.join(foreign) or 'local'}")
     x, shape, dtype = _input(path, onnx, graph, constants)
-    nodes = _nodes(path, onnx, graph, {x, *constants}, len(data))
+    nodes = nodes_of(path, onnx, graph, {x, *constants}, len(data))
     model = Model(
         nodes,
         constants,
@@ -167,7 +167,7 @@ def _input(
     return value.name, tuple(dims[1:]), kinds.get(tensor.elem_type, "float32")
 
 
-def _nodes(path: Path, onnx: Any, graph: Any, known: set[str], size: int) -> list[Node]:
+def nodes_of(path: Path, onnx: Any, graph: Any, known: set[str], size: int) -> list[Node]:
     """Return the nodes; refuse a graph in which one comes before its inputs, as in a circle."""
     nodes = []
     for proto in graph.node:

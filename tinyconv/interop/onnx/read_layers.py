@@ -198,6 +198,8 @@ def _gemm(source: Source, node: Node, shape: Shape) -> Layer:
         raise FileError(f"{node}: expected alpha 1 and the first factor as it is")
     if not attributes.get("transB"):
         w = w.T
+    if b is not None and b.size not in (1, len(w)):
+        raise FileError(f"{node}: its bias of shape {b.shape} is not one number an output")
     if b is not None:
         b = np.broadcast_to(b.reshape(-1) * np.float32(attributes.get("beta", 1)), len(w)).copy()
     layer = L.Linear(w.shape[1], len(w), bias=b is not None)
@@ -228,6 +230,8 @@ def float_of(node: Node, name: str, default: float) -> float:
 def _layer_norm(source: Source, node: Node, shape: Shape) -> Layer:
     w, b = source.input(node, 1), source.input(node, 2)
     axis = node.attributes.get("axis", -1)
+    if axis == 0 or axis <= -len(shape) - 1:
+        raise FileError(f"{node} mixes samples")
     sizes = shape[axis - 1 if axis > 0 else axis :]
     layer = L.LayerNorm(sizes, eps=float_of(node, "epsilon", 1e-5), bias=b is not None)
     return source.keep(layer, weight=None if w is None else w.reshape(sizes), bias=b)
@@ -275,7 +279,9 @@ def _gelu(source: Source, node: Node, shape: Shape) -> Layer:
 
 def read_dropout(source: Source, node: Node, shape: Shape) -> Layer:
     """Return dropout of the ratio that a node says."""
-    ratio = source.input(node, 1)
+    ratio, training = source.input(node, 1), source.input(node, 2)
+    if training is not None and training:
+        raise FileError(f"{node} is in training mode")
     p = float(str(np.float32(ratio))) if ratio is not None else float_of(node, "ratio", 0.5)
     return L.Dropout(p) if 0 <= p < 1 else L.Identity()
 
@@ -287,6 +293,14 @@ def _reshape(source: Source, node: Node, shape: Shape) -> list[Layer]:
             raise FileError(f"{node} joins the samples, expected axis 1")
         return [L.Flatten()]
     target: Sequence[int | None] | None = source.model.shapes.get(node.outputs[0])
+    axes = node.attributes.get("axes") if node.op != "Reshape" else None
+    if node.op != "Reshape" and axes is None and source.input(node, 1) is not None:
+        axes = source.input(node, 1)
+    if axes is not None:
+        change = np.expand_dims if node.op == "Unsqueeze" else np.squeeze
+        # A batch of none shows that no axis is taken for the batch or put before it.
+        changed = change(np.empty((0, *shape)), tuple(int(a) for a in axes)).shape
+        target = (None, *changed[1:]) if changed[0] == 0 else None
     if node.op == "Reshape":
         said = source.model.sizes.get(node.inputs[1])
         if node.inputs[1] in source.model.constants:
@@ -344,32 +358,50 @@ def _slice(source: Source, node: Node, shape: Shape) -> Layer:
 
 
 def _resize(source: Source, node: Node, shape: Shape) -> Layer:
+    """Resize, and Upsample of old files, where it repeats or interpolates as a layer here does."""
+    size = _resized(source, node, shape)
+    attributes, whole = (
+        node.attributes,
+        not any(n % m for n, m in zip(size, shape[1:], strict=True)),
+    )
+    mode = attributes.get("mode", "nearest")
+    where = attributes.get("coordinate_transformation_mode", "half_pixel")
+    rounding = attributes.get("nearest_mode", "round_prefer_floor")
+    if node.op == "Upsample":
+        where, rounding = "asymmetric", "floor"
+    if attributes.get("antialias"):
+        mode = f"antialiased {mode}"
+    repeats = (where, rounding) == ("asymmetric", "floor")
+    if where == "half_pixel" and rounding.startswith("round"):
+        repeats = whole
+    if mode == "nearest" and repeats:
+        return L.Upsample(size)
+    is_known = where in ("align_corners", "half_pixel")
+    if where == "pytorch_half_pixel":  # which differs where a single element is left
+        is_known = 1 not in size
+    if mode == "linear" and is_known:
+        return L.Upsample(size, mode="bilinear", align_corners=where == "align_corners")
+    raise FileError(f"{node}: mode {mode} with coordinates {where} rounded by {rounding}")
+
+
+def _resized(source: Source, node: Node, shape: Shape) -> tuple[int, int]:
+    """Return the size that planes get, which must be a whole number of times their scale."""
     scales, sizes = source.input(node, 2), source.input(node, 3)
     if node.op == "Upsample":
         scales = source.input(node, 1)
-    axes = [a % (len(shape) + 1) for a in node.attributes.get("axes", range(len(shape) + 1))]
-    target = [1, *shape]
+    rank = len(shape) + 1
+    axes = [a % rank for a in node.attributes.get("axes", range(rank))]
+    target = [1.0, *shape]
     for at, axis in enumerate(axes):
         if sizes is not None and sizes.size:
             target[axis] = int(sizes[at]) if axis else 1
         elif scales is not None and scales.size:
-            target[axis] = math.floor(target[axis] * float(scales[at]))
-    if len(shape) != 3 or target[1] != shape[0]:
-        raise FileError(f"{node}: expected planes of two axes to be resized")
-    size = (target[2], target[3])
-    mode = node.attributes.get("mode", "nearest")
-    where = node.attributes.get("coordinate_transformation_mode", "half_pixel")
-    if node.op == "Upsample":
-        where = "asymmetric"
-    whole = all(big % small == 0 for big, small in zip(size, shape[1:], strict=True))
-    floor = node.attributes.get("nearest_mode", "round_prefer_floor") == "floor"
-    if mode == "nearest" and (
-        (where == "asymmetric" and floor) or (whole and where == "half_pixel")
-    ):
-        return L.Upsample(size)
-    if mode == "linear" and where in ("align_corners", "half_pixel", "pytorch_half_pixel"):
-        return L.Upsample(size, mode="bilinear", align_corners=where == "align_corners")
-    raise FileError(f"{node}: mode {mode} with coordinates {where}")
+            target[axis] *= float(scales[at])
+    stretches = node.attributes.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    is_whole = all(n == int(n) >= 1 for n in target)
+    if rank != 4 or target[:2] != [1, shape[0]] or not is_whole or not stretches:
+        raise FileError(f"{node}: expected planes of two axes to be stretched to whole sizes")
+    return int(target[2]), int(target[3])
 
 
 def _mean(source: Source, node: Node, shape: Shape) -> list[Layer]:
