@@ -7,6 +7,7 @@ import pytest
 
 import tinyconv as tc
 from tests.interop.onnx_cases import CASES, network, random_network, runtime_outputs
+from tinyconv.cli import main
 from tinyconv.errors import FileError, StateError
 from tinyconv.interop import onnx as tonnx
 from tinyconv.models import NETS
@@ -79,10 +80,11 @@ def test_names_of_classes_and_metadata_travel(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     net = tc.Sequential([tc.Linear(4, 2)])
     net.build((4,))
-    tonnx.export(net, path, class_names=["cat", "dog"], metadata={"scale": "1/255"})
+    net.class_names = ["cat", "dog"]
+    tonnx.export(net, path, metadata={"scale": "1/255"})
     about = {item.key: item.value for item in onnx.load(path).metadata_props}
     assert about == {"class_names": '["cat", "dog"]', "scale": "1/255"}
-    assert tonnx.import_(path).class_names == ["cat", "dog"]  # type: ignore[attr-defined]
+    assert tonnx.import_(path).class_names == ("cat", "dog")
 
 
 def test_what_onnx_cannot_say_is_named_all_at_once_and_nothing_is_written(tmp_path: Path) -> None:
@@ -124,3 +126,19 @@ def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:
     net = tc.Sequential([tc.ReLU()], input_shape=(3,))
     with pytest.raises(FileError, match="cannot be written"):
         tonnx.export(net, tmp_path / "no" / "net.onnx")
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, out = tmp_path / "model.safetensors", tmp_path / "net.onnx"
+    NETS["nielsen-conv"].build(seed=0).save(model)
+    assert main(["export", str(model), str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: 289,630 parameters\n"
+    digit = tmp_path / "seven.png"
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.imsave(digit, np.eye(28), cmap="gray")
+    assert main(["predict", str(model), str(digit)]) == 0
+    own = capsys.readouterr().out
+    assert main(["predict", str(out), str(digit)]) == 0
+    assert capsys.readouterr().out == own
+    assert main(["export", str(model), str(tmp_path / "net.pb")]) == 1
+    assert "does not end in .onnx" in capsys.readouterr().err

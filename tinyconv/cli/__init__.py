@@ -1,4 +1,4 @@
-"""The command line: ``tinyconv train``, ``predict``, ``nets``, ``plot`` and ``book``."""
+"""The command line: ``tinyconv train``, ``predict``, ``nets``, ``plot``, ``export``, ``book``."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 import tinyconv as tc
 from tinyconv import models
-from tinyconv.cli import book, plot
+from tinyconv.cli import book, export, plot
 from tinyconv.training import checkpoint
 
 __all__ = ["main"]
@@ -23,6 +23,7 @@ examples:
   tinyconv train --resume runs/…          continue a run that was stopped
   tinyconv predict runs/…/model.safetensors seven.png
   tinyconv plot mistakes runs/…/model.safetensors
+  tinyconv export runs/…/model.safetensors net.onnx
   tinyconv book                           the experiments of Nielsen's chapter on convnets
 """
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return FAILURE
-    except (OSError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, ArithmeticError, RuntimeError, ImportError) as error:
         if options.debug:
             traceback.print_exc()
         else:
@@ -147,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plot.add(verbs, shared)
     book.add(verbs, shared)
+    export.add(verbs, shared)
     return parser
 
 
@@ -266,7 +268,7 @@ def _resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    net = tc.load(options.model)
+    net = export.open_model(options.model)
     if net.input_shape != (1, 28, 28):
         raise tc.ShapeError(
             f"{options.model}: input of shape {net.input_shape}, expected (1, 28, 28)"

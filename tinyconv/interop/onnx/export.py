@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,6 @@ def export(
     net: "Sequential",
     path: str | Path,
     *,
-    class_names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a network as ONNX, for ONNX Runtime and every other runtime that reads it.
@@ -58,8 +57,8 @@ def export(
     Args:
         net: with parameters.
         path: of the file.
-        class_names: one for each class, kept in the file's metadata as a JSON list.
-        metadata: more of it, such as how images were scaled: names and texts.
+        metadata: names and texts to keep in the file, beside ``class_names`` and ``pixels`` of the
+            network, which are kept as JSON.
 
     Raises:
         ImportError: onnx or onnxruntime is missing; the text names the command to run.
@@ -119,8 +118,10 @@ def export(
         ir_version=file_version,
     )
     about = dict(metadata or {})
-    if class_names is not None:
-        about["class_names"] = json.dumps(list(class_names))
+    if net.class_names is not None:
+        about["class_names"] = json.dumps(list(net.class_names))
+    if net.pixels is not None:
+        about["pixels"] = json.dumps(net.pixels.to_json())
     helper.set_model_props(model, about)
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     onnx.checker.check_model(model, full_check=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers as L
+from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.errors import FileError, ShapeError
 from tinyconv.interop.onnx.file import Model, Node, open_model
 from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS, Source
@@ -34,7 +35,7 @@ def import_(path: str | Path) -> Sequential:
 
     It may consist of layers one after the other, of residual sums and of branches that are joined
     by a sum or a concatenation. A softmax at the end is left out: networks here give logits.
-    ``net.class_names`` are those of the file's metadata, or None.
+    ``net.class_names`` and ``net.pixels`` are those of the file's metadata, or None.
 
     Args:
         path: of the file; weights that it keeps elsewhere must lie beside it.
@@ -79,10 +80,13 @@ class _Import:
                     raise FileError(f"{self.path}: {name} of layer {layer.path} does not fit")
                 target[...] = array
         net.loss = loss
-        names = model.metadata.get("class_names")
-        if names is not None:
-            net.class_names = [str(name) for name in json.loads(names)]  # type: ignore[attr-defined]
+        net.class_names = names_from_json(self._metadata("class_names"))
+        net.pixels = Pixels.from_json(self._metadata("pixels"))
         return net
+
+    def _metadata(self, name: str) -> Any:
+        text = self.model.metadata.get(name)
+        return None if text is None else json.loads(text)
 
     def _logits(self) -> tuple[str, Any]:
         """Return the value in front of a last softmax or, of our own files, a last sigmoid."""
