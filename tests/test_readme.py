@@ -41,6 +41,7 @@ def test_the_two_opening_commands_are_what_a_fresh_machine_needs():
 def test_the_command_lines_are_accepted(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TINYCONV_DATA", str(tmp_path))
+    (tmp_path / "photos").mkdir()
     lines = [line for block in blocks("sh")[2:] for line in block.splitlines()]
     assert len(lines) >= 4
     for line in lines:

@@ -70,7 +70,7 @@ def test_a_run_writes_model_history_and_picture(tmp_path, capsys):
     }
     assert (folder / "training.png").read_bytes().startswith(b"\x89PNG")
     assert len((folder / "history.csv").read_text().splitlines()) == 3
-    assert re.search(r"test accuracy \d\d\.\d\d% on 1,000 images", printed.out)
+    assert re.search(r"test accuracy \d\d\.\d\d% on 1,000 samples", printed.out)
     assert "epoch 2/2" in printed.err
 
 

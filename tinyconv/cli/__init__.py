@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import tinyconv as tc
 from tinyconv import models
-from tinyconv.cli import book, export, plot
+from tinyconv.cli import book, data, export, plot
 from tinyconv.training import checkpoint
 
 __all__ = ["main"]
@@ -20,6 +22,7 @@ EPILOG = """\
 examples:
   tinyconv train                          5,000 digits that ship with the package
   tinyconv train --data mnist --epochs 3  all of MNIST
+  tinyconv train --data photos --size 32  pictures of your own, a folder a class
   tinyconv train --resume runs/…          continue a run that was stopped
   tinyconv predict runs/…/model.safetensors seven.png
   tinyconv plot mistakes runs/…/model.safetensors
@@ -32,7 +35,13 @@ EPOCHS = {"mnist-sample": 12}
 DEFAULT_EPOCHS = 3
 
 #: What a run keeps in run.json, and what --resume therefore takes from there.
-SETTINGS = ("data", "net", "epochs", "batch_size", "lr", "weight_decay", "seed")
+SETTINGS = ("data", *data.OPTIONS, "net", "epochs", "batch_size", "lr", "weight_decay", "seed")
+
+#: Pixels a side below which two convolutions of 5x5 with their pools leave too little.
+LEAST_SIDE = 16
+
+#: Classes whose probabilities "predict" prints: all, or the most likely ones.
+MOST_LISTED = 10
 
 #: Exit statuses: of a failure, and of a run ended by Ctrl-C (128 plus the signal's number).
 FAILURE, INTERRUPTED = 1, 130
@@ -74,18 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     train = verbs.add_parser(
         "train",
         parents=[shared],
-        help="train a network on digits",
+        help="train a network on digits or on data of your own",
         description="Train a network. Writes the model, its history and a picture of both to a "
         "run folder, with a checkpoint after every epoch.",
     )
-    train.add_argument(
-        "--data", choices=_image_sets(), help="data set (default: mnist-sample, in the package)"
-    )
+    data.add_options(train)
     train.add_argument(
         "--net",
         choices=tuple(models.NETS),
         metavar="NET",
-        help="a name that 'tinyconv nets' lists (default: nielsen-conv-conv-relu)",
+        help="a name that 'tinyconv nets' lists (default: nielsen-conv-conv-relu; for samples that "
+        "are no pictures of at least 16 x 16, nielsen-fully-connected)",
     )
     train.add_argument(
         "--epochs",
@@ -119,9 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     predict = verbs.add_parser(
         "predict",
         parents=[shared],
-        help="read digits from images",
-        description="Read one handwritten digit from each image: PNG or JPEG of any size, dark on "
-        "light or light on dark.",
+        help="tell what is in images",
+        description="Tell the class of each image, PNG or JPEG of any size. Handwritten digits may "
+        "be dark on light or light on dark.",
     )
     predict.add_argument("model", type=Path, metavar="MODEL", help="file that 'train' wrote")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
@@ -173,33 +181,35 @@ def _not_negative(text: str) -> float:
 _not_negative.__name__ = "non-negative float"
 
 
-def _image_sets() -> tuple[str, ...]:
-    return ("mnist-sample", "mnist")
-
-
 # The verbs.
 
 
 def _train(options: argparse.Namespace) -> int:
-    folder, settings = _resumed(options) if options.resume else _started(options)
-    named = models.named_net(settings["net"])
-    data = tc.data.load(settings["data"])
-    net = named.build(seed=settings["seed"], device=options.device)
+    folder, settings, samples = _resumed(options) if options.resume else _started(options)
+    net = models.named_net(settings["net"]).build(
+        input_shape=samples.train.x.shape[1:],
+        classes=len(samples.class_names),
+        seed=settings["seed"],
+        device=options.device,
+    )
+    report = tc.data.report(samples)
+    net.class_names, net.pixels = report.class_names, report.pixels
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
+    print(report)
     print(
-        f"{settings['net']} on {settings['data']}: {len(data.train.y):,} images, "
+        f"{settings['net']} on {settings['data']}: {len(samples.train.y):,} samples, "
         f"{net.parameters.flat.size:,} parameters, to {folder}/"
     )
 
     interrupt = tc.StopOnInterrupt()
     started = time.perf_counter()
     history = net.fit(
-        *data.train,
+        *samples.train,
         epochs=settings["epochs"],
         batch_size=settings["batch_size"],
         optimizer=tc.SGD(lr=settings["lr"], weight_decay=settings["weight_decay"]),
-        validation_data=data.validation,
+        validation_data=samples.validation,
         callbacks=[interrupt],
         checkpoint=folder / "checkpoint",
         resume=options.resume is not None,
@@ -215,39 +225,48 @@ def _train(options: argparse.Namespace) -> int:
         place = f"epoch {net.position.epoch + 1}, batch {net.position.batch}"
         print(f"\nstopped after {place}; saved. Continue with:\n  tinyconv train --resume {folder}")
         return INTERRUPTED
-    figures = net.evaluate(*data.test)
+    figures = net.evaluate(*samples.test)
     print(
-        f"test accuracy {figures['accuracy']:.2%} on {len(data.test.y):,} images, "
+        f"test accuracy {figures['accuracy']:.2%} on {len(samples.test.y):,} samples, "
         f"trained in {seconds:.1f} s"
     )
     print(f"{folder}/: model.safetensors, history.csv, training.png")
     return 0
 
 
-def _started(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """Return the folder and the settings of a run that starts now."""
-    data = options.data or "mnist-sample"
-    net = options.net or next(iter(models.NETS))
+def _started(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data.DataSet]:
+    """Return the folder, the settings and the data of a run that starts now."""
+    options.data = options.data or "mnist-sample"
+    samples = data.load(vars(options))
+    net = options.net or _default_net(samples.train.x.shape[1:])
     settings = {
-        "data": data,
+        "data": options.data,
+        **{name: getattr(options, name) for name in data.OPTIONS},
         "net": net,
-        "epochs": options.epochs or EPOCHS.get(data, DEFAULT_EPOCHS),
+        "epochs": options.epochs or EPOCHS.get(options.data, DEFAULT_EPOCHS),
         "batch_size": options.batch_size or 10,
         "lr": options.lr or models.named_net(net).lr,
         "weight_decay": options.weight_decay or 0.0,
         "seed": options.seed or 0,
     }
-    folder = options.out or Path("runs") / f"{net}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{net}-{Path(options.data).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = options.out or Path("runs") / name
     if checkpoint.exists(folder / "checkpoint"):
         options.parser.error(
             f"{folder} holds a run already; continue it with --resume {folder}, "
             "or name another folder"
         )
-    return folder, settings
+    return folder, settings, samples
 
 
-def _resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """Return the folder and the settings of the run to continue."""
+def _default_net(shape: tuple[int, ...]) -> str:
+    """Return the first net of the list, which convolves twice, or the one for all other samples."""
+    convolves = len(shape) == 3 and min(shape[1:]) >= LEAST_SIDE
+    return "nielsen-conv-conv-relu" if convolves else "nielsen-fully-connected"
+
+
+def _resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data.DataSet]:
+    """Return the folder, the settings and the data of the run to continue."""
     folder: Path = options.resume
     for name in (*SETTINGS, "out"):
         if name != "epochs" and getattr(options, name) is not None:
@@ -264,22 +283,19 @@ def _resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         if options.epochs < settings["epochs"]:
             options.parser.error(f"--epochs can only be raised; the run has {settings['epochs']}")
         settings["epochs"] = options.epochs
-    return folder, settings
+    return folder, settings, data.load(settings)
 
 
 def _predict(options: argparse.Namespace) -> int:
     net = export.open_model(options.model)
-    if net.input_shape != (1, 28, 28):
-        raise tc.ShapeError(
-            f"{options.model}: input of shape {net.input_shape}, expected (1, 28, 28)"
-        )
-    from tinyconv.data.images import read_digit
-
     for path in options.images:
-        probabilities = net.predict_proba(read_digit(path)[None])[0]
-        digit = int(probabilities.argmax())
-        listing = "  ".join(f"{k} {p:.1%}" for k, p in enumerate(probabilities))
-        print(f"{path}: {digit}   ({listing})")
+        probabilities = net.predict_proba(data.picture(net, options.model, path)[None])[0]
+        names = net.class_names or [str(number) for number in range(len(probabilities))]
+        listed = range(len(names))
+        if len(names) > MOST_LISTED:
+            listed = np.argsort(-probabilities)[:MOST_LISTED].tolist()
+        listing = "  ".join(f"{names[k]} {probabilities[k]:.1%}" for k in listed)
+        print(f"{path}: {names[int(probabilities.argmax())]}   ({listing})")
     return 0
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 import tinyconv as tc
+from tinyconv.cli import data
 
+Floats: TypeAlias = np.ndarray[Any, Any]
 Figure: TypeAlias = Any  # matplotlib's; only the pictures themselves import it
 
 if TYPE_CHECKING:
@@ -50,14 +52,14 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
     features.add_argument("--layer", type=int, help="place of the layer (default: all)")
     _add_image(features)
 
-    mistakes = picture("mistakes", _mistakes, "misclassified digits, true and predicted label")
-    mistakes.add_argument("--limit", type=int, default=60, help="digits at most (default: 60)")
+    mistakes = picture("mistakes", _mistakes, "misclassified images, true and predicted class")
+    mistakes.add_argument("--limit", type=int, default=60, help="images at most (default: 60)")
     confusion = picture("confusion", _confusion, "which class is taken for which, as a table")
     for verb in (mistakes, confusion):
         verb.add_argument(
             "models", type=Path, nargs="+", metavar="MODEL", help="several models vote"
         )
-        _add_data(verb)
+        data.add_options(verb, default="mnist-sample")
 
     augmentations = picture("augmentations", _augmentations, "what each distortion does to a digit")
     _add_image(augmentations)
@@ -68,19 +70,10 @@ def _add_model(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", type=Path, metavar="MODEL", help="file that 'train' wrote")
 
 
-def _add_data(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--data",
-        choices=("mnist-sample", "mnist"),
-        default="mnist-sample",
-        help="data set whose test images are used (default: mnist-sample)",
-    )
-
-
 def _add_image(verb: argparse.ArgumentParser) -> None:
-    _add_data(verb)
+    data.add_options(verb, default="mnist-sample")
     verb.add_argument("--index", type=int, default=0, help="number of a test image (default: 0)")
-    verb.add_argument("--image", type=Path, help="a picture of a digit of your own instead")
+    verb.add_argument("--image", type=Path, help="a picture of your own instead")
 
 
 def _write(options: argparse.Namespace) -> int:
@@ -91,14 +84,19 @@ def _write(options: argparse.Namespace) -> int:
     return 0
 
 
-def _image(options: argparse.Namespace) -> np.ndarray[Any, Any]:
-    """Return the image that the options name, (1, 28, 28)."""
+def _image(options: argparse.Namespace, net: tc.Sequential | None = None) -> Floats:
+    """Return the image that the options name, (C, H, W), as a network takes it if there is one."""
     if options.image is not None:
-        return tc.data.read_digit(options.image)
-    x, y = tc.data.load(options.data).test
+        if net is None:
+            return tc.data.read_digit(options.image)
+        return data.picture(net, options.model, options.image)
+    samples = (
+        data.load(vars(options)) if net is None else data.load_for(net, options.model, options)
+    )
+    x, y = samples.test
     if not 0 <= options.index < len(y):
         raise tc.DataError(f"--index is {options.index}, expected 0 to {len(y) - 1}")
-    image: np.ndarray[Any, Any] = x[options.index]
+    image: Floats = x[options.index]
     return image
 
 
@@ -139,13 +137,15 @@ def _filters(options: argparse.Namespace) -> Figure:
 def _features(options: argparse.Namespace) -> Figure:
     from tinyconv import plots
 
-    return plots.feature_maps(tc.load(options.model), _image(options), options.layer)
+    net = tc.load(options.model)
+    return plots.feature_maps(net, _image(options, net), options.layer)
 
 
-def _answers(options: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """Return the test images, their labels and what the models predict."""
-    x, y = tc.data.load(options.data).test
-    return x, y, tc.Ensemble([tc.load(path) for path in options.models]).predict(x)
+def _answers(options: argparse.Namespace) -> tuple[tc.data.DataSet, Floats]:
+    """Return the data and what the models predict of its test samples."""
+    nets = [tc.load(path) for path in options.models]
+    samples = data.load_for(nets[0], options.models[0], options)
+    return samples, tc.Ensemble(nets).predict(samples.test.x)
 
 
 def _mistakes(options: argparse.Namespace) -> Figure:
@@ -153,14 +153,21 @@ def _mistakes(options: argparse.Namespace) -> Figure:
 
     if options.limit < 1:
         raise tc.ShapeError(f"--limit is {options.limit}, expected at least 1")
-    return plots.mistakes(*_answers(options), limit=options.limit)
+    samples, predicted = _answers(options)
+    return plots.mistakes(
+        *samples.test,
+        predicted,
+        limit=options.limit,
+        class_names=samples.class_names,
+        cmap="gray_r" if samples.kind == "digits" else "gray",
+    )
 
 
 def _confusion(options: argparse.Namespace) -> Figure:
     from tinyconv import plots
 
-    _, y, predicted = _answers(options)
-    return plots.confusion_matrix(y, predicted)
+    samples, predicted = _answers(options)
+    return plots.confusion_matrix(samples.test.y, predicted, class_names=samples.class_names)
 
 
 def _augmentations(options: argparse.Namespace) -> Figure:

@@ -1,5 +1,6 @@
 """Pictures of what a network answers: the images that it gets wrong, and what it takes for what."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +19,22 @@ def mistakes(
     predicted: np.ndarray[Any, Any],
     limit: int = 60,
     columns: int = 10,
+    *,
+    class_names: Sequence[str] | None = None,
+    cmap: str = "gray_r",
 ) -> "Figure":
-    """Draw misclassified images; top right stands the true label, bottom right the predicted one.
+    """Draw misclassified images; top right stands the true class, bottom right the predicted one.
+
+    Names of more than two letters stand below the image.
 
     Args:
-        x: (N, 1, H, W) or (N, H, W), images.
+        x: (N, C, H, W) of one or three channels, or (N, H, W), images in [0, 1].
         y: (N,), their classes.
         predicted: (N,), the classes that a network or an ensemble predicted.
         limit: images at most, the first ones.
         columns: images in a row.
+        class_names: of the classes; their numbers if None.
+        cmap: colours of images of one channel, by matplotlib's name; the default is dark on light.
 
     Raises:
         ShapeError: the shapes do not fit.
@@ -39,28 +47,37 @@ def mistakes(
     from matplotlib.figure import Figure
 
     _check("mistakes", y, predicted)
+    shape = tuple(x.shape)
     if x.ndim == 4 and x.shape[1] == 1:
         x = x[:, 0]
-    if x.ndim != 3 or len(x) != len(y):
+    elif x.ndim == 4 and x.shape[1] == 3:
+        x = x.transpose(0, 2, 3, 1)  # as matplotlib has them
+    if (x.ndim != 3 and x.shape[3:] != (3,)) or len(x) != len(y):
         raise ShapeError(
-            f"mistakes: x has shape {tuple(x.shape)}, expected ({len(y)}, 1, H, W) because y has "
+            f"mistakes: x has shape {shape}, expected ({len(y)}, 1, H, W) because y has "
             f"{len(y)} labels"
         )
+    below = class_names is not None and max(map(len, class_names), default=0) > 2
     wrong = np.flatnonzero(y != predicted)
     shown = wrong[:limit]
     rows = max(1, -(-len(shown) // columns))
-    figure = Figure(figsize=(columns * 0.85, rows * 0.85 + 0.5), layout="constrained")
+    figure = Figure(
+        figsize=(columns * 0.85, rows * (1.15 if below else 0.85) + 0.5), layout="constrained"
+    )
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels[len(shown) :]:
         panel.remove()
     for panel, n in zip(panels, shown, strict=False):
-        panel.imshow(x[n], cmap="gray_r")
+        panel.imshow(x[n].clip(0, 1) if x.ndim == 4 else x[n], cmap=cmap)
         panel.set_xticks([])
         panel.set_yticks([])
-        for height, side, label in ((0.97, "top", y[n]), (0.03, "bottom", predicted[n])):
-            panel.text(
-                0.96, height, str(label), transform=panel.transAxes, ha="right", va=side, fontsize=9
-            )
+        true, taken = (_name(class_names, label) for label in (y[n], predicted[n]))
+        if below:
+            panel.set_xlabel(f"{true[:16]}\nnot {taken[:16]}", fontsize=6, parse_math=False)
+            continue
+        for height, side, label in ((0.97, "top", true), (0.03, "bottom", taken)):
+            panel.text(0.96, height, label, transform=panel.transAxes, ha="right", va=side,
+                       fontsize=9, parse_math=False)  # fmt: skip
     title = f"{len(wrong):,} of {len(y):,} wrong"
     if len(shown) < len(wrong):
         title += f", the first {len(shown)} of them"
@@ -69,11 +86,16 @@ def mistakes(
 
 
 def confusion_matrix(
-    y: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], classes: int = 10
+    y: np.ndarray[Any, Any],
+    predicted: np.ndarray[Any, Any],
+    classes: int = 10,
+    *,
+    class_names: Sequence[str] | None = None,
 ) -> "Figure":
     """Draw how often each class is taken for which: rows are true, columns predicted.
 
-    The colours show the mistakes only, which the diagonal would outshine.
+    The colours show the mistakes only, which the diagonal would outshine. The table has a row
+    for each of ``class_names``, or for the numbers below ``classes``.
 
     Raises:
         ShapeError: the shapes do not fit, or a label is out of range.
@@ -85,6 +107,7 @@ def confusion_matrix(
     from matplotlib.figure import Figure
 
     _check("confusion_matrix", y, predicted)
+    classes = classes if class_names is None else len(class_names)
     both = np.concatenate([y, predicted])
     if both.size and not (both.min() >= 0 and both.max() < classes):
         raise ShapeError(
@@ -108,13 +131,19 @@ def confusion_matrix(
                 fontsize=8,
                 fontweight=weight,
             )
-    panel.set_xticks(range(classes))
-    panel.set_yticks(range(classes))
+    names = [_name(class_names, number)[:16] for number in range(classes)]
+    turned = 90 if max(map(len, names)) > 2 else 0
+    panel.set_xticks(range(classes), names, rotation=turned, parse_math=False)
+    panel.set_yticks(range(classes), names, parse_math=False)
     panel.set_xlabel("predicted")
     panel.set_ylabel("true")
     correct = int(np.trace(counts))
     panel.set_title(f"{correct:,} of {len(y):,} correct", fontsize=10)
     return figure
+
+
+def _name(class_names: Sequence[str] | None, label: int) -> str:
+    return str(label) if class_names is None else class_names[label]
 
 
 def _check(op: str, y: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> None:
