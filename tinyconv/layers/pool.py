@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from tinyconv.arguments import Count, Number, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Padding, plain, spread, spread_pairs
+from tinyconv.geometry import Geometry, Padding, plain, spread, spread_pairs
 from tinyconv.layers.base import Layer, Shape, check_features
 from tinyconv.ops.pool import (
     avg_pool2d,
@@ -87,16 +87,23 @@ class _Pool(Layer):
         if len(shape) != self._axes + 1:
             layout = ("(C, L)", "(C, H, W)", "(C, D, H, W)")[self._axes - 1]
             raise ShapeError(f"{name}: input of shape {shape}, expected {layout}")
-        window = pool_geometry(
-            name,
-            shape[1:],
+        return (shape[0], *self.window(shape[1:]).output)
+
+    def window(self, size: tuple[int, ...]) -> Geometry:
+        """Return the sliding window over planes of this size.
+
+        Raises:
+            ShapeError: it does not fit.
+        """
+        return pool_geometry(
+            type(self).__name__,
+            size,
             self.kernel_size,
             self.stride,
             self.padding,
             self.dilation,
             ceil_mode=self.ceil_mode,
         )
-        return (shape[0], *window.output)
 
     def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         forward, _ = self._operation

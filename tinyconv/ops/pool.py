@@ -232,22 +232,24 @@ def avg_pool_nd(
         y += padded[:, :, *window]
     divisor: Array | int = math.prod(geometry.kernel)
     if geometry.is_padded:
-        counts = xp.asarray(_elements_seen(geometry, count_include_pad), device=x.device)
+        axes_seen = (elements_seen(geometry, axis, count_include_pad) for axis in range(len(axes)))
+        seen = [math.prod(counts) for counts in itertools.product(*axes_seen)]
+        counts = xp.asarray(seen, device=x.device)
         divisor = xp.astype(xp.reshape(counts, geometry.output), x.dtype)
     return y / divisor, AvgPoolSaved(geometry, tuple(y.shape), divisor)
 
 
-def _elements_seen(geometry: Geometry, count_include_pad: bool) -> list[int]:
-    """Return how many elements each window sees, in row-major order."""
-    along_axes = []
-    for axis, (before, after) in enumerate(geometry.padding):
-        first = -before if count_include_pad else 0
-        end = geometry.size[axis] + (after if count_include_pad else 0)
-        starts = [p * geometry.stride[axis] - before for p in range(geometry.output[axis])]
-        along_axes.append(
-            [min(start + geometry.kernel[axis], end) - max(start, first) for start in starts]
-        )
-    return [math.prod(counts) for counts in itertools.product(*along_axes)]
+def elements_seen(geometry: Geometry, axis: int, count_include_pad: bool) -> list[int]:
+    """Return how many elements each window sees along an axis, padding included if it counts.
+
+    >>> elements_seen(pool_geometry("demo", (5,), 2, 2, 1), 0, count_include_pad=False)
+    [1, 2, 2]
+    """
+    before, after = geometry.padding[axis] if count_include_pad else (0, 0)
+    end, kernel = geometry.size[axis] + after, geometry.kernel[axis]
+    starts = range(-geometry.padding[axis][0], end, geometry.stride[axis])
+    counted = [min(start + kernel, end) - max(start, -before) for start in starts]
+    return counted[: geometry.output[axis]]
 
 
 def avg_pool_backward_nd(op: str, dy: Array, saved: AvgPoolSaved) -> Array:

@@ -106,7 +106,7 @@ def pad_backward(dy: Array, saved: PadSaved) -> Array:
     for axis, (n, (lo, hi)) in enumerate(zip(size, pairs, strict=True)):
         before = (slice(None),) * (axis + 2)
         dx = xp.asarray(dy[*before, lo : lo + n, ...], copy=True)
-        sources = _sources("pad_backward", mode, axis, n, lo, hi)
+        sources = pad_sources("pad_backward", mode, axis, n, lo, hi)
         for place in [*range(lo), *range(lo + n, lo + n + hi)]:
             dx[*before, sources[place], ...] += dy[*before, place, ...]
         dy = dx
@@ -290,7 +290,7 @@ def pad_planes(
     y = xp.asarray(x, copy=True)
     for axis, (n, (lo, hi)) in enumerate(zip(size, pairs, strict=True)):
         if lo or hi:
-            source = xp.asarray(_sources(op, mode, axis, n, lo, hi), device=x.device)
+            source = xp.asarray(pad_sources(op, mode, axis, n, lo, hi), device=x.device)
             y = xp.take(y, source, axis=axis + 2)
     return y, saved
 
@@ -324,8 +324,23 @@ def _inside(size: tuple[int, ...], pairs: Pairs) -> tuple[slice, ...]:
     return tuple(slice(lo, lo + n) for n, (lo, _) in zip(size, pairs, strict=True))
 
 
-def _sources(op: str, mode: str, axis: int, n: int, lo: int, hi: int) -> list[int]:
-    """Return for each place along a padded axis the index of the element it is a copy of."""
+def pad_sources(op: str, mode: str, axis: int, n: int, lo: int, hi: int) -> list[int]:
+    """Return for each place along a padded axis the index of the element it is a copy of.
+
+    Args:
+        op: whose name an error message bears.
+        mode: ``"reflect"``, ``"replicate"`` or ``"circular"``.
+        axis: its number, for the message.
+        n: elements of the axis.
+        lo: places before them.
+        hi: places behind them.
+
+    Raises:
+        ShapeError: there are too few elements.
+
+    >>> pad_sources("pad", "circular", 0, 3, 1, 2)
+    [2, 0, 1, 2, 0, 1]
+    """
     # Replicating needs an element, reflecting one more than it copies.
     most = {"reflect": n - 1, "replicate": lo + hi if n else 0, "circular": n}[mode]
     if max(lo, hi) > most:

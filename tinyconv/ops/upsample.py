@@ -6,6 +6,7 @@ entries in each row, and the backward pass is the transposed matrix.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from tinyconv.backend import Array, namespace, require_floating
@@ -32,6 +33,32 @@ class Sample(NamedTuple):
     low: int
     high: int
     fraction: float
+
+
+def nearest_samples(n: int, m: int) -> list[Sample]:
+    """Return where each of m elements comes from among n: a copy of one.
+
+    >>> [sample.low for sample in nearest_samples(2, 5)]
+    [0, 0, 0, 1, 1]
+    """
+    return [Sample(place * n // m, place * n // m, 0.0) for place in range(m)]
+
+
+def linear_samples(n: int, m: int, align_corners: bool) -> list[Sample]:
+    """Return where each of m elements lies between two neighbours among n.
+
+    >>> linear_samples(2, 3, align_corners=True)[1]
+    Sample(low=0, high=1, fraction=0.5)
+    """
+    samples = []
+    for place in range(m):
+        if align_corners:
+            source = place * (n - 1) / (m - 1) if m > 1 else 0.0
+        else:
+            source = max(0.0, (place + 0.5) * n / m - 0.5)
+        low = min(math.floor(source), n - 1)
+        samples.append(Sample(low, min(low + 1, n - 1), source - low))
+    return samples
 
 
 class UpsampleSaved(NamedTuple):
@@ -65,12 +92,7 @@ def upsample_nearest2d(
     >>> upsample_nearest2d(np.array([[[[1.0, 2.0]]]]), scale_factor=(1, 2))[0]
     array([[[[1., 1., 2., 2.]]]])
     """
-
-    def nearest(place: int, n: int, m: int) -> Sample:
-        source = place * n // m
-        return Sample(source, source, 0.0)
-
-    return _upsample("upsample_nearest2d", x, size, scale_factor, nearest)
+    return _upsample("upsample_nearest2d", x, size, scale_factor, nearest_samples)
 
 
 def upsample_nearest2d_backward(dy: Array, saved: UpsampleSaved) -> Array:
@@ -129,16 +151,8 @@ def upsample_bilinear2d(
     >>> upsample_bilinear2d(np.array([[[[0.0, 3.0]]]]), (1, 4), align_corners=True)[0]
     array([[[[0., 1., 2., 3.]]]])
     """
-
-    def linear(place: int, n: int, m: int) -> Sample:
-        if align_corners:
-            source = place * (n - 1) / (m - 1) if m > 1 else 0.0
-        else:
-            source = max(0.0, (place + 0.5) * n / m - 0.5)
-        low = min(math.floor(source), n - 1)
-        return Sample(low, min(low + 1, n - 1), source - low)
-
-    return _upsample("upsample_bilinear2d", x, size, scale_factor, linear)
+    samples = partial(linear_samples, align_corners=align_corners)
+    return _upsample("upsample_bilinear2d", x, size, scale_factor, samples)
 
 
 def upsample_bilinear2d_backward(dy: Array, saved: UpsampleSaved) -> Array:
@@ -239,7 +253,7 @@ def _upsample(
     x: Array,
     size: Sizes | None,
     scale_factor: Sizes | None,
-    sample: Callable[[int, int, int], Sample],
+    samples_of: Callable[[int, int], list[Sample]],
 ) -> tuple[Array, UpsampleSaved]:
     xp = namespace(op, x=x)
     require_floating(op, xp, x=x)
@@ -257,9 +271,7 @@ def _upsample(
         factors = spread(op, "scale_factor", scale_factor, 2, least=1)
         target = tuple(n * factor for n, factor in zip(x.shape[2:], factors, strict=True))
     shape = tuple(x.shape)
-    samples = tuple(
-        [sample(place, n, m) for place in range(m)] for n, m in zip(shape[2:], target, strict=True)
-    )
+    samples = tuple(samples_of(n, m) for n, m in zip(shape[2:], target, strict=True))
     for axis, along in enumerate(samples, start=2):
         low, high, fraction = (
             xp.asarray(list(column), device=x.device) for column in zip(*along, strict=True)

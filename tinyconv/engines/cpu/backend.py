@@ -1,6 +1,7 @@
 """What a plan gets from the CPU: memory, steps and a program over the compiled kernels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
+from tinyconv.engines.cpu.plain_step import PlainStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step, activation_of
-from tinyconv.engines.cpu.steps import STEPS
+from tinyconv.engines.cpu.steps import step_for
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.cpu.update_rule import UpdateRule
 from tinyconv.engines.units import ACTIVATIONS, Unit
@@ -63,11 +65,14 @@ class CpuBackend:
         """Whether there are kernels for a unit."""
         last = unit.find(ACTIVATIONS)
         known = last is None or activation_of(last) is not None
-        return known and unit.kind in STEPS and STEPS[unit.kind].accepts(unit)
+        return known and step_for(unit) is not None
 
     def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:
         """Return the step of a unit for inputs of these shapes."""
-        return STEPS[unit.kind](unit, shapes, self.context)
+        kind = step_for(unit)
+        if kind is None or not kind.takes(shapes):
+            unit, kind = replace(unit, kind="plain"), PlainStep
+        return kind(unit, shapes, self.context)
 
     def needs_room(self, wanted: Sequence[Room]) -> bool:
         """Whether a buffer's readers need more than its numbers."""

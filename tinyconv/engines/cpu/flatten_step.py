@@ -1,54 +1,58 @@
 """The step of a change of shape."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Step, planes_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import batch
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.layers import Flatten
+from tinyconv.layers.base import Shape
 
 __all__ = ["FlattenStep"]
 
 
 class FlattenStep(Step):
-    """Images to rows; nothing to do where y is x itself."""
+    """Numbers in the order (C, D, H, W) take another shape; images do so by way of rows."""
 
-    is_view = True
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return type(unit.layers[0]) is Flatten
-
-    def _arguments(self, image: Image, rows: Image) -> dict[str, int]:
-        return {
-            **planes_of(image, "image"),
-            "rows": rows.origin,
-            "rows_sample": rows.sample,
-            "C": image.C,
-            "D": image.D,
-            "H": image.H,
-            "W": image.W,
-        }
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        # Rows may be the very memory of an image, but not the other way about.
+        self.is_view = not 2 <= len(self.shape) <= 4
 
     def forward(self, program: Program) -> None:
-        if self.y.origin == self.x.origin:
-            return
-        program.call(
-            self.name,
-            compiled(batch.flatten, LANES),
-            batch.IMAGE,
-            **self._arguments(self.x, self.y),
-        )
+        if self.y.origin != self.x.origin:
+            self._add(program, self.name, self.x, self.y)
 
     def backward(self, program: Program) -> None:
         if self.dx is None or self.y.origin == self.x.origin:
             return
         assert self.dy is not None
+        self._add(program, f"{self.name}: backward", self.dy, self.dx)
+
+    def _add(self, program: Program, name: str, x: Image, y: Image) -> None:
+        """Add the calls that copy x to rows and rows to y; where one is rows, a call is enough."""
+        context, count = self.context, (y.C * y.D * y.H * y.W,)
+        x_rows, y_rows = x.flattened(), y.flattened()
+        rows = y_rows or x_rows or context.arena.image(context.batch, count)
+        if y_rows is not None or x_rows is None:
+            self._copy(program, name, batch.flatten, x, rows)
+        if y_rows is None:
+            self._copy(program, name, batch.flatten_backward, y, rows)
+
+    def _copy(self, program: Program, name: str, maker: Any, image: Image, rows: Image) -> None:
         program.call(
-            f"{self.name}: backward",
-            compiled(batch.flatten_backward, LANES),
+            name,
+            compiled(maker, LANES),
             batch.IMAGE,
-            **self._arguments(self.dx, self.dy),
+            **planes_of(image, "image"),
+            rows=rows.origin,
+            rows_sample=rows.sample,
+            C=image.C,
+            D=image.D,
+            H=image.H,
+            W=image.W,
         )

@@ -92,6 +92,11 @@ class Step:
         """Whether there are kernels for this unit, beyond its being of the step's kind."""
         return True
 
+    @staticmethod
+    def takes(shapes: Sequence[Shape]) -> bool:
+        """Whether the kernels of a unit of one layer work on inputs of these shapes."""
+        return True
+
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """Return the shape of the output."""
         (shape,) = shapes

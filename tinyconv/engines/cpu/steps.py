@@ -1,4 +1,4 @@
-"""Which step computes which kind of unit."""
+"""Which step computes which unit."""
 
 from tinyconv.engines.cpu.activation_step import ActivationStep
 from tinyconv.engines.cpu.conv_step import ConvStep
@@ -6,22 +6,33 @@ from tinyconv.engines.cpu.dropout_step import DropoutStep
 from tinyconv.engines.cpu.flatten_step import FlattenStep
 from tinyconv.engines.cpu.join_step import AddStep, ConcatStep
 from tinyconv.engines.cpu.linear_step import LinearStep
+from tinyconv.engines.cpu.max_pool_step import MaxPoolStep
+from tinyconv.engines.cpu.norm_pool_step import NormPoolStep
 from tinyconv.engines.cpu.plain_step import PlainStep
-from tinyconv.engines.cpu.pool_step import PoolStep
+from tinyconv.engines.cpu.resample_step import ResampleStep
 from tinyconv.engines.cpu.step import Step
+from tinyconv.engines.units import Unit
 
-__all__ = ["STEPS"]
+__all__ = ["step_for"]
 
-#: The kind of a unit (:mod:`tinyconv.engines.units` has them all) -> its step; a kind without
-#: one runs by the layer's own methods.
-STEPS: dict[str, type[Step]] = {
-    "activation": ActivationStep,
-    "add": AddStep,
-    "concat": ConcatStep,
-    "conv": ConvStep,
-    "dropout": DropoutStep,
-    "flatten": FlattenStep,
-    "linear": LinearStep,
-    "plain": PlainStep,
-    "pool": PoolStep,
+#: The kind of a unit (:mod:`tinyconv.engines.units` has them all) -> the steps that compute
+#: units of that kind.
+STEPS: dict[str, tuple[type[Step], ...]] = {
+    "activation": (ActivationStep,),
+    "add": (AddStep,),
+    "concat": (ConcatStep,),
+    "conv": (ConvStep,),
+    "dropout": (DropoutStep,),
+    "flatten": (FlattenStep,),
+    "global pool": (MaxPoolStep, ResampleStep),
+    "linear": (LinearStep,),
+    "pad": (ResampleStep,),
+    "plain": (PlainStep,),
+    "pool": (MaxPoolStep, ResampleStep, NormPoolStep),
+    "upsample": (ResampleStep,),
 }
+
+
+def step_for(unit: Unit) -> type[Step] | None:
+    """Return the step that computes a unit; None if its layers run by their own methods."""
+    return next((step for step in STEPS.get(unit.kind, ()) if step.accepts(unit)), None)

@@ -1,7 +1,8 @@
-"""Pooling by itself: any window, stride and padding, channels last.
+"""Max-pooling by itself, over any axes.
 
-Twin of :mod:`tinyconv.ops.pool`. A max-pool whose windows do not overlap, right behind a
-convolution, is done by :mod:`conv` instead.
+Twin of the maximum of :mod:`tinyconv.ops.pool` and :mod:`tinyconv.ops.pool_global`. A max-pool
+whose windows do not overlap, right behind a convolution, is done by :mod:`conv` instead; the
+other poolings are done by :mod:`resample`.
 """
 
 from typing import Any
@@ -10,200 +11,115 @@ import numpy as np
 from numba import carray
 
 from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.places import add_where_won, contenders, contest, store_half
 from tinyconv.kernels.cpu.simd import (
-    all_lanes,
-    bytes_pointer,
-    fma,
+    ints_pointer,
     load,
     pointer,
     splat,
-    sqrt,
     store_first,
-    where_positive,
+    words_pointer,
 )
+from tinyconv.kernels.cpu.terms import FIELDS
+from tinyconv.kernels.cpu.tiles import store_tile, zeros
 
-__all__ = ["ARGS", "BOX", "avg", "avg_backward", "box", "l2", "l2_backward", "max_", "max_backward"]
+__all__ = ["ARGS", "BOX", "box", "max_", "max_backward"]
 
-#: H, W: size of the input, which has no padding of its own; SH, SW: stride; PH, PW: padding
-#: before. ``is_covered``: whether every element of x is in a window.
+#: ``source`` is read, ``target`` written: x and y or, backward, dy and dx. (D, H, W): size of x,
+#: (OD, OH, OW): of y. ``winners`` (N, OD, OH, OW, C) int32: the place of each maximum in its
+#: (D, H, W), counted in row-major order; -1 for a window that sees nothing. The tables
+#: (:mod:`terms`) name, for each element of the target, those of the source.
 ARGS = record(
-    *("x", "x_sample", "x_row", "y", "y_sample", "y_row", "winners"),
-    *("dx", "dx_sample", "dx_row", "dy", "dy_sample", "dy_row"),
-    *("C", "H", "W", "KH", "KW", "SH", "SW", "PH", "PW", "OH", "OW", "is_covered"),
+    *("source", "source_sample", "source_plane", "source_row"),
+    *("target", "target_sample", "target_plane", "target_row"),
+    *("winners", "C", "D", "H", "W", "OD", "OH", "OW", *FIELDS),
 )
 
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO, LOWEST = np.float32(0), np.float32(-np.inf)
 
 
-def avg(L: int) -> Any:
-    """Make the kernel of the mean; zeros of the padding count."""
-
-    @kernel
-    def avg_pool(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
-        x, y, C = pointer(a.x), pointer(a.y), a.C
-        share = splat(np.float32(1.0 / (a.KH * a.KW)), L)
-        for n in range(first, last):
-            for oh in range(a.OH):
-                top = oh * a.SH - a.PH
-                for ow in range(a.OW):
-                    left = ow * a.SW - a.PW
-                    j = n * a.y_sample + oh * a.y_row + ow * C
-                    for c in range(0, C, L):
-                        total = splat(ZERO, L)
-                        for h in range(max(top, 0), min(top + a.KH, a.H)):
-                            i = n * a.x_sample + h * a.x_row + c
-                            for w in range(max(left, 0), min(left + a.KW, a.W)):
-                                total = total + load(x, i + w * C, L)
-                        store_first(y, j + c, total * share, C - c)
-
-    return avg_pool
-
-
-def l2(L: int) -> Any:
-    """Make the kernel of the root of the sum of squares."""
-
-    @kernel
-    def l2_pool(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
-        x, y, C = pointer(a.x), pointer(a.y), a.C
-        for n in range(first, last):
-            for oh in range(a.OH):
-                top = oh * a.SH - a.PH
-                for ow in range(a.OW):
-                    left = ow * a.SW - a.PW
-                    j = n * a.y_sample + oh * a.y_row + ow * C
-                    for c in range(0, C, L):
-                        total = splat(ZERO, L)
-                        for h in range(max(top, 0), min(top + a.KH, a.H)):
-                            i = n * a.x_sample + h * a.x_row + c
-                            for w in range(max(left, 0), min(left + a.KW, a.W)):
-                                value = load(x, i + w * C, L)
-                                total = fma(value, value, total)
-                        store_first(y, j + c, sqrt(total), C - c)
-
-    return l2_pool
-
-
-def max_(L: int) -> Any:
-    """Make the kernel of the maximum, which also notes the winner's place in its window."""
+def max_(L: int, V: int) -> Any:
+    """Make the kernel of the maximum over V vectors of L channels at a time."""
+    VL = V * L
 
     @kernel
     def max_pool(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, ARGS)[0]
-        x, y, winners, C = pointer(a.x), pointer(a.y), bytes_pointer(a.winners), a.C
+        x, y = pointer(a.source), pointer(a.target)
+        winners, no_winners = pointer(a.winners), ints_pointer(a.winners)
+        d_starts, d_places = words_pointer(a.d_starts), words_pointer(a.d_places)
+        h_starts, h_places = words_pointer(a.h_starts), words_pointer(a.h_places)
+        w_starts, w_places = words_pointer(a.w_starts), words_pointer(a.w_places)
+        C, H, W, OD, OH, OW = a.C, a.H, a.W, a.OD, a.OH, a.OW
+        x_plane, x_row = a.source_plane, a.source_row
         for n in range(first, last):
-            for oh in range(a.OH):
-                top = oh * a.SH - a.PH
-                for ow in range(a.OW):
-                    left = ow * a.SW - a.PW
-                    j = n * a.y_sample + oh * a.y_row + ow * C
-                    h0, w0 = max(top, 0), max(left, 0)
-                    for c in range(C):
-                        winner = (h0 - top) * a.KW + w0 - left
-                        best = x[n * a.x_sample + h0 * a.x_row + w0 * C + c]
-                        for h in range(h0, min(top + a.KH, a.H)):
-                            i = n * a.x_sample + h * a.x_row + c
-                            for w in range(w0, min(left + a.KW, a.W)):
-                                value = x[i + w * C]
-                                if value > best:
-                                    best, winner = value, (h - top) * a.KW + w - left
-                        y[j + c] = best
-                        winners[j + c] = winner
+            x0 = n * a.source_sample
+            for p in range(OD):
+                for q in range(OH):
+                    d0, d1, h0, h1 = d_starts[p], d_starts[p + 1], h_starts[q], h_starts[q + 1]
+                    j = n * a.target_sample + p * a.target_plane + q * a.target_row
+                    k = ((n * OD + p) * OH + q) * OW * C
+                    for r in range(OW):
+                        w0, w1 = w_starts[r], w_starts[r + 1]
+                        if d0 == d1 or h0 == h1 or w0 == w1:
+                            for c in range(C):
+                                y[j + c], no_winners[k + c] = LOWEST, -1
+                        else:
+                            d, h, w = d_places[d0], h_places[h0], w_places[w0]
+                            for c in range(0, C, VL):
+                                i = x0 + d * x_plane + h * x_row + w * C + c
+                                best = contenders(x, i, (d * H + h) * W + w, V, L)
+                                for s in range(d0, d1):
+                                    for t in range(h0, h1):
+                                        row = x0 + d_places[s] * x_plane + h_places[t] * x_row + c
+                                        line = (d_places[s] * H + h_places[t]) * W
+                                        for u in range(w0, w1):
+                                            place = w_places[u]
+                                            best = contest(best, x, row + place * C, line + place)
+                                store_half(y, j + c, best, 0, C - c)
+                                store_half(winners, k + c, best, 1, C - c)
+                        j += C
+                        k += C
 
     return max_pool
 
 
-def avg_backward(L: int, OVERLAP: bool) -> Any:
-    """Make the backward kernel of the mean: each element of a window gets an equal share."""
+def max_backward(L: int, V: int) -> Any:
+    """Make the backward kernel of the maximum: dx = sum of dy of the windows that x has won.
 
-    @kernel
-    def avg_pool_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
-        dx, dy, C = pointer(a.dx), pointer(a.dy), a.C
-        share = splat(np.float32(1.0 / (a.KH * a.KW)), L)
-        for n in range(first, last):
-            if OVERLAP or not a.is_covered:
-                for h in range(a.H):
-                    i = n * a.dx_sample + h * a.dx_row
-                    for k in range(0, a.W * C, L):
-                        store_first(dx, i + k, splat(ZERO, L), a.W * C - k)
-            for oh in range(a.OH):
-                top = oh * a.SH - a.PH
-                for ow in range(a.OW):
-                    left = ow * a.SW - a.PW
-                    j = n * a.dy_sample + oh * a.dy_row + ow * C
-                    for c in range(0, C, L):
-                        g = load(dy, j + c, L) * share
-                        for h in range(max(top, 0), min(top + a.KH, a.H)):
-                            i = n * a.dx_sample + h * a.dx_row + c
-                            for w in range(max(left, 0), min(left + a.KW, a.W)):
-                                if OVERLAP:
-                                    value = load(dx, i + w * C, L) + g
-                                else:
-                                    value = g
-                                store_first(dx, i + w * C, value, C - c)
-
-    return avg_pool_backward
-
-
-def l2_backward(L: int, OVERLAP: bool) -> Any:
-    """Make the backward kernel of the root: dx = x dy / y, and 0 where a window is all zero."""
-
-    @kernel
-    def l2_pool_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
-        x, y, dx, dy, C = pointer(a.x), pointer(a.y), pointer(a.dx), pointer(a.dy), a.C
-        for n in range(first, last):
-            if OVERLAP or not a.is_covered:
-                for h in range(a.H):
-                    i = n * a.dx_sample + h * a.dx_row
-                    for k in range(0, a.W * C, L):
-                        store_first(dx, i + k, splat(ZERO, L), a.W * C - k)
-            for oh in range(a.OH):
-                top = oh * a.SH - a.PH
-                for ow in range(a.OW):
-                    left = ow * a.SW - a.PW
-                    j = n * a.dy_sample + oh * a.dy_row + ow * C
-                    k = n * a.y_sample + oh * a.y_row + ow * C
-                    for c in range(0, C, L):
-                        root = load(y, k + c, L)
-                        ratio = load(dy, j + c, L) / where_positive(
-                            root, root, all_lanes(ONE, root)
-                        )
-                        for h in range(max(top, 0), min(top + a.KH, a.H)):
-                            i = n * a.x_sample + h * a.x_row + c
-                            t = n * a.dx_sample + h * a.dx_row + c
-                            for w in range(max(left, 0), min(left + a.KW, a.W)):
-                                value = load(x, i + w * C, L) * ratio
-                                if OVERLAP:
-                                    value = value + load(dx, t + w * C, L)
-                                store_first(dx, t + w * C, value, C - c)
-
-    return l2_pool_backward
-
-
-def max_backward(L: int) -> Any:
-    """Make the backward kernel of the maximum: the winner of a window gets all."""
+    Each element of x asks the windows that see it, so each is written once, those that no window
+    sees included.
+    """
+    VL = V * L
 
     @kernel
     def max_pool_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, ARGS)[0]
-        dx, dy, winners, C = pointer(a.dx), pointer(a.dy), bytes_pointer(a.winners), a.C
+        dy, dx, winners = pointer(a.source), pointer(a.target), pointer(a.winners)
+        d_starts, d_places = words_pointer(a.d_starts), words_pointer(a.d_places)
+        h_starts, h_places = words_pointer(a.h_starts), words_pointer(a.h_places)
+        w_starts, w_places = words_pointer(a.w_starts), words_pointer(a.w_places)
+        C, D, H, W, OD, OH, OW = a.C, a.D, a.H, a.W, a.OD, a.OH, a.OW
         for n in range(first, last):
-            for h in range(a.H):
-                i = n * a.dx_sample + h * a.dx_row
-                for k in range(0, a.W * C, L):
-                    store_first(dx, i + k, splat(ZERO, L), a.W * C - k)
-            for oh in range(a.OH):
-                for ow in range(a.OW):
-                    j = n * a.dy_sample + oh * a.dy_row + ow * C
-                    k = n * a.y_sample + oh * a.y_row + ow * C
-                    for c in range(C):
-                        winner = winners[k + c]
-                        h = oh * a.SH - a.PH + winner // a.KW
-                        w = ow * a.SW - a.PW + winner % a.KW
-                        dx[n * a.dx_sample + h * a.dx_row + w * C + c] += dy[j + c]
+            dy0, winner0 = n * a.source_sample, n * OD * OH * OW * C
+            for d in range(D):
+                for h in range(H):
+                    p0, p1, q0, q1 = d_starts[d], d_starts[d + 1], h_starts[h], h_starts[h + 1]
+                    j = n * a.target_sample + d * a.target_plane + h * a.target_row
+                    for w in range(W):
+                        r0, r1, place = w_starts[w], w_starts[w + 1], (d * H + h) * W + w
+                        for c in range(0, C, VL):
+                            acc = zeros(1, V, L)
+                            for s in range(p0, p1):
+                                for t in range(q0, q1):
+                                    p, q = d_places[s], h_places[t]
+                                    i = dy0 + p * a.source_plane + q * a.source_row + c
+                                    k = winner0 + (p * OH + q) * OW * C + c
+                                    for u in range(r0, r1):
+                                        r = w_places[u] * C
+                                        acc = add_where_won(acc, winners, k + r, place, dy, i + r)
+                            store_tile(dx, j + c, 1, 0, acc, C - c)
+                        j += C
 
     return max_pool_backward
 

@@ -48,6 +48,7 @@ __all__ = [
     "load_tile",
     "nonzero_lanes",
     "outer",
+    "products",
     "rectified",
     "store_rows",
     "store_tile",
@@ -248,6 +249,42 @@ def add_scaled(
         return emit_tile(context, builder, tile, vectors)
 
     return tile(tile, rows, types.float32, POINTER, INT, INT), emit
+
+
+@instruction
+def products(
+    typing: Any,
+    tile: types.Type,
+    rows: types.Type,
+    a: types.Type,
+    i: types.Type,
+    row_stride: types.Type,
+    within: types.Type,
+    stride: types.Type,
+    b: types.Type,
+    j: types.Type,
+) -> Any:
+    """Add products lane by lane: ``tile[r, v] += a[i + ...r... + v * lanes] * b[j + v * lanes]``.
+
+    Rows come in groups of ``within``, as in :func:`outer`. All meet the same row of ``b``.
+    """
+    R, inner, L = literal(rows), literal(within), tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, _, a, i, row_stride, _, stride, b, j = args
+        vectors = emit_vectors(builder, value, tile)
+        columns = [emit_load(builder, b, emit_plus(builder, j, v * L), L) for v in range(V)]
+        for r in range(R):
+            down = emit_times(builder, row_stride, r // inner)
+            along = emit_times(builder, stride, r % inner)
+            row = builder.gep(a, [builder.add(down, along)])  # the same in every round of a loop
+            for v in range(V):
+                factor = emit_load(builder, row, emit_plus(builder, i, v * L), L)
+                vectors[r * V + v] = emit_fma(builder, factor, columns[v], vectors[r * V + v])
+        return emit_tile(context, builder, tile, vectors)
+
+    return tile(tile, rows, POINTER, INT, INT, within, INT, POINTER, INT), emit
 
 
 @instruction

@@ -1,0 +1,86 @@
+"""Max-pooling and weighted sums along axes against their operations."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+from images import Image, call, poisoned
+
+from tinyconv.geometry import Geometry
+from tinyconv.kernels.cpu import pool
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.terms import AXES, over_three_axes, window_terms
+from tinyconv.ops.pool import max_pool_backward_nd, max_pool_nd, pool_geometry
+
+Array = np.ndarray[Any, Any]
+
+#: size, kernel, stride, padding, dilation, ceil mode
+WINDOWS: dict[str, tuple[Any, ...]] = {
+    "side by side": ((6, 8), (2, 2), (2, 2), 0, 1, False),
+    "over one axis": ((11,), (3,), (2,), (1,), 1, False),
+    "over three axes": ((4, 5, 6), (2, 3, 2), (2, 1, 2), (1, 1, 0), 1, False),
+    "overlapping and padded": ((7, 9), (3, 3), (2, 2), 1, 1, False),
+    "gaps between": ((9, 10), (2, 1), (4, 3), 0, 1, False),
+    "dilated": ((9, 9), (2, 3), (2, 1), (1, 2), (2, 2), False),
+    "ceil mode, uneven padding": ((7, 7), (3, 2), (2, 2), ((0, 1), (1, 0)), 1, True),
+    "more than 256 elements": ((17, 18), (17, 17), (1, 1), 0, 1, False),
+    "windows of nothing but padding": ((4, 4), (2, 2), (1, 1), (4, 0), (7, 1), False),
+}
+
+
+def geometry_of(name: str) -> Geometry:
+    size, kernel, stride, padding, dilation, ceil_mode = WINDOWS[name]
+    return pool_geometry("test", size, kernel, stride, padding, dilation, ceil_mode=ceil_mode)
+
+
+def images(N: int, C: int, size: tuple[int, ...], seed: int) -> Array:
+    return np.random.default_rng(seed).normal(size=(N, C, *size)).astype(np.float32)
+
+
+def sizes(geometry: Geometry) -> dict[str, int]:
+    D, H, W = (1, 1, *geometry.size)[-3:]
+    OD, OH, OW = (1, 1, *geometry.output)[-3:]
+    return {"D": D, "H": H, "W": W, "OD": OD, "OH": OH, "OW": OW}
+
+
+@pytest.mark.parametrize("with_nan", [False, True])
+@pytest.mark.parametrize(("C", "L", "V"), [(5, 4, 2), (3, 4, 1)])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_max(name: str, C: int, L: int, V: int, with_nan: bool) -> None:
+    geometry = geometry_of(name)
+    x = np.round(images(3, C, geometry.size, 1))  # rounded, so that there are ties
+    if with_nan:
+        some = np.random.default_rng(2).random(x.shape)
+        x[some < 0.2], x[some > 0.8] = np.nan, -np.inf
+    size, kernel, stride, padding, dilation, ceil_mode = WINDOWS[name]
+    axes = ("D", "H", "W")[-len(size) :]
+    expected, saved = max_pool_nd(
+        "test", axes, x, kernel, stride, padding, dilation, ceil_mode=ceil_mode
+    )
+    dy = images(3, C, geometry.output, 3)
+    winners = np.full((3, prod(geometry.output), C), -7, np.int32)
+    tables = over_three_axes([window_terms(geometry, axis) for axis in range(len(size))])
+    y, dx = poisoned(expected.shape), poisoned(x.shape)
+    shared = {"C": C, "winners": address_of(winners), **sizes(geometry)}
+
+    def run(kernel: Any, source: Image, target: Image, tables: Any) -> None:
+        places: dict[str, int] = {}
+        for axis, table in zip(AXES, tables, strict=True):
+            places |= table.arguments(axis)
+        call(
+            kernel,
+            pool.ARGS,
+            3,
+            **source.arguments("source"),
+            **target.arguments("target"),
+            **shared,
+            **places,
+        )
+
+    run(pool.max_(L, V), Image(x, 1), y, tables)
+    run(pool.max_backward(L, V), Image(dy, 2), dx, [table.transposed() for table in tables])
+    np.testing.assert_array_equal(y.array, expected)
+    places = np.moveaxis(winners, -1, 1).reshape(expected.shape)
+    np.testing.assert_array_equal(places, saved.argmax)
+    np.testing.assert_allclose(dx.array, max_pool_backward_nd("test", dy, saved), rtol=0, atol=1e-5)

@@ -1,0 +1,81 @@
+"""The step of a max-pool that no convolution took in."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from tinyconv.engines.cpu.arena import Image
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.resample_step import channel_tiles, places_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.units import Unit
+from tinyconv.kernels.cpu import pool
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.terms import Terms, over_three_axes, window_terms
+from tinyconv.layers import GlobalMaxPool, MaxPool1d, MaxPool2d, MaxPool3d
+from tinyconv.layers.base import Shape
+
+__all__ = ["MaxPoolStep"]
+
+
+class MaxPoolStep(Step):
+    """The maximum of windows or of whole planes."""
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        layer: Any = unit.layers[0]
+        size = self.input_shape[1:]
+        if type(layer) is GlobalMaxPool:
+            tables = [Terms([[(place, 1.0) for place in range(n)]], n) for n in size]
+        else:
+            window = layer.window(size)
+            tables = [window_terms(window, axis) for axis in range(len(size))]
+        self.tables = over_three_axes(tables)
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return type(unit.layers[0]) in (MaxPool1d, MaxPool2d, MaxPool3d, GlobalMaxPool)
+
+    @staticmethod
+    def takes(shapes: Sequence[Shape]) -> bool:
+        return len(shapes[0]) <= 4  # an image has three axes at most
+
+    def forward(self, program: Program) -> None:
+        self.winners = self.context.arena.take(self.context.batch * prod(self.shape), "int32")
+        self._add(program, self.name, pool.max_, self.x, self.y, self.tables)
+
+    def backward(self, program: Program) -> None:
+        if self.dx is None:
+            return
+        assert self.dy is not None
+        tables = [table.transposed() for table in self.tables]
+        name = f"{self.name}: backward"
+        self._add(program, name, pool.max_backward, self.dy, self.dx, tables)
+
+    def _add(
+        self,
+        program: Program,
+        name: str,
+        maker: Any,
+        source: Image,
+        target: Image,
+        tables: Sequence[Terms],
+    ) -> None:
+        x, y = self.x, self.y
+        program.call(
+            name,
+            compiled(maker, *channel_tiles(x.C)),
+            pool.ARGS,
+            **planes_of(source, "source"),
+            **planes_of(target, "target"),
+            winners=address_of(self.winners),
+            C=x.C,
+            D=x.D,
+            H=x.H,
+            W=x.W,
+            OD=y.D,
+            OH=y.H,
+            OW=y.W,
+            **places_of(self.context, tables),
+        )

@@ -1,0 +1,121 @@
+"""What pooling by a norm does to single elements, before and after the sums of its windows.
+
+Twin of :mod:`tinyconv.ops.pool_lp`. With S for the sum of each window, S' for its transpose and
+p for the type of the norm,
+
+    y = S(|x|^p)^(1/p)        dx = sign(x) |x|^(p-1) S'(dy / y^(p-1))
+
+and the sums are made by :mod:`resample`. ``P`` is p where it is 1 or 2, which need no powers in
+general, and 0 otherwise.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import carray
+
+from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.simd import (
+    absolute,
+    all_lanes,
+    load,
+    pointer,
+    sqrt,
+    store_first,
+    where_at_most_zero,
+    where_positive,
+    with_sign_of,
+)
+from tinyconv.kernels.cpu.vector_math import exp, log
+
+__all__ = ["ARGS", "power", "root", "share", "slope"]
+
+#: ``to``: where the result goes, which may be x or y itself. ``rows`` runs of ``count`` numbers
+#: a plane.
+ARGS = record(
+    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
+    *("to", "to_sample", "to_plane", "to_row", "planes", "rows", "count"),
+    floats=("p",),
+)
+
+ZERO, ONE = np.float32(0), np.float32(1)
+
+
+@numba.njit
+def to_power(a, p):  # type: ignore[no-untyped-def]
+    """a to the power of p, for a that is not negative and p that is not 0."""
+    return exp(all_lanes(p, a) * log(a))
+
+
+@numba.njit
+def below(a, p, P):  # type: ignore[no-untyped-def]
+    """a to the power of p - 1."""
+    if P == 1:
+        return all_lanes(ONE, a)
+    return a if P == 2 else to_power(a, p - ONE)
+
+
+def _through_images(of_elements: Any, L: int, P: int) -> Any:
+    @kernel
+    def lp(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, ARGS)[0]
+        x, y, to = pointer(a.x), pointer(a.y), pointer(a.to)
+        for n in range(first, last):
+            for d in range(a.planes):
+                for h in range(a.rows):
+                    i = n * a.x_sample + d * a.x_plane + h * a.x_row
+                    j = n * a.y_sample + d * a.y_plane + h * a.y_row
+                    k = n * a.to_sample + d * a.to_plane + h * a.to_row
+                    for c in range(0, a.count, L):
+                        value = of_elements(load(x, i + c, L), load(y, j + c, L), a.p, P)
+                        store_first(to, k + c, value, a.count - c)
+
+    return lp
+
+
+@numba.njit
+def power_of(x, y, p, P):  # type: ignore[no-untyped-def]
+    size = absolute(x)
+    if P == 1:
+        return size
+    return size * size if P == 2 else to_power(size, p)
+
+
+@numba.njit
+def root_of(x, y, p, P):  # type: ignore[no-untyped-def]
+    if P == 1:
+        return x
+    return sqrt(x) if P == 2 else to_power(x, ONE / p)
+
+
+@numba.njit
+def share_of(dy, y, p, P):  # type: ignore[no-untyped-def]
+    return where_at_most_zero(y, all_lanes(ZERO, y), dy / below(y, p, P))
+
+
+@numba.njit
+def slope_of(x, sums, p, P):  # type: ignore[no-untyped-def]
+    size = absolute(x)
+    # 0 and NaN have no sign, and are their own slope.
+    return where_positive(size, with_sign_of(below(size, p, P), x), x) * sums
+
+
+def power(L: int, P: int) -> Any:
+    """Make the kernel to = |x|^p."""
+    return _through_images(power_of, L, P)
+
+
+def root(L: int, P: int) -> Any:
+    """Make the kernel to = x^(1/p)."""
+    return _through_images(root_of, L, P)
+
+
+def share(L: int, P: int) -> Any:
+    """Make the kernel to = x / y^(p-1), and 0 where y is 0; x is the gradient of y."""
+    return _through_images(share_of, L, P)
+
+
+def slope(L: int, P: int) -> Any:
+    """Make the kernel to = sign(x) |x|^(p-1) y; y is a sum of shares."""
+    return _through_images(slope_of, L, P)

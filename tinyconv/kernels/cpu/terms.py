@@ -1,0 +1,86 @@
+"""Which elements of x an element of y is made of, along one axis: tables for the kernels.
+
+Pooling, padding, cropping and interpolation treat the axes of an image alike and one by one:
+element (p, q, r) of y is made of the elements (i, j, k) of x with i in the list of p, j in that
+of q and k in that of r, each weighed by the product of three weights. So a table for each axis
+describes window, stride, padding, dilation, ceil mode and whatever else there is, and the table
+of the backward pass is the transposed one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinyconv.geometry import Geometry
+from tinyconv.kernels.cpu.kernel import address_of
+
+__all__ = ["AXES", "FIELDS", "Terms", "over_three_axes", "window_terms"]
+
+#: The axes of an image and the fields of a record that describe the tables of all three.
+AXES = ("d", "h", "w")
+FIELDS = tuple(f"{axis}_{part}" for axis in AXES for part in ("starts", "places", "weights"))
+
+
+class Terms:
+    """The table of one axis.
+
+    Args:
+        lists: for each element of y the (place in x, weight) of its terms.
+        size: elements of x.
+
+    Attributes:
+        starts: int64; the terms of element p are those from ``starts[p]`` to ``starts[p + 1]``.
+        places: int64, in x.
+        weights: float32.
+
+    >>> mean = Terms([[(0, 0.5), (1, 0.5)], [(2, 1.0)]], size=4)
+    >>> mean.starts, mean.places, mean.transposed().starts
+    (array([0, 2, 3]), array([0, 1, 2]), array([0, 1, 2, 3, 3]))
+    """
+
+    def __init__(self, lists: Sequence[Sequence[tuple[int, float]]], size: int) -> None:
+        self.lists, self.size = lists, size
+        self.starts = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+        self.places = np.array([place for terms in lists for place, _ in terms], np.int64)
+        self.weights = np.array([weight for terms in lists for _, weight in terms], np.float32)
+
+    def transposed(self) -> "Terms":
+        """Return the table from y to x; a term of weight 0 has no part in it."""
+        lists: list[list[tuple[int, float]]] = [[] for _ in range(self.size)]
+        for element, terms in enumerate(self.lists):
+            for place, weight in terms:
+                if weight:
+                    lists[place].append((element, weight))
+        return Terms(lists, len(self.lists))
+
+    def arguments(self, axis: str) -> dict[str, int]:
+        """Return the addresses, for the record of a kernel; this object keeps them valid."""
+        return {
+            f"{axis}_starts": address_of(self.starts),
+            f"{axis}_places": address_of(self.places),
+            f"{axis}_weights": address_of(self.weights),
+        }
+
+
+def over_three_axes(tables: Sequence[Terms]) -> tuple[Terms, ...]:
+    """Put an axis of one element, which is copied, in the place of each of three that is missing.
+
+    >>> [len(table.lists) for table in over_three_axes([Terms([[], []], 5)])]
+    [1, 1, 2]
+    """
+    single = Terms([[(0, 1.0)]], 1)
+    return (*[single] * (3 - len(tables)), *tables)
+
+
+def window_terms(geometry: Geometry, axis: int) -> Terms:
+    """Return the elements of the input that each window sees, each with the weight 1.
+
+    >>> from tinyconv.geometry import sliding_window
+    >>> window_terms(sliding_window("demo", (4,), (3,), 2, 1), 0).lists
+    [[(0, 1.0), (1, 1.0)], [(1, 1.0), (2, 1.0), (3, 1.0)]]
+    """
+    size, (before, _) = geometry.size[axis], geometry.padding[axis]
+    offsets = [k * geometry.dilation[axis] - before for k in range(geometry.kernel[axis])]
+    starts = [p * geometry.stride[axis] for p in range(geometry.output[axis])]
+    lists = [[(s + k, 1.0) for k in offsets if 0 <= s + k < size] for s in starts]
+    return Terms(lists, size)
