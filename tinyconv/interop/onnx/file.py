@@ -240,6 +240,9 @@ def _sizes(model: Model, node: Node) -> tuple[int | None, ...] | None:
         return None
     if node.op in ("Cast", "Identity", "Squeeze", "Unsqueeze"):
         return known[0]
+    if node.op == "Slice" and len(known) == 4 and known[3] == (0,) and None not in known[1:3]:
+        (start,), (stop,) = known[1] or (None,), known[2] or (None,)
+        return known[0][start:stop]
     if node.op == "Gather" and known[1] is not None:
         return tuple(
             known[0][n] for n in known[1] if n is not None and -len(known[0]) <= n < len(known[0])

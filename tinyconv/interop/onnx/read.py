@@ -52,6 +52,9 @@ def import_(path: str | Path) -> Sequential:
     model = open_model(path)
     try:
         return _Import(path, model).network()
+    except FileError as error:
+        text = str(error)
+        raise FileError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
     except (ShapeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise FileError(f"{path}: its operators do not fit together ({error})") from None
 

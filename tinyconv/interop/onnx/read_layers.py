@@ -27,7 +27,7 @@ __all__ = [
 #: Operators of which only the first inputs are computed on; the others say how.
 DATA_INPUTS = {
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Shape", "Dropout"), 1),
-    **dict.fromkeys(("Resize", "Upsample", "Pad", "Slice", "ReduceMean"), 1),
+    **dict.fromkeys(("Resize", "Upsample", "Pad", "Slice", "ReduceMean", "ReduceMax"), 1),
 }
 CONVS = (L.Conv1d, L.Conv2d, L.Conv3d)
 TRANSPOSED = (L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d)
@@ -75,6 +75,9 @@ class Source:
         name = node.inputs[place] if place < len(node.inputs) else ""
         if not name:
             return None
+        sizes = self.model.sizes.get(name, (None,))
+        if name not in self.model.constants and None not in sizes:
+            return np.array(sizes, np.int64)
         if name not in self.model.constants:
             raise FileError(f"{node}: {name!r} is computed, expected a constant")
         return self.model.constants[name]
@@ -404,13 +407,18 @@ def _resized(source: Source, node: Node, shape: Shape) -> tuple[int, int]:
     return int(target[2]), int(target[3])
 
 
-def _mean(source: Source, node: Node, shape: Shape) -> list[Layer]:
-    said = source.input(node, 1)
-    axes = node.attributes.get("axes", ()) if said is None else said.tolist()
-    rank = len(shape) + 1
-    if sorted(a % rank for a in axes) != list(range(2, rank)):
-        raise FileError(f"{node}: expected the mean of whole planes")
-    return [L.GlobalAvgPool()] + ([] if node.attributes.get("keepdims", 1) else [L.Flatten()])
+def _reduce(kind: type[Layer]) -> Callable[[Source, Node, Shape], list[Layer]]:
+    """The mean or the maximum of whole planes."""
+
+    def read(source: Source, node: Node, shape: Shape) -> list[Layer]:
+        said = source.input(node, 1)
+        axes = node.attributes.get("axes", ()) if said is None else said.tolist()
+        rank = len(shape) + 1
+        if sorted(a % rank for a in axes) != list(range(2, rank)):
+            raise FileError(f"{node}: expected whole planes to be reduced")
+        return [kind()] + ([] if node.attributes.get("keepdims", 1) else [L.Flatten()])
+
+    return read
 
 
 def _nothing(source: Source, node: Node, shape: Shape) -> list[Layer]:
@@ -425,7 +433,8 @@ OPERATORS: dict[str, Callable[[Source, Node, Shape], Any]] = {
     "LpPool": _lp_pool,
     "GlobalAveragePool": _simple(L.GlobalAvgPool),
     "GlobalMaxPool": _simple(L.GlobalMaxPool),
-    "ReduceMean": _mean,
+    "ReduceMean": _reduce(L.GlobalAvgPool),
+    "ReduceMax": _reduce(L.GlobalMaxPool),
     "Gemm": _gemm,
     "MatMul": _matmul,
     "BatchNormalization": _batch_norm,

@@ -1,0 +1,102 @@
+"""Networks to PyTorch and back, and our operations in its graphs."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinyconv as tc
+from tests.interop.onnx_cases import CASES, network, random_network
+from tinyconv import ops
+from tinyconv.errors import FileError
+from tinyconv.interop import torch as ttorch
+from tinyconv.models import NETS
+
+pytestmark = pytest.mark.oracle
+
+#: What PyTorch has no layer for, and what its exporter says in ways that no layer computes.
+NOT_IN_PYTORCH = {"conv", "subsample", "dropout"}
+NOT_TRACED = {"conv1d", "l2", "lp", "lrn", "lrn of rows", "pad and crop"}
+
+
+def outputs(net: tc.Sequential, module: Any, torch: Any) -> tuple[Any, Any]:
+    assert net.input_shape is not None
+    x = np.random.default_rng(0).normal(size=(3, *net.input_shape)).astype(net.dtype)
+    return net.forward(x), module(torch.from_numpy(x)).detach().numpy()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_IN_PYTORCH])
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_every_layer_there_and_back(name: str, torch: Any) -> None:
+    shape, layers = CASES[name]
+    net = network(layers(), shape, seed=3)
+    module = ttorch.to_module(net)
+    ours, theirs = outputs(net, module, torch)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+    if name not in NOT_TRACED:
+        back = ttorch.from_module(module, shape)
+        np.testing.assert_allclose(outputs(back, module, torch)[0], ours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(NOT_IN_PYTORCH))
+def test_what_pytorch_lacks_is_said(name: str) -> None:
+    shape, layers = CASES[name]
+    with pytest.raises(FileError, match="to_module: "):
+        ttorch.to_module(network(layers(), shape, seed=3))
+
+
+@pytest.mark.parametrize("name", sorted(NOT_TRACED))
+def test_what_cannot_be_read_back_is_said(name: str) -> None:
+    shape, layers = CASES[name]
+    module = ttorch.to_module(network(layers(), shape, seed=3))
+    with pytest.raises(FileError, match="from_module: "):
+        ttorch.from_module(module, shape)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_random_networks(seed: int, torch: Any) -> None:
+    net = random_network(seed)
+    try:
+        module = ttorch.to_module(net)
+    except FileError as error:
+        assert "scales at test" in str(error)  # noqa: PT017
+        return
+    ours, theirs = outputs(net, module, torch)
+    assert np.abs(theirs - ours).max() <= 1e-5 * np.abs(ours).max()
+
+
+@pytest.mark.parametrize("name", ["nielsen-conv-conv-relu", "lenet5"])
+def test_named_networks_keep_their_names(name: str, torch: Any) -> None:
+    net = NETS[name].build(seed=1)
+    module = ttorch.to_module(net)
+    assert list(module.state_dict()) == list(net.state_dict())
+    ours, theirs = outputs(net, module, torch)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_the_mode_of_a_module_is_left_as_it_was(torch: Any) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout())
+    ttorch.from_module(module.train(), (3,))
+    assert module.training
+
+
+def test_a_module_of_foreign_operators(torch: Any) -> None:
+    module = torch.nn.Sequential(torch.nn.Softsign())
+    with pytest.raises(FileError, match=r"from_module: no layer computes Abs \(/0/Abs\)"):
+        ttorch.from_module(module, (3,))
+
+
+def test_gradients_cross_an_operation_of_ours(torch: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, w = (
+        torch.tensor(rng.normal(size=shape), requires_grad=True)
+        for shape in ((2, 3, 6, 5), (4, 3, 3, 2))
+    )
+    conv = ttorch.function(ops.conv2d, ops.conv2d_backward)
+    found = torch.autograd.grad((conv(x, w, None, stride=2) ** 3).sum(), (x, w))
+    expected = torch.autograd.grad((torch.nn.functional.conv2d(x, w, stride=2) ** 3).sum(), (x, w))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    pool = ttorch.function(ops.max_pool2d, ops.max_pool2d_backward)
+    assert torch.autograd.gradcheck(lambda v: pool(conv(v, w.detach(), None), 2), (x,))

@@ -1,0 +1,348 @@
+"""Networks to PyTorch and from it, and our operations in its graphs."""
+
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv import layers as L
+from tinyconv.errors import FileError
+from tinyconv.geometry import spread_pairs
+from tinyconv.interop.extras import require
+from tinyconv.layers.base import Layer
+from tinyconv.network import Sequential
+
+__all__ = ["from_module", "function", "to_module"]
+
+
+def function(
+    forward: Callable[..., tuple[Any, Any]], backward: Callable[[Any, Any], Any]
+) -> Callable[..., Any]:
+    """Make a function of tensors of a pair of operations; gradients go through the backward one.
+
+    Args:
+        forward: ``(*arrays, **options) -> y, saved``, as all of :mod:`tinyconv.ops`.
+        backward: ``(dy, saved) ->`` the gradient of each array, in their order; one array or a
+            tuple that holds None where there is no gradient.
+
+    Returns:
+        ``f(*tensors, **options) -> tensor``; what is no tensor is handed on as it is. Tensors on
+        the CPU share their memory with the arrays.
+
+    Raises:
+        ImportError: PyTorch is missing; the text names the command to run.
+
+    >>> import torch
+    >>> from tinyconv import ops
+    >>> relu = function(ops.relu, ops.relu_backward)
+    >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    >>> relu(x).sum().backward()
+    >>> x.grad
+    tensor([0., 1.])
+    """
+    torch = require("torch", "torch")
+
+    class Operation(torch.autograd.Function):  # type: ignore[misc, name-defined]
+        @staticmethod
+        def forward(ctx: Any, options: dict[str, Any], *inputs: Any) -> Any:
+            values = [x.detach().numpy() if torch.is_tensor(x) else x for x in inputs]
+            y, ctx.saved = forward(*values, **options)
+            ctx.are_tensors = [torch.is_tensor(x) for x in inputs]
+            return torch.from_numpy(np.asarray(y))
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            found = backward(dy.contiguous().numpy(), ctx.saved)
+            gradients = iter(found if isinstance(found, tuple) else (found,))
+            given = [next(gradients, None) if is_one else None for is_one in ctx.are_tensors]
+            return None, *(None if g is None else torch.from_numpy(np.asarray(g)) for g in given)
+
+    def call(*inputs: Any, **options: Any) -> Any:
+        return Operation.apply(options, *inputs)
+
+    return call
+
+
+def from_module(module: Any, input_shape: Sequence[int]) -> Sequential:
+    """Return the network that a PyTorch module computes in evaluation mode, with its weights.
+
+    The module is traced by PyTorch's own exporter and read as
+    :func:`tinyconv.interop.onnx.import_` reads a file.
+
+    Args:
+        module: an ``nn.Module`` of one input whose layers lie one after the other, with residual
+            sums and branches.
+        input_shape: of one sample, such as (1, 28, 28).
+
+    Raises:
+        ImportError: PyTorch or onnx is missing; the text names the command to run.
+        FileError: the module does something that no layer computes.
+
+    >>> import torch.nn as nn
+    >>> net = from_module(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), (4,))
+    >>> print(net.layers)
+    [Linear(in_features=4, out_features=3, ...), ReLU()]
+    """
+    torch = require("torch", "torch")
+    require("onnx", "onnx")
+    from tinyconv.interop.onnx import import_
+
+    was_training, kind = module.training, next(iter(module.parameters()), torch.zeros(1)).dtype
+    module.eval()
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's, of its own future
+            path = Path(folder) / "module.onnx"
+            sample = torch.zeros(2, *input_shape, dtype=kind)
+            torch.onnx.export(module, (sample,), str(path), dynamo=False)
+            return import_(path)
+    except FileError as error:
+        raise FileError(f"from_module: {str(error).partition(': ')[2]}") from None
+    finally:
+        module.train(was_training)
+
+
+def to_module(net: Sequential) -> Any:
+    """Return an ``nn.Sequential`` that computes what a network does, with copies of its weights.
+
+    Names of parameters are the same on both sides. The module is in evaluation mode.
+
+    Args:
+        net: with parameters.
+
+    Raises:
+        ImportError: PyTorch is missing; the text names the command to run.
+        FileError: PyTorch has no such layers; all are named.
+
+    >>> import tinyconv as tc
+    >>> to_module(tc.Sequential([tc.Linear(4, 3), tc.ReLU()]))
+    Sequential(
+      (0): Linear(in_features=4, out_features=3, bias=True)
+      (1): ReLU()
+    )
+    """
+    torch = require("torch", "torch")
+    unknown = [
+        f"{leaf.path} ({type(leaf).__name__})" for leaf in net.walk() if type(leaf) not in MODULES
+    ]
+    if unknown:
+        raise FileError(f"to_module: PyTorch has no layer {', '.join(unknown)}")
+    module = _chain(torch, net.layers)
+    state = {name: torch.from_numpy(value) for name, value in net.state_dict().items()}
+    module.load_state_dict(state)
+    return module.to(getattr(torch, net.dtype)).eval()
+
+
+def _chain(torch: Any, layers: Sequence[Layer]) -> Any:
+    return torch.nn.Sequential(*(_module(torch, layer) for layer in layers))
+
+
+def _module(torch: Any, layer: Layer) -> Any:
+    if isinstance(layer, L.Chain):
+        return _chain(torch, layer.layers)
+    if isinstance(layer, L.Residual | L.Parallel):
+        return _branches(torch, layer)
+    return MODULES[type(layer)](torch, layer)
+
+
+def _branches(torch: Any, layer: L.Residual | L.Parallel) -> Any:
+    """Return a module of branches whose children have the names that ours have."""
+    is_concat = isinstance(layer, L.Parallel) and layer.join == "concat"
+    adds_input = isinstance(layer, L.Residual) and layer.shortcut is None
+
+    class Branches(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            for name, child in layer.children().items():
+                self.add_module(name, _module(torch, child))
+
+        def forward(self, x: Any) -> Any:
+            parts = [child(x) for child in self.children()]
+            if is_concat:
+                return torch.cat(parts, 1)
+            return sum([*parts[1:], x] if adds_input else parts[1:], parts[0])
+
+    return Branches()
+
+
+def _sides(padding: Any, axes: int) -> list[int]:
+    """Return padding in PyTorch's order: the last axis first, before and after."""
+    pairs = spread_pairs("to_module", "padding", padding, axes)
+    return [n for pair in reversed(pairs) for n in pair]
+
+
+def _padding(layer: Any) -> tuple[int, ...]:
+    """Return padding as PyTorch's layers take it: the same on both sides."""
+    axes = len(layer.kernel_size)
+    if layer.padding == "valid":
+        return (0,) * axes
+    if layer.padding != "same":
+        pairs = spread_pairs("to_module", "padding", layer.padding, axes)
+        if all(before == after for before, after in pairs):
+            return tuple(before for before, _ in pairs)
+    raise FileError(
+        f"to_module: layer {layer.path} has the padding {layer.padding}, PyTorch's has the same "
+        "number on both sides"
+    )
+
+
+def _padder(torch: Any, mode: str, sides: list[int], value: float = 0.0) -> Any:
+    names = {"zeros": "Constant", "reflect": "Reflection", "replicate": "Replication"}
+    kind = getattr(torch.nn, f"{names.get(mode, 'Circular')}Pad{len(sides) // 2}d")
+    return kind(tuple(sides), value) if mode == "zeros" else kind(tuple(sides))
+
+
+class _Named:
+    """A layer of PyTorch by its name, with the arguments that ours shares with it."""
+
+    def __init__(self, name: str, *arguments: str, **renamed: str) -> None:
+        self.name, self.arguments, self.renamed = name, arguments, renamed
+
+    def __call__(self, torch: Any, layer: Any) -> Any:
+        values = {argument: getattr(layer, argument) for argument in self.arguments}
+        values |= {theirs: getattr(layer, ours) for theirs, ours in self.renamed.items()}
+        return getattr(torch.nn, self.name)(**values)
+
+
+def _conv(torch: Any, layer: Any) -> Any:
+    is_same = layer.padding == "same" and set(layer.stride) == {1}
+    padding = "same" if is_same else _padding(layer)
+    return getattr(torch.nn, type(layer).__name__)(
+        *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding),
+        *(layer.dilation, layer.groups, layer.bias, layer.padding_mode),
+    )
+
+
+def _conv_transpose(torch: Any, layer: Any) -> Any:
+    padding = _padding(layer)
+    return getattr(torch.nn, type(layer).__name__)(
+        *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding),
+        *(layer.output_padding, layer.groups, layer.bias, layer.dilation),
+    )
+
+
+def _pool(torch: Any, layer: Any) -> Any:
+    is_max = type(layer).__name__.startswith("Max")
+    padding = _padding(layer)
+    kind = getattr(torch.nn, type(layer).__name__)
+    more = (
+        {"dilation": layer.dilation} if is_max else {"count_include_pad": layer.count_include_pad}
+    )
+    return kind(layer.kernel_size, layer.stride, padding, ceil_mode=layer.ceil_mode, **more)
+
+
+def _norm(torch: Any, layer: Any) -> Any:
+    return getattr(torch.nn, type(layer).__name__)(
+        layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
+    )
+
+
+def _function(build: Callable[[Any, Any], Callable[[Any], Any]]) -> Callable[[Any, Any], Any]:
+    """Return the maker of a module without parameters, of a function of tensors."""
+
+    def make(torch: Any, layer: Any) -> Any:
+        compute = build(torch, layer)
+
+        class Computed(torch.nn.Module):  # type: ignore[misc]
+            def forward(self, x: Any) -> Any:
+                return compute(x)
+
+        Computed.__name__ = type(layer).__name__
+        return Computed()
+
+    return make
+
+
+def _l2_pool(torch: Any, layer: Any) -> Callable[[Any], Any]:
+    p = getattr(layer, "norm_type", 2)
+    padding = _padding(layer)
+
+    def compute(x: Any) -> Any:
+        sums = torch.nn.functional.avg_pool2d(
+            x.abs() ** p, layer.kernel_size, layer.stride, padding, layer.ceil_mode, True, 1
+        )
+        return sums ** (1 / p)
+
+    return compute
+
+
+def _whole(name: str) -> Callable[[Any, Any], Any]:
+    def make(torch: Any, layer: Any) -> Callable[[Any], Any]:
+        def compute(x: Any) -> Any:
+            return getattr(x, name)(dim=tuple(range(2, x.ndim)), keepdim=True)
+
+        return compute
+
+    return _function(make)
+
+
+def _reshape(torch: Any, layer: Any) -> Callable[[Any], Any]:
+    return lambda x: x.reshape(x.shape[0], *layer.shape)
+
+
+def _crop(torch: Any, layer: Any) -> Callable[[Any], Any]:
+    def compute(x: Any) -> Any:
+        pairs = spread_pairs("to_module", "cropping", layer.cropping, x.ndim - 2)
+        cut = tuple(slice(a, n - b) for (a, b), n in zip(pairs, x.shape[2:], strict=True))
+        return x[:, :, *cut]
+
+    return compute
+
+
+def _pad(torch: Any, layer: Any) -> Callable[[Any], Any]:
+    def compute(x: Any) -> Any:
+        return _padder(torch, layer.mode, _sides(layer.padding, x.ndim - 2), layer.value)(x)
+
+    return compute
+
+
+def _upsample(torch: Any, layer: Any) -> Any:
+    factor = layer.scale_factor
+    return torch.nn.Upsample(
+        layer.size,
+        None if factor is None else tuple(map(float, factor)),
+        layer.mode,
+        layer.align_corners,
+    )
+
+
+def _dropout(torch: Any, layer: Any) -> Any:
+    if layer.scale_at_test:
+        raise FileError(f"to_module: layer {layer.path} scales at test, PyTorch's in training")
+    return torch.nn.Dropout(layer.p)
+
+
+#: Kind of layer -> what makes PyTorch's, of the module ``torch`` and the layer.
+MODULES: dict[type[Layer], Callable[[Any, Any], Any]] = {
+    **dict.fromkeys((L.Conv1d, L.Conv2d, L.Conv3d), _conv),
+    **dict.fromkeys((L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d), _conv_transpose),
+    **dict.fromkeys((L.MaxPool1d, L.MaxPool2d, L.MaxPool3d), _pool),
+    **dict.fromkeys((L.AvgPool1d, L.AvgPool2d, L.AvgPool3d), _pool),
+    **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), _norm),
+    **dict.fromkeys((L.L2Pool2d, L.LPPool2d), _function(_l2_pool)),
+    L.Linear: _Named("Linear", "in_features", "out_features", "bias"),
+    L.LayerNorm: _Named("LayerNorm", "normalized_shape", "eps", "elementwise_affine", "bias"),
+    L.GroupNorm: _Named("GroupNorm", "num_groups", "num_channels", "eps", "affine"),
+    L.LocalResponseNorm: _Named("LocalResponseNorm", "size", "alpha", "beta", "k"),
+    L.ReLU: _Named("ReLU"),
+    L.LeakyReLU: _Named("LeakyReLU", "negative_slope"),
+    L.ELU: _Named("ELU", "alpha"),
+    L.GELU: _Named("GELU", "approximate"),
+    L.SiLU: _Named("SiLU"),
+    L.Softplus: _Named("Softplus", "beta"),
+    L.Sigmoid: _Named("Sigmoid"),
+    L.Tanh: _Named("Tanh"),
+    L.ScaledTanh: _function(lambda torch, layer: lambda x: 1.7159 * torch.tanh(2 / 3 * x)),
+    L.Dropout: _dropout,
+    L.Identity: _Named("Identity"),
+    L.Flatten: _Named("Flatten"),
+    L.Reshape: _function(_reshape),
+    L.Crop: _function(_crop),
+    L.Pad: _function(_pad),
+    L.Upsample: _upsample,
+    L.GlobalAvgPool: _whole("mean"),
+    L.GlobalMaxPool: _whole("amax"),
+}
