@@ -8,10 +8,10 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinyconv as tc
+from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.cpu.backend import CpuTraining
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.plan import Plan
-from tinyconv.kernels.cpu.threads import single_blas_thread
 from tinyconv.losses import SoftmaxLogLikelihood
 
 Array = np.ndarray[Any, Any]
@@ -222,6 +222,30 @@ def test_blas_gets_its_threads_back_when_the_last_one_has_left() -> None:
         assert set(threads()) <= {1}
         second.__exit__(None, None, None)
         assert threads() == before
+
+
+@pytest.mark.parametrize(("dtype", "engine"), [("float32", "eager"), ("float64", "auto")])
+def test_the_layers_one_by_one_use_one_blas_thread(dtype: str, engine: str) -> None:
+    seen = []
+
+    class Look(tc.Identity):
+        def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+            seen.append((training, threads()))
+            return x, None
+
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    x, y = samples(4, dtype)
+    layers = [tc.Flatten(), Look(), tc.Linear(144, 4)]
+    net = tc.Sequential(layers, input_shape=(1, 12, 12), dtype=dtype)
+    with threadpool_limits(2):
+        before = threads()
+        net.fit(x, y, engine=engine, verbose=False)
+        net.predict(x)
+        assert threads() == before
+    assert {training for training, _ in seen} == {True, False}
+    assert all(set(count) == {1} for _, count in seen)
 
 
 def test_a_layer_derived_from_dropout_is_not_left_out_of_predictions() -> None:

@@ -55,6 +55,10 @@ class DataSet:
         kind: ``"digits"``, which ``tinyconv predict`` finds and centres in a photo as MNIST does;
             ``"pictures"``, which it takes as they are; or ``"numbers"``, which no picture holds.
         about: what the reader did with the data, for the report.
+
+    >>> import tinyconv as tc
+    >>> tc.data.load("mnist-sample")
+    DataSet('mnist-sample': 3,500 / 500 / 1,000 samples of (1, 28, 28), 10 classes)
     """
 
     train: Split
@@ -73,6 +77,11 @@ class DataSet:
 
     def __len__(self) -> int:
         return 3
+
+    def __repr__(self) -> str:
+        sizes = " / ".join(f"{len(y):,}" for _, y in self)
+        shape, classes = self.train.x.shape[1:], len(self.class_names)
+        return f"DataSet({self.source!r}: {sizes} samples of {shape}, {classes} classes)"
 
 
 def stratified(

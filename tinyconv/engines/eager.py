@@ -7,6 +7,7 @@ import numpy as np
 
 from tinyconv.backend import Array, like, namespace, to_numpy
 from tinyconv.engines.base import Net, Totals
+from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.diagnosis import check_finite
 from tinyconv.errors import NonFiniteError
 from tinyconv.losses import Loss
@@ -41,7 +42,8 @@ class EagerEngine:
     def train_step(  # noqa: D102
         self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float
     ) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found and named
+        # What overflows is found and named.
+        with single_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
             self._step(x, y, index, step, lr)
 
     def _step(self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float) -> None:
@@ -70,7 +72,8 @@ class EagerEngine:
             batch = x[first : first + batch_size].astype(self.net.dtype, copy=False)
             if isinstance(batch, np.ndarray):
                 batch = like(flat, batch)
-            parts.append(to_numpy(self.net.forward(batch)))
+            with single_blas_thread():
+                parts.append(to_numpy(self.net.forward(batch)))
         return np.concatenate(parts)
 
 

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
-from tqdm import tqdm
 
 from tinyconv.backend import Array, like
 from tinyconv.errors import ShapeError
@@ -77,6 +76,8 @@ class ProgressBar(Callback):
         file = self.file or sys.stderr
         self._started, self._seen = time.perf_counter(), 0
         if file.isatty():
+            from tqdm import tqdm  # what needs no bar works without it
+
             remaining = (training.epochs - training.position.epoch) * training.batches
             self._bar = tqdm(
                 total=remaining - training.position.batch,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step
 from tinyconv.engines.cpu.tiling import compiled
@@ -11,7 +12,6 @@ from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import update
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.kernels.cpu.threads import single_blas_thread
 from tinyconv.layers.base import Shape
 
 __all__ = ["PlainStep"]

@@ -1,26 +1,23 @@
 """How many threads run a plan, and how they are started: Numba's OpenMP layer, chosen here.
 
 Two pools of threads that spin on the same cores starve each other, and BLAS has one of its own.
-So a plan calls no BLAS; where a layer without a kernel does, :func:`single_blas_thread` is
-around it. GNU OpenMP kills a process that was forked after it ran; such a child runs serially.
+So a plan calls no BLAS; where a layer without a kernel does, ``single_blas_thread`` of
+:mod:`tinyconv.engines.blas` is around it. GNU OpenMP kills a process that was forked after it ran;
+such a child runs serially.
 """
 
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from tinyconv.kernels.cpu import driver
 
-__all__ = ["run", "single_blas_thread"]
+__all__ = ["run"]
 
 #: How often a waiting OpenMP thread looks for work before it sleeps: about 10 µs.
 SPIN_COUNT = "2000"
@@ -33,8 +30,6 @@ class _Threads:
     must_be_serial = False  #: whether this process was forked when threads were running
     layer = "omp"
     lock = threading.RLock()
-    inside = 0  #: how many threads want BLAS to use one thread
-    limit: Any = None  #: what undoes that
 
 
 def run(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> None:
@@ -111,25 +106,3 @@ def _has_openmp() -> bool:
         )
         return False
     return True
-
-
-@cache
-def _blas() -> Any:
-    """The BLAS libraries of this process, found once: finding them takes over a millisecond."""
-    return ThreadpoolController().select(user_api="blas")
-
-
-@contextmanager
-def single_blas_thread() -> Iterator[None]:
-    """Let BLAS use one thread inside, and as many as before when the last one has left."""
-    with _Threads.lock:
-        if _Threads.inside == 0:
-            _Threads.limit = _blas().limit(limits=1)
-        _Threads.inside += 1
-    try:
-        yield
-    finally:
-        with _Threads.lock:
-            _Threads.inside -= 1
-            if _Threads.inside == 0:
-                _Threads.limit.restore_original_limits()
