@@ -58,6 +58,7 @@ __all__ = [
     "store",
     "store_first",
     "total",
+    "void_pointer",
     "where_at_most_zero",
     "where_positive",
     "with_sign_of",
@@ -217,6 +218,7 @@ ints_pointer = _pointer_to(types.CPointer(types.int32), INT32)
 bytes_pointer = _pointer_to(types.CPointer(types.uint8), INT8)
 doubles_pointer = _pointer_to(types.CPointer(types.float64), ir.DoubleType())
 words_pointer = _pointer_to(types.CPointer(types.int64), ir.IntType(64))
+void_pointer = _pointer_to(types.voidptr, INT8)
 
 
 @instruction

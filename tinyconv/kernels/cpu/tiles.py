@@ -42,6 +42,7 @@ from tinyconv.kernels.cpu.simd import (
 __all__ = [
     "add_rows",
     "add_scaled",
+    "at_least",
     "dots",
     "dots_first",
     "first_bit",
@@ -49,12 +50,10 @@ __all__ = [
     "nonzero_lanes",
     "outer",
     "products",
-    "rectified",
     "store_rows",
     "store_tile",
     "store_totals",
     "transpose",
-    "window_best",
     "zeros",
 ]
 
@@ -387,71 +386,16 @@ def store_totals(
 
 
 @instruction
-def window_best(
-    typing: Any,
-    winners: types.Type,
-    i: types.Type,
-    stride: types.Type,
-    height: types.Type,
-    width: types.Type,
-    windows: types.Type,
-    tile: types.Type,
-    count: types.Type,
-) -> Any:
-    """The maximum over each pooling window, a tile of ``windows`` rows.
-
-    The rows of the tile are the ``height * (windows * width)`` positions of windows that lie side
-    by side. Which position won, counted row by row from 0, is written to the bytes from
-    ``winners[i + n * stride]`` on, for the first ``count`` numbers of window n. A tie goes to the
-    first position. Windows of one position have no winners, and the tile is the result.
-    """
-    PH, PW, N, L = literal(height), literal(width), literal(windows), tile.dtype.lanes
-    V = tile.count // (PH * PW * N)
-    result = tile_type(N * V, L)
+def at_least(typing: Any, tile: types.Type, floor: types.Type) -> Any:
+    """The tile with ``floor`` in the place of what is less; NaN stays."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        winners, i, stride, _, _, _, value, count = args
-        if PH * PW == 1:
-            return value
+        value, floor = args
+        least = emit_splat(builder, floor, tile.dtype.lanes)
         vectors = emit_vectors(builder, value, tile)
-        small = ir.VectorType(INT8, L)
-        masks = [emit_first_lanes(builder, emit_plus(builder, count, -v * L), L) for v in range(V)]
-        maxima = []
-        for n in range(N):
-            for v in range(V):
-                best = winner = None
-                for position in range(PH * PW):
-                    row = position // PW * (N * PW) + n * PW + position % PW
-                    candidate = vectors[row * V + v]
-                    index = ir.Constant(ir.VectorType(INT32, L), [position] * L)
-                    if best is None:
-                        best, winner = candidate, index
-                    else:
-                        larger = builder.fcmp_ordered(">", candidate, best)
-                        best = builder.select(larger, candidate, best)
-                        winner = builder.select(larger, index, winner)
-                maxima.append(best)
-                place = emit_plus(builder, i, emit_times(builder, stride, n), v * L)
-                target = builder.bitcast(builder.gep(winners, [place]), small.as_pointer())
-                name = f"llvm.masked.store.v{L}i8.p0"
-                narrow = builder.trunc(winner, small)
-                emit_call(builder, name, ir.VoidType(), narrow, target, INT32(1), masks[v])
-        return emit_tile(context, builder, result, maxima)
+        return emit_tile(context, builder, tile, [emit_maximum(builder, least, v) for v in vectors])
 
-    signature = result(types.CPointer(types.uint8), INT, INT, height, width, windows, tile, INT)
-    return signature, emit
-
-
-@instruction
-def rectified(typing: Any, tile: types.Type) -> Any:
-    """The tile with 0 in the place of what is negative."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        vectors = emit_vectors(builder, args[0], tile)
-        zero = ir.Constant(vectors[0].type, [0.0] * tile.dtype.lanes)
-        return emit_tile(context, builder, tile, [emit_maximum(builder, zero, v) for v in vectors])
-
-    return tile(tile), emit
+    return tile(tile, types.float32), emit
 
 
 @instruction

@@ -1,0 +1,280 @@
+"""The backward pass of a convolution and the max-pool behind it, which exploits that dz is sparse.
+
+Twin of :mod:`tinyconv.ops.conv` and :mod:`tinyconv.ops.pool`. Of each window of the pooling only
+the winner carries gradient, and only where the activation is alive. With ``x_at[w, p]``, where
+position p of window w begins in x (:mod:`conv`), and the gradient g of a winner there,
+
+    dw[o, :] = sum of g * x[x_at[w, p] : ...]       over the winners (w, p) of channel o
+    dx[x_at[w, p] : ...] += g * w[o, :]             over the channels o that won at (w, p)
+
+and every term consists of runs: ``slabs`` times KH of them, where those of a slab lie ``x_row``
+apart. A slab is a plane of the window or, with a dilation, an element of its rows. The weights
+here, and dw, are (O, slabs, KH, run up to whole tiles).
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import carray, literally
+
+from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.simd import (
+    bytes_pointer,
+    fma,
+    ints_pointer,
+    load,
+    load_first,
+    pointer,
+    splat,
+    store,
+    total,
+)
+from tinyconv.kernels.cpu.tiles import (
+    add_rows,
+    add_scaled,
+    first_bit,
+    load_tile,
+    nonzero_lanes,
+    store_tile,
+    zeros,
+)
+
+__all__ = ["BACKWARD", "backward", "small_backward"]
+
+#: ``x_at``: of each window its ``area`` positions. ``y_at``, ``dz_at``: the windows in y, whose
+#: places the winners share, and in dz. ``slab_at``: where each slab begins, relative to a position.
+#: Each thread owns a piece of ``dw``, ``db`` and the lists, at ``thread`` times the distance named
+#: ``*_thread``. ``block``: samples whose input fits the first cache. ``list_channel``: room for
+#: the winners of one channel.
+BACKWARD = record(
+    *("x", "x_sample", "x_at", "area", "windows", "O", "winners", "y_sample", "y_at"),
+    *("dz", "dz_sample", "dz_at", "dx", "w", "slabs", "slab_at", "KH", "x_row", "run_padded"),
+    *("dw", "dw_thread", "db", "db_thread", "block"),
+    *("places", "values", "counts", "list_thread", "list_channel", "counts_thread"),
+)
+
+ZERO = np.float32(0)
+
+
+@njit()
+def nan_if_not_finite(x, start, stop, L):  # type: ignore[no-untyped-def]
+    """0, or NaN if any number from ``x[start]`` on is infinite or NaN.
+
+    A dense backward pass multiplies every number of x, by 0 if need be, and 0 times infinity is
+    NaN. What is left out here must spoil dw as well, so that the step is refused.
+    """
+    lanes = splat(ZERO, literally(L))
+    for i in range(start, stop, L):
+        lanes = fma(load(x, i, literally(L)), splat(ZERO, literally(L)), lanes)
+    return total(lanes)
+
+
+@njit()
+def list_winners(a, n0, n1, places, values, counts, L):  # type: ignore[no-untyped-def]
+    """List for each channel the winners of samples n0 to n1 that are alive.
+
+    ``places`` gets where the winner's position begins in x, from sample n0 on, ``values`` its
+    gradient, ``counts`` how many there are.
+    """
+    dz, winners = pointer(a.dz), bytes_pointer(a.winners)
+    x_at, y_at, dz_at = ints_pointer(a.x_at), ints_pointer(a.y_at), ints_pointer(a.dz_at)
+    for o in range(a.O):
+        counts[o] = 0
+    for n in range(n0, n1):
+        for window in range(a.windows):
+            i, row = n * a.dz_sample + dz_at[window], n * a.y_sample + y_at[window]
+            for block in range(0, a.O, L):
+                bits = nonzero_lanes(load_first(dz, i + block, a.O - block, literally(L)))
+                while bits:
+                    o = block + first_bit(bits)
+                    bits &= bits - 1
+                    k = o * a.list_channel + counts[o]
+                    counts[o] += 1
+                    places[k] = (n - n0) * a.x_sample + x_at[window * a.area + winners[row + o]]
+                    values[k] = dz[i + o]
+
+
+@njit()
+def add_listed(y, i, y_row, x, j, x_row, places, values, first, last, R, V, L):  # type: ignore[no-untyped-def]
+    """Add multiples of x to R rows of V vectors from ``y[i]`` on, which lie ``y_row`` apart.
+
+    Entry k of the list adds ``values[k]`` times the rows from ``x[j + places[k]]`` on.
+    """
+    acc = load_tile(y, i, literally(R), y_row, literally(V), literally(L))
+    for k in range(first, last):
+        acc = add_scaled(acc, literally(R), values[k], x, j + places[k], x_row)
+    store_tile(y, i, literally(R), y_row, acc, V * L)
+
+
+@njit()
+def add_to_weight(a, n0, dw, db, places, values, counts, R, REST, V, L):  # type: ignore[no-untyped-def]
+    """Add to dw and db what the listed winners of samples from n0 on give, channel by channel."""
+    x, slab_at, padded = pointer(a.x), ints_pointer(a.slab_at), a.run_padded
+    for o in range(a.O):
+        first = o * a.list_channel
+        last = first + counts[o]
+        bias = ZERO
+        for k in range(first, last):
+            bias += values[k]
+        db[o] += bias
+        for slab in range(a.slabs):
+            for kh in range(0, a.KH, R):
+                i = ((o * a.slabs + slab) * a.KH + kh) * padded
+                j = n0 * a.x_sample + slab_at[slab] + kh * a.x_row
+                for q in range(0, padded, V * L):
+                    if kh + R <= a.KH:
+                        add_listed(
+                            dw,
+                            i + q,
+                            padded,
+                            x,
+                            j + q,
+                            a.x_row,
+                            places,
+                            values,
+                            first,
+                            last,
+                            R,
+                            V,
+                            L,
+                        )
+                    else:
+                        add_listed(
+                            dw,
+                            i + q,
+                            padded,
+                            x,
+                            j + q,
+                            a.x_row,
+                            places,
+                            values,
+                            first,
+                            last,
+                            REST,
+                            V,
+                            L,
+                        )
+
+
+@njit()
+def list_channels(a, n, window, places, values, counts, L):  # type: ignore[no-untyped-def]
+    """List for each position of a window the channels that won there.
+
+    ``places`` gets where the channel's weights begin, ``values`` its gradient.
+    """
+    dz, winners = pointer(a.dz), bytes_pointer(a.winners)
+    y_at, dz_at = ints_pointer(a.y_at), ints_pointer(a.dz_at)
+    i, row = n * a.dz_sample + dz_at[window], n * a.y_sample + y_at[window]
+    for position in range(a.area):
+        counts[position] = 0
+    for block in range(0, a.O, L):
+        bits = nonzero_lanes(load_first(dz, i + block, a.O - block, literally(L)))
+        while bits:
+            o = block + first_bit(bits)
+            bits &= bits - 1
+            position = winners[row + o]
+            k = position * a.O + counts[position]
+            counts[position] += 1
+            places[k] = o * a.slabs * a.KH * a.run_padded
+            values[k] = dz[i + o]
+
+
+@njit()
+def add_to_input(a, start, places, values, first, last, R, REST, V, L):  # type: ignore[no-untyped-def]
+    """Add to the window of dx from ``start`` on what the listed channels give."""
+    dx, w, slab_at, padded = pointer(a.dx), pointer(a.w), ints_pointer(a.slab_at), a.run_padded
+    for slab in range(a.slabs):
+        for kh in range(0, a.KH, R):
+            i = start + slab_at[slab] + kh * a.x_row
+            j = (slab * a.KH + kh) * padded
+            for q in range(0, padded, V * L):
+                if kh + R <= a.KH:
+                    add_listed(
+                        dx, i + q, a.x_row, w, j + q, padded, places, values, first, last, R, V, L
+                    )
+                else:
+                    add_listed(
+                        dx,
+                        i + q,
+                        a.x_row,
+                        w,
+                        j + q,
+                        padded,
+                        places,
+                        values,
+                        first,
+                        last,
+                        REST,
+                        V,
+                        L,
+                    )
+
+
+def backward(L: int, V: int, R: int, REST: int) -> Any:
+    """Make the backward kernel, in tiles of R kernel rows, or REST the last time, by V vectors.
+
+    There is a dx if the record has an address for it; its border gets what nobody reads.
+    """
+
+    @kernel
+    def conv_max_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, BACKWARD)[0]
+        x, dx, x_at = pointer(a.x), pointer(a.dx), ints_pointer(a.x_at)
+        dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
+        places = ints_pointer(a.places + 4 * thread * a.list_thread)
+        values = pointer(a.values + 4 * thread * a.list_thread)
+        counts = ints_pointer(a.counts + 4 * thread * a.counts_thread)
+        for n0 in range(first, last, a.block):
+            n1 = min(n0 + a.block, last)
+            dw[0] += nan_if_not_finite(x, n0 * a.x_sample, n1 * a.x_sample, L)
+            list_winners(a, n0, n1, places, values, counts, L)
+            add_to_weight(a, n0, dw, db, places, values, counts, R, REST, V, L)
+            if a.dx:
+                for i in range(n0 * a.x_sample, n1 * a.x_sample, L):
+                    store(dx, i, splat(ZERO, L))
+                for n in range(n0, n1):
+                    for window in range(a.windows):
+                        list_channels(a, n, window, places, values, counts, L)
+                        for position in range(a.area):
+                            begin = position * a.O
+                            end = begin + counts[position]
+                            if begin < end:
+                                start = n * a.x_sample + x_at[window * a.area + position]
+                                add_to_input(a, start, places, values, begin, end, R, REST, V, L)
+
+    return conv_max_backward
+
+
+def small_backward(L: int, V: int, R: int) -> Any:
+    """Make the backward kernel without dx, for weights of R kernel rows of V vectors a channel.
+
+    Where that is one small tile (of one input channel, say), lists of the winners that are alive
+    would take longer to make than they save: all are gone through. Two tiles take turns, so that
+    a sum need not wait for the one before it.
+    """
+    VL = V * L
+
+    @kernel
+    def conv_max_small_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, BACKWARD)[0]
+        x, dz, winners = pointer(a.x), pointer(a.dz), bytes_pointer(a.winners)
+        x_at, y_at, dz_at = ints_pointer(a.x_at), ints_pointer(a.y_at), ints_pointer(a.dz_at)
+        dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
+        for n0 in range(first, last, a.block):
+            n1 = min(n0 + a.block, last)
+            dw[0] += nan_if_not_finite(x, n0 * a.x_sample, n1 * a.x_sample, L)
+            for o in range(a.O):
+                acc, other = load_tile(dw, o * R * VL, R, VL, V, L), zeros(R, V, L)
+                bias = ZERO
+                for n in range(n0, n1):
+                    for window in range(a.windows):
+                        g = dz[n * a.dz_sample + dz_at[window] + o]
+                        winner = winners[n * a.y_sample + y_at[window] + o]
+                        i = n * a.x_sample + x_at[window * a.area + winner]
+                        bias += g
+                        acc, other = other, add_scaled(acc, R, g, x, i, a.x_row)
+                db[o] += bias
+                store_tile(dw, o * R * VL, R, VL, acc, VL)
+                add_rows(dw, o * R * VL, R, VL, other, R)
+
+    return conv_max_small_backward
