@@ -117,6 +117,12 @@ class Arena:
         self.arrays.append(array)
         return array
 
+    def table(self, values: Any) -> Array:
+        """Return whole numbers as int32, for kernels that look up where things lie."""
+        array = np.ascontiguousarray(values, np.int32)
+        self.arrays.append(array)
+        return array
+
     def image(
         self, batch: int, shape: tuple[int, ...], border: Border = NO_BORDER, spare: int = 0
     ) -> Image:

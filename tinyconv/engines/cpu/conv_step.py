@@ -1,351 +1,372 @@
-"""The step of a convolution with its pooling and activation."""
+"""The step of a convolution with what is joined to it: a pooling, a batch norm, an activation."""
 
 from collections.abc import Sequence
-from math import ceil, prod
+from math import ceil, inf, prod
 from typing import Any
 
-from tinyconv.engines.cpu.arena import Border, Image
+import numpy as np
+
+from tinyconv.engines.cpu.arena import NO_BORDER, Image
+from tinyconv.engines.cpu.conv_dims import (
+    SUMS,
+    Product,
+    border_of_gradient,
+    convolution,
+    input_gradient,
+    inside,
+    over_three_axes,
+)
+from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward, add_fold
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, activation_of, rows_of
+from tinyconv.engines.cpu.step import Context, Step, activation_of
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
-from tinyconv.engines.units import BATCH_NORMS, Unit
-from tinyconv.geometry import Geometry, sliding_window
-from tinyconv.kernels.cpu import conv, pool
+from tinyconv.engines.units import AVG, CONVS, MAX, Unit
+from tinyconv.geometry import sliding_window
+from tinyconv.kernels.cpu import conv, conv_max
+from tinyconv.kernels.cpu.activation import IDENTITY, RELU
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
-from tinyconv.layers import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
-from tinyconv.layers.base import Shape
+from tinyconv.layers.base import Layer, Shape
 
 __all__ = ["ConvStep"]
 
-#: Bytes of input that a block of samples may have in the backward pass.
+Array = np.ndarray[Any, Any]
+
+#: Positions that pass while a tile of a weight's gradient stays in registers.
+CHUNK = 256
+#: Bytes of input that a block of samples may have in the backward pass of a max-pool.
 FIRST_CACHE = 32 << 10
+#: Positions of a window of a max-pool that is joined: more of them find no registers.
+POOLED = 9
 
 
 class ConvStep(Step):
-    """Convolution, max-pool and activation."""
+    """Convolution with a pooling and an activation.
+
+    The convolution reads ``source``, which is x or, where there is a mean behind it, made of x.
+    """
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        shape, layer = self.input_shape, unit.layers[0]
-        assert isinstance(layer, Conv1d | Conv2d)
+        layer: Any = unit.layers[0]
         self.layer = layer
-        window = _over_two_axes(
+        self.window = over_three_axes(
             sliding_window(
-                "plan", shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation
+                "plan",
+                self.input_shape[1:],
+                layer.kernel_size,
+                layer.stride,
+                layer.padding,
+                layer.dilation,
             )
         )
-        pooling = unit.find((MaxPool2d,))
-        self.PH, self.PW = pooling.kernel_size if isinstance(pooling, MaxPool2d) else (1, 1)
-        self.is_pooled = isinstance(pooling, MaxPool2d)
-        averaging = unit.find((AvgPool2d,))
-        self.box = averaging.kernel_size if isinstance(averaging, AvgPool2d) else None
-        rows, columns = window.padding
-        self.border = ((0, 0), rows, columns)
-        C, (KH, KW), O = shape[0], window.kernel, layer.out_channels
-        self.window = window
-        self.C, self.KH, self.KW, self.O = C, KH, KW, O
-        self.taps, self.run = (1, KW * C) if window.dilation[1] == 1 else (KW, C)
-        self.OH, self.OW = (1, *self.shape[1:])[-2:]
-        # Forward: vectors of output channels.
-        self.L = lanes_for(O)
-        self.V = even(ceil(O / self.L), 4)
-        self.w_row = ceil(O / (self.V * self.L)) * self.V * self.L
-        # Backward: vectors of a run.
-        self.LQ = lanes_for(self.run)
-        vectors = ceil(self.run / self.LQ)
-        self.VQ = even(vectors, (REGISTERS - 2) // 4)
-        self.run_padded = ceil(vectors / self.VQ) * self.VQ * self.LQ
-        self.spare = self.run_padded - self.run + LANES
+        self.pooling = _sizes(unit.find(MAX))
+        self.is_sparse = self.pooling != (1, 1, 1)
+        front, top, left = self.window.padding
+        self.border = (front, top, left)
+        if self.is_sparse and context.training:
+            self._choose_runs()
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
         layer: Any = unit.layers[0]
-        if type(layer) not in (Conv1d, Conv2d) or unit.find((MaxPool1d, AvgPool1d, *BATCH_NORMS)):
-            return False
         before = unit.layers[1:-1]  # a maximum is taken before the activation in front of it
         if any(chosen and not chosen.increases for chosen in map(activation_of, before)):
             return False
-        highest, averaged = unit.find((MaxPool2d,)), unit.find((AvgPool2d,))
         return (
-            layer.groups == 1
+            type(layer) in CONVS
+            and layer.groups == 1
             and layer.padding_mode == "zeros"
-            and (not isinstance(highest, MaxPool2d) or prod(highest.kernel_size) <= 9)
-            and (not isinstance(averaged, AvgPool2d) or prod(averaged.kernel_size) <= 16)
+            and prod(_sizes(unit.find(MAX))) <= POOLED
+            and unit.find(AVG) is None
         )
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         super().bind(x, dx, y, dy)
         self.source, self.dsource = x, dx
-        self.corner = x.corner(self.border)
-        if self.box is None:
+        batch, arena = self.context.batch, self.context.arena
+        self.product = convolution(self.window, self.source, self.z, batch, arena, self.pooling)
+        self.gradients: list[Product] = []
+        if dy is None:
             return
-        # What is convolved is the input's means, in a border that their gradient needs.
-        PH, PW = self.box
-        H, W = (n - k + 1 for n, k in zip(self.window.padded, self.box, strict=True))
-        image = (self.C, H, W)
-        border: Border = ((0, 0), (PH - 1, PH - 1), (PW - 1, PW - 1))
-        arena, batch = self.context.arena, self.context.batch
-        self.source = arena.image(batch, image, border, self.spare)
-        self.dsource = None if dx is None else arena.image(batch, image, border, self.spare)
-        self.corner = self.source.origin
+        # The gradient of the convolution's result; dx needs it in a border of zeros.
+        self.dz = dy
+        if self.dsource is not None and not self.is_sparse:
+            border = border_of_gradient(self.window)
+            if border != NO_BORDER:
+                self.dz = arena.image(batch, self.shape, border)
+            self.gradients = input_gradient(self.window, self.dz, self.dsource, batch, arena)
 
-    def _add_box(
+    # Weights.
+
+    def prepare(self, program: Program) -> None:
+        self.weight, self.bias = add_fold(self, program)
+        size, K = self.weight[0].size, prod(self.window.kernel)
+        self.packed = [self._pack(program, self.product, size, self.bias)]
+        self.packed += [self._pack(program, product, K, None) for product in self.gradients]
+        if self.is_sparse and self.dsource is not None:
+            self._pack_runs(program)
+
+    def _pack(
+        self, program: Program, product: Product, column: int, bias: Array | None
+    ) -> tuple[Array, Array]:
+        """Add the call that makes a product's weights and biases, and return these."""
+        take, tile = self.context.arena.take, product.tile
+        channels = tile.padded(product.channels)
+        w, b = take(product.count * channels), take(channels)
+        if product.count:
+            program.call(
+                f"{self.name}: pack",
+                compiled(conv.pack),
+                conv.PACK,
+                items=product.count,
+                weight=address_of(self.weight),
+                places=address_of(product.weight_at),
+                column=column,
+                columns=product.channels,
+                w=address_of(w),
+                into=address_of(product.into),
+                width=tile.width,
+                w_block=product.count * tile.width,
+                bias=0 if bias is None else address_of(bias),
+                b=address_of(b),
+            )
+        return w, b
+
+    # Forward.
+
+    def forward(self, program: Program) -> None:
+        product, code = self.product, self.activation.code
+        if self.is_sparse:
+            self.winners = self.context.arena.take(self.z.array.size, "uint8")
+        self._add_product(
+            program, self.name, product, self.packed[0], 0.0 if code == RELU else -inf
+        )
+        if code not in (IDENTITY, RELU):
+            add_activation(self, program)
+
+    def _add_product(
         self,
         program: Program,
         name: str,
-        x: int,
-        source: Image,
-        y: int,
-        target: Image,
-        rows: int,
-        count: int,
+        product: Product,
+        packed: tuple[Array, Array],
+        floor: float = -inf,
     ) -> None:
-        assert self.box is not None
+        tile = product.tile
+        constants = (tile.L, tile.V, tile.N, product.steps, product.positions)
         program.call(
             name,
-            compiled(pool.box, LANES),
-            pool.BOX,
-            x=x,
-            x_sample=source.sample,
-            x_row=source.row,
-            y=y,
-            y_sample=target.sample,
-            y_row=target.row,
-            rows=rows,
-            count=count * self.C,
-            KH=self.box[0],
-            KW=self.box[1],
-            C=self.C,
+            compiled(conv.forward, *constants),
+            conv.FORWARD,
+            dims=address_of(product.dims),
+            x=product.x.base,
+            w=address_of(packed[0]),
+            b=address_of(packed[1]),
+            y=product.y.base,
+            winners=address_of(self.winners) if product.positions > 1 else 0,
+            floor=floor,
         )
 
-    @property
-    def _offsets(self) -> dict[str, int]:
-        """Distances in what is convolved."""
-        source, (DH, DW) = self.source, self.window.dilation
-        SH, SW = self.window.stride if self.box is None else self.box
-        return {
-            "x": self.corner,
-            "x_sample": source.sample,
-            "x_row": source.row * DH,
-            "x_tap": source.C * DW,
-            "x_down": source.row * SH,
-            "x_along": source.C * SW,
-        }
+    # Backward.
 
-    @property
-    def _sizes(self) -> dict[str, int]:
-        return {
-            "KH": self.KH,
-            "taps": self.taps,
-            "run": self.run,
-            "O": self.O,
-            "OH": self.OH,
-            "OW": self.OW,
-        }
+    def backward(self, program: Program) -> None:
+        assert self.dy is not None
+        if self.activation.code != IDENTITY or self.dz is not self.dy:
+            add_activation_backward(self, program, self.dz)
+        if self.is_sparse:
+            self._backward_of_winners(program)
+            return
+        self._add_weight_gradient(program)
+        for product, packed in zip(self.gradients, self.packed[1:], strict=True):
+            self._add_product(program, f"{self.name}: dx", product, packed)
 
-    def prepare(self, program: Program) -> None:
-        take = self.context.arena.take
-        self.w = take(self.KH * self.KW * self.C * self.w_row)
-        self.b = take(self.w_row)
-        self.wd = take(self.O * self.taps * self.KH * self.run_padded)
-        weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
+    def _add_weight_gradient(self, program: Program) -> None:
+        product, take, threads = self.product, self.context.arena.take, self.context.threads
+        tile, run = product.tile, product.run
+        R = even(run, SUMS // tile.V)
+        padded = ceil(run / R) * R
+        block = len(product.rows) * padded * tile.width
+        channels = tile.padded(product.channels)
+        z_at = self.context.arena.table(inside(self.dz))
+        for name, value in (
+            ("z_sample", self.dz.sample),
+            ("z_at", address_of(z_at)),
+            ("positions", len(z_at)),
+            ("rows", address_of(product.rows)),
+            ("row_count", len(product.rows)),
+            ("run", run),
+            ("run_padded", padded),
+        ):
+            product.dims[name] = value
+        self.dw = take(threads * block * channels // tile.width)
+        self.db = take(threads * (channels + LANES))
+        element = np.arange(product.count)
+        self._keep_places((element // run * padded + element % run) * tile.width)
+        self.dw_layout = {
+            "dw_thread": block * channels // tile.width,
+            "width": tile.width,
+            "dw_block": block,
+            "db_thread": channels + LANES,
+        }
+        program.call(
+            f"{self.name}: dw",
+            compiled(conv.weight_gradient, tile.L, tile.V, R),
+            conv.WEIGHT_GRADIENT,
+            dims=address_of(product.dims),
+            x=product.x.base,
+            dz=self.dz.base,
+            dw=address_of(self.dw),
+            dw_thread=self.dw_layout["dw_thread"],
+            db=address_of(self.db),
+            db_thread=self.dw_layout["db_thread"],
+            chunk=CHUNK,
+            block=ceil(CHUNK / len(z_at)),
+        )
+
+    def _keep_places(self, places: Array) -> None:
+        """Note where element t of a channel lies in dw, in the order of the layer's weights."""
+        self.places = self.context.arena.table(places)
+        self.places[self.product.weight_at] = places
+
+    # Backward through a max-pool: see tinyconv.kernels.cpu.conv_max.
+
+    def _choose_runs(self) -> None:
+        """Choose how the runs of a window are cut into tiles, for which x needs spare numbers."""
+        window, C = self.window, self.input_shape[0]
+        taps = 1 if window.dilation[2] == 1 else window.kernel[2]
+        run = C * window.kernel[2] // taps
+        self.slabs = window.kernel[0] * taps
+        self.run_lanes = lanes_for(run)
+        vectors = ceil(run / self.run_lanes)
+        self.run_vectors = even(vectors, (REGISTERS - 2) // 4)
+        self.run_padded = ceil(vectors / self.run_vectors) * self.run_vectors * self.run_lanes
+        self.spare = self.run_padded - run + LANES
+
+    def _runs_at(self) -> Array:
+        """Where element t of a channel lies in the layout (slabs, KH, run_padded)."""
+        (KD, KH, KW), C = self.window.kernel, self.input_shape[0]
+        kd, kh, kw, c = np.unravel_index(np.arange(KD * KH * KW * C), (KD, KH, KW, C))
+        if self.slabs > KD:  # with a dilation, (plane, column) is a slab
+            return ((kd * KW + kw) * KH + kh) * self.run_padded + c
+        return (kd * KH + kh) * self.run_padded + kw * C + c
+
+    def _pack_runs(self, program: Program) -> None:
+        product, O = self.product, self.product.channels
+        channel = self.slabs * self.window.kernel[1] * self.run_padded
+        size, C = product.count, self.input_shape[0]
+        # A row is an element of the kernel of one output channel, its columns the C channels.
+        taps = slice(None, None, C)
+        outputs = np.arange(O)[:, None]
+        table = self.context.arena.table
+        places = table((outputs * size + product.weight_at[taps]).ravel())
+        into = table((outputs * channel + self._runs_at()[taps]).ravel())
+        self.w_runs = self.context.arena.take(O * channel)
         program.call(
             f"{self.name}: pack",
             compiled(conv.pack),
             conv.PACK,
-            items=self.O,
-            weight=address_of(weight),
-            bias=0 if bias is None else address_of(bias),
-            w=address_of(self.w),
-            w_row=self.w_row,
-            b=address_of(self.b),
-            wd=address_of(self.wd) if self.dx else 0,
-            C=self.C,
-            KH=self.KH,
-            KW=self.KW,
-            taps=self.taps,
-            run_padded=self.run_padded,
+            items=len(places),
+            weight=address_of(self.weight),
+            places=address_of(places),
+            column=prod(self.window.kernel),
+            columns=C,
+            w=address_of(self.w_runs),
+            into=address_of(into),
+            width=C,
         )
 
-    def forward(self, program: Program) -> None:
-        if self.box:
-            self._add_box(
-                program,
-                f"{self.name}: means",
-                self.x.corner(self.border),
-                self.x,
-                self.source.origin,
-                self.source,
-                self.source.H,
-                self.source.W,
-            )
-        positions = self.PH * self.PW
-        most = max(1, min(rows_for(self.V) // positions, 16 // positions or 1))
-        N = even(self.OW, min(most, self.OW))
-        kernel = compiled(
-            conv.forward, self.L, self.V, self.PH, self.PW, N, self.activation.code, self.O
-        )
-        if self.is_pooled:
-            self.winners = self.context.arena.take(self.y.array.size, "uint8")
-        program.call(
-            self.name,
-            kernel,
-            conv.FORWARD,
-            **self._offsets,
-            **self._sizes,
-            w=address_of(self.w),
-            b=address_of(self.b),
-            z=self.z.origin,
-            parameter=self.activation.parameter,
-            **rows_of(self.y, "y"),
-            winners=self._winners if self.is_pooled else 0,
-        )
-
-    @property
-    def _winners(self) -> int:
-        return address_of(self.winners) + (self.y.origin - self.y.base) // 4
-
-    def backward(self, program: Program) -> None:
-        assert self.dy is not None
-        context, take = self.context, self.context.arena.take
-        sample_bytes = 4 * self.source.sample
-        block = max(1, min(16, FIRST_CACHE // sample_bytes))
-        self.db_thread = self.w_row + 16
-        values: dict[str, Any] = {
-            **self._offsets,
-            **self._sizes,
-            "wd": address_of(self.wd),
-            "block": block,
-            "run_padded": self.run_padded,
-            **rows_of(self.z, "y"),
-            "parameter": self.activation.parameter,
-            **rows_of(self.dy, "dy"),
-            "dx": self.corner - self.source.base + self.dsource.base if self.dsource else 0,
-        }
-        has_dx = self.dx is not None
-        if self.is_pooled:
-            groups = ceil(self.KH / rows_for(self.VQ, self.KH))
-            R = ceil(self.KH / groups)
-            rest = self.KH % R or R
-            is_small = R == self.KH and self.taps == 1 and R * self.VQ <= 8
-            if is_small and not has_dx and self.run_padded == self.VQ * self.LQ:
-                kernel = compiled(
-                    conv.small_max_backward,
-                    *(self.LQ, self.VQ, R, self.PH, self.PW, self.activation.code),
-                )
-            else:
-                kernel = compiled(
-                    conv.max_backward,
-                    *(self.LQ, self.VQ, R, rest, self.PH, self.PW, self.activation.code, has_dx),
-                )
-            channel = block * self.OH * self.OW + 1
-            listed = max(self.O * channel, self.PH * self.PW * self.O) + 16
-            counts = max(self.O, self.PH * self.PW) + 16
-            self.dw_thread = self.O * self.taps * self.KH * self.run_padded
-            self.dw_strides = {
-                "dw_channel": self.taps * self.KH * self.run_padded,
-                "dw_tap": self.KH * self.run_padded,
-                "dw_kh": self.run_padded,
-                "dw_q": 1,
-            }
-            T = context.threads
-            values |= {
-                "winners": self._winners,
-                "positions": address_of(take(T * listed, "int32")),
-                "values": address_of(take(T * listed)),
-                "list_thread": listed,
-                "list_channel": channel,
-                "counts": address_of(take(T * counts, "int32")),
-                "counts_thread": counts,
-            }
+    def _backward_of_winners(self, program: Program) -> None:
+        product, take, threads = self.product, self.context.arena.take, self.context.threads
+        x, dz, O, KH = product.x, self.dz, product.channels, self.window.kernel[1]
+        L, V = self.run_lanes, self.run_vectors
+        R = even(KH, rows_for(V, KH))
+        rest = KH % R or R
+        is_small = R == KH and self.slabs == 1 and R * V <= 8 and self.run_padded == V * L
+        if is_small and self.dsource is None:
+            kernel = compiled(conv_max.small_backward, L, V, R)
         else:
-            RQ = even(self.run, rows_for(self.V))
-            RP = even(self.OW, rows_for(self.VQ))
-            kernel = compiled(
-                conv.dense_backward,
-                self.L,
-                self.V,
-                RQ,
-                self.LQ,
-                self.VQ,
-                RP,
-                self.activation.code,
-                has_dx,
-            )
-            rows = ceil(self.run / RQ) * RQ
-            self.dw_thread = self.KH * self.taps * rows * self.w_row
-            self.dw_strides = {
-                "dw_channel": 1,
-                "dw_q": self.w_row,
-                "dw_tap": rows * self.w_row,
-                "dw_kh": self.taps * rows * self.w_row,
-            }
-            values |= {"dw_rows": rows, "dw_row": self.w_row}
-        self.dw = take(context.threads * self.dw_thread)
-        self.db = take(context.threads * self.db_thread)
+            kernel = compiled(conv_max.backward, L, V, R, rest)
+        block = max(1, min(16, FIRST_CACHE // (4 * x.sample)))
+        channel = block * product.windows + 1
+        listed = max(O * channel, product.positions * O) + 16
+        counts = max(O, product.positions) + 16
+        taps = self.slabs // self.window.kernel[0]
+        table = self.context.arena.table
+        slab_at, dz_at = table(product.rows.reshape(-1, KH, taps)[:, 0].ravel()), table(inside(dz))
+        size = self.slabs * KH * self.run_padded
+        self._keep_places(self._runs_at())
+        self.dw, self.db = take(threads * O * size), take(threads * (O + LANES))
+        self.dw_layout = {
+            "dw_thread": O * size,
+            "width": 1,
+            "dw_block": size,
+            "db_thread": O + LANES,
+        }
         program.call(
             f"{self.name}: backward",
             kernel,
-            conv.BACKWARD,
-            **values,
+            conv_max.BACKWARD,
+            x=x.base,
+            x_sample=x.sample,
+            x_at=address_of(product.x_at),
+            area=product.positions,
+            windows=product.windows,
+            O=O,
+            winners=address_of(self.winners),
+            y_sample=self.z.sample,
+            y_at=address_of(product.y_at),
+            dz=dz.base,
+            dz_sample=dz.sample,
+            dz_at=address_of(dz_at),
+            dx=0 if self.dsource is None else self.dsource.base,
+            w=0 if self.dsource is None else address_of(self.w_runs),
+            slabs=self.slabs,
+            slab_at=address_of(slab_at),
+            KH=KH,
+            x_row=x.row * self.window.dilation[1],
+            run_padded=self.run_padded,
             dw=address_of(self.dw),
-            dw_thread=self.dw_thread,
+            dw_thread=self.dw_layout["dw_thread"],
             db=address_of(self.db),
-            db_thread=self.db_thread,
+            db_thread=self.dw_layout["db_thread"],
+            block=block,
+            places=address_of(take(threads * listed, "int32")),
+            values=address_of(take(threads * listed)),
+            list_thread=listed,
+            list_channel=channel,
+            counts=address_of(take(threads * counts, "int32")),
+            counts_thread=counts,
         )
-        if self.box and self.dx and self.dsource:
-            _, (top, _), (left, _) = self.border
-            self._add_box(
-                program,
-                f"{self.name}: means backward",
-                self.dsource.base + 4 * (top * self.dsource.row + left * self.C),
-                self.dsource,
-                self.dx.origin,
-                self.dx,
-                self.x.H,
-                self.x.W,
-            )
+
+    # Update.
 
     def update(self, program: Program) -> None:
-        context = self.context
-        size = self.C * self.KH * self.KW
-        room = max(size, self.O) + 16
-        weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
+        context, size, O = self.context, self.product.count, self.product.channels
+        room = max(size, O) + LANES
+        bias = self.layer.params.get("bias")
         program.call(
             f"{self.name}: update",
             compiled(conv.update),
             conv.UPDATE,
-            items=self.O,
+            items=O,
             dw=address_of(self.dw),
-            dw_thread=self.dw_thread,
-            **self.dw_strides,
+            places=address_of(self.places),
+            size=size,
             db=address_of(self.db),
-            db_thread=self.db_thread,
+            **self.dw_layout,
             threads=context.threads,
             sum=address_of(context.arena.take(context.threads * room)),
             sum_thread=room,
-            C=self.C,
-            KH=self.KH,
-            KW=self.KW,
-            taps=self.taps,
-            size=size,
             function=context.rule[0],
             function_args=context.rule[1],
-            weight_start=context.place(weight),
+            weight_start=context.place(self.layer.params["weight"]),
             bias_start=-1 if bias is None else context.place(bias),
         )
 
 
-def _over_two_axes(window: Geometry) -> Geometry:
-    """Return a window over (L,) as one over (1, L)."""
-    if len(window.size) == 2:
-        return window
-    return Geometry(
-        size=(1, *window.size),
-        kernel=(1, *window.kernel),
-        stride=(1, *window.stride),
-        padding=((0, 0), *window.padding),
-        dilation=(1, *window.dilation),
-        output=(1, *window.output),
-    )
+def _sizes(pool: Layer | None) -> tuple[int, int, int]:
+    """Return the window of a pooling over three axes."""
+    window = () if pool is None else tuple(pool.config()["kernel_size"])
+    front, top, left = (1,) * (3 - len(window)) + window
+    return front, top, left

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from math import ceil
 
+from tinyconv.engines.cpu.epilogue import add_activation_backward, add_fold
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.step import Context, Step
 from tinyconv.engines.cpu.tiling import compiled, lanes_for, rows_for
-from tinyconv.engines.units import BATCH_NORMS, Unit
-from tinyconv.kernels.cpu import activation, linear
+from tinyconv.engines.units import Unit
+from tinyconv.kernels.cpu import linear
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.layers import Linear
@@ -38,16 +39,15 @@ class LinearStep(Step):
         self.V = min(4 if REGISTERS >= 32 else 2, self.I // self.L)
         self.R = min(rows_for(self.V), 6)
 
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return unit.find(BATCH_NORMS) is None
+    def prepare(self, program: Program) -> None:
+        self.weight, self.bias = add_fold(self, program)
 
     def forward(self, program: Program) -> None:
         Q = min(4, self.O)
         R = min(6, (REGISTERS - 2 - Q) // Q)
         L = lanes_for(self.I)
         kernel = compiled(linear.forward, L, R, Q, self.O % Q or Q, self.activation.code)
-        bias = self.layer.params.get("bias")
+        bias = self.bias
         if self.by_features:
             program.meet()
         program.call(
@@ -58,7 +58,7 @@ class LinearStep(Step):
             grain=4 * Q,
             x=self.x.origin,
             x_sample=self.x.sample,
-            w=address_of(self.layer.params["weight"]),
+            w=address_of(self.weight),
             b=0 if bias is None else address_of(bias),
             z=self.z.origin,
             y=self.y.origin,
@@ -73,18 +73,7 @@ class LinearStep(Step):
     def backward(self, program: Program) -> None:
         assert self.dy is not None
         if self.activation.code:
-            program.call(
-                f"{self.name}: activation backward",
-                compiled(activation.backward, LANES, self.activation.code),
-                activation.ROWS,
-                **planes_of(self.z, "v"),
-                **planes_of(self.dy, "dy"),
-                **planes_of(self.dy, "dx"),
-                planes=1,
-                rows=1,
-                count=self.O,
-                parameter=self.activation.parameter,
-            )
+            add_activation_backward(self, program, self.dy)
         if self.dx is None:
             return
         if self.by_features:

@@ -96,9 +96,7 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
 #: Each thread owns a piece of ``dw`` (blocks of V * L channels, ``row_count``, ``run_padded``,
 #: V * L) and ``db``, at ``thread`` times the distance named ``*_thread``. ``chunk``: positions,
 #: and ``block``: samples, whose x and dz fit the first cache.
-WEIGHT_GRADIENT = record(
-    "dims", "x", "dz", "dw", "dw_thread", "db", "db_thread", "chunk", "block"
-)
+WEIGHT_GRADIENT = record("dims", "x", "dz", "dw", "dw_thread", "db", "db_thread", "chunk", "block")
 
 ONE, ZERO = np.float32(1), np.float32(0)
 
@@ -136,53 +134,43 @@ def weight_gradient(L: int, V: int, R: int) -> Any:
                                 i = n * d.x_sample + rows[row] + q
                                 j = n * d.z_sample + o
                                 for p in range(p0, p1):
-                                    acc = outer(
-                                        acc, R, x, i + x_at[p], 0, R, 1, dz, j + z_at[p]
-                                    )
+                                    acc = outer(acc, R, x, i + x_at[p], 0, R, 1, dz, j + z_at[p])
                             store_tile(dw, target, R, VL, acc, VL)
                             target += R * VL
 
     return conv_weight_gradient
 
 
-#: ``places``: for each of the ``items`` rows of the packing, where in ``weight`` its first column
-#: lies; the next columns follow at a distance of ``column``. ``scale`` and ``shift``: 0, or what
-#: a batch norm in prediction multiplies the output channels by and adds.
+#: ``places`` and ``into``: where the first column of a row lies in ``weight`` and goes in ``w``.
+#: The next columns follow ``column`` apart in ``weight`` and side by side in ``w``, where a block
+#: of ``width`` of them begins ``w_block`` behind the one before.
 PACK = record(
-    *("weight", "places", "column", "columns", "width", "rows", "w"),
-    *("scale", "shift", "bias", "b"),
+    *("weight", "places", "column", "columns", "w", "into", "width", "w_block", "bias", "b")
 )
 
 
 def pack() -> Any:
-    """Make the kernel that fills rows ``first`` to ``last`` of w (blocks of columns, rows, width).
+    """Make the kernel that arranges rows ``first`` to ``last`` of the weights for another kernel.
 
-    A column is an output channel in the forward pass, an input channel in the backward pass.
+    What a row and a column are is the other kernel's affair: elements and output channels in the
+    forward pass, for one.
     """
 
     @kernel
     def conv_pack(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, PACK)[0]
-        weight, w, places = pointer(a.weight), pointer(a.w), ints_pointer(a.places)
-        scale = pointer(a.scale)
-        for block in range(0, a.columns, a.width):
-            width = min(a.width, a.columns - block)
-            for row in range(first, last):
+        weight, w = pointer(a.weight), pointer(a.w)
+        places, into = ints_pointer(a.places), ints_pointer(a.into)
+        for row in range(first, last):
+            for block in range(0, a.columns, a.width):
                 i = places[row] + block * a.column
-                j = block * a.rows + row * a.width
-                if a.scale:
-                    for column in range(width):
-                        w[j + column] = weight[i + column * a.column] * scale[block + column]
-                else:
-                    for column in range(width):
-                        w[j + column] = weight[i + column * a.column]
-        if first == 0 and a.b:
-            b, bias, shift = pointer(a.b), pointer(a.bias), pointer(a.shift)
+                j = into[row] + block // a.width * a.w_block
+                for column in range(min(a.width, a.columns - block)):
+                    w[j + column] = weight[i + column * a.column]
+        if first == 0 and a.bias:
+            b, bias = pointer(a.b), pointer(a.bias)
             for column in range(a.columns):
-                value = bias[column] if a.bias else ZERO
-                if a.scale:
-                    value = value * scale[column] + shift[column]
-                b[column] = value
+                b[column] = bias[column]
 
     return conv_pack
 

@@ -16,11 +16,8 @@ from numba import types
 from tinyconv.kernels.cpu.simd import (
     FLOAT,
     INT,
-    INT8,
-    INT32,
     POINTER,
     Vector,
-    emit_call,
     emit_first_lanes,
     emit_fma,
     emit_load,

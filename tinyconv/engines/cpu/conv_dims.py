@@ -1,0 +1,276 @@
+"""The sizes of a convolution, and the tables that say where its numbers lie.
+
+A *product* is what :func:`tinyconv.kernels.cpu.conv.forward` computes: y[p, o] is the sum over
+elements t of x[x_at[p] + elements[t]] * w[t, o]. The convolution itself is one, and so are the
+convolutions of dz that make dx. Its tables are made once; its record of sizes (``ConvDims``) is
+what all kernels of a convolution share.
+"""
+
+import itertools
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+
+from tinyconv.engines.cpu.arena import Arena, Border, Image
+from tinyconv.engines.cpu.tiling import lanes_for
+from tinyconv.geometry import Geometry
+from tinyconv.kernels.cpu import conv
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import REGISTERS
+
+__all__ = [
+    "SUMS",
+    "Product",
+    "Tile",
+    "border_of_gradient",
+    "convolution",
+    "input_gradient",
+    "inside",
+    "over_three_axes",
+    "tile_for",
+]
+
+Array = np.ndarray[Any, Any]
+Three = tuple[int, int, int]
+
+#: Vectors of sums in a tile. Ten rows of it are as many as their places find registers.
+SUMS, ROWS = (24 if REGISTERS >= 32 else 12), 10
+#: Windows that a group of samples has at least, so that a last tile hardly counts.
+GROUP = 64
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How a kernel covers its output: ``N`` windows by ``V`` vectors of ``L`` channels."""
+
+    L: int
+    V: int
+    N: int
+
+    @property
+    def width(self) -> int:
+        """Channels of a block."""
+        return self.V * self.L
+
+    def padded(self, channels: int) -> int:
+        """Channels in whole blocks."""
+        return ceil(channels / self.width) * self.width
+
+
+def tile_for(channels: int, positions: int = 1) -> Tile:
+    """Return the tile for so many channels, and windows of so many positions."""
+    L = lanes_for(channels)
+    vectors = ceil(channels / L)
+    # A tile one vector wide loads a number for every sum, which is slower by about a quarter.
+    cost = {V: ceil(vectors / V) * V * (1.25 if V == 1 else 1) for V in (3, 2, 1)}
+    V = min((V for V in cost if V * positions <= SUMS or V == 1), key=cost.__getitem__)
+    return Tile(L, V, max(1, min(ROWS, SUMS // V) // positions))
+
+
+def over_three_axes(window: Geometry) -> Geometry:
+    """Return a window over one or two axes as one over three.
+
+    >>> from tinyconv.geometry import sliding_window
+    >>> over_three_axes(sliding_window("demo", (5,), kernel=(2,))).output
+    (1, 1, 4)
+    """
+    ones = (1,) * (3 - len(window.size))
+    return Geometry(
+        size=(*ones, *window.size),
+        kernel=(*ones, *window.kernel),
+        stride=(*ones, *window.stride),
+        padding=(*(((0, 0),) * len(ones)), *window.padding),
+        dilation=(*ones, *window.dilation),
+        output=(*ones, *window.output),
+    )
+
+
+class Product:
+    """One product with its tables.
+
+    Args:
+        x: what is read.
+        x_at: the positions, window after window, in x.
+        elements: of a window, relative to a position.
+        run: how many of them are neighbours each time.
+        y: what is written.
+        y_at: where the result of each window goes in y.
+        channels: of the result.
+        weight_at: where element t of the first channel of the result lies in the weight.
+        batch: samples at most.
+        arena: keeps the tables.
+
+    Attributes:
+        tile: how the kernel covers the result.
+        steps: how many elements it takes at a time.
+        positions: of a window.
+        rows: where each run begins, relative to a position.
+    """
+
+    def __init__(
+        self,
+        x: Image,
+        x_at: Array,
+        elements: Array,
+        run: int,
+        y: Image,
+        y_at: Array,
+        channels: int,
+        weight_at: Array,
+        batch: int,
+        arena: Arena,
+    ) -> None:
+        self.positions = len(x_at) // len(y_at)
+        self.tile = tile_for(channels, self.positions)
+        most = 5 if self.tile.V < 3 and REGISTERS >= 32 else 2
+        self.steps = max(s for s in range(1, most + 1) if run % s == 0)
+        self.x, self.y, self.channels, self.run = x, y, channels, run
+        self.count, self.windows = len(elements), len(y_at)
+        self.x_at, self.y_at = arena.table(x_at), arena.table(y_at)
+        self.rows, self.weight_at = arena.table(elements[::run]), arena.table(weight_at)
+        self.into = arena.table(np.arange(self.count) * self.tile.width)
+        group = max(1, min(batch, ceil(GROUP / self.windows)))
+        samples = np.arange(group)[:, None]
+        tables = {
+            "x_at": samples * x.sample + x_at,
+            "y_at": samples * y.sample + y_at,
+            "elements": elements[:: self.steps],
+        }
+        self.dims = np.zeros(1, conv.DIMS)
+        arena.arrays.append(self.dims)
+        sizes = {
+            "x_sample": x.sample,
+            "y_sample": y.sample,
+            "steps": self.count // self.steps,
+            "windows": self.windows,
+            "group": group,
+            "O": channels,
+        }
+        sizes |= {name: address_of(arena.table(table)) for name, table in tables.items()}
+        for name, value in sizes.items():
+            self.dims[name] = value
+
+
+def _grid(image: Image, axes: list[Array], first: int) -> Array:
+    """Return where the numbers at all combinations of three axes' indices lie, row by row."""
+    strides = (image.plane, image.row, image.C)
+    planes, rows, columns = (at * stride for at, stride in zip(axes, strides, strict=True))
+    at: Array = first + planes[:, None, None] + rows[:, None] + columns
+    return at.ravel()
+
+
+def inside(image: Image) -> Array:
+    """Return where each position of an image lies in its buffer."""
+    return _grid(image, [np.arange(n) for n in (image.D, image.H, image.W)], image.first)
+
+
+def convolution(
+    window: Geometry, x: Image, y: Image, batch: int, arena: Arena, pooling: Three = (1, 1, 1)
+) -> Product:
+    """Return the convolution of x by a window over three axes.
+
+    ``pooling`` of its results lie in one window of y, row by row.
+    """
+    starts = [
+        np.arange(n * p).reshape(n, p) * stride - before
+        for n, p, stride, (before, _) in zip(
+            (y.D, y.H, y.W), pooling, window.stride, window.padding, strict=True
+        )
+    ]
+    planes, rows, columns = (
+        at * stride for at, stride in zip(starts, (x.plane, x.row, x.C), strict=True)
+    )
+    x_at = (
+        x.first
+        + planes[:, None, None, :, None, None]
+        + rows[:, None, None, :, None]
+        + columns[:, None, None, :]
+    )
+    taps = [np.arange(k) * d for k, d in zip(window.kernel, window.dilation, strict=True)]
+    K, channels = prod(window.kernel), np.arange(x.C)
+    return Product(
+        x,
+        x_at.ravel(),
+        (_grid(x, taps, 0)[:, None] + channels).ravel(),
+        x.C * (window.kernel[2] if window.dilation[2] == 1 else 1),
+        y,
+        inside(y),
+        y.C,
+        (np.arange(K)[:, None] + K * channels).ravel(),
+        batch,
+        arena,
+    )
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """The positions of one axis of x with one remainder by the stride.
+
+    Position ``at[i]`` gets, for each tap j, w[taps[j]] times dz[base[i] + ways[j]].
+    """
+
+    at: Array
+    base: Array
+    taps: Array
+    ways: Array
+
+
+def _phases(window: Geometry, axis: int) -> list[_Phase]:
+    """Return the phases of an axis.
+
+    Position h gets w[k] dz[(h + padding - k dilation) / stride] for every k where that is whole.
+    """
+    size, stride, dilation = window.size[axis], window.stride[axis], window.dilation[axis]
+    before = window.padding[axis][0]
+    descending = np.arange(window.kernel[axis])[::-1]
+    phases = []
+    for first in range(min(stride, size)):
+        at = np.arange(first, size, stride)
+        rest = (first + before) % stride
+        taps = descending[(descending * dilation - rest) % stride == 0]
+        phases.append(_Phase(at, (at + before) // stride, taps, (rest - taps * dilation) // stride))
+    return phases
+
+
+def border_of_gradient(window: Geometry) -> Border:
+    """Return the zeros around dz that :func:`input_gradient` reads."""
+    border = []
+    for axis in range(3):
+        last = window.output[axis] - 1
+        ends = [0, last]
+        for phase in _phases(window, axis):
+            if len(phase.taps):
+                ends += [int(phase.base[0] + phase.ways[0]), int(phase.base[-1] + phase.ways[-1])]
+        border.append((-min(ends), max(ends) - last))
+    front, top, left = border
+    return front, top, left
+
+
+def input_gradient(
+    window: Geometry, dz: Image, dx: Image, batch: int, arena: Arena
+) -> list[Product]:
+    """Return the convolutions of dz that together make all of dx, one for each phase."""
+    (_, KH, KW), O = window.kernel, dz.C
+    size = dx.C * prod(window.kernel)
+    products = []
+    for phases in itertools.product(*(_phases(window, axis) for axis in range(3))):
+        (kd, kh, kw), ways = ([phase.taps for phase in phases], [phase.ways for phase in phases])
+        taps = ((kd[:, None, None] * KH + kh[:, None]) * KW + kw).ravel()
+        is_run = len(kw) > 0 and bool(np.all(np.diff(ways[2]) == 1))
+        products.append(
+            Product(
+                dz,
+                _grid(dz, [phase.base for phase in phases], dz.first),
+                (_grid(dz, ways, 0)[:, None] + np.arange(O)).ravel(),
+                O * (len(kw) if is_run else 1),
+                dx,
+                _grid(dx, [phase.at for phase in phases], dx.first),
+                dx.C,
+                (taps[:, None] + size * np.arange(O)).ravel(),
+                batch,
+                arena,
+            )
+        )
+    return products

@@ -1,0 +1,84 @@
+"""What comes behind the layer that a step is named for: a batch norm, an activation."""
+
+from typing import Any
+
+import numpy as np
+
+from tinyconv.engines.cpu.arena import Image
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.step import Step, planes_of
+from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.units import BATCH_NORMS
+from tinyconv.kernels.cpu import activation, fold
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
+
+__all__ = ["add_activation", "add_activation_backward", "add_fold"]
+
+Array = np.ndarray[Any, Any]
+
+
+def add_fold(step: Any, program: Program) -> tuple[Array, Array | None]:
+    """Return the weight and the bias of a step's layer, with a batch norm behind it taken in.
+
+    That is made before every prediction, from the statistics and parameters of the moment.
+    """
+    params, norm = step.layer.params, step.unit.find(BATCH_NORMS)
+    weight, bias = params["weight"], params.get("bias")
+    if norm is None:
+        return weight, bias
+    O, take = len(weight), step.context.arena.take
+    w, b = take(weight.size), take(O)
+    gamma, beta = norm.params.get("weight"), norm.params.get("bias")
+    program.call(
+        f"{step.name}: fold",
+        compiled(fold.fold),
+        fold.ARGS,
+        items=O,
+        weight=address_of(weight),
+        bias=0 if bias is None else address_of(bias),
+        gamma=0 if gamma is None else address_of(gamma),
+        beta=0 if beta is None else address_of(beta),
+        mean=address_of(norm.state["running_mean"]),
+        var=address_of(norm.state["running_var"]),
+        w=address_of(w),
+        b=address_of(b),
+        size=weight.size // O,
+        eps=norm.eps,
+    )
+    program.meet()
+    return w[: weight.size].reshape(weight.shape), b[:O]
+
+
+def add_activation(step: Step, program: Program) -> None:
+    """Add the call that makes y from z."""
+    y = step.y
+    program.call(
+        f"{step.name}: activation",
+        compiled(activation.forward, LANES, step.activation.code),
+        activation.ROWS,
+        **planes_of(step.z, "x"),
+        **planes_of(y, "y"),
+        planes=y.D,
+        rows=y.H,
+        count=y.W * y.C,
+        parameter=step.activation.parameter,
+    )
+
+
+def add_activation_backward(step: Step, program: Program, dz: Image) -> None:
+    """Add the call that makes dz, which may lie in a border, from dy."""
+    assert step.dy is not None
+    y = step.y
+    program.call(
+        f"{step.name}: activation backward",
+        compiled(activation.backward, LANES, step.activation.code),
+        activation.ROWS,
+        **planes_of(step.z, "v"),
+        **planes_of(step.dy, "dy"),
+        **planes_of(dz, "dx"),
+        planes=y.D,
+        rows=y.H,
+        count=y.W * y.C,
+        parameter=step.activation.parameter,
+    )
