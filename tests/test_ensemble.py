@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tinyconv.errors import ShapeError
+from tinyconv.errors import ArgumentError, ShapeError
 
 
 class Says:
@@ -94,7 +94,7 @@ def test_bytes_reach_the_processes(digits):
 
 def test_an_error_in_a_process_is_this_ones(digits):
     x, y = digits
-    with pytest.raises(ShapeError, match="y runs from 0 to 19, expected 0 to 9"):
+    with pytest.raises(ArgumentError, match="y runs from 0 to 19, expected 0 to 9"):
         tc.Ensemble(nets()).fit(x, y + 10 * (y > 0), processes=2, **ARGUMENTS)
 
 

@@ -18,7 +18,14 @@ import pytest
 
 import tinyconv as tc
 from tinyconv import files
-from tinyconv.errors import DeviceError, DtypeError, FileError, ShapeError, StateError
+from tinyconv.errors import (
+    ArgumentError,
+    DeviceError,
+    DtypeError,
+    FileError,
+    ShapeError,
+    StateError,
+)
 from tinyconv.layers import Chain, Layer
 
 IMAGE = (1, 8, 8)
@@ -160,7 +167,7 @@ def test_answers_do_not_depend_on_the_batches(name: str) -> None:
     p = net.predict_proba(x)
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
     np.testing.assert_array_equal(p.argmax(axis=1), net.predict(x))
-    figures = net.evaluate(x, y, top_k=2, batch_size=4)
+    figures = net.evaluate(x, y, metrics=["accuracy", "top_2"], batch_size=4)
     assert list(figures) == ["loss", "accuracy", "top_2"]
     assert figures["loss"] == pytest.approx(-np.log(p[np.arange(11), y]).mean(), rel=1e-12)
     assert figures["accuracy"] == (net.predict(x) == y).mean()
@@ -173,10 +180,12 @@ def test_top_k_by_hand() -> None:
     net.load_state_dict({"0.weight": np.eye(3)})
     x = np.array([[3.0, 2, 1], [3, 1, 2], [1, 2, 3], [1, 3, 2]])
     y = np.array([0, 1, 1, 0])
-    assert [net.evaluate(x, y, top_k=k)[f"top_{k}"] for k in (1, 2, 3)] == [0.25, 0.5, 1.0]
-    for k in (0, 4):
-        with pytest.raises(ShapeError, match=f"evaluate: top_k is {k}, expected 1 to 3"):
-            net.evaluate(x, y, top_k=k)
+    figures = net.evaluate(x, y, metrics=["top_1", "top_2", "top_3"])
+    assert [figures[f"top_{k}"] for k in (1, 2, 3)] == [0.25, 0.5, 1.0]
+    with pytest.raises(ArgumentError, match="evaluate: the metric 'top_4' makes no sense: the net"):
+        net.evaluate(x, y, metrics=["top_4"])
+    with pytest.raises(ArgumentError, match="evaluate: metric 'top_0', expected 'accuracy', 'mae'"):
+        net.evaluate(x, y, metrics=["top_0"])
 
 
 def test_samples_of_another_precision_are_converted() -> None:
@@ -195,7 +204,7 @@ def test_no_samples_no_answers() -> None:
     assert net.predict(none).shape == (0,)
     assert net.predict(none).dtype == np.int64
     assert net.predict_proba(none).shape == (0, 4)
-    assert net.evaluate(none, np.zeros(0, int), top_k=1) == {
+    assert net.evaluate(none, np.zeros(0, int), metrics=["accuracy", "top_1"]) == {
         "loss": 0.0,
         "accuracy": 0.0,
         "top_1": 0.0,
@@ -327,16 +336,17 @@ X, Y = np.zeros((3, 7), np.float32), np.array([0, 1, 2])
 @pytest.mark.parametrize(
     ("x", "y", "error", "message"),
     [
-        (X, Y[:2], ShapeError, r"y has shape \(2,\), expected \(3,\) because x has 3 samples"),
+        (X, Y[:2], ShapeError, r"y has shape \(2,\), expected 3 samples as x has"),
         (X, np.eye(3), ShapeError, r"y has shape \(3, 3\), expected \(3,\)"),
-        (np.float32(1), Y, ShapeError, r"y has shape \(3,\), expected \(0,\)"),
+        (np.float32(1), Y, ShapeError, r"x has shape \(\), expected \(N, \.\.\.\)"),
         (X, Y.astype(float), DtypeError, "y has dtype float64, expected integer class indices"),
         (X, Y > 0, DtypeError, "y has dtype bool, expected integer class indices"),
-        (X, Y + 2, ShapeError, "y runs from 2 to 4, expected 0 to 3 because the network has 4"),
-        (X, Y - 1, ShapeError, "y runs from -1 to 1, expected 0 to 3"),
-        (X, [0, 1, 2], DeviceError, "y is a list, expected an array"),
-        (X.tolist(), Y, DeviceError, "x is a list, expected an array"),
-        (X.astype(np.uint8), Y, DtypeError, r"x has dtype uint8, .* \(divide images by 255\)"),
+        (X, Y + 2, ArgumentError, "y runs from 2 to 4, expected 0 to 3 because the network has 4"),
+        (X, Y - 1, ArgumentError, "y runs from -1 to 1, expected 0 to 3"),
+        (X, 5, DeviceError, "y is a int, expected an array"),
+        (X, [[0], [1, 2], [0]], DeviceError, "y cannot become a NumPy array"),
+        (None, Y, DeviceError, "x is a NoneType, expected an array"),
+        (X.astype(np.uint8), Y, DtypeError, r"x has dtype uint8, .*; pass x / 255"),
         (X.astype(complex), Y, DtypeError, "x has dtype complex128, expected a floating-point"),
         (X[:, :6], Y, ShapeError, r"layer 0: .*|x has shape \(3, 6\), expected \(N, 7\)"),
     ],
@@ -345,11 +355,11 @@ def test_samples_and_labels_that_do_not_fit(
     x: Any, y: Any, error: type[Exception], message: str
 ) -> None:
     net = make("perceptron")
-    with pytest.raises(error, match=f"^(evaluate|Sequential): .*{message}"):
+    with pytest.raises(error, match=f"^evaluate: .*{message}"):
         net.evaluate(x, y)
-    with pytest.raises(error, match=f"^(fit|Sequential): .*{message}"):
+    with pytest.raises(error, match=f"^fit: .*{message}"):
         net.fit(x, y, verbose=False)
-    with pytest.raises(error, match=f"^(fit: validation_data|Sequential): .*{message}"):
+    with pytest.raises(error, match=f"^fit: validation_data: .*{message}"):
         net.fit(X, Y, validation_data=(x, y), verbose=False)
     assert net.position.step == 0
 
@@ -372,13 +382,17 @@ def test_questions_that_do_not_fit(x: Any, error: type[Exception], message: str)
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, None, True])
 def test_batch_sizes_that_do_not_fit(size: Any) -> None:
-    with pytest.raises(ShapeError, match=f"batch_size is {size}, expected an integer of at least"):
+    with pytest.raises(ArgumentError, match=f"batch_size is {size}, expected an integer of"):
         make("perceptron").predict(X, batch_size=size)
 
 
-def test_a_network_that_ends_in_images_cannot_be_evaluated() -> None:
+def test_a_network_that_ends_in_images_takes_no_class_a_sample() -> None:
     net = tc.Sequential([tc.Conv2d(1, 4, 3)])
-    with pytest.raises(ShapeError, match=r"maps a sample to shape \(4, 6, 6\), expected \(K,\)"):
+    message = (
+        r"y has shape \(2,\), expected \(2, 6, 6\) with class indices because the network maps a "
+        r"sample to shape \(4, 6, 6\); for one class a sample end it with Flatten\(\) and Linear"
+    )
+    with pytest.raises(ShapeError, match=message):
         net.evaluate(np.zeros((2, *IMAGE)), np.zeros(2, int))
 
 
@@ -745,7 +759,10 @@ def test_the_gpu_computes_what_the_cpu_does(name: str, tmp_path: Path) -> None:
     for parameter, w in here.state_dict().items():
         np.testing.assert_allclose(there.state_dict()[parameter], w, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(there.predict_proba(x), here.predict_proba(x), rtol=1e-6)
-    assert there.evaluate(x, y, top_k=2) == pytest.approx(here.evaluate(x, y, top_k=2))
+    metrics = ["accuracy", "top_2"]
+    assert there.evaluate(x, y, metrics=metrics) == pytest.approx(
+        here.evaluate(x, y, metrics=metrics)
+    )
     there.save(tmp_path / "net")
     back = tc.load(tmp_path / "net")
     np.testing.assert_array_equal(back.state_dict()["0.weight"], there.state_dict()["0.weight"])

@@ -9,7 +9,7 @@ import pytest
 import tinyconv as tc
 from tinyconv import network3, random
 from tinyconv.data import ByteImages
-from tinyconv.errors import DataError, NonFiniteError, ShapeError, StateError
+from tinyconv.errors import ArgumentError, DataError, NonFiniteError, StateError
 from tinyconv.network3 import (
     ConvPoolLayer,
     FullyConnectedLayer,
@@ -343,7 +343,7 @@ BAD_RUNS = {
 
 @pytest.mark.parametrize("message", BAD_RUNS)
 def test_runs_that_cannot_be(message):
-    with pytest.raises(ShapeError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         sgd(**BAD_RUNS[message])
 
 
@@ -372,14 +372,14 @@ BAD_NETWORKS = {
         lambda: [conv(filter_shape=(2, 3, 3, 3))],
     r"poolsize is \(2,\), expected 2 numbers": lambda: [conv(poolsize=(2,))],
     "expected one of linear, ReLU, sigmoid, tanh": lambda: [conv(activation_fn=np.sin)],
-    "p is 1.0, expected 0 <= p < 1":
+    "p is 1.0, expected a number of at least 0 and below 1":
         lambda: [FullyConnectedLayer(4, 4, p_dropout=1.0)],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("message", BAD_NETWORKS)
 def test_networks_that_cannot_be(message):
-    with pytest.raises(ShapeError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         Network(BAD_NETWORKS[message](), BATCH)
 
 

@@ -29,6 +29,7 @@ FLOORS = {
     "parameters": 3,
     "initializers": 3,
     "losses": 3,
+    "metrics": 3,
     "optimizers": 3,
     "schedules": 3,
     "layers": 3,

@@ -73,7 +73,19 @@ from tinyconv.layers import (
     Tanh,
     Upsample,
 )
-from tinyconv.losses import Hinge, Quadratic, SigmoidCrossEntropy, SoftmaxLogLikelihood
+from tinyconv.losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    Loss,
+    MSELoss,
+    MultiMarginLoss,
+    Quadratic,
+    SigmoidCrossEntropy,
+    SoftmaxLogLikelihood,
+)
+from tinyconv.metrics import Metric
 from tinyconv.network import Sequential, load
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, RMSProp
 from tinyconv.training import (
@@ -110,6 +122,7 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
@@ -121,6 +134,7 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "Crop",
+    "CrossEntropyLoss",
     "DataError",
     "DeviceError",
     "DistortEachEpoch",
@@ -133,19 +147,24 @@ __all__ = [
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GroupNorm",
-    "Hinge",
     "History",
+    "HuberLoss",
     "Identity",
     "KeepBest",
+    "L1Loss",
     "L2Pool2d",
     "LPPool2d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
+    "Loss",
+    "MSELoss",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "Metric",
+    "MultiMarginLoss",
     "NonFiniteError",
     "Pad",
     "Parallel",

@@ -1,7 +1,7 @@
 """A network as its user sees it: build, train, ask, save, load."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import Number, OneOf
-from tinyconv.backend import Array, check_device, device_of, like, namespace, to_numpy
+from tinyconv.arguments import Count, Number, OneOf, checked
+from tinyconv.backend import Array, check_device, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Engine
 from tinyconv.engines.choose import engine_for
 from tinyconv.engines.thread_count import get_num_threads
-from tinyconv.errors import DtypeError, FileError, ShapeError, StateError
+from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, decode, encode, initialize
 from tinyconv.layers.base import Shape
-from tinyconv.losses import Loss, SoftmaxLogLikelihood, loss_from_name
-from tinyconv.optimizers import SGD, Optimizer
+from tinyconv.losses import CrossEntropyLoss, Loss, Targets, loss_from_name, loss_of
+from tinyconv.metrics import Metric, figures, metrics_of
+from tinyconv.optimizers import SGD, Optimizer, optimizer_of
 from tinyconv.parameters import Parameters
 from tinyconv.training import checkpoint as checkpoints
 from tinyconv.training.callbacks import Callback, ProgressBar
-from tinyconv.training.checks import check_classes, check_count, check_samples
+from tinyconv.training.checks import as_array, check_input, check_targets
 from tinyconv.training.fit import Position, Training, fit
 from tinyconv.training.history import History
 
@@ -65,7 +66,7 @@ class Sequential(Chain):
 
     Attributes:
         parameters: all parameters and gradients as two flat arrays (:class:`Parameters`).
-        loss: of the last ``fit``; the softmax log-likelihood before one.
+        loss: of the last ``fit``; cross-entropy before one.
         position: epochs and steps that the network was trained for.
         class_names: the names of the classes, ``data.class_names`` of a data set, if they are set;
             saved with the network, used by ``tinyconv predict`` and ``plot``.
@@ -107,7 +108,7 @@ class Sequential(Chain):
         self.dtype = str(dtype)
         self.device = check_device(device)
         self.input_shape: Shape | None = None
-        self.loss: Loss = SoftmaxLogLikelihood()
+        self.loss: Loss = CrossEntropyLoss()
         self.position = Position()
         self.class_names: Sequence[str] | None = None
         self.pixels: Pixels | None = None
@@ -173,14 +174,17 @@ class Sequential(Chain):
         self._accept(x)
         return super().forward(x, training, step)
 
-    def loss_and_grads(self, x: Array, y: Array) -> tuple[float, dict[str, Array]]:
+    def loss_and_grads(
+        self, x: Array, y: Array, *, sample_weight: Array | None = None
+    ) -> tuple[float, dict[str, Array]]:
         """Return the mean loss of a batch and its gradient with respect to every parameter.
 
         Dropout is off, so that the loss is a function of the parameters alone.
 
         Args:
             x: (N, ...), of the network's dtype.
-            y: (N,), class indices.
+            y: (N, ...), targets as the loss takes them.
+            sample_weight: (N,), how often each sample counts; None for 1.
 
         Returns:
             The loss and a dictionary: the name of a parameter -> array of its shape, a copy.
@@ -192,7 +196,9 @@ class Sequential(Chain):
         >>> grads["0.weight"].shape
         (3, 4)
         """
-        value = self.loss.forward(self.forward(x), like(x, y) if device_of(x) == "gpu" else y)
+        outputs = self.forward(x)
+        targets, weight = Targets(y, sample_weight).batch(np.arange(len(x)), outputs)
+        value = self.loss.forward(outputs, targets, *(() if weight is None else (weight,)))
         self.backward(self.loss.backward())
         xp = namespace("loss_and_grads", x=x)
         copies = {k: xp.asarray(v, copy=True) for k, v in self.parameters.grads.items()}
@@ -200,16 +206,19 @@ class Sequential(Chain):
 
     # Training.
 
+    @checked
     def fit(
         self,
         x: Array,
         y: Array,
         *,
-        epochs: int = 1,
-        batch_size: int = 10,
-        optimizer: Optimizer | None = None,
-        loss: Loss | None = None,
-        validation_data: tuple[Array, Array] | None = None,
+        epochs: Count = 1,
+        batch_size: Count = 10,
+        optimizer: Optimizer | str | None = None,
+        loss: Loss | str | None = None,
+        metrics: Sequence[str | Metric | Callable[[Any, Any], float]] | None = None,
+        sample_weight: Array | None = None,
+        validation_data: Sequence[Array] | None = None,
         shuffle: bool = True,
         verbose: bool = True,
         callbacks: Sequence[Callback] = (),
@@ -222,12 +231,21 @@ class Sequential(Chain):
 
         Args:
             x: (S, ...), floating-point samples.
-            y: (S,), integer class indices.
+            y: targets as the loss takes them: class indices (S,), or (S, H, W) for outputs
+                (K, H, W); probabilities (S, K); for the losses of numbers an array of the shape
+                of the outputs, such as x itself.
             epochs: how often to see every sample; with ``resume``, the total of the whole run.
             batch_size: samples a step; the last batch of an epoch may be shorter.
-            optimizer: the update rule; ``SGD(lr=0.1)`` if None. It starts afresh in every call.
-            loss: what to minimise; what the network has (softmax log-likelihood) if None.
-            validation_data: samples and labels to evaluate after every epoch.
+            optimizer: the update rule, or its name, such as ``"adam"``; ``SGD(lr=0.1)`` if None. It
+                starts afresh in every call.
+            loss: what to minimise, or its name, such as ``"mse"``; what the network has
+                (cross-entropy) if None.
+            metrics: what to measure beside the loss, such as ``["accuracy", "top_5"]``; see
+                :mod:`tinyconv.metrics`. What suits the loss if None.
+            sample_weight: (S,), how often each sample counts in the loss and in the figures; None
+                for 1.
+            validation_data: samples, targets and, if you like, their weights, to evaluate after
+                every epoch.
             shuffle: give every epoch an order of its own, a function of the seed and the epoch.
             verbose: show progress on standard error.
             callbacks: see :mod:`tinyconv.training.callbacks`.
@@ -244,9 +262,10 @@ class Sequential(Chain):
             The history, a row an epoch.
 
         Raises:
-            ShapeError: samples, labels, sizes or other arguments do not fit.
-            DtypeError: samples that are not floating-point, labels that are not integers.
-            DeviceError: samples or labels that are no arrays.
+            ArgumentError: an argument is out of range or unknown, or a target out of range.
+            ShapeError: shapes of samples, targets or weights do not fit.
+            DtypeError: samples that are not floating-point, targets that the loss does not take.
+            DeviceError: samples or targets that are no arrays.
             NonFiniteError: the loss became infinite or NaN; the text says where.
             FileError: the checkpoint to resume is corrupt or of another run; or, without
                 ``resume``, the folder holds one already; or another process trains in it.
@@ -263,32 +282,29 @@ class Sequential(Chain):
         >>> history["accuracy"][-1] > 0.95
         True
         """
-        check_count("fit", "epochs", epochs)
-        check_count("fit", "batch_size", batch_size)
-        self._check_samples("fit", x, y, loss)
-        if len(y) == 0:
+        loss = self.loss if loss is None else loss_of("fit", loss)
+        optimizer = optimizer_of("fit", SGD(lr=0.1) if optimizer is None else optimizer)
+        x, targets = self._samples("fit", x, y, sample_weight, loss)
+        if len(targets) == 0:
             raise ShapeError("fit: no samples, expected at least one")
+        measured = metrics_of("fit", metrics, loss, self._sample_output)
+        validation: tuple[Array, Targets] | None = None
         if validation_data is not None:
-            if len(validation_data) != 2:
-                raise ShapeError(
-                    f"fit: validation_data has {len(validation_data)} elements, expected (x, y)"
+            if not isinstance(validation_data, Sequence) or len(validation_data) not in (2, 3):
+                raise ArgumentError(
+                    "fit: validation_data is not (x, y) or (x, y, sample_weight), expected one"
                 )
-            self._check_samples("fit: validation_data", *validation_data, loss)
-        optimizer = optimizer or SGD(lr=0.1)
-        if not isinstance(optimizer, Optimizer):
-            raise ShapeError(f"fit: optimizer is {optimizer!r}, expected one such as SGD(lr=0.1)")
-        loss = loss or self.loss
-        if not isinstance(loss, Loss):
-            raise ShapeError(f"fit: loss is {loss!r}, expected one such as SoftmaxLogLikelihood()")
+            xv, yv, weight = (*validation_data, None)[:3]
+            validation = self._samples("fit: validation_data", xv, yv, weight, loss)
         executing = engine_for(self, engine)
         self.loss = loss
-        executing.start_training(loss, optimizer, verbose, profile)
+        executing.start_training(loss, optimizer, measured, verbose=verbose, profile=profile)
         training = Training(
             engine=executing,
             parameters=self.parameters,
             state=self.state,
             epochs=self.position.epoch + epochs,
-            batches=-(-len(y) // batch_size),
+            batches=-(-len(targets) // batch_size),
             position=Position(self.position.epoch, 0, self.position.step),
             history=History(),
             lr=float(optimizer.lr),
@@ -300,8 +316,8 @@ class Sequential(Chain):
             raise StateError("fit: resume=True needs checkpoint=, the folder to resume from")
 
         def validate() -> dict[str, float]:
-            assert validation_data is not None
-            return self.evaluate(*validation_data)
+            assert validation is not None
+            return self._figures(*validation, measured)
 
         with ExitStack() as alone:
             alone.enter_context(self._trained_by_one())
@@ -309,9 +325,9 @@ class Sequential(Chain):
                 alone.enter_context(files.locked(checkpoint))
                 settings = {
                     "batch_size": batch_size,
-                    "samples": len(y),
+                    "samples": len(targets),
                     "x (fingerprint)": files.fingerprint(x),
-                    "y (fingerprint)": files.fingerprint(y),
+                    "y (fingerprint)": files.fingerprint(targets.y),
                     "shuffle": shuffle,
                     "engine": type(training.engine).__name__,
                     "optimizer": repr(optimizer),
@@ -332,11 +348,11 @@ class Sequential(Chain):
                 return fit(
                     training,
                     x,
-                    y,
+                    targets,
                     batch_size=batch_size,
                     seed=self.seed,
                     shuffle=shuffle,
-                    validate=None if validation_data is None else validate,
+                    validate=None if validation is None else validate,
                 )
             finally:
                 self.position = training.position
@@ -354,68 +370,82 @@ class Sequential(Chain):
 
     # Asking.
 
-    def logits(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
+    @checked
+    def logits(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
         """Return the outputs of the last layer, (N, K), computed batch by batch.
 
         Args:
             x: (N, ...), floating-point, in host memory or on the network's device.
             batch_size: samples in memory at a time.
         """
-        check_count("predict", "batch_size", batch_size)
         self._accept(x)
         if self._predictor is None:
             self._predictor = engine_for(self)
         return self._predictor.logits(x, batch_size)
 
     def predict(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
-        """Return the most likely class of every sample, (N,), int64."""
-        classes: np.ndarray[Any, Any] = self.logits(x, batch_size).argmax(axis=1)
-        return classes
+        """Return what the network says of every sample.
+
+        With a loss of classes the most likely one, (N,) or (N, H, W), int64; with one of numbers
+        the outputs, (N, ...); with :class:`BCEWithLogitsLoss` 0 or 1 for every output.
+        """
+        predictions: np.ndarray[Any, Any] = self.loss.predictions(self.logits(x, batch_size))
+        return predictions
 
     def predict_proba(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
-        """Return the probability of every class for every sample, (N, K)."""
+        """Return the probability of every class for every sample, (N, K).
+
+        Raises:
+            StateError: the loss is one of numbers, not of classes.
+        """
         probabilities: np.ndarray[Any, Any] = self.loss.probabilities(self.logits(x, batch_size))
         return probabilities
 
+    @checked
     def evaluate(
-        self, x: Array, y: Array, top_k: int | None = None, batch_size: int = 256
+        self,
+        x: Array,
+        y: Array,
+        *,
+        metrics: Sequence[str | Metric | Callable[[Any, Any], float]] | None = None,
+        sample_weight: Array | None = None,
+        batch_size: Count = 256,
     ) -> dict[str, float]:
-        """Return the mean loss and the accuracy on labelled samples.
+        """Return the mean loss and other figures on samples with known targets.
 
         Args:
             x: (N, ...), samples.
-            y: (N,), class indices.
-            top_k: also give the share of samples whose class is among the k most likely ones.
+            y: targets as ``fit`` takes them.
+            metrics: see ``fit``; what suits the loss, such as the accuracy, if None.
+            sample_weight: (N,), how often each sample counts; None for 1.
             batch_size: samples in memory at a time.
 
         Returns:
-            ``{"loss": ..., "accuracy": ...}``, and ``"top_<k>"`` if asked for.
+            Name -> figure, ``"loss"`` first.
 
         Raises:
-            ShapeError: the shapes do not fit, or k exceeds the number of classes.
+            ArgumentError: a metric is unknown, or a target out of range.
+            ShapeError: the shapes do not fit.
+            DtypeError: the loss does not take such targets.
 
         >>> import numpy as np
         >>> import tinyconv as tc
         >>> net = tc.Sequential([tc.Linear(4, 3)], seed=0)
-        >>> net.evaluate(np.ones((5, 4), np.float32), np.zeros(5, int), top_k=3)["top_3"]
+        >>> net.evaluate(np.ones((5, 4), "f"), np.zeros(5, int), metrics=["top_3"])["top_3"]
         1.0
         """
-        self._check_samples("evaluate", x, y)
-        logits, labels = self.logits(x, batch_size), to_numpy(y)
-        if self.loss.ignore_index is not None:
-            counts = self.loss.counts(labels)
-            logits, labels = logits[counts], labels[counts]
-        figures = {
-            "loss": float(self.loss.forward(logits, labels)),
-            "accuracy": float(np.mean(logits.argmax(axis=1) == labels)) if len(labels) else 0.0,
-        }
-        if top_k is not None:
-            if not 1 <= top_k <= logits.shape[1]:
-                raise ShapeError(f"evaluate: top_k is {top_k}, expected 1 to {logits.shape[1]}")
-            best = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
-            hits = (best == labels[:, None]).any(axis=1)
-            figures[f"top_{top_k}"] = float(hits.mean()) if len(labels) else 0.0
-        return figures
+        x, targets = self._samples("evaluate", x, y, sample_weight, self.loss)
+        measured = metrics_of("evaluate", metrics, self.loss, self._sample_output)
+        return self._figures(x, targets, measured, batch_size)
+
+    def _figures(
+        self, x: Array, targets: Targets, metrics: Sequence[Metric], batch_size: int = 256
+    ) -> dict[str, float]:
+        outputs = self.logits(x, batch_size)
+        y, weight = targets.y, targets.sample_weight
+        if weight is not None:
+            weight = to_numpy(weight).astype(outputs.dtype)
+        return figures(metrics, self.loss, outputs, to_numpy(y), weight)
 
     # Files.
 
@@ -484,29 +514,28 @@ class Sequential(Chain):
 
     # Checks and looks.
 
-    def _accept(self, x: Array) -> None:
+    def _accept(self, x: Array, op: str = "Sequential") -> None:
         """Build on the first batch; check the shape and the kind of every batch."""
-        xp = namespace("Sequential", x=x)
-        if not xp.isdtype(x.dtype, "real floating"):
-            raise DtypeError(
-                f"Sequential: x has dtype {x.dtype}, expected a floating-point type "
-                "(divide images by 255)"
-            )
-        shape = tuple(x.shape[1:])
         if self.input_shape is None:
-            self.build(shape)
-        if shape != self.input_shape:
-            raise ShapeError(
-                f"Sequential: x has shape {tuple(x.shape)}, expected (N, "
-                f"{', '.join(map(str, self.input_shape or ()))})"
-            )
+            check_input(op, x, tuple(x.shape[1:]))
+            self.build(tuple(x.shape[1:]))
+        check_input(op, x, self.input_shape or ())
 
-    def _check_samples(self, op: str, x: Array, y: Array, loss: Loss | None = None) -> None:
-        check_samples(op, x, y)
-        self._accept(x)
+    def _samples(
+        self, op: str, x: Any, y: Any, sample_weight: Any, loss: Loss
+    ) -> tuple[Array, Targets]:
+        """Return checked samples and their checked targets, on behalf of ``op``."""
+        x, y = as_array(op, "x", x), as_array(op, "y", y)
+        if sample_weight is not None:
+            sample_weight = as_array(op, "sample_weight", sample_weight)
+        self._accept(x, op)
+        return x, check_targets(op, x, y, sample_weight, loss, self._sample_output)
+
+    @property
+    def _sample_output(self) -> Shape:
+        """Shape of the output for one sample, once the input's is known."""
         assert self.input_shape is not None
-        ignored = getattr(loss or self.loss, "ignore_index", None)
-        check_classes(op, y, self.output_shape(self.input_shape), ignored)
+        return self.output_shape(self.input_shape)
 
     def summary(self) -> str:
         """Return a table: each layer, its output shape, its parameters, its multiply-adds.

@@ -5,12 +5,14 @@ arrays that its caller keeps, saves and restores. Rules, constants and their ord
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tinyconv.arguments import shown
 from tinyconv.backend import Array, namespace
-from tinyconv.errors import ShapeError
+from tinyconv.errors import ArgumentError, ShapeError
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "optimizer_of"]
 
 
 @dataclass(frozen=True)
@@ -366,3 +368,36 @@ class AdamW(Adam):
     def _decayed(self, w: Array, g: Array, decay: Array, lr: float) -> Array:
         w -= lr * self.weight_decay * decay * w
         return g
+
+
+#: What ``optimizer=`` takes as a string, with PyTorch's constants and for SGD the rate of ``fit``.
+_BY_NAME: dict[str, Callable[[], Optimizer]] = {
+    "sgd": lambda: SGD(lr=0.1),
+    "adagrad": Adagrad,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSProp,
+}
+
+
+def optimizer_of(op: str, optimizer: Optimizer | str) -> Optimizer:
+    """Return the update rule that an argument means: an object, or a name.
+
+    Raises:
+        ArgumentError: there is none of that name, or it is no optimizer.
+
+    >>> optimizer_of("fit", "adam").lr
+    0.001
+    >>> optimizer_of("fit", 0.1)
+    Traceback (most recent call last):
+    tinyconv.errors.ArgumentError: fit: optimizer is 0.1, expected an object such as SGD(lr=0.1) or
+    one of 'sgd', 'adagrad', 'adam', 'adamw', 'rmsprop'
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if not isinstance(optimizer, str) or optimizer not in _BY_NAME:
+        raise ArgumentError(
+            f"{op}: optimizer is {shown(optimizer)}, expected an object such as SGD(lr=0.1) or "
+            f"one of {', '.join(map(repr, _BY_NAME))}"
+        )
+    return _BY_NAME[optimizer]()

@@ -12,7 +12,8 @@ from tinyconv.engines.cpu import linear_step
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.plan import Plan
-from tinyconv.losses import SoftmaxLogLikelihood
+from tinyconv.losses import CrossEntropyLoss, Targets
+from tinyconv.metrics import Accuracy
 
 Array = np.ndarray[Any, Any]
 
@@ -30,13 +31,14 @@ def make(name: str, samples: int) -> tuple[tc.Sequential, tc.Sequential, Array, 
 
 
 def compare(name: str, batch: int, threads: int) -> None:
-    net, other, x, y = make(name, 2 * batch)
+    net, other, x, labels = make(name, 2 * batch)
+    y = Targets(labels)
     rule = tc.SGD(lr=1.0)  # so that the step is the gradient
     shape = x.shape[1:]
-    plan = CpuTraining(net.parameters, shape, batch, threads, SoftmaxLogLikelihood(), rule, {})
+    plan = CpuTraining(net.parameters, shape, batch, threads, CrossEntropyLoss(), rule, {})
     Plan(net, shape, plan)
     eager = EagerEngine(other)
-    eager.start_training(SoftmaxLogLikelihood(), rule)
+    eager.start_training(CrossEntropyLoss(), rule, [Accuracy()])
     index = np.random.default_rng(6).permutation(2 * batch)
     for step, picked in enumerate((index[:batch], index[: batch // 2 + 1])):
         before = net.parameters.flat.copy()
@@ -46,9 +48,9 @@ def compare(name: str, batch: int, threads: int) -> None:
         plan.poison()
         plan.run(plan.set_batch(x, y, picked, step, 1.0))
         eager.train_step(x, y, picked, step, 1.0)
-        expected = eager.totals()
-        assert plan.loss_sum() == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
-        assert plan.sums[:, 1].sum() == expected.correct
+        expected = eager.totals().sums
+        assert plan.loss_sum() == pytest.approx(expected["loss"], rel=1e-5, abs=1e-6)
+        assert plan.sums[:, 1].sum() == pytest.approx(expected["accuracy"])
         for parameter, gradient in other.parameters.grads.items():
             start = gradient.ctypes.data - other.parameters.flat_grad.ctypes.data
             where = slice(start // 4, start // 4 + gradient.size)

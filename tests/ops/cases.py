@@ -228,26 +228,47 @@ DROPOUT = [Case("dropout", (normal(3, 4), _rng.random((3, 4)) > 0.4), {"p": 0.4}
 
 LOSS = [
     Case("softmax", (normal(3, 5),)),
-    Case("softmax_log_likelihood", (normal(4, 5), np.array([0, 4, 2, 2])), per_sample=False),
+    Case("softmax", (normal(2, 4, 3),)),
+    Case("cross_entropy", (normal(4, 5), np.array([0, 4, 2, 2])), per_sample=False),
     Case(
-        "softmax_log_likelihood",
+        "cross_entropy",
         (normal(5, 3), np.array([0, 9, 2, 2, 1]), np.array([0.5, 2.0, 1.5])),
         {"ignore_index": 9, "label_smoothing": 0.2},
         per_sample=False,
     ),
-    Case("sigmoid_cross_entropy", (normal(4, 3), _rng.random((4, 3))), per_sample=False),
+    Case(
+        "cross_entropy",
+        (normal(2, 3, 2, 2), np.array([[[0, 9], [2, 1]], [[1, 1], [0, 9]]]), _rng.random(3)),
+        {"ignore_index": 9},
+        per_sample=False,
+    ),
+    Case(
+        "cross_entropy",
+        (normal(4, 3), _rng.dirichlet(np.ones(3), 4), _rng.random(3), _rng.random(4)),
+        {"label_smoothing": 0.3},
+        per_sample=False,
+    ),
     Case(
         "binary_cross_entropy",
         (_rng.uniform(0.05, 0.95, (4, 3)), _rng.random((4, 3))),
         per_sample=False,
     ),
-    Case("quadratic", (normal(4, 3), normal(4, 3)), per_sample=False),
-    Case(
-        "hinge",
-        (distinct(4, 5), np.array([0, 4, 2, 2])),
-        {"margin": 0.55},
-        per_sample=False,
-    ),
+    *[
+        Case(op, (normal(4, 3), _rng.random((4, 3))), per_sample=False)
+        for op in ("binary_cross_entropy_with_logits", "mse_loss", "l1_loss")
+    ],
+    *[
+        Case(op, (normal(3, 2, 3), _rng.random((3, 2, 3)), _rng.random(3)), per_sample=False)
+        for op in ("binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "huber_loss")
+    ],
+    Case("huber_loss", (normal(4, 3), _rng.random((4, 3))), {"delta": 0.7}, per_sample=False),
+    *[
+        Case("multi_margin_loss", inputs, {"margin": 0.55}, per_sample=False)
+        for inputs in [
+            (distinct(4, 5), np.array([0, 4, 2, 2])),
+            (distinct(2, 3, 2), np.array([[0, 2], [1, 1]]), np.array([0.5, 2.0])),
+        ]
+    ],
 ]
 
 CASES = [*CONVOLUTION, *SHAPE, *POOLING, *UPSAMPLING, *ACTIVATION, *NORMALISATION, *DROPOUT, *LOSS]

@@ -489,7 +489,7 @@ def test_softmax_and_its_loss(torch: Any, N: int, K: int) -> None:
     agree(torch, (ops.softmax, ops.softmax_backward), lambda x: functional.softmax(x, dim=1), (x,))
     agree(
         torch,
-        (lambda x: ops.softmax_log_likelihood(x, labels), ops.softmax_log_likelihood_backward),
+        (lambda x: ops.cross_entropy(x, labels), ops.cross_entropy_backward),
         lambda x: functional.cross_entropy(x, torch.tensor(labels)),
         (x,),
     )
@@ -505,8 +505,8 @@ def test_softmax_loss_options(torch: Any, smoothing: float, is_weighted: bool) -
     agree(
         torch,
         (
-            lambda x: ops.softmax_log_likelihood(x, labels, weight, **options),
-            ops.softmax_log_likelihood_backward,
+            lambda x: ops.cross_entropy(x, labels, weight, **options),
+            ops.cross_entropy_backward,
         ),
         lambda x: torch.nn.functional.cross_entropy(
             x, torch.tensor(labels), None if weight is None else torch.tensor(weight), **options
@@ -515,40 +515,51 @@ def test_softmax_loss_options(torch: Any, smoothing: float, is_weighted: bool) -
     )
 
 
-@pytest.mark.parametrize(("N", "K"), [(1, 1), (1, 6), (5, 3)])
-def test_losses(torch: Any, N: int, K: int) -> None:
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_softmax_loss_of_probabilities_and_pixels(torch: Any, is_weighted: bool) -> None:
     rng = np.random.default_rng(0)
-    functional = torch.nn.functional
-    scores, targets, labels = rng.normal(size=(N, K)), rng.random((N, K)), rng.integers(K, size=N)
-    theirs = torch.tensor(targets)
-    # Ours are sums over the outputs, PyTorch's are means.
-    for name, x, target, other in [
-        (
-            "sigmoid_cross_entropy",
-            scores,
-            targets,
-            lambda x: K * functional.binary_cross_entropy_with_logits(x, theirs),
-        ),
-        (
-            "binary_cross_entropy",
-            rng.random((N, K)),
-            targets,
-            lambda x: K * functional.binary_cross_entropy(x, theirs),
-        ),
-        ("quadratic", scores, targets, lambda x: K / 2 * functional.mse_loss(x, theirs)),
-        (
-            "hinge",
-            scores,
-            labels,
-            lambda x: K * functional.multi_margin_loss(x, torch.tensor(labels)),
-        ),
-    ]:
+    x = rng.normal(size=(3, 4, 2, 5))
+    weight = rng.uniform(0.5, 2, size=4) if is_weighted else None
+    theirs = None if weight is None else torch.tensor(weight)
+    probabilities = np.moveaxis(rng.dirichlet(np.ones(4), (3, 2, 5)), -1, 1)
+    for targets in (rng.integers(0, 4, (3, 2, 5)), np.ascontiguousarray(probabilities)):
         agree(
             torch,
             (
-                lambda x, name=name, target=target: getattr(ops, name)(x, target),
+                lambda x, t=targets: ops.cross_entropy(x, t, weight, label_smoothing=0.1),
+                ops.cross_entropy_backward,
+            ),
+            lambda x, t=targets: torch.nn.functional.cross_entropy(
+                x, torch.tensor(t), theirs, label_smoothing=0.1
+            ),
+            (x,),
+        )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (5, 3), (2, 3, 4)])
+def test_losses(torch: Any, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    functional = torch.nn.functional
+    scores, targets = rng.normal(size=shape), rng.random(shape)
+    labels = rng.integers(shape[1], size=shape[0])
+    cases = [
+        ("binary_cross_entropy_with_logits", scores, targets, {}),
+        ("binary_cross_entropy", rng.random(shape), targets, {}),
+        ("mse_loss", scores, targets, {}),
+        ("l1_loss", scores, targets, {}),
+        ("huber_loss", scores, targets, {"delta": 0.6}),
+    ]
+    if len(shape) == 2:
+        cases.append(("multi_margin_loss", scores, labels, {"margin": 0.8}))
+    for name, x, target, options in cases:
+        agree(
+            torch,
+            (
+                lambda x, name=name, t=target, options=options: getattr(ops, name)(x, t, **options),
                 getattr(ops, name + "_backward"),
             ),
-            other,
+            lambda x, name=name, t=target, options=options: getattr(functional, name)(
+                x, torch.tensor(t), **options
+            ),
             (x,),
         )

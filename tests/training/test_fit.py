@@ -12,7 +12,7 @@ from small_run import BATCH, BATCHES, SAMPLES, data, network, run
 
 import tinyconv as tc
 from tinyconv import random
-from tinyconv.errors import NonFiniteError, ShapeError, StateError
+from tinyconv.errors import ArgumentError, NonFiniteError, ShapeError, StateError
 
 #: The engine that a user gets, and the one that is the specification.
 ENGINES = pytest.mark.parametrize("engine", [{}, {"engine": "eager"}], ids=["default", "eager"])
@@ -337,16 +337,24 @@ def test_the_last_update_is_looked_at_too(engine: dict[str, str], tmp_path: Path
         ({"epochs": True}, "fit: epochs is True, expected an integer"),
         ({"batch_size": 0}, "fit: batch_size is 0, expected an integer"),
         ({"batch_size": "10"}, "fit: batch_size is '10', expected an integer"),
-        ({"optimizer": "adam"}, r"fit: optimizer is 'adam', expected one such as SGD\(lr=0.1\)"),
-        ({"optimizer": 0.1}, "fit: optimizer is 0.1, expected one such as SGD"),
-        ({"loss": "mse"}, "fit: loss is 'mse', expected one such as SoftmaxLogLikelihood"),
+        ({"optimizer": "momentum"}, "fit: optimizer is 'momentum', expected an object such as SGD"),
+        ({"optimizer": 0.1}, r"fit: optimizer is 0.1, expected an object such as SGD\(lr=0.1\) or"),
+        (
+            {"loss": "kl"},
+            r"fit: loss is 'kl', expected an object such as MSELoss\(\) or one of",
+        ),
+        ({"loss": 1}, r"fit: loss is 1, expected an object such as MSELoss\(\) or one of 'cross_"),
+        ({"metrics": ["auc"]}, "fit: metric 'auc', expected 'accuracy', 'mae', 'mse', 'top_<k>'"),
+        ({"metrics": "accuracy"}, r"fit: metrics is 'accuracy', expected a list such as \['accur"),
+        ({"metrics": ["top_1", "top_1"]}, r"metrics have the names \['top_1', 'top_1'\], expected"),
+        ({"metrics": ["mae"]}, "fit: the metric 'mae' makes no sense: the targets are classes"),
         ({"engine": "warp"}, "fit: engine is 'warp', expected"),
-        ({"validation_data": data()[:1]}, r"validation_data has 1 elements, expected \(x, y\)"),
+        ({"validation_data": data()[:1]}, r"validation_data is not \(x, y\) or \(x, y, sample_w"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     net = network()
-    with pytest.raises(ShapeError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         run(net, **arguments)
     assert net.position.step == 0
     run(net, epochs=1)  # nothing of the bad argument stays

@@ -1,13 +1,15 @@
 """What an engine is: it executes training steps and predictions, and nothing above it asks how."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.layers.base import Layer
-from tinyconv.losses import Loss
+from tinyconv.losses import Loss, Targets
+from tinyconv.metrics import Metric
 from tinyconv.optimizers import Optimizer
 from tinyconv.parameters import Parameters
 
@@ -18,23 +20,33 @@ __all__ = ["Engine", "Net", "Totals"]
 class Totals:
     """Sums over the samples that an epoch has seen so far, in training mode, without ignored ones.
 
-    >>> Totals(loss=3.0, correct=1, samples=2).mean_loss
-    1.5
+    Attributes:
+        sums: loss, accuracy and so on by name, each times the samples that it is the mean of.
+        samples: how many those were; with weights of samples, their sum.
+
+    >>> totals = Totals()
+    >>> totals.add({"loss": 4.0, "accuracy": 1.0}, 2)
+    >>> totals.add({"loss": 6.0, "accuracy": 6.0}, 6)
+    >>> totals.means()
+    {'loss': 1.25, 'accuracy': 0.875}
     """
 
-    loss: float = 0.0
-    correct: int = 0
-    samples: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    samples: float = 0
 
-    @property
-    def mean_loss(self) -> float:
-        """Loss per sample; NaN before the first one."""
-        return self.loss / self.samples if self.samples else float("nan")
+    def add(self, sums: Mapping[str, float], samples: float) -> None:
+        """Add the sums over some samples."""
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.samples += samples
 
-    @property
-    def accuracy(self) -> float:
-        """Share of samples classified correctly; NaN before the first one."""
-        return self.correct / self.samples if self.samples else float("nan")
+    def means(self) -> dict[str, float]:
+        """Return each figure per sample; NaN where no sample counted."""
+        return {name: value / (self.samples or float("nan")) for name, value in self.sums.items()}
+
+    def copy(self) -> "Totals":
+        """Return one that further additions leave alone."""
+        return Totals(dict(self.sums), self.samples)
 
 
 class Net(Protocol):
@@ -81,13 +93,20 @@ class Engine(Protocol):
     optimizer_state: dict[str, Array]
 
     def start_training(
-        self, loss: Loss, optimizer: Optimizer, verbose: bool = False, profile: bool = False
+        self,
+        loss: Loss,
+        optimizer: Optimizer,
+        metrics: Sequence[Metric] = (),
+        *,
+        verbose: bool = False,
+        profile: bool = False,
     ) -> None:
         """Take what the following training steps minimise and by which rule; it starts afresh.
 
         Args:
             loss: what is minimised.
             optimizer: the update rule.
+            metrics: what is measured beside the loss.
             verbose: whether to say on standard error what takes long before the first step.
             profile: whether to measure the time of each part of a step, if the engine can.
         """
@@ -96,13 +115,13 @@ class Engine(Protocol):
         """Let the sums begin at ``totals``, which are zero unless an epoch is resumed."""
 
     def train_step(
-        self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float
+        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
     ) -> None:
-        """Train on the samples ``x[index]`` with the labels ``y[index]``, both as they are now.
+        """Train on the samples ``x[index]`` and their targets, both as they are now.
 
         Args:
             x: (S, ...), all samples, in host memory or on the network's device.
-            y: (S,), all labels.
+            y: of all samples.
             index: (N,), int64, the batch.
             step: number of the step since the network was made, which selects dropout masks.
             lr: learning rate of this step.

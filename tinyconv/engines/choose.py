@@ -2,7 +2,7 @@
 
 from tinyconv.engines.base import Engine, Net
 from tinyconv.engines.eager import EagerEngine
-from tinyconv.errors import ShapeError, StateError
+from tinyconv.errors import ArgumentError, StateError
 
 __all__ = ["engine_for"]
 
@@ -16,11 +16,11 @@ def engine_for(net: Net, name: str = "auto") -> Engine:
             for the plan wherever there is one.
 
     Raises:
-        ShapeError: the name is none of these.
+        ArgumentError: the name is none of these.
         StateError: ``"plan"`` was asked for where there is none.
     """
     if name not in ("auto", "plan", "eager"):
-        raise ShapeError(f"fit: engine is {name!r}, expected 'auto', 'plan' or 'eager'")
+        raise ArgumentError(f"fit: engine is {name!r}, expected 'auto', 'plan' or 'eager'")
     has_kernels = net.dtype == "float32" and net.device == "cpu"
     if name == "plan" and not has_kernels:
         raise StateError(

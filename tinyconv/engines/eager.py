@@ -1,16 +1,17 @@
 """The layers run one by one: the readable engine, for every device and dtype."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array, like, namespace, to_numpy
+from tinyconv.backend import Array, like, to_numpy
 from tinyconv.engines.base import Net, Totals
 from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.diagnosis import check_finite
 from tinyconv.errors import NonFiniteError
-from tinyconv.losses import Loss
+from tinyconv.losses import Loss, Targets, take
+from tinyconv.metrics import Metric, batch_weight, figures
 from tinyconv.optimizers import Optimizer
 
 __all__ = ["EagerEngine"]
@@ -29,42 +30,48 @@ class EagerEngine:
         self.net = net
 
     def start_training(  # noqa: D102
-        self, loss: Loss, optimizer: Optimizer, verbose: bool = False, profile: bool = False
+        self,
+        loss: Loss,
+        optimizer: Optimizer,
+        metrics: Sequence[Metric] = (),
+        *,
+        verbose: bool = False,
+        profile: bool = False,
     ) -> None:
         self.loss = loss
+        self.metrics = metrics
         self.optimizer = optimizer
         self.optimizer_state = optimizer.init(self.net.parameters.flat)
         self._totals = Totals()
 
     def start_epoch(self, totals: Totals) -> None:  # noqa: D102
-        self._totals = replace(totals)
+        self._totals = totals.copy()
 
     def train_step(  # noqa: D102
-        self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float
+        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
     ) -> None:
         # What overflows is found and named.
         with single_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
             self._step(x, y, index, step, lr)
 
-    def _step(self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float) -> None:
+    def _step(
+        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
+    ) -> None:
         p = self.net.parameters
-        xb, yb = _take(x, index, p.flat), _take(y, index, p.flat)
-        xb = xb.astype(p.flat.dtype, copy=False)
-        logits = self.net.forward(xb, True, step)
-        loss = float(self.loss.forward(logits, yb))
-        if not np.isfinite(loss):
-            raise NonFiniteError(check_finite(self.net, xb, step) or f"the loss is {loss}")
+        xb = take(x, index, p.flat).astype(p.flat.dtype, copy=False)
+        targets, weight = y.batch(index, p.flat)
+        outputs = self.net.forward(xb, True, step)
+        means = figures(self.metrics, self.loss, outputs, targets, weight)
+        if not np.isfinite(means["loss"]):
+            place = check_finite(self.net, xb, step)
+            raise NonFiniteError(place or f"the loss is {means['loss']}")
         self.net.backward(self.loss.backward())
         self.optimizer.update(p.flat, p.flat_grad, self.optimizer_state, p.decay, lr, step)
-        xp = namespace("fit", logits=logits)
-        counts = self.loss.counts(yb)
-        samples = int(xp.count_nonzero(counts))
-        self._totals.loss += loss * samples
-        self._totals.correct += int(xp.count_nonzero(counts & (xp.argmax(logits, axis=1) == yb)))
-        self._totals.samples += samples
+        samples = batch_weight(self.loss, targets, weight)
+        self._totals.add({name: mean * samples for name, mean in means.items()}, samples)
 
     def totals(self) -> Totals:  # noqa: D102
-        return replace(self._totals)
+        return self._totals.copy()
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
         flat, parts = self.net.parameters.flat, []
@@ -75,8 +82,3 @@ class EagerEngine:
             with single_blas_thread():
                 parts.append(to_numpy(self.net.forward(batch)))
         return np.concatenate(parts)
-
-
-def _take(x: Array, index: np.ndarray[Any, Any], flat: Array) -> Array:
-    """Return ``x[index]`` on the device of the parameters."""
-    return like(flat, x[index]) if isinstance(x, np.ndarray) else x[like(x, index)]

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from dataclasses import replace
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -16,7 +16,8 @@ from tinyconv.engines.plan import Plan
 from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import NonFiniteError
 from tinyconv.kernels.cpu.kernel import when_compiling
-from tinyconv.losses import Loss
+from tinyconv.losses import Loss, Targets
+from tinyconv.metrics import Metric
 from tinyconv.optimizers import Optimizer
 
 __all__ = ["PlanEngine"]
@@ -40,9 +41,16 @@ class PlanEngine:
         self._lock = threading.Lock()  # the buffers of a prediction serve one call at a time
 
     def start_training(  # noqa: D102
-        self, loss: Loss, optimizer: Optimizer, verbose: bool = False, profile: bool = False
+        self,
+        loss: Loss,
+        optimizer: Optimizer,
+        metrics: Sequence[Metric] = (),
+        *,
+        verbose: bool = False,
+        profile: bool = False,
     ) -> None:
         self.loss = loss
+        self.metrics = metrics
         self.optimizer = optimizer
         self.optimizer_state = optimizer.init(self.net.parameters.flat)
         self._verbose, self._is_profiling = verbose, profile
@@ -52,12 +60,12 @@ class PlanEngine:
         self._totals = Totals()
 
     def start_epoch(self, totals: Totals) -> None:  # noqa: D102
-        self._totals = replace(totals)
+        self._totals = totals.copy()
 
     def train_step(  # noqa: D102
-        self, x: Array, y: Array, index: np.ndarray[Any, Any], step: int, lr: float
+        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
     ) -> None:
-        backend = self._trainer(tuple(x.shape[1:]), len(index))
+        backend = self._trainer(tuple(x.shape[1:]), len(index), y)
         n = backend.set_batch(x, y, index, step, lr)
         if self._is_profiling:
             backend.profile(n, self._seconds)
@@ -65,20 +73,18 @@ class PlanEngine:
             backend.run(n)
         self._steps += 1
         # Added up batch by batch, so that a resumed epoch ends with the same bits.
-        loss, correct = backend.take_sums()
-        if not isfinite(loss):
+        sums, samples = backend.take_sums()
+        if not isfinite(sums["loss"]):
             xb = np.asarray(x[index], np.float32)
             raise NonFiniteError(check_finite(self.net, xb, step) or "the loss is not finite")
-        self._totals.loss += loss
-        self._totals.correct += correct
-        self._totals.samples += backend.counted(n)
+        self._totals.add(sums, samples)
 
     @property
     def profile(self) -> dict[str, float]:  # noqa: D102
         return {name: seconds / self._steps for name, seconds in self._seconds.items()}
 
     def totals(self) -> Totals:  # noqa: D102
-        return replace(self._totals)
+        return self._totals.copy()
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
         N, shape = len(x), tuple(x.shape[1:])
@@ -101,16 +107,18 @@ class PlanEngine:
         self._prediction = Plan(self.net, shape, backend), backend
         return self._prediction
 
-    def _trainer(self, shape: tuple[int, ...], batch: int) -> CpuTraining:
-        """Return the backend of a plan for so many samples on as many threads as are wanted."""
+    def _trainer(self, shape: tuple[int, ...], batch: int, y: Targets) -> CpuTraining:
+        """Return the backend of a plan for such a batch on as many threads as are wanted."""
         old, threads = self._training, get_num_threads()
         if old is not None:
-            if batch <= old.batch and threads == old.threads:
+            if batch <= old.batch and threads == old.threads and old.takes(y):
                 return old
             batch = max(batch, old.batch)
         rule = (self.loss, self.optimizer, self.optimizer_state)
         with when_compiling(_announce if self._verbose else None):
-            backend = CpuTraining(self.net.parameters, shape, batch, threads, *rule)
+            backend = CpuTraining(
+                self.net.parameters, shape, batch, threads, *rule, self.metrics, y
+            )
             Plan(self.net, shape, backend)
         self._training = backend
         return backend

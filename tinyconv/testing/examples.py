@@ -90,11 +90,16 @@ OP_EXAMPLES: dict[str, list[_Example]] = {
     "softplus": [(((4, 6),), {"beta": 2.0})],
     "dropout": [(((4, 6), _mask), {"p": 0.4})],
     "softmax": [(((5, 4),), {})],
-    "softmax_log_likelihood": [(((5, 4), _labels), {})],
-    "sigmoid_cross_entropy": [(((5, 4), _probabilities), {})],
+    "cross_entropy": [
+        (((5, 4), _labels), {}),
+        (((5, 4), _probabilities), {"label_smoothing": 0.1}),
+    ],
+    "binary_cross_entropy_with_logits": [(((5, 4), _probabilities), {})],
     "binary_cross_entropy": [((_probabilities, _probabilities), {})],
-    "quadratic": [(((5, 4), (5, 4)), {})],
-    "hinge": [(((5, 4), _labels), {})],
+    "mse_loss": [(((5, 4), (5, 4)), {})],
+    "l1_loss": [(((5, 4), (5, 4)), {})],
+    "huber_loss": [(((5, 4), (5, 4)), {"delta": 0.5})],
+    "multi_margin_loss": [(((5, 4), _labels), {})],
 }
 
 #: Layer -> arguments of an example, and the shape of its batch.

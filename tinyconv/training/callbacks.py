@@ -99,21 +99,15 @@ class ProgressBar(Callback):
         now = time.perf_counter()
         if now - self._last >= self.INTERVAL:
             self._last = now
-            totals = training.engine.totals()
+            means = training.engine.totals().means()
             speed = self._seen / (now - self._started)
-            self._bar.set_postfix_str(
-                f"loss {totals.mean_loss:.4f}, accuracy {totals.accuracy:.2%}, "
-                f"{speed:,.0f} samples/s",
-                refresh=False,
-            )
+            figures = ", ".join(_said(name, value) for name, value in means.items())
+            self._bar.set_postfix_str(f"{figures}, {speed:,.0f} samples/s", refresh=False)
 
     def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
         row = training.history.rows[-1]
-        line = f"epoch {row['epoch']}/{training.epochs}  loss {row['loss']:.4f}"
-        line += f"  accuracy {row['accuracy']:.2%}"
-        if "val_accuracy" in row:
-            line += f"  validation loss {row['val_loss']:.4f}"
-            line += f"  validation accuracy {row['val_accuracy']:.2%}"
+        figures = [_said(k, v) for k, v in row.items() if k not in _NO_FIGURES]
+        line = "  ".join([f"epoch {row['epoch']}/{training.epochs}", *figures])
         line += f"  {row['seconds']:.1f} s  {row['samples_per_second']:,.0f} samples/s"
         if self._bar is not None:
             self._bar.write(line, file=self.file or sys.stderr)
@@ -124,6 +118,21 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+#: Entries of a row of the history that are no figures of the network.
+_NO_FIGURES = ("epoch", "lr", "seconds", "samples_per_second")
+
+
+def _said(name: str, value: float) -> str:
+    """Return a figure as a line of progress shows it.
+
+    >>> _said("val_top_5", 0.98765), _said("loss", 0.125)
+    ('validation top 5 98.77%', 'loss 0.1250')
+    """
+    is_share = name.removeprefix("val_").startswith(("accuracy", "top_"))
+    words = name.replace("val_", "validation ", 1).replace("_", " ")
+    return f"{words} {value:.2%}" if is_share else f"{words} {value:.4f}"
 
 
 class Schedule(Callback):

@@ -39,7 +39,7 @@ STATE = {
     "machine": dict,
     "position": {"epoch": _COUNT, "batch": _COUNT, "step": _COUNT},
     # A sum that has overflowed is NaN or infinite.
-    "totals": {"loss": (int, float), "correct": _COUNT, "samples": _COUNT},
+    "totals": {"sums": dict, "samples": (int, float)},
     "history": [dict],
     "lr": Number(),
 }

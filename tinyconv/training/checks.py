@@ -1,77 +1,116 @@
 """What ``fit``, ``evaluate`` and ``predict`` check of their arguments before anything runs."""
 
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
 from tinyconv.backend import Array, namespace
-from tinyconv.errors import DtypeError, ShapeError
+from tinyconv.errors import ArgumentError, DeviceError, DtypeError, ShapeError
+from tinyconv.losses import Loss, Targets
+from tinyconv.losses.checks import mended_shape
 
-__all__ = ["check_classes", "check_count", "check_samples"]
-
-
-def check_count(op: str, name: str, value: object) -> None:
-    """Check that a number of epochs or samples is an integer of at least 1.
-
-    Raises:
-        ShapeError: it is not.
-
-    >>> check_count("fit", "epochs", 0)
-    Traceback (most recent call last):
-    tinyconv.errors.ShapeError: fit: epochs is 0, expected an integer of at least 1
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ShapeError(f"{op}: {name} is {value!r}, expected an integer of at least 1")
+__all__ = ["as_array", "check_input", "check_targets"]
 
 
-def check_samples(op: str, x: Array, y: Array) -> None:
-    """Check that there is one integer label for every sample.
+def as_array(op: str, name: str, value: Any) -> Array:
+    """Return samples or targets as an array that training can take batches of.
+
+    Arrays of NumPy and of the GPU's library stay what they are. Lists, and what NumPy can read
+    (data frames and tensors of other libraries, in host memory), become NumPy arrays.
 
     Raises:
-        DeviceError: x or y is no array.
-        ShapeError: y has not one entry for every sample.
-        DtypeError: y does not hold integers.
+        DeviceError: it is no array and cannot become one.
 
-    >>> import numpy as np
-    >>> check_samples("fit", np.zeros((3, 4)), np.zeros(2, int))
+    >>> as_array("fit", "y", [0, 1, 1])
+    array([0, 1, 1])
+    >>> as_array("fit", "x", 5)
     Traceback (most recent call last):
-    tinyconv.errors.ShapeError: fit: y has shape (2,), expected (3,) because x has 3 samples
+    tinyconv.errors.DeviceError: fit: x is a int, expected an array
     """
-    namespace(op, x=x)  # x and y may live on different devices; each must be an array
-    xp = namespace(op, y=y)
-    if x.ndim == 0 or tuple(y.shape) != (len(x),):
-        samples = len(x) if x.ndim else 0
-        raise ShapeError(
-            f"{op}: y has shape {tuple(y.shape)}, expected ({samples},) "
-            f"because x has {samples} samples"
-        )
-    if not xp.isdtype(y.dtype, "integral"):
-        raise DtypeError(f"{op}: y has dtype {y.dtype}, expected integer class indices")
+    if is_array_api_obj(value) and type(value).__module__.partition(".")[0] not in _FOREIGN:
+        return value
+    if not isinstance(value, list | tuple) and not hasattr(value, "__array__"):
+        raise DeviceError(f"{op}: {name} is a {type(value).__name__}, expected an array")
+    try:
+        return np.asarray(value.detach() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DeviceError(f"{op}: {name} cannot become a NumPy array: {error}") from None
 
 
-def check_classes(
-    op: str, y: Array, output_shape: tuple[int, ...], ignored: int | None = None
-) -> None:
-    """Check that the network gives one logit a class, and that every label is a class or ignored.
+#: Libraries whose arrays follow the standard, but which training takes as NumPy's.
+_FOREIGN = ("torch", "jax", "jaxlib", "dask")
+
+
+def check_input(op: str, x: Array, shape: tuple[int, ...]) -> None:
+    """Check samples against the shape that a network was built for.
 
     Raises:
-        ShapeError: one or the other is not so.
+        DtypeError: they are not floating-point.
+        ShapeError: their shape is another one; the text has the line that mends it.
 
-    >>> import numpy as np
-    >>> check_classes("fit", np.array([3, 10]), (10,))
+    >>> check_input("fit", np.zeros((5, 28, 28), np.float32), (1, 28, 28))
     Traceback (most recent call last):
-    tinyconv.errors.ShapeError: fit: y runs from 3 to 10, expected 0 to 9 because the network has
-    10 outputs
+    tinyconv.errors.ShapeError: fit: x has shape (5, 28, 28), expected (N, 1, 28, 28); pass
+    x[:, None]
     """
-    if len(output_shape) != 1:
-        raise ShapeError(
-            f"{op}: the network maps a sample to shape {output_shape}, expected (K,), "
-            "one logit a class; end it with Flatten() and Linear(None, K)"
+    xp = namespace(op, x=x)
+    if x.ndim == 0:
+        raise ShapeError(f"{op}: x has shape (), expected (N, ...)")
+    mended = mended_shape("x", tuple(x.shape[1:]), shape)
+    if not xp.isdtype(x.dtype, "real floating"):
+        line = "x / 255" if x.dtype == xp.uint8 else 'x.astype("float32")'
+        raise DtypeError(
+            f"{op}: x has dtype {x.dtype}, expected a floating-point type; pass {line}"
         )
-    if len(y) == 0:
-        return
-    xp = namespace(op, y=y)
-    if ignored is not None:
-        y = xp.where(y == ignored, xp.zeros_like(y), y)
-    low, high = int(xp.min(y)), int(xp.max(y))
-    if low < 0 or high >= output_shape[0]:
+    if tuple(x.shape[1:]) != shape:
+        expected = f"({', '.join(map(str, ('N', *shape)))})"
+        raise ShapeError(f"{op}: x has shape {tuple(x.shape)}, expected {expected}{mended}")
+
+
+def check_targets(
+    op: str,
+    x: Array,
+    y: Array,
+    sample_weight: Array | None,
+    loss: Loss,
+    output_shape: tuple[int, ...],
+) -> Targets:
+    """Return targets and weights of samples that fit them, the loss and the network.
+
+    Raises:
+        ShapeError: there is not one for every sample, or what the loss finds.
+        DtypeError: the loss does not take numbers of such a type.
+        ArgumentError: a target is out of range, a weight negative, or the loss takes no weights.
+
+    >>> from tinyconv.losses import MSELoss
+    >>> check_targets("fit", np.zeros((3, 4)), np.zeros((2, 1)), None, MSELoss(), (1,))
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: fit: y has shape (2, 1), expected 3 samples as x has
+    """
+    samples = x.shape[0]
+    if y.ndim == 0 or y.shape[0] != samples:
+        plural = "sample" if samples == 1 else "samples"
         raise ShapeError(
-            f"{op}: y runs from {low} to {high}, expected 0 to {output_shape[0] - 1} "
-            f"because the network has {output_shape[0]} outputs"
+            f"{op}: y has shape {tuple(y.shape)}, expected {samples} {plural} as x has"
         )
+    loss.check_targets(op, y, output_shape)
+    if sample_weight is None:
+        return Targets(y)
+    if "sample_weight" not in signature(loss.forward).parameters:
+        raise ArgumentError(
+            f"{op}: the forward method of {type(loss).__name__} takes no sample_weight"
+        )
+    xp = namespace(op, sample_weight=sample_weight)
+    if tuple(sample_weight.shape) != (samples,):
+        raise ShapeError(
+            f"{op}: sample_weight has shape {tuple(sample_weight.shape)}, expected ({samples},)"
+        )
+    weight = xp.astype(sample_weight, xp.float64)
+    if not bool(xp.all(xp.isfinite(weight) & (weight >= 0))) or not bool(xp.any(weight > 0)):
+        raise ArgumentError(
+            f"{op}: sample_weight holds {float(xp.min(weight))} to {float(xp.max(weight))}, "
+            "expected numbers of at least 0, and one above"
+        )
+    return Targets(y, weight)

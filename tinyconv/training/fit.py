@@ -12,6 +12,7 @@ from tinyconv import random
 from tinyconv.backend import Array, namespace
 from tinyconv.engines.base import Engine, Totals
 from tinyconv.errors import NonFiniteError
+from tinyconv.losses import Targets
 from tinyconv.parameters import Parameters
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.history import History
@@ -72,7 +73,7 @@ class Training:
 def fit(
     training: Training,
     x: Array,
-    y: Array,
+    y: Targets,
     *,
     batch_size: int,
     seed: int,
@@ -88,7 +89,7 @@ def fit(
     Args:
         training: where the run stands; changed in place.
         x: (S, ...), the samples.
-        y: (S,), their labels.
+        y: their targets.
         batch_size: samples in a batch; the last one of an epoch may be shorter.
         seed: fixes the order of the samples.
         shuffle: whether each epoch has an order of its own.
@@ -166,8 +167,7 @@ def _finish_epoch(
     position.batch = 0
     row: dict[str, float] = {
         "epoch": position.epoch,
-        "loss": totals.mean_loss,
-        "accuracy": totals.accuracy,
+        **totals.means(),
         "lr": float(training.lr),
         "seconds": round(seconds, 3),
         "samples_per_second": round(samples / max(seconds, 1e-9), 1),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.engines.base import Totals
 from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.plain_step import PlainStep
@@ -20,7 +21,8 @@ from tinyconv.kernels.cpu import batch as batch_kernels
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
-from tinyconv.losses import Loss, SoftmaxLogLikelihood
+from tinyconv.losses import CrossEntropyLoss, Loss, Targets
+from tinyconv.metrics import Metric, batch_weight, figures
 from tinyconv.optimizers import Optimizer
 from tinyconv.parameters import Parameters
 
@@ -142,10 +144,12 @@ class CpuTraining(CpuBackend):
         loss: what is minimised.
         optimizer: the update rule.
         state: what the rule remembers; updated in place.
+        metrics: what is measured beside the loss.
+        targets: such as will come; None for one class index each. See :meth:`takes`.
 
     Attributes:
         sums: (threads, 8) float64: of each thread the sum of the losses since they were set to
-            0, and the number of samples classified correctly.
+            0, and, where the loss is a kernel, the number of samples classified correctly.
     """
 
     training = True
@@ -159,11 +163,20 @@ class CpuTraining(CpuBackend):
         loss: Loss,
         optimizer: Optimizer,
         state: dict[str, Array],
+        metrics: Sequence[Metric] = (),
+        targets: Targets | None = None,
     ) -> None:
         super().__init__(parameters, shape, batch, threads)
         self.rule = UpdateRule(optimizer, parameters, state)
         self.context.rule = self.rule.call
-        self.minimised = loss
+        self.minimised, self.metrics = loss, metrics
+        self._loss_is_kernel = (
+            type(loss) is CrossEntropyLoss
+            and not loss.config()
+            and {metric.name for metric in metrics} <= {"accuracy"}
+            and (targets is None or targets.are_labels)
+        )
+        self._totals = Totals()
         self.labels = np.zeros(batch, np.int64)
         self.index = np.zeros(batch, np.int64)
         self.sums = np.zeros((threads, 8))
@@ -183,7 +196,7 @@ class CpuTraining(CpuBackend):
         """Add the loss and its gradient with respect to the logits."""
         gradient = self.buffer(shape, []) if dlogits is None else dlogits
         loss = self.minimised
-        if type(loss) is SoftmaxLogLikelihood and not loss.config():
+        if self._loss_is_kernel:
             self.program.call(
                 "loss",
                 compiled(batch_kernels.softmax_log_likelihood, LANES),
@@ -201,10 +214,11 @@ class CpuTraining(CpuBackend):
 
         def run(n: int) -> None:
             z = np.ascontiguousarray(logits.channels_first(n)).reshape(n, *shape)
-            labels = self.labels[:n]
-            counts = loss.counts(labels)
-            self.sums[0, 0] += float(loss.forward(z, labels)) * np.count_nonzero(counts)
-            self.sums[0, 1] += np.count_nonzero(counts & (z.argmax(axis=1) == labels))
+            samples = batch_weight(loss, *self._batch_targets)
+            means = figures(self.metrics, loss, z, *self._batch_targets)
+            sums = {name: mean * samples for name, mean in means.items()}
+            self.sums[0, 0] += sums.pop("loss")
+            self._totals.add(sums, samples)
             out = gradient.channels_first(n)
             out[...] = loss.backward().reshape(out.shape)
 
@@ -231,8 +245,12 @@ class CpuTraining(CpuBackend):
 
     # What a plan is run with.
 
-    def set_batch(self, x: Array, y: Array, index: Array, step: int, lr: float) -> int:
-        """Make the samples ``x[index]`` with labels ``y[index]`` the batch; return its size."""
+    def takes(self, targets: Targets) -> bool:
+        """Whether the loss's step is one for such targets: its kernel knows class indices alone."""
+        return not self._loss_is_kernel or targets.are_labels
+
+    def set_batch(self, x: Array, y: Targets, index: Array, step: int, lr: float) -> int:
+        """Make the samples ``x[index]`` with their targets the batch; return its size."""
         n = len(index)
         self.context.n[0] = n
         self.context.step = step
@@ -247,10 +265,14 @@ class CpuTraining(CpuBackend):
             self._gather["x"] = address_of(source)
             self._gather["index"] = address_of(self.index) if is_direct else 0
         self.index[:n] = index
-        if y.dtype == np.int64:
-            y.take(index, out=self.labels[:n], mode="clip")
+        if not self._loss_is_kernel:
+            self._batch_targets = y.batch(index, self.parameters.flat)
         else:
-            self.labels[:n] = y[index]
+            self._totals.samples += n
+            if y.y.dtype == np.int64:
+                y.y.take(index, out=self.labels[:n], mode="clip")
+            else:
+                self.labels[:n] = y.y[index]
         if self._staging is not None:
             self._staging[:n] = x[index]
         return n
@@ -265,18 +287,15 @@ class CpuTraining(CpuBackend):
         self.program.profile(n, seconds)
         self.rule.finish()
 
-    def counted(self, n: int) -> int:
-        """Return how many samples of the batch have labels that are not ignored."""
-        if self.minimised.ignore_index is None:
-            return n
-        return int(np.count_nonzero(self.minimised.counts(self.labels[:n])))
-
     def loss_sum(self) -> float:
         """Return the sum of the losses of all samples since ``sums`` was set to 0."""
         return float(self.sums[:, 0].sum())
 
-    def take_sums(self) -> tuple[float, int]:
-        """Return the sum of the losses and the number classified correctly; set ``sums`` to 0."""
-        taken = self.loss_sum(), int(self.sums[:, 1].sum())
-        self.sums[...] = 0
-        return taken
+    def take_sums(self) -> tuple[dict[str, float], float]:
+        """Return the sums of the figures by name and of the samples; set all of them to 0."""
+        taken = Totals({"loss": self.loss_sum()})
+        if self._loss_is_kernel and self.metrics:
+            taken.sums["accuracy"] = float(self.sums[:, 1].sum())
+        taken.add(self._totals.sums, self._totals.samples)
+        self._totals, self.sums[...] = Totals(), 0
+        return taken.sums, taken.samples

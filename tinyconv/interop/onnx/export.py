@@ -12,7 +12,7 @@ from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, add
 from tinyconv.interop.onnx.graph import Graph, newest_opset
 from tinyconv.layers.base import Layer
 from tinyconv.layers.container import Chain, Container
-from tinyconv.losses import Hinge, Quadratic, SigmoidCrossEntropy
+from tinyconv.losses import BCEWithLogitsLoss, Quadratic, SigmoidCrossEntropy
 
 if TYPE_CHECKING:
     from tinyconv.network import Sequential
@@ -153,13 +153,11 @@ def _check_layers(net: Chain) -> None:
 def _output_activation(net: Any) -> str | None:
     """Return the operator that makes probabilities of logits; None where there are none."""
     loss = net.loss
-    if isinstance(loss, SigmoidCrossEntropy):
+    if isinstance(loss, SigmoidCrossEntropy | BCEWithLogitsLoss):
         return "Sigmoid"
     if isinstance(loss, Quadratic):
         return "Sigmoid" if loss.output == "sigmoid" else None
-    if isinstance(loss, Hinge):
-        return "Softmax"
-    return "Softmax"
+    return "Softmax" if loss.one_class else None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -21,7 +21,7 @@ from tinyconv.interop.onnx.read_patterns import (
     varies_along_channels,
 )
 from tinyconv.layers.base import Layer, Shape
-from tinyconv.losses import SigmoidCrossEntropy, SoftmaxLogLikelihood
+from tinyconv.losses import CrossEntropyLoss, SigmoidCrossEntropy
 from tinyconv.network import Sequential
 
 __all__ = ["import_"]
@@ -93,7 +93,7 @@ class _Import:
 
     def _logits(self) -> tuple[str, Any]:
         """Return the value in front of a last softmax or, of our own files, a last sigmoid."""
-        loss: Any = SoftmaxLogLikelihood()
+        loss: Any = CrossEntropyLoss()
         names = self.model.outputs
         if "logits" in names and "probabilities" in names:
             last = self.producer.get("probabilities")

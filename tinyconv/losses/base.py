@@ -1,0 +1,110 @@
+"""What every loss is: a mean over a batch, its gradient, and what it says of targets."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from tinyconv.backend import Array, namespace
+from tinyconv.errors import StateError
+from tinyconv.losses.checks import check_classes
+
+__all__ = ["Loss"]
+
+
+class Loss(ABC):
+    """The base of all losses, also of your own: override ``forward`` and ``backward``.
+
+    A loss whose targets are classes sets ``one_class``; then ``predict`` returns the class of the
+    largest output, accuracy is measured, and class indices are checked before training. Any other
+    one is handed its targets as ``fit`` was, and ``predict`` returns the outputs.
+
+    Attributes:
+        one_class: whether each position has one class, on axis 1 of the outputs.
+        ignore_index: the label of positions that cost nothing; None if there is no such label.
+        metrics: the figures of a history beside the loss, where ``fit`` names none.
+
+    >>> import numpy as np
+    >>> class LogCosh(Loss):
+    ...     def forward(self, outputs, targets):
+    ...         self.difference = outputs - targets
+    ...         return np.log(np.cosh(self.difference)).mean()
+    ...     def backward(self):
+    ...         return np.tanh(self.difference) / self.difference.size
+    >>> round(float(LogCosh().forward(np.ones((2, 3)), np.zeros((2, 3)))), 6)
+    0.433781
+    """
+
+    one_class: bool = False
+    ignore_index: int | None = None
+    _saved: Any = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # noqa: D102
+        return ("accuracy",) if self.one_class else ()
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that construct this loss again; JSON can hold them."""
+        return {}
+
+    @abstractmethod
+    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+        """Return the loss of a batch, an array without axes or a number.
+
+        Args:
+            outputs: (N, ...), what the network gave; floating-point.
+            targets: (N, ...), what it should have given, as ``fit`` was handed it.
+            sample_weight: (N,), how often each sample counts, of the dtype of the outputs; None
+                for 1. A loss of your own may leave this argument out; then ``fit`` refuses weights.
+        """
+
+    @abstractmethod
+    def backward(self) -> Array:
+        """Return its gradient with respect to the outputs of the last forward pass."""
+
+    def check_targets(self, op: str, targets: Array, output_shape: tuple[int, ...]) -> None:
+        """Check all targets before anything runs, on behalf of ``op``.
+
+        Args:
+            op: the name that error messages begin with.
+            targets: (S, ...), of all samples.
+            output_shape: what the network makes of one sample.
+
+        Raises:
+            ShapeError: their shape does not fit.
+            DtypeError: their dtype does not.
+            ArgumentError: a value is out of range.
+        """
+        if self.one_class:
+            check_classes(op, targets, output_shape, self.ignore_index)
+
+    def predictions(self, outputs: Array) -> Array:
+        """Return what the network says of each sample: classes, or the outputs themselves."""
+        if not self.one_class:
+            return outputs
+        return namespace("predict", outputs=outputs).argmax(outputs, axis=1)
+
+    def classes(self, targets: Array) -> Array:
+        """Return what :meth:`predictions` should be, for the accuracy."""
+        return targets
+
+    def probabilities(self, outputs: Array) -> Array:
+        """Return the probability of each class, of the shape of the outputs.
+
+        Raises:
+            StateError: the loss does not classify.
+        """
+        raise StateError(f"predict_proba: {type(self).__name__} knows no probabilities; use logits")
+
+    def counts(self, targets: Array) -> Array:
+        """Return which positions count, (N, ...) bool: those whose label is not ignored."""
+        xp = namespace("loss", targets=targets)
+        if not self.one_class:
+            return xp.ones(targets.shape[:1], dtype=xp.bool, device=targets.device)
+        labels = self.classes(targets)
+        # Probabilities have no label that could be ignored.
+        if self.ignore_index is None or labels is not targets:
+            return xp.ones(labels.shape, dtype=xp.bool, device=targets.device)
+        return labels != self.ignore_index
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"

@@ -1,0 +1,156 @@
+"""Losses of numbers to be met one by one: regression, autoencoders, labels that may coincide."""
+
+from typing import Any
+
+from tinyconv.backend import Array, namespace
+from tinyconv.errors import ArgumentError
+from tinyconv.losses.base import Loss
+from tinyconv.losses.checks import check_values
+from tinyconv.ops.activation import sigmoid
+from tinyconv.ops.binary_cross_entropy import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+)
+from tinyconv.ops.loss import (
+    huber_loss,
+    huber_loss_backward,
+    l1_loss,
+    l1_loss_backward,
+    mse_loss,
+    mse_loss_backward,
+)
+
+__all__ = ["BCEWithLogitsLoss", "HuberLoss", "L1Loss", "MSELoss"]
+
+
+class _ElementLoss(Loss):
+    """Targets are numbers of any type, of the shape of the outputs."""
+
+    def check_targets(self, op: str, targets: Array, output_shape: tuple[int, ...]) -> None:
+        check_values(op, targets, output_shape)
+
+    def _floats(self, outputs: Array, targets: Array) -> Array:
+        """Return the targets in the dtype of the outputs."""
+        xp = namespace(type(self).__name__, outputs=outputs, targets=targets)
+        return xp.astype(targets, outputs.dtype, copy=False)
+
+
+class MSELoss(_ElementLoss):
+    """Mean squared error: the mean of ``(outputs - targets)^2`` over all elements.
+
+    For regression, with targets (N, 1) or (N, K), and autoencoders, with ``y=x``.
+
+    >>> import numpy as np
+    >>> loss = MSELoss()
+    >>> float(loss.forward(np.array([[1.0, 5.0]]), np.array([[1.0, 2.0]])))
+    4.5
+    >>> loss.backward()
+    array([[0., 3.]])
+    """
+
+    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
+        value, self._saved = mse_loss(outputs, self._floats(outputs, targets), sample_weight)
+        return value
+
+    def backward(self) -> Array:  # noqa: D102
+        return mse_loss_backward(1.0, self._saved)
+
+
+class L1Loss(_ElementLoss):
+    """Mean absolute error: the mean of ``|outputs - targets|`` over all elements.
+
+    Its gradient where they are equal is 0.
+
+    >>> import numpy as np
+    >>> float(L1Loss().forward(np.array([[1.0, 5.0]]), np.array([[1.0, 2.0]])))
+    1.5
+    """
+
+    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
+        value, self._saved = l1_loss(outputs, self._floats(outputs, targets), sample_weight)
+        return value
+
+    def backward(self) -> Array:  # noqa: D102
+        return l1_loss_backward(1.0, self._saved)
+
+
+class HuberLoss(_ElementLoss):
+    """Squares near the target, absolute values away from it; the mean over all elements.
+
+        d^2 / 2 where |d| <= delta, delta (|d| - delta / 2) elsewhere,    d = outputs - targets
+
+    Args:
+        delta: where one becomes the other, greater than 0.
+
+    Raises:
+        ArgumentError: delta is not positive.
+
+    >>> import numpy as np
+    >>> float(HuberLoss().forward(np.array([[1.0, 5.0]]), np.array([[2.0, 2.0]])))
+    1.5
+    """
+
+    def __init__(self, delta: float = 1.0) -> None:
+        if not delta > 0:
+            raise ArgumentError(f"HuberLoss: delta is {delta!r}, expected more than 0")
+        self.delta = float(delta)
+
+    def config(self) -> dict[str, Any]:  # noqa: D102
+        return {"delta": self.delta}
+
+    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
+        value, self._saved = huber_loss(
+            outputs, self._floats(outputs, targets), sample_weight, delta=self.delta
+        )
+        return value
+
+    def backward(self) -> Array:  # noqa: D102
+        return huber_loss_backward(1.0, self._saved)
+
+
+class BCEWithLogitsLoss(_ElementLoss):
+    """Cross-entropy of each output's sigmoid s and its target t, 0 to 1; the mean over all.
+
+        -t ln s(outputs) - (1 - t) ln(1 - s(outputs))
+
+    For several labels a sample, targets (N, K), and for two classes with one output, (N, 1).
+    ``predict`` returns 1 where the sigmoid is above 1/2; the accuracy is the share of elements.
+
+    >>> import numpy as np
+    >>> loss = BCEWithLogitsLoss()
+    >>> round(float(loss.forward(np.zeros((1, 3)), np.array([[0, 1, 1]]))), 6)  # log 2
+    0.693147
+    >>> loss.predictions(np.array([[-1.0, 2.0]])).tolist()
+    [[0, 1]]
+    """
+
+    @property
+    def metrics(self) -> tuple[str, ...]:  # noqa: D102
+        return ("accuracy",)
+
+    def check_targets(self, op: str, targets: Array, output_shape: tuple[int, ...]) -> None:  # noqa: D102
+        check_values(op, targets, output_shape, least=0, most=1)
+
+    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
+        value, self._saved = binary_cross_entropy_with_logits(
+            outputs, self._floats(outputs, targets), sample_weight
+        )
+        return value
+
+    def backward(self) -> Array:  # noqa: D102
+        return binary_cross_entropy_with_logits_backward(1.0, self._saved)
+
+    def predictions(self, outputs: Array) -> Array:  # noqa: D102
+        xp = namespace("predict", outputs=outputs)
+        return xp.astype(outputs > 0, xp.int64)
+
+    def classes(self, targets: Array) -> Array:
+        """Return 1 where a target is above 1/2, else 0."""
+        xp = namespace("classes", targets=targets)
+        if xp.isdtype(targets.dtype, ("bool", "integral")):
+            return xp.astype(targets, xp.int64)
+        return xp.astype(targets > 0.5, xp.int64)
+
+    def probabilities(self, outputs: Array) -> Array:
+        """Return the sigmoid of every output."""
+        return sigmoid(outputs)[0]
