@@ -61,26 +61,20 @@ def test_max(name: str, C: int, L: int, V: int, with_nan: bool) -> None:
     dy = images(3, C, geometry.output, 3)
     winners = np.full((3, prod(geometry.output), C), -7, np.int32)
     tables = over_three_axes([window_terms(geometry, axis) for axis in range(len(size))])
+    source, arrived = Image(x, 1), Image(dy, 2)
     y, dx = poisoned(expected.shape), poisoned(x.shape)
-    shared = {"C": C, "winners": address_of(winners), **sizes(geometry)}
-
-    def run(kernel: Any, source: Image, target: Image, tables: Any) -> None:
-        places: dict[str, int] = {}
-        for axis, table in zip(AXES, tables, strict=True):
-            places |= table.arguments(axis)
-        call(
-            kernel,
-            pool.ARGS,
-            3,
-            **source.arguments("source"),
-            **target.arguments("target"),
-            **shared,
-            **places,
-        )
-
-    run(pool.max_(L, V), Image(x, 1), y, tables)
-    run(pool.max_backward(L, V), Image(dy, 2), dx, [table.transposed() for table in tables])
+    places: dict[str, int] = {}
+    for axis, table in zip(AXES, tables, strict=True):
+        places |= table.arguments(axis)
+    shared = {"C": C, "winners": address_of(winners), **sizes(geometry), **places}
+    values = {**source.arguments("x"), **y.arguments("y")}
+    call(pool.max_(L, V), pool.ARGS, 3, **shared, **values)
+    values = {**dx.arguments("x"), **arrived.arguments("y")}
+    call(pool.max_backward(L), pool.ARGS, 3, **shared, **values)
     np.testing.assert_array_equal(y.array, expected)
-    places = np.moveaxis(winners, -1, 1).reshape(expected.shape)
-    np.testing.assert_array_equal(places, saved.argmax)
+    at = np.unravel_index(np.maximum(saved.argmax, 0), (1, 1, *geometry.size)[-3:])
+    channel = np.arange(C).reshape(C, *(1 for _ in geometry.size))
+    distance = sum(i * stride for i, stride in zip(at, [*source.strides[1:], C], strict=True))
+    places_found = np.moveaxis(winners, -1, 1).reshape(expected.shape)
+    np.testing.assert_array_equal(places_found, np.where(saved.argmax < 0, -1, distance + channel))
     np.testing.assert_allclose(dx.array, max_pool_backward_nd("test", dy, saved), rtol=0, atol=1e-5)

@@ -12,6 +12,7 @@ from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import pool
 from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.kernels.cpu.terms import Terms, over_three_axes, window_terms
 from tinyconv.layers import GlobalMaxPool, MaxPool1d, MaxPool2d, MaxPool3d
 from tinyconv.layers.base import Shape
@@ -43,32 +44,26 @@ class MaxPoolStep(Step):
 
     def forward(self, program: Program) -> None:
         self.winners = self.context.arena.take(self.context.batch * prod(self.shape), "int32")
-        self._add(program, self.name, pool.max_, self.x, self.y, self.tables)
+        kernel = compiled(pool.max_, *channel_tiles(self.x.C))
+        tables = places_of(self.context, self.tables)
+        self._add(program, self.name, kernel, self.x, self.y, tables)
 
     def backward(self, program: Program) -> None:
         if self.dx is None:
             return
         assert self.dy is not None
-        tables = [table.transposed() for table in self.tables]
-        name = f"{self.name}: backward"
-        self._add(program, name, pool.max_backward, self.dy, self.dx, tables)
+        kernel = compiled(pool.max_backward, LANES)
+        self._add(program, f"{self.name}: backward", kernel, self.dx, self.dy, {})
 
     def _add(
-        self,
-        program: Program,
-        name: str,
-        maker: Any,
-        source: Image,
-        target: Image,
-        tables: Sequence[Terms],
+        self, program: Program, name: str, kernel: Any, x: Image, y: Image, tables: dict[str, int]
     ) -> None:
-        x, y = self.x, self.y
         program.call(
             name,
-            compiled(maker, *channel_tiles(x.C)),
+            kernel,
             pool.ARGS,
-            **planes_of(source, "source"),
-            **planes_of(target, "target"),
+            **planes_of(x, "x"),
+            **planes_of(y, "y"),
             winners=address_of(self.winners),
             C=x.C,
             D=x.D,
@@ -77,5 +72,5 @@ class MaxPoolStep(Step):
             OD=y.D,
             OH=y.H,
             OW=y.W,
-            **places_of(self.context, tables),
+            **tables,
         )

@@ -26,12 +26,13 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import tile_type
 
-__all__ = ["add_where_won", "contenders", "contest", "store_half"]
+__all__ = ["contenders", "contest", "store_half"]
 
 
-def _place_bits(builder: ir.IRBuilder, place: ir.Value, lanes: int) -> ir.Value:
-    """The place in every lane, as a vector of float32."""
-    places = emit_splat(builder, builder.trunc(place, INT32), lanes)
+def _places(builder: ir.IRBuilder, place: ir.Value, lanes: int) -> ir.Value:
+    """The places from ``place`` on, one a lane, as a vector of float32."""
+    ahead = ir.Constant(ir.VectorType(INT32, lanes), list(range(lanes)))
+    places = builder.add(emit_splat(builder, builder.trunc(place, INT32), lanes), ahead)
     return builder.bitcast(places, ir.VectorType(FLOAT, lanes))
 
 
@@ -44,21 +45,23 @@ def contenders(
     columns: types.Type,
     lanes: types.Type,
 ) -> Any:
-    """The numbers from ``p[i]`` on, which were found at ``place``."""
+    """The numbers from ``p[i + place]`` on, and their distances from ``p[i]``."""
     V, L = literal(columns), literal(lanes)
     result = tile_type(2 * V, L)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         p, i, place = args[:3]
-        numbers = [emit_load(builder, p, emit_plus(builder, i, v * L), L) for v in range(V)]
-        return emit_tile(context, builder, result, numbers + [_place_bits(builder, place, L)] * V)
+        starts = [emit_plus(builder, place, v * L) for v in range(V)]
+        numbers = [emit_load(builder, p, builder.add(i, start), L) for start in starts]
+        places = [_places(builder, start, L) for start in starts]
+        return emit_tile(context, builder, result, numbers + places)
 
     return result(POINTER, INT, INT, columns, lanes), emit
 
 
 @instruction
 def contest(typing: Any, tile: types.Type, p: types.Type, i: types.Type, place: types.Type) -> Any:
-    """Let the numbers from ``p[i]`` on, found at ``place``, contend with those of the tile.
+    """Let the numbers from ``p[i + place]`` on contend with those of the tile.
 
     The first of equal numbers stays. A NaN beats every number, and the first NaN stays.
     """
@@ -67,16 +70,15 @@ def contest(typing: Any, tile: types.Type, p: types.Type, i: types.Type, place: 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, p, i, place = args
         vectors = emit_vectors(builder, value, tile)
-        bits = _place_bits(builder, place, L)
         for v in range(V):
-            best = vectors[v]
-            number = emit_load(builder, p, emit_plus(builder, i, v * L), L)
+            best, start = vectors[v], emit_plus(builder, place, v * L)
+            number = emit_load(builder, p, builder.add(i, start), L)
             # "unordered or greater" is true where either is NaN: so ask that best is none
             wins = builder.and_(
                 builder.fcmp_unordered(">", number, best), builder.fcmp_ordered("ord", best, best)
             )
             vectors[v] = builder.select(wins, number, best)
-            vectors[V + v] = builder.select(wins, bits, vectors[V + v])
+            vectors[V + v] = builder.select(wins, _places(builder, start, L), vectors[V + v])
         return emit_tile(context, builder, tile, vectors)
 
     return tile(tile, POINTER, INT, INT), emit
@@ -98,32 +100,3 @@ def store_half(
         return context.get_dummy_value()
 
     return types.void(POINTER, INT, tile, half, INT), emit
-
-
-@instruction
-def add_where_won(
-    typing: Any,
-    tile: types.Type,
-    places: types.Type,
-    i: types.Type,
-    place: types.Type,
-    a: types.Type,
-    j: types.Type,
-) -> Any:
-    """Add the numbers from ``a[j]`` on in the lanes where ``places``, from i on, is ``place``."""
-    L = tile.dtype.lanes
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        value, places, i, place, a, j = args
-        vectors = emit_vectors(builder, value, tile)
-        whole = ir.VectorType(INT32, L)
-        here = emit_splat(builder, builder.trunc(place, INT32), L)
-        zero = ir.Constant(ir.VectorType(FLOAT, L), [0.0] * L)
-        for v, vector in enumerate(vectors):
-            winners = emit_load(builder, places, emit_plus(builder, i, v * L), L)
-            won = builder.icmp_signed("==", builder.bitcast(winners, whole), here)
-            number = emit_load(builder, a, emit_plus(builder, j, v * L), L)
-            vectors[v] = builder.fadd(vector, builder.select(won, number, zero))
-        return emit_tile(context, builder, tile, vectors)
-
-    return tile(tile, POINTER, INT, INT, POINTER, INT), emit

@@ -11,7 +11,7 @@ import numpy as np
 from numba import carray
 
 from tinyconv.kernels.cpu.kernel import kernel, record
-from tinyconv.kernels.cpu.places import add_where_won, contenders, contest, store_half
+from tinyconv.kernels.cpu.places import contenders, contest, store_half
 from tinyconv.kernels.cpu.simd import (
     ints_pointer,
     load,
@@ -21,17 +21,15 @@ from tinyconv.kernels.cpu.simd import (
     words_pointer,
 )
 from tinyconv.kernels.cpu.terms import FIELDS
-from tinyconv.kernels.cpu.tiles import store_tile, zeros
 
 __all__ = ["ARGS", "BOX", "box", "max_", "max_backward"]
 
-#: ``source`` is read, ``target`` written: x and y or, backward, dy and dx. (D, H, W): size of x,
-#: (OD, OH, OW): of y. ``winners`` (N, OD, OH, OW, C) int32: the place of each maximum in its
-#: (D, H, W), counted in row-major order; -1 for a window that sees nothing. The tables
-#: (:mod:`terms`) name, for each element of the target, those of the source.
+#: ``x`` and ``y`` stand for dx and dy in the backward pass; dx is laid out as x. (D, H, W): size
+#: of x, (OD, OH, OW): of y. ``winners`` (N, OD, OH, OW, C) int32: how far from the first number of
+#: its sample of x each maximum lies; -1 for a window that sees nothing. The tables (:mod:`terms`)
+#: name the elements of each window.
 ARGS = record(
-    *("source", "source_sample", "source_plane", "source_row"),
-    *("target", "target_sample", "target_plane", "target_row"),
+    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
     *("winners", "C", "D", "H", "W", "OD", "OH", "OW", *FIELDS),
 )
 
@@ -45,19 +43,18 @@ def max_(L: int, V: int) -> Any:
     @kernel
     def max_pool(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, ARGS)[0]
-        x, y = pointer(a.source), pointer(a.target)
+        x, y = pointer(a.x), pointer(a.y)
         winners, no_winners = pointer(a.winners), ints_pointer(a.winners)
         d_starts, d_places = words_pointer(a.d_starts), words_pointer(a.d_places)
         h_starts, h_places = words_pointer(a.h_starts), words_pointer(a.h_places)
         w_starts, w_places = words_pointer(a.w_starts), words_pointer(a.w_places)
-        C, H, W, OD, OH, OW = a.C, a.H, a.W, a.OD, a.OH, a.OW
-        x_plane, x_row = a.source_plane, a.source_row
+        C, OD, OH, OW, x_plane, x_row = a.C, a.OD, a.OH, a.OW, a.x_plane, a.x_row
         for n in range(first, last):
-            x0 = n * a.source_sample
+            x0 = n * a.x_sample
             for p in range(OD):
                 for q in range(OH):
                     d0, d1, h0, h1 = d_starts[p], d_starts[p + 1], h_starts[q], h_starts[q + 1]
-                    j = n * a.target_sample + p * a.target_plane + q * a.target_row
+                    j = n * a.y_sample + p * a.y_plane + q * a.y_row
                     k = ((n * OD + p) * OH + q) * OW * C
                     for r in range(OW):
                         w0, w1 = w_starts[r], w_starts[r + 1]
@@ -67,15 +64,13 @@ def max_(L: int, V: int) -> Any:
                         else:
                             d, h, w = d_places[d0], h_places[h0], w_places[w0]
                             for c in range(0, C, VL):
-                                i = x0 + d * x_plane + h * x_row + w * C + c
-                                best = contenders(x, i, (d * H + h) * W + w, V, L)
+                                place = d * x_plane + h * x_row + w * C + c
+                                best = contenders(x, x0, place, V, L)
                                 for s in range(d0, d1):
                                     for t in range(h0, h1):
-                                        row = x0 + d_places[s] * x_plane + h_places[t] * x_row + c
-                                        line = (d_places[s] * H + h_places[t]) * W
+                                        row = d_places[s] * x_plane + h_places[t] * x_row + c
                                         for u in range(w0, w1):
-                                            place = w_places[u]
-                                            best = contest(best, x, row + place * C, line + place)
+                                            best = contest(best, x, x0, row + w_places[u] * C)
                                 store_half(y, j + c, best, 0, C - c)
                                 store_half(winners, k + c, best, 1, C - c)
                         j += C
@@ -84,42 +79,29 @@ def max_(L: int, V: int) -> Any:
     return max_pool
 
 
-def max_backward(L: int, V: int) -> Any:
-    """Make the backward kernel of the maximum: dx = sum of dy of the windows that x has won.
-
-    Each element of x asks the windows that see it, so each is written once, those that no window
-    sees included.
-    """
-    VL = V * L
+def max_backward(L: int) -> Any:
+    """Make the backward kernel of the maximum: each dy is added where its window found it."""
 
     @kernel
     def max_pool_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, ARGS)[0]
-        dy, dx, winners = pointer(a.source), pointer(a.target), pointer(a.winners)
-        d_starts, d_places = words_pointer(a.d_starts), words_pointer(a.d_places)
-        h_starts, h_places = words_pointer(a.h_starts), words_pointer(a.h_places)
-        w_starts, w_places = words_pointer(a.w_starts), words_pointer(a.w_places)
-        C, D, H, W, OD, OH, OW = a.C, a.D, a.H, a.W, a.OD, a.OH, a.OW
+        dx, dy, winners = pointer(a.x), pointer(a.y), ints_pointer(a.winners)
+        C, count = a.C, a.OW * a.C
         for n in range(first, last):
-            dy0, winner0 = n * a.source_sample, n * OD * OH * OW * C
-            for d in range(D):
-                for h in range(H):
-                    p0, p1, q0, q1 = d_starts[d], d_starts[d + 1], h_starts[h], h_starts[h + 1]
-                    j = n * a.target_sample + d * a.target_plane + h * a.target_row
-                    for w in range(W):
-                        r0, r1, place = w_starts[w], w_starts[w + 1], (d * H + h) * W + w
-                        for c in range(0, C, VL):
-                            acc = zeros(1, V, L)
-                            for s in range(p0, p1):
-                                for t in range(q0, q1):
-                                    p, q = d_places[s], h_places[t]
-                                    i = dy0 + p * a.source_plane + q * a.source_row + c
-                                    k = winner0 + (p * OH + q) * OW * C + c
-                                    for u in range(r0, r1):
-                                        r = w_places[u] * C
-                                        acc = add_where_won(acc, winners, k + r, place, dy, i + r)
-                            store_tile(dx, j + c, 1, 0, acc, C - c)
-                        j += C
+            x0 = n * a.x_sample
+            for d in range(a.D):
+                for h in range(a.H):
+                    i = x0 + d * a.x_plane + h * a.x_row
+                    for k in range(0, a.W * C, L):
+                        store_first(dx, i + k, splat(ZERO, L), a.W * C - k)
+            for p in range(a.OD):
+                for q in range(a.OH):
+                    j = n * a.y_sample + p * a.y_plane + q * a.y_row
+                    k = ((n * a.OD + p) * a.OH + q) * count
+                    for c in range(count):
+                        place = winners[k + c]
+                        if place >= 0:
+                            dx[x0 + place] += dy[j + c]
 
     return max_pool_backward
 
