@@ -1,5 +1,6 @@
 """Files of arrays: whole or not at all, read or refused, one process at a time."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -116,9 +117,20 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="is a folder, expected the name of a file"):
         net().save(tmp_path)
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OSError, match="file/net") as caught:
+    with pytest.raises(FileError, match="file/net: its folder is a file"):
         net().save(tmp_path / "file" / "net")
-    assert caught.value.filename == str(tmp_path / "file" / "net")
+    with pytest.raises(FileError, match=r"net: there is no folder .*nowhere"):
+        files.write(tmp_path / "nowhere" / "net", b"")
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*/net'$"):
+        net().save(tmp_path / "net")
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:

@@ -48,16 +48,17 @@ def write(path: str | Path, content: bytes | str) -> None:
 
     Raises:
         OSError: it cannot be written; the error names ``path``.
-        FileError: ``path`` is a folder.
+        FileError: ``path`` is a folder, or its folder is not there.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: there is no folder {path.parent}")
     if path.is_dir():
         raise FileError(f"{path}: is a folder, expected the name of a file")
     data = content.encode() if isinstance(content, str) else content
     # Threads of one process may write one file at once.
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path, ABANDONED)
         try:
             with beside.open("wb") as file:
@@ -69,9 +70,9 @@ def write(path: str | Path, content: bytes | str) -> None:
             beside.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.errno is not None:
-            error.filename, error.filename2 = str(path), None
-        raise
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sweep(path: Path, older: float = 0.0) -> None:

@@ -477,6 +477,10 @@ class Sequential(Chain):
             "class_names": None if self.class_names is None else list(self.class_names),
             "pixels": None if self.pixels is None else self.pixels.to_json(),
         }
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise FileError(f"{path}: its folder is a file") from None
         files.write_tensors(path, self._tensors(), about)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -585,7 +589,7 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
     """Read a network that ``save`` wrote. No code of the file is ever executed.
 
     Args:
-        path: of the file.
+        path: of the file, or of the folder of a run, which holds it as ``model.safetensors``.
         device: where the network shall live.
 
     Raises:
@@ -594,6 +598,8 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
     """
     path = Path(path)
     check_device(device)
+    if (path / "model.safetensors").is_file():
+        path /= "model.safetensors"
     tensors, about = files.read_tensors(path, "network")
     files.check_json(path, about, ABOUT)
     try:

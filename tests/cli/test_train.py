@@ -194,9 +194,12 @@ def test_a_failure_is_one_line_and_debug_shows_the_traceback(tmp_path, capsys):
 def test_a_damaged_checkpoint_is_refused(tmp_path, capsys):
     folder = tmp_path / "run"
     main([*QUICK, "--epochs", "1", "--out", str(folder)])
-    (folder / "run.json").write_text(json.dumps({"data": "mnist-sample"}))
+    (folder / "run.json").write_text("{")
     assert main(["train", "--resume", str(folder)]) == 1
     assert "run.json: missing or damaged" in capsys.readouterr().err
+    (folder / "run.json").write_text(json.dumps({"data": "mnist-sample"}))
+    assert main(["train", "--resume", str(folder)]) == 1
+    assert "run.json: its description is damaged" in capsys.readouterr().err
 
 
 def test_no_data_and_no_network_is_one_clear_message(tmp_path):

@@ -6,7 +6,7 @@ beside the package in a checkout, and among the data files of an installation.
 
 import argparse
 import ast
-import subprocess
+import runpy
 import sys
 import sysconfig
 from pathlib import Path
@@ -78,11 +78,21 @@ def _book(options: argparse.Namespace) -> int:
         return 0
     if options.name not in scripts:
         raise tc.ShapeError(f"no experiment {options.name!r}, expected one of {', '.join(scripts)}")
-    command = [sys.executable, str(scripts[options.name]), "--seed", str(options.seed)]
-    command += ["--out", str(options.out)] + ["--quick"] * options.quick
-    process = subprocess.Popen(command)
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue  # the script has got the Ctrl-C too, saves its state and ends
+    arguments = ["--seed", str(options.seed), "--out", str(options.out)]
+    return _execute(scripts[options.name], arguments + ["--quick"] * options.quick)
+
+
+def _execute(script: Path, arguments: list[str]) -> int:
+    """Run a script as ``python SCRIPT ARGUMENTS`` does, but in this process.
+
+    So a signal that ends one ends the other.
+    """
+    before = sys.argv, [*sys.path]
+    sys.argv, sys.path = [str(script), *arguments], [str(script.parent), *sys.path]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.argv, sys.path[:] = before
+    return 0

@@ -77,6 +77,8 @@ def _add_image(verb: argparse.ArgumentParser) -> None:
 
 
 def _write(options: argparse.Namespace) -> int:
+    if not options.out.suffix:
+        options.out = options.out.with_name(f"{options.out.name}.png")
     figure: Figure = options.draw(options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out, dpi=120)

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -75,7 +76,7 @@ class ProgressBar(Callback):
     def on_train_begin(self, training: "Training") -> None:  # noqa: D102
         file = self.file or sys.stderr
         self._started, self._seen = time.perf_counter(), 0
-        if file.isatty():
+        if file is not None and file.isatty():  # a program without a console has no stderr
             from tqdm import tqdm  # what needs no bar works without it
 
             remaining = (training.epochs - training.position.epoch) * training.batches
@@ -111,8 +112,9 @@ class ProgressBar(Callback):
         line += f"  {row['seconds']:.1f} s  {row['samples_per_second']:,.0f} samples/s"
         if self._bar is not None:
             self._bar.write(line, file=self.file or sys.stderr)
-        else:
-            print(line, file=self.file or sys.stderr, flush=True)
+        elif (self.file or sys.stderr) is not None:
+            with suppress(BrokenPipeError):  # who read it has left; the training goes on
+                print(line, file=self.file or sys.stderr, flush=True)
 
     def on_train_end(self, training: "Training") -> None:  # noqa: D102
         if self._bar is not None:
@@ -251,25 +253,40 @@ class KeepBest(Callback):
 class StopOnInterrupt(Callback):
     """Turn Ctrl-C into a stop after the current batch; a second Ctrl-C interrupts at once.
 
+    So does SIGTERM, which ends a job, and SIGHUP, which a closed terminal sends.
+
     Attributes:
-        interrupted: whether Ctrl-C was pressed.
+        interrupted: whether a signal came.
+        signal: its number; 0 if none came.
     """
 
+    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
     def __init__(self) -> None:
-        self.interrupted = False
+        self.signal = 0
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def interrupted(self) -> bool:  # noqa: D102
+        return self.signal != 0
 
     def on_train_begin(self, training: "Training") -> None:  # noqa: D102
-        self.interrupted = False
+        self.signal = 0
         if threading.current_thread() is not threading.main_thread():
             return  # signals can only be caught in the main thread
 
         def handle(number: int, frame: Any) -> None:
-            self.interrupted = True
+            self.signal = number
             training.stop = "interrupted"
-            signal.signal(signal.SIGINT, self._previous)
+            signal.signal(number, self._previous.pop(number))
 
-        self._previous = signal.signal(signal.SIGINT, handle)
+        for name in self.SIGNALS:
+            number = getattr(signal, name, None)  # Windows lacks some
+            # Who ignores a signal, as nohup does, goes on ignoring it.
+            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                self._previous[number] = signal.signal(number, handle)
 
     def on_train_end(self, training: "Training") -> None:  # noqa: D102
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self._previous)
+            while self._previous:
+                signal.signal(*self._previous.popitem())

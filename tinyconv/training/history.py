@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tinyconv.files import write
+
 __all__ = ["History"]
 
 
@@ -87,4 +89,4 @@ class History:
 
     def save(self, path: str | Path) -> None:
         """Write the table to a CSV file."""
-        Path(path).write_text(self.to_csv())
+        write(path, self.to_csv())

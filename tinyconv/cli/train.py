@@ -1,0 +1,265 @@
+"""``tinyconv train``: a run in a folder that it has for itself."""
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tinyconv as tc
+from tinyconv import files, models
+from tinyconv.arguments import Number, OneOf
+from tinyconv.cli import data
+from tinyconv.training import checkpoint
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["add"]
+
+#: Epochs if none are named: the sample is small, so it is seen more often.
+EPOCHS = {"mnist-sample": 12}
+DEFAULT_EPOCHS = 3
+
+#: What a run keeps in run.json, and what --resume therefore takes from there. The number of
+#: threads is kept because the bits of a sum depend on it.
+SETTINGS: dict[str, Any] = {
+    "data": str,
+    "size": (None, [Number(whole=True, least=1)]),
+    "channels": (None, Number(whole=True, least=1)),
+    "shape": (None, [Number(whole=True, least=1)]),
+    "label": (None, str),
+    "net": OneOf(*models.NETS),
+    "epochs": Number(whole=True, least=1),
+    "batch_size": Number(whole=True, least=1),
+    "lr": Number(above=0),
+    "weight_decay": Number(least=0),
+    "seed": int,
+    "threads": Number(whole=True, least=1),
+}
+
+#: Pixels a side below which two convolutions of 5x5 with their pools leave too little.
+LEAST_SIDE = 16
+
+
+def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
+    """Add ``train`` to the command line."""
+    train = verbs.add_parser(
+        "train",
+        parents=[shared],
+        help="train a network on digits or on data of your own",
+        description="Train a network. Writes the model, its history and a picture of both to a "
+        "run folder, with a checkpoint after every epoch.",
+    )
+    data.add_options(train)
+    train.add_argument(
+        "--net",
+        choices=tuple(models.NETS),
+        metavar="NET",
+        help="a name that 'tinyconv nets' lists (default: nielsen-conv-conv-relu; for samples that "
+        "are no pictures of at least 16 x 16, nielsen-fully-connected)",
+    )
+    train.add_argument(
+        "--epochs",
+        type=_positive(int),
+        help="how often to see every image (default: 12 for mnist-sample, else 3)",
+    )
+    train.add_argument(
+        "--batch-size", type=_positive(int), help="images in a training step (default: 10)"
+    )
+    train.add_argument(
+        "--lr", type=_positive(float), help="learning rate (default: what suits the net)"
+    )
+    train.add_argument(
+        "--weight-decay",
+        type=_not_negative,
+        help="L2 coefficient of one step, on weights and not on biases (default: 0)",
+    )
+    train.add_argument(
+        "--seed", type=int, help="fixes initial weights, shuffles and dropout (default: 0)"
+    )
+    train.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
+    train.add_argument("--out", type=Path, help="run folder (default: runs/NET-DATA-TIME)")
+    train.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="continue the run of this folder with its own settings; --epochs may raise the total",
+    )
+    train.set_defaults(run=_train, parser=train)
+
+
+def _positive(kind: type) -> Any:
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    parse.__name__ = f"positive {kind.__name__}"  # argparse puts it into its message
+    return parse
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
+_not_negative.__name__ = "non-negative float"
+
+
+def _train(options: argparse.Namespace) -> int:
+    folder, settings, samples = _resumed(options) if options.resume else _started(options)
+    net = models.named_net(settings["net"]).build(
+        input_shape=samples.train.x.shape[1:],
+        classes=len(samples.class_names),
+        seed=settings["seed"],
+        device=options.device,
+    )
+    if options.resume is None and options.out is None:
+        folder = _made(folder)
+    with files.locked(folder):
+        if options.resume is None:
+            _check_empty(options, folder)
+        elif settings["threads"] != tc.get_num_threads():
+            tc.set_num_threads(settings["threads"])  # the same sums, so the same bits
+        for name in ("run.json", "model.safetensors", "history.csv"):
+            files.sweep(folder / name)
+        files.write(folder / "run.json", json.dumps(settings, indent=2) + "\n")
+        return _run(options, folder, settings, samples, net)
+
+
+def _run(
+    options: argparse.Namespace,
+    folder: Path,
+    settings: dict[str, Any],
+    samples: tc.data.DataSet,
+    net: tc.Sequential,
+) -> int:
+    """Train in a folder that is locked, and write there what came out."""
+    report = tc.data.report(samples)
+    net.class_names, net.pixels = report.class_names, report.pixels
+    print(report)
+    print(
+        f"{settings['net']} on {settings['data']}: {len(samples.train.y):,} samples, "
+        f"{net.parameters.flat.size:,} parameters, to {folder}/"
+    )
+
+    interrupt = tc.StopOnInterrupt()
+    started = time.perf_counter()
+    history = net.fit(
+        *samples.train,
+        epochs=settings["epochs"],
+        batch_size=settings["batch_size"],
+        optimizer=tc.SGD(lr=settings["lr"], weight_decay=settings["weight_decay"]),
+        validation_data=samples.validation,
+        callbacks=[interrupt],
+        checkpoint=folder / "checkpoint",
+        resume=options.resume is not None,
+    )
+    seconds = time.perf_counter() - started
+    net.save(folder / "model.safetensors")
+    history.save(folder / "history.csv")
+    written = ["model.safetensors", "history.csv"]
+    if len(history) and _pictured(net, history, folder / "training.png"):
+        written.append("training.png")
+    if interrupt.interrupted:
+        place = f"epoch {net.position.epoch + 1}, batch {net.position.batch}"
+        print(f"\nstopped after {place}; saved. Continue with:\n  tinyconv train --resume {folder}")
+        return 128 + interrupt.signal
+    figures = net.evaluate(*samples.test)
+    print(
+        f"test accuracy {figures['accuracy']:.2%} on {len(samples.test.y):,} samples, "
+        f"trained in {seconds:.1f} s"
+    )
+    print(f"{folder}/: {', '.join(written)}")
+    return 0
+
+
+def _pictured(net: tc.Sequential, history: tc.History, path: Path) -> bool:
+    """Draw the report of a run. A machine that cannot draw has trained all the same."""
+    try:
+        from tinyconv import plots
+
+        plots.training_report(net, history).savefig(path, dpi=120)
+    except (ImportError, OSError, RuntimeError) as error:
+        print(f"tinyconv: no picture: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _made(folder: Path) -> Path:
+    """Make a folder of this name that no other process made, with a number behind it if need be."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        own = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            own.mkdir()
+        except FileExistsError:
+            continue
+        break
+    return own
+
+
+def _check_empty(options: argparse.Namespace, folder: Path) -> None:
+    """Refuse the folder of another run, or with files of somebody's, for a run that starts."""
+    if checkpoint.exists(folder / "checkpoint"):
+        options.parser.error(
+            f"{folder} holds a run already; continue it with --resume {folder}, "
+            "or name another folder"
+        )
+    if foreign := sorted(path.name for path in folder.iterdir() if path.name != ".lock"):
+        options.parser.error(f"{folder} holds files already, {foreign[0]} for one; name another")
+
+
+def _started(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data.DataSet]:
+    """Return the folder, the settings and the data of a run that starts now."""
+    options.data = options.data or "mnist-sample"
+    samples = data.load(vars(options))
+    net = options.net or _default_net(samples.train.x.shape[1:])
+    settings = {
+        "data": options.data,
+        **{name: getattr(options, name) for name in data.OPTIONS},
+        "net": net,
+        "epochs": options.epochs or EPOCHS.get(options.data, DEFAULT_EPOCHS),
+        "batch_size": options.batch_size or 10,
+        "lr": options.lr or models.named_net(net).lr,
+        "weight_decay": options.weight_decay or 0.0,
+        "seed": options.seed or 0,
+        "threads": tc.get_num_threads(),
+    }
+    name = f"{net}-{Path(options.data).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = options.out or Path("runs") / name
+    return folder, settings, samples
+
+
+def _default_net(shape: tuple[int, ...]) -> str:
+    """Return the first net of the list, which convolves twice, or the one for all other samples."""
+    convolves = len(shape) == 3 and min(shape[1:]) >= LEAST_SIDE
+    return "nielsen-conv-conv-relu" if convolves else "nielsen-fully-connected"
+
+
+def _resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data.DataSet]:
+    """Return the folder, the settings and the data of the run to continue."""
+    folder: Path = options.resume
+    for name in (*SETTINGS, "out"):
+        if name not in ("epochs", "threads") and getattr(options, name) is not None:
+            flag = "--" + name.replace("_", "-")
+            options.parser.error(f"{flag} cannot be changed on --resume")
+    if not checkpoint.exists(folder / "checkpoint"):
+        raise tc.FileError(f"{folder}: no checkpoint to resume from")
+    path = folder / "run.json"
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        raise tc.FileError(f"{path}: missing or damaged") from None
+    files.check_json(path, settings, SETTINGS)
+    if options.epochs is not None:
+        if options.epochs < settings["epochs"]:
+            options.parser.error(f"--epochs can only be raised; the run has {settings['epochs']}")
+        settings["epochs"] = options.epochs
+    return folder, settings, data.load(settings)
