@@ -1,28 +1,30 @@
-"""Where the first value that is not finite appears."""
-
-import numpy as np
+"""Where the first value that is not finite appeared in the pass that the layers have just made."""
 
 from tinyconv.backend import Array, namespace
 from tinyconv.engines.base import Net
+from tinyconv.parameters import Parameters
 
-__all__ = ["check_finite"]
+__all__ = ["fault_of_gradients", "fault_of_outputs"]
 
 
-def check_finite(net: Net, x: Array, step: int = 0) -> str | None:
-    """Run a forward pass; say where the first value that is not finite appears, if one does.
+def fault_of_outputs(net: Net, x: Array) -> str | None:
+    """Say where the forward pass of ``x`` came to a value that is not finite, if it did.
 
+    >>> import numpy as np
     >>> from tinyconv.layers import Chain, Linear, ReLU
     >>> net = Chain([Linear(2, 2), ReLU()])
-    >>> check_finite(net, np.array([[1.0, float("nan")]]))
+    >>> x = np.array([[1.0, float("nan")]])
+    >>> _ = net.forward(x)
+    >>> fault_of_outputs(net, x)
     'the input of the network holds values that are not finite'
-    >>> check_finite(net, np.array([[1.0, 2.0]])) is None
+    >>> x = np.array([[1.0, 2.0]])
+    >>> _ = net.forward(x)
+    >>> fault_of_outputs(net, x) is None
     True
     """
-    xp = namespace("check_finite", x=x)
+    xp = namespace("fault_of_outputs", x=x)
     if not bool(xp.all(xp.isfinite(x))):
         return "the input of the network holds values that are not finite"
-    with np.errstate(over="ignore", invalid="ignore"):
-        net.forward(x, True, step)
     for layer in net.walk():
         for name, values in layer.params.items():
             if not bool(xp.all(xp.isfinite(values))):
@@ -32,3 +34,22 @@ def check_finite(net: Net, x: Array, step: int = 0) -> str | None:
             where = f"layer {layer.path} ({type(layer).__name__})"
             return f"{where} is the first whose output is not finite"
     return None
+
+
+def fault_of_gradients(parameters: Parameters) -> str:
+    """Say which parameter, of the last one first, has a gradient that is not finite.
+
+    >>> import numpy as np
+    >>> from tinyconv.parameters import ParameterSpec
+    >>> parameters = Parameters({"0.weight": ParameterSpec((2,), "zeros")}, "float32", "cpu")
+    >>> parameters.grads["0.weight"][1] = np.inf
+    >>> fault_of_gradients(parameters)
+    'the loss is finite, and the gradient of 0.weight is not'
+    """
+    xp = namespace("fault_of_gradients", flat=parameters.flat)
+    faults = (
+        name
+        for name, gradient in reversed(parameters.grads.items())
+        if not bool(xp.all(xp.isfinite(gradient)))
+    )
+    return f"the loss is finite, and the gradient of {next(faults)} is not"

@@ -1,14 +1,15 @@
 """The layers run one by one: the readable engine, for every device and dtype."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array, like, to_numpy
+from tinyconv.backend import Array, like, namespace, to_numpy
 from tinyconv.engines.base import Net, Totals
 from tinyconv.engines.blas import single_blas_thread
-from tinyconv.engines.diagnosis import check_finite
+from tinyconv.engines.diagnosis import fault_of_gradients, fault_of_outputs
 from tinyconv.errors import NonFiniteError
 from tinyconv.losses import Loss, Targets, take
 from tinyconv.metrics import Metric, batch_weight, figures
@@ -50,9 +51,16 @@ class EagerEngine:
     def train_step(  # noqa: D102
         self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
     ) -> None:
-        # What overflows is found and named.
-        with single_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
-            self._step(x, y, index, step, lr)
+        state = self.net.state
+        before = {name: copy(array) for name, array in state.items()}
+        try:
+            # What overflows is found and named.
+            with single_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+                self._step(x, y, index, step, lr)
+        except Exception:
+            for name, array in before.items():
+                state[name][...] = array
+            raise
 
     def _step(
         self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
@@ -63,9 +71,12 @@ class EagerEngine:
         outputs = self.net.forward(xb, True, step)
         means = figures(self.metrics, self.loss, outputs, targets, weight)
         if not np.isfinite(means["loss"]):
-            place = check_finite(self.net, xb, step)
+            place = fault_of_outputs(self.net, xb)
             raise NonFiniteError(place or f"the loss is {means['loss']}")
         self.net.backward(self.loss.backward())
+        xp = namespace("fit", flat=p.flat)
+        if not bool(xp.all(xp.isfinite(p.flat_grad))):
+            raise NonFiniteError(fault_of_gradients(p))
         self.optimizer.update(p.flat, p.flat_grad, self.optimizer_state, p.decay, lr, step)
         samples = batch_weight(self.loss, targets, weight)
         self._totals.add({name: mean * samples for name, mean in means.items()}, samples)

@@ -117,6 +117,8 @@ class Plan:
         for step, value in zip(self.steps[::-1], self.values[:0:-1], strict=True):
             for other in value.gradients[1:]:
                 backend.add(f"{step.name}: sum of gradients", other, value.gradients[0])
+            if any(layer.params for layer in step.unit.layers):
+                backend.watch(step)
             step.backward(program)
         program.guard()
         for step in self.steps:

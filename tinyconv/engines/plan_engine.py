@@ -3,7 +3,6 @@
 import sys
 import threading
 from collections.abc import Sequence
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ import numpy as np
 from tinyconv.backend import Array
 from tinyconv.engines.base import Net, Totals
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
-from tinyconv.engines.diagnosis import check_finite
+from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.plan import Plan
 from tinyconv.engines.thread_count import get_num_threads
-from tinyconv.errors import NonFiniteError
 from tinyconv.kernels.cpu.kernel import when_compiling
 from tinyconv.losses import Loss, Targets
 from tinyconv.metrics import Metric
@@ -52,7 +50,9 @@ class PlanEngine:
         self.loss = loss
         self.metrics = metrics
         self.optimizer = optimizer
-        self.optimizer_state = optimizer.init(self.net.parameters.flat)
+        self._layers = EagerEngine(self.net)
+        self._layers.start_training(loss, optimizer, metrics)
+        self.optimizer_state = self._layers.optimizer_state
         self._verbose, self._is_profiling = verbose, profile
         self._seconds: dict[str, float] = {}
         self._steps = 0
@@ -67,21 +67,21 @@ class PlanEngine:
     ) -> None:
         backend = self._trainer(tuple(x.shape[1:]), len(index), y)
         n = backend.set_batch(x, y, index, step, lr)
-        if self._is_profiling:
-            backend.profile(n, self._seconds)
+        if backend.run(n, self._seconds if self._is_profiling else None):
+            # Added up batch by batch, so that a resumed epoch ends with the same bits.
+            self._totals.add(*backend.take_sums())
         else:
-            backend.run(n)
+            # What the kernels cannot vouch for, the layers do, or say why not. The buffers hold
+            # halves of a step now, so the next one gets a plan of its own.
+            self._training = None
+            self._layers.start_epoch(self._totals)
+            self._layers.train_step(x, y, index, step, lr)
+            self._totals = self._layers.totals()
         self._steps += 1
-        # Added up batch by batch, so that a resumed epoch ends with the same bits.
-        sums, samples = backend.take_sums()
-        if not isfinite(sums["loss"]):
-            xb = np.asarray(x[index], np.float32)
-            raise NonFiniteError(check_finite(self.net, xb, step) or "the loss is not finite")
-        self._totals.add(sums, samples)
 
     @property
     def profile(self) -> dict[str, float]:  # noqa: D102
-        return {name: seconds / self._steps for name, seconds in self._seconds.items()}
+        return {name: seconds / max(self._steps, 1) for name, seconds in self._seconds.items()}
 
     def totals(self) -> Totals:  # noqa: D102
         return self._totals.copy()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.plain_step import PlainStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, activation_of
+from tinyconv.engines.cpu.step import Context, Step, activation_of, planes_of
 from tinyconv.engines.cpu.steps import step_for
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.cpu.update_rule import UpdateRule
 from tinyconv.engines.units import ACTIVATIONS, Unit
 from tinyconv.kernels.cpu import batch as batch_kernels
+from tinyconv.kernels.cpu import reach
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
@@ -148,8 +149,9 @@ class CpuTraining(CpuBackend):
         targets: such as will come; None for one class index each. See :meth:`takes`.
 
     Attributes:
-        sums: (threads, 8) float64: of each thread the sum of the losses since they were set to
-            0, and, where the loss is a kernel, the number of samples classified correctly.
+        sums: (threads, 8) float64: of each thread the sum of the losses of a batch, where the loss
+            is a kernel the number of samples classified correctly, and the reach of the
+            gradients, see ``kernels.cpu.reach``.
     """
 
     training = True
@@ -180,17 +182,15 @@ class CpuTraining(CpuBackend):
         self.labels = np.zeros(batch, np.int64)
         self.index = np.zeros(batch, np.int64)
         self.sums = np.zeros((threads, 8))
-        self._starters: list[Step] = []
+        self.steps: list[Step] = []
         self._staging: Array | None = None
         self._x: Array | None = None
 
     # What a plan is built with.
 
     def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:  # noqa: D102
-        step = super().step(unit, shapes)
-        if type(step).start is not Step.start:
-            self._starters.append(step)
-        return step
+        self.steps.append(super().step(unit, shapes))
+        return self.steps[-1]
 
     def loss(self, logits: Image, dlogits: Image | None, shape: Shape) -> None:
         """Add the loss and its gradient with respect to the logits."""
@@ -228,13 +228,32 @@ class CpuTraining(CpuBackend):
         """Add the call y = y + x."""
         add_image(self.program, name, x, y)
 
+    def watch(self, step: Step) -> None:
+        """Add to the reach what the gradients of a step's parameters can come to."""
+        assert step.dy is not None
+        inputs = address_of(self.context.arena.take(self.batch))
+        gain = max(1.0, abs(step.activation.parameter))
+        for image, sums in ((step.x, 0), (step.dy, address_of(self.sums))):
+            self.program.call(
+                f"{step.name}: reach",
+                compiled(reach.reach, LANES),
+                reach.ARGS,
+                **planes_of(image, "v"),
+                planes=image.D,
+                rows=image.H,
+                count=image.W * image.C,
+                inputs=inputs,
+                sums=sums,
+                gain=gain,
+            )
+
     def finish_update(self) -> None:
         """Add what the optimizer does after all gradients are there."""
         if self.rule.has_kernel:
             return
 
         def run(n: int) -> None:
-            if np.isfinite(self.loss_sum()):
+            if self.was_taken():
                 self.rule.update()
 
         self.program.python("optimizer", run)
@@ -255,8 +274,8 @@ class CpuTraining(CpuBackend):
         self.context.n[0] = n
         self.context.step = step
         self.rule.start(lr, step)
-        for starter in self._starters:
-            starter.start(step)
+        for each in self.steps:
+            each.start(step)
         if x is not self._x:
             self._x = x
             is_direct = isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous
@@ -277,25 +296,39 @@ class CpuTraining(CpuBackend):
             self._staging[:n] = x[index]
         return n
 
-    def run(self, n: int) -> None:
-        """Train on the batch of :meth:`set_batch`; without an update if the loss is not finite."""
-        self.program.run(n)
-        self.rule.finish()
+    def run(self, n: int, seconds: dict[str, float] | None = None) -> bool:
+        """Train on the batch of :meth:`set_batch`.
 
-    def profile(self, n: int, seconds: dict[str, float]) -> None:
-        """Do what :meth:`run` does and add the time of each call to ``seconds``."""
-        self.program.profile(n, seconds)
-        self.rule.finish()
+        Args:
+            n: what that returned.
+            seconds: gets the time of each call, if it is there.
 
-    def loss_sum(self) -> float:
-        """Return the sum of the losses of all samples since ``sums`` was set to 0."""
-        return float(self.sums[:, 0].sum())
+        Returns:
+            Whether the step was taken. If the loss is not finite, or a gradient might not be, it
+            was not, and parameters and running statistics are as before.
+        """
+        self.sums[...] = 0
+        if seconds is None:
+            self.program.run(n)
+        else:
+            self.program.profile(n, seconds)
+        taken = self.was_taken()
+        if taken:
+            self.rule.finish()
+        else:
+            for step in self.steps:
+                step.undo()
+        return taken
+
+    def was_taken(self) -> bool:
+        """Whether the guard of the program let the last step go on."""
+        return isfinite(self.sums[:, 0].sum()) and bool(self.sums[:, 2].sum() < reach.LIMIT)
 
     def take_sums(self) -> tuple[dict[str, float], float]:
-        """Return the sums of the figures by name and of the samples; set all of them to 0."""
-        taken = Totals({"loss": self.loss_sum()})
+        """Return the sums over the batch of the figures by name and of the samples."""
+        taken = Totals({"loss": float(self.sums[:, 0].sum())})
         if self._loss_is_kernel and self.metrics:
             taken.sums["accuracy"] = float(self.sums[:, 1].sum())
         taken.add(self._totals.sums, self._totals.samples)
-        self._totals, self.sums[...] = Totals(), 0
+        self._totals = Totals()
         return taken.sums, taken.samples

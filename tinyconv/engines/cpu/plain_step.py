@@ -25,7 +25,12 @@ class PlainStep(Step):
         (self.layer,) = unit.layers
 
     def forward(self, program: Program) -> None:
+        state = self.layer.state if self.context.training else {}
+        self.kept = {name: np.copy(array) for name, array in state.items()}
+
         def run(n: int) -> None:
+            for name, kept in self.kept.items():
+                kept[...] = state[name]
             x = np.ascontiguousarray(self.x.channels_first(n)).reshape(n, *self.input_shape)
             with single_blas_thread():
                 y = self.layer.forward(x, self.context.training, self.context.step)
@@ -48,6 +53,10 @@ class PlainStep(Step):
                 out[...] = dx.reshape(out.shape)
 
         program.python(f"{self.name}: backward", run)
+
+    def undo(self) -> None:
+        for name, kept in self.kept.items():
+            self.layer.state[name][...] = kept
 
     def update(self, program: Program) -> None:
         for name, parameter in self.layer.params.items():

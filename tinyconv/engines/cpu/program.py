@@ -83,11 +83,18 @@ class Program:
 
     def python(self, name: str, function: Callable[[int], None]) -> None:
         """Add a Python function of the number of samples, which one thread calls."""
-        self._phases.append(_Phase(name, False, names=[name], function=function))
+
+        def run(n: int) -> None:
+            # In training, what overflows is found by the guard, which says more than a warning.
+            quiet = "warn" if self._guarded_from is None else "ignore"
+            with np.errstate(over=quiet, invalid=quiet):  # type: ignore[arg-type]
+                function(n)
+
+        self._phases.append(_Phase(name, False, names=[name], function=run))
         self._must_begin = True
 
     def guard(self) -> None:
-        """Let what follows run only if the loss is finite."""
+        """Let what follows run only if the loss is finite and the gradients are sure to be."""
         self._must_begin = True
         self._guarded_from = len(self._phases)
 

@@ -130,6 +130,9 @@ class Step:
     def update(self, program: Program) -> None:
         """Add what a refused step must not do: gradients to the rule, running statistics."""
 
+    def undo(self) -> None:
+        """Take back what a refused step has done outside the plan's buffers nevertheless."""
+
     def start(self, step: int) -> None:
         """Set what depends on the number of the training step."""
 

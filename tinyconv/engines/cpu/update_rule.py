@@ -45,7 +45,7 @@ class UpdateRule:
         args["w"], args["decay"] = address_of(parameters.flat), address_of(parameters.decay)
         args["grad"] = address_of(parameters.flat_grad)
         for part, array in state.items():
-            if array.shape == parameters.flat.shape and self.has_kernel:
+            if part in PLACES and self.has_kernel:
                 args[PLACES[part]] = address_of(array)
         beta1, beta2 = getattr(optimizer, "betas", (0.0, getattr(optimizer, "alpha", 0.0)))
         args["beta1"], args["one_minus_beta1"] = beta1, 1 - beta1

@@ -14,6 +14,7 @@ import numpy as np
 from numba import prange, types
 
 from tinyconv.kernels.cpu.kernel import njit
+from tinyconv.kernels.cpu.reach import LIMIT
 from tinyconv.kernels.cpu.simd import (
     doubles_pointer,
     invoke,
@@ -25,8 +26,9 @@ __all__ = ["CALL", "PHASE", "compile_parallel", "run_serial"]
 #: share is a multiple of it.
 CALL = np.dtype([(name, np.int64) for name in ("function", "args", "items", "grain")])
 #: One phase: the calls from ``first`` to ``last``. ``block``: samples at a time; 0 where the
-#: calls name their items. ``guard``: 0, or the address of each thread's sums (8 float64, the
-#: loss first); the phase begins only if the loss is finite.
+#: calls name their items. ``guard``: 0, or the address of each thread's sums (8 float64: the loss,
+#: the number of correct samples, the reach of the gradients); the phase begins only if the loss is
+#: finite and the reach below its limit.
 PHASE = np.dtype([(name, np.int64) for name in ("first", "last", "block", "guard")])
 
 PROGRAM = [
@@ -65,14 +67,15 @@ def run_phase(calls, first, last, block, n, thread, threads):  # type: ignore[no
 
 
 @numba.njit
-def is_finite(guard, threads):  # type: ignore[no-untyped-def]
-    """Whether the sum of all threads' losses is finite."""
-    total = 0.0
+def may_go_on(guard, threads):  # type: ignore[no-untyped-def]
+    """Whether the loss is finite and no gradient can be otherwise."""
+    loss, reach = 0.0, 0.0
     if guard:
         sums = doubles_pointer(guard)
         for thread in range(threads):
-            total += sums[8 * thread]
-    return math.isfinite(total)
+            loss += sums[8 * thread]
+            reach += sums[8 * thread + 2]
+    return math.isfinite(loss) and reach < LIMIT
 
 
 @njit(types.void(*PROGRAM), nogil=True)
@@ -80,7 +83,7 @@ def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untype
     """Run phases ``begin`` to ``end`` for a batch of n samples, the threads' shares in turn."""
     for p in range(begin, end):
         phase = phases[p]
-        if not is_finite(phase.guard, threads):
+        if not may_go_on(phase.guard, threads):
             return
         for thread in range(threads):
             run_phase(calls, phase.first, phase.last, phase.block, n, thread, threads)
@@ -94,7 +97,7 @@ def compile_parallel() -> Any:
         for p in range(begin, end):
             phase = phases[p]
             first, last, block = phase.first, phase.last, phase.block
-            if not is_finite(phase.guard, threads):
+            if not may_go_on(phase.guard, threads):
                 return
             for thread in prange(threads):
                 run_phase(calls, first, last, block, n, thread, threads)

@@ -1,0 +1,66 @@
+"""How large the gradients of a step's parameters can be, before anything was updated by them.
+
+An update follows the gradient of each parameter at once, so it must be known before the first one
+that all of them are finite. A gradient is a sum of products of an input and a gradient that came
+in; none is larger than the sum of all sizes of the one times that of the other, its *reach*.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.simd import (
+    absolute,
+    doubles_pointer,
+    load,
+    load_first,
+    pointer,
+    splat,
+    total,
+)
+
+__all__ = ["ARGS", "LIMIT", "reach"]
+
+#: The reach from which on the layers themselves take a step: float32 ends at 3e38, and some
+#: slopes and divisors are larger than 1.
+LIMIT = 1e30
+
+#: ``inputs``: for each sample the sum of the sizes of the input. ``sums``: 0, or for each thread 8
+#: float64, of which the third gets the reach.
+ARGS = record(
+    *("v", "v_sample", "v_plane", "v_row", "planes", "rows", "count", "inputs", "sums"),
+    floats=("gain",),
+)
+
+ZERO, ONE = np.float32(0), np.float32(1)
+
+
+def reach(L: int) -> Any:
+    """Make the kernel of the sums of sizes of an input or, with ``sums``, of a gradient."""
+
+    @kernel
+    def reach_of_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, ARGS)[0]
+        v, inputs = pointer(a.v), pointer(a.inputs)
+        most = 0.0
+        for n in range(first, last):
+            size, other = splat(ZERO, L), splat(ZERO, L)
+            for line in range(a.planes * a.rows):
+                i = n * a.v_sample + line // a.rows * a.v_plane + line % a.rows * a.v_row
+                whole = a.count // (2 * L) * (2 * L)
+                for k in range(0, whole, 2 * L):
+                    size = size + absolute(load(v, i + k, L))
+                    other = other + absolute(load(v, i + k + L, L))
+                for k in range(whole, a.count, L):
+                    size = size + absolute(load_first(v, i + k, a.count - k, L))
+            found = total(size + other)
+            if a.sums:
+                most += found * a.gain * (ONE + inputs[n])
+            else:
+                inputs[n] = found
+        if a.sums:
+            doubles_pointer(a.sums)[8 * thread + 2] += most
+
+    return reach_of_gradients
