@@ -29,6 +29,7 @@ import functools
 import inspect
 import operator
 import os
+import reprlib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -182,6 +183,12 @@ Rate = Annotated[float, Number(above=0, most=1000)]
 _PLAIN: dict[Any, Rule] = {bool: _Flag(), int: Number(whole=True), float: Number()}
 
 
+#: Writes values whose full text would be long, or without end.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 8, 8, 4
+_SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 60, 40, 80
+
+
 def integer(value: Any) -> int | None:
     """Return a Python integer for one of Python's or NumPy's; None for anything else.
 
@@ -222,7 +229,7 @@ def shown(value: Any) -> str:
     """Return a value as a message shows it, which is short.
 
     >>> shown("zeros"), shown(np.zeros((2, 3))), shown([0] * 100)
-    ("'zeros'", 'an array of shape (2, 3)', '[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...')
+    ("'zeros'", 'an array of shape (2, 3)', '[0, 0, 0, 0, 0, 0, 0, 0, ...]')
     """
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
@@ -232,10 +239,9 @@ def shown(value: Any) -> str:
     if inspect.isroutine(value):
         return f"the function {value.__name__}"
     try:
-        text = repr(value)
+        return _SHORT.repr(value)
     except Exception:  # a foreign object's; the message is about another mistake
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else text[:49] + "..."
+        return f"a {type(value).__name__}"
 
 
 def checked(target: T) -> T:

@@ -90,7 +90,7 @@ def test_a_pickle_that_would_execute_anything(tmp_path, function, argument):
 
 def test_an_array_of_objects(tmp_path):
     path = written(tmp_path / "mnist.pkl.gz", [(np.array([{}]), 1), 2, 3])
-    with pytest.raises(DataError, match="is no pickle of arrays: an array of type object"):
+    with pytest.raises(DataError, match="is no pickle of arrays: an array of type 'O8'"):
         read_book_pickle(path)
 
 
@@ -148,3 +148,79 @@ def test_files_that_are_damaged(tmp_path):
             read_book_pickle(path)
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_book_pickle(tmp_path)
+
+
+# Programs that would take the memory, the time or the process.
+
+NDARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R"
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        # a list of lists of lists, each ten times the one before
+        (
+            b"]" + b"".join(b"q%c(" % n + b"h%c" % n * 10 + b"l" for n in range(60)) + b".",
+            "no three",
+        ),
+        # types that NumPy's own reconstruction believes
+        (
+            NDARRAY + b"(K\1J\xff\xff\xff\x7f\x85cnumpy\ndtype\nX\2\0\0\0O8\x85R\x89C\0tb.",
+            "type .O8",
+        ),
+        (
+            NDARRAY + b"(K\1J\xff\xff\xff\x7f\x85cnumpy\ndtype\nX\2\0\0\0f8\x85R\x89C\0tb.",
+            "0 numbers",
+        ),
+        (b"cnumpy\ndtype\nX\2\0\0\0V9\x85R.", "an array of type 'V9'"),
+        (b"cnumpy\ndtype\nX\2\0\0\0f8\x85R(K\3X\1\0\0\0<NNJ\xff\xff\xff\xfftb.", "no three parts"),
+        (b"(" * 20_000, "more instructions than arrays need"),
+        (b"]" * 2_000_000, "more instructions than arrays need"),
+        (b"T\xff\xff\xff\xff.", "it ends too early"),
+        (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.", "it ends too early"),
+        (b"h\7.", "nothing was noted under 7"),
+        (b"I" + b"9" * 100_000 + b"\n.", "no three parts"),
+        (b"Nb.", "list index out of range"),
+        (b"NNb.", "a state of None"),
+        (b"NNR.", "a call of None"),
+        (b"t.", "a list without a beginning"),
+        (b"\x82\1.", "instruction b'.x82' at byte 0"),
+    ],
+)
+def test_programs_that_arrays_do_not_need(tmp_path, program, message):
+    path = written(tmp_path / "mnist.pkl.gz", program)
+    with pytest.raises(DataError, match=message):
+        read_book_pickle(path)
+
+
+def test_a_row_that_is_repeated(tmp_path):
+    """Ten bytes a row on the disk, three thousand in memory."""
+    row, label = np.zeros(784, "u1"), 3
+    path = written(tmp_path / "mnist.pkl.gz", [[[row] * 3000, [label] * 3000]] * 3)
+    with pytest.raises(DataError, match=r"training data: .*a row is repeated"):
+        read_book_pickle(path)
+
+
+def test_a_file_that_unpacks_to_far_more(tmp_path):
+    path = tmp_path / "mnist.pkl.gz"
+    path.write_bytes(gzip.compress(b"(" * (65 << 20), 1))
+    with pytest.raises(DataError, match="unpacks to more than 67,108,864 bytes"):
+        read_book_pickle(path)
+
+
+def test_texts_of_protocol_0_of_python_2(tmp_path):
+    """Bytes with escapes, as its slow writer makes them."""
+    x, y = part(1)
+
+    def array(shape, code, raw):
+        text = "".join(f"\\x{byte:02x}" for byte in raw).encode()
+        return (
+            b"cnumpy.core.multiarray\n_reconstruct\np0\n(cnumpy\nndarray\np1\n(I0\ntp2\nS'b'\np3\ntp4"
+            b"\nRp5\n(I1\n(" + b"".join(b"L%dL\n" % n for n in shape)
+            + b"tp6\ncnumpy\ndtype\np7\n(S'" + code
+            + b"'\nI0\nI1\ntp8\nRp9\n(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nS'" + text + b"'\ntb"
+        )  # fmt: skip
+
+    pair = b"(" + array((1, 784), b"f4", x.tobytes()) + array((1,), b"i8", y.tobytes()) + b"t"
+    path = written(tmp_path / "mnist.pkl.gz", b"(lp99\n" + (pair + b"a") * 3 + b".")
+    assert (read_book_pickle(path)[1][0] == x).all()

@@ -1,18 +1,26 @@
 """Reads the data files of Nielsen's book, pickles of Python 2, without executing what they say.
 
-A pickle may name any function and have it called. This reader knows numbers, lists, tuples and
-NumPy's arrays of numbers, and refuses a file that names anything else.
+A pickle is a program for a machine with a stack, which may name any function and have it called.
+This reader walks through the program itself: it knows numbers, texts, lists, tuples and what NumPy
+writes for an array of numbers, and refuses everything else. Neither Python's own machine nor
+NumPy's reconstruction of arrays ever sees the file. Source: the descriptions of the instructions
+in Python's ``pickletools``.
 """
 
 import gzip
-import pickle
+import math
+import re
+import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from tinyconv.arguments import shown
+from tinyconv.data.limits import most_unpacked
 from tinyconv.errors import DataError
 
 __all__ = ["read_book_pickle"]
@@ -32,10 +40,9 @@ def read_book_pickle(path: str | Path) -> list[Pair]:
             holds something else than the book's data.
     """
     try:
+        most = most_unpacked(path)
         with gzip.open(path) as file:
-            content = _Reader(file, encoding="latin1").load()
-    except _Refused as refused:
-        raise DataError(f"{path}: refused, because it would execute {refused}") from None
+            unpacked = file.read(most + 1)
     except gzip.BadGzipFile:
         raise DataError(f"{path}: is no gzip file") from None
     except EOFError:
@@ -44,21 +51,32 @@ def read_book_pickle(path: str | Path) -> list[Pair]:
         raise DataError(f"{path}: is a damaged gzip file: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+    if len(unpacked) > most:
+        raise DataError(f"{path}: unpacks to more than {most:,} bytes")
+    if not unpacked:
+        raise DataError(f"{path}: is truncated")
+    try:
+        content = _Machine(unpacked).run()
+    except _Refused as refused:
+        raise DataError(f"{path}: refused, because it would execute {refused}") from None
+    except (ValueError, IndexError, struct.error) as error:
         raise DataError(f"{path}: is no pickle of arrays: {error}") from None
     if not isinstance(content, list | tuple) or len(content) != 3:
         raise DataError(f"{path}: holds no three parts: training, validation and test data")
     names = ("training", "validation", "test")
-    return [_pair(f"{path}: {name} data", part) for name, part in zip(names, content, strict=True)]
+    left = [len(unpacked)]  # a number takes a byte of the file at least; references repeat some
+    return [
+        _pair(f"{path}: {name} data", part, left) for name, part in zip(names, content, strict=True)
+    ]
 
 
-def _pair(what: str, part: Any) -> Pair:
+def _pair(what: str, part: Any, left: list[int]) -> Pair:
     """Check one part, of arrays or of lists of rows, and bring it to the library's types."""
     if not isinstance(part, list | tuple) or len(part) != 2:
         raise DataError(f"{what}: no pair of images and labels")
     try:
-        x, y = np.asarray(part[0], np.float32), np.asarray(part[1])
-    except (TypeError, ValueError) as error:
+        x, y = _images(part[0], left), _labels(part[1])
+    except ValueError as error:
         raise DataError(f"{what}: no arrays of numbers: {error}") from None
     if x.ndim != 2 or x.shape[1] != 784:
         raise DataError(f"{what}: images of shape {x.shape}, expected (N, 784)")
@@ -73,59 +91,315 @@ def _pair(what: str, part: Any) -> Pair:
     return x, y.astype(np.int32)
 
 
+def _images(value: Any, left: list[int]) -> np.ndarray[Any, Any]:
+    """Return images from an array of them or a list of rows, while there are bytes ``left``."""
+    if isinstance(value, _Array):
+        return value.numbers.astype(np.float32)
+    if not isinstance(value, list) or not all(isinstance(row, _Array) for row in value):
+        raise ValueError(f"images are {shown(value)}")
+    shapes = {row.numbers.shape for row in value}
+    if len(shapes) != 1:
+        raise ValueError(f"rows of {len(shapes)} shapes")
+    left[0] -= len(value) * math.prod(shapes.pop())
+    if left[0] < 0:
+        raise ValueError("a row is repeated")
+    return np.array([row.numbers for row in value], np.float32)
+
+
+def _labels(value: Any) -> np.ndarray[Any, Any]:
+    if isinstance(value, _Array):
+        return value.numbers
+    if not isinstance(value, list) or not all(isinstance(v, int) and abs(v) < 99 for v in value):
+        raise ValueError(f"labels are {shown(value)}")
+    return np.array(value, np.int64)
+
+
 class _Refused(Exception):
     """A pickle names something that it has no business with."""
 
 
-def _empty_array(kind: Any, shape: Any, code: Any) -> np.ndarray[Any, Any]:
-    """Stand in for ``numpy.core.multiarray._reconstruct``; the state that follows fills it."""
-    return np.empty(0, np.uint8)
+class _Name(NamedTuple):
+    """What a pickle calls a function or a class."""
+
+    module: str
+    name: str
 
 
-def _array_of_bytes(
-    content: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any
-) -> np.ndarray[Any, Any]:
-    """Stand in for ``numpy._core.numeric._frombuffer``."""
-    return np.frombuffer(content, dtype).reshape(shape, order=order)
+class _Mark:
+    """The place on the stack where a list or a tuple begins."""
 
 
-def _scalar(dtype: np.dtype[Any], content: Any) -> Any:
-    """Stand in for ``numpy.core.multiarray.scalar``."""
-    encoded = content.encode("latin1") if isinstance(content, str) else content
-    return np.frombuffer(encoded, dtype)[0]
+@dataclass
+class _Dtype:
+    """The type of an array: numbers of so many bytes, in this order."""
+
+    code: str
+    order: str = "="
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.code, str) or not re.fullmatch("[<>=|]?[fiu][1248]", self.code):
+            raise ValueError(f"an array of type {shown(self.code)}")
+
+    def build(self, state: Any) -> None:
+        """Take the byte order, all of the state that concerns numbers."""
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
+            raise ValueError(f"a type with the state {shown(state)}")
+        self.order = state[1]
+
+    def numbers(self, content: Any) -> np.ndarray[Any, Any]:
+        """Return the numbers that bytes are; Python 2 wrote bytes as text."""
+        if isinstance(content, str):
+            content = content.encode("latin1")
+        if not isinstance(content, bytes | bytearray):
+            raise ValueError(f"an array of {shown(content)}")
+        return np.frombuffer(content, np.dtype(f"{self.order}{self.code.lstrip('<>=|')}"))
 
 
-def _dtype(code: Any, *flags: Any) -> np.dtype[Any]:
-    """Stand in for ``numpy.dtype``, for numbers only."""
-    dtype = np.dtype(str(code), copy=True)  # the state that follows changes it in place
-    if dtype.kind not in "fiu":
-        raise ValueError(f"an array of type {dtype}")
-    return dtype
+@dataclass
+class _Array:
+    """An array, empty until its state comes."""
+
+    numbers: np.ndarray[Any, Any]
+
+    def build(self, state: Any) -> None:
+        """Take the shape, the type and the bytes."""
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise ValueError(f"an array with the state {shown(state)}")
+        _, shape, dtype, columns_first, content = state
+        self.fill(content, dtype, shape, "F" if columns_first else "C")
+
+    def fill(self, content: Any, dtype: Any, shape: Any, order: Any) -> None:
+        """Take bytes that are as many as the shape says."""
+        if not isinstance(dtype, _Dtype) or order not in ("C", "F"):
+            raise ValueError(f"an array of type {shown(dtype)}")
+        numbers = dtype.numbers(content)
+        if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"an array of shape {shown(shape)}")
+        if math.prod(shape) != len(numbers):
+            raise ValueError(f"{len(numbers)} numbers for an array of shape {shape}")
+        self.numbers = numbers.reshape(shape, order=order)
 
 
-def _bytes(text: str, encoding: str) -> bytes:
+def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+    return _Array(np.empty(0, np.uint8))
+
+
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    array = _Array(np.empty(0, np.uint8))
+    array.fill(content, dtype, shape, order)
+    return array
+
+
+def _scalar(dtype: Any, content: Any) -> int | float:
+    if not isinstance(dtype, _Dtype):
+        raise ValueError(f"a number of type {shown(dtype)}")
+    number: int | float = dtype.numbers(content).reshape(()).item()
+    return number
+
+
+def _bytes(text: Any, encoding: Any) -> bytes:
     """Stand in for ``_codecs.encode``, by which old protocols write bytes."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise ValueError(f"bytes of {shown(text)}")
     return text.encode("latin1")
 
 
-_KNOWN: dict[tuple[str, str], Callable[..., Any] | None] = {
-    ("numpy", "dtype"): _dtype,
-    ("numpy", "ndarray"): None,  # only handed to _reconstruct
-    ("_codecs", "encode"): _bytes,
+#: What may be called, and the number of arguments it takes at least and at most.
+_KNOWN: dict[_Name, tuple[Callable[..., Any], int, int]] = {
+    _Name("numpy", "dtype"): (lambda code, *flags: _Dtype(code), 1, 3),
+    _Name("_codecs", "encode"): (_bytes, 2, 2),
     **{
-        (f"numpy.{core}.{module}", name): function
+        _Name(f"numpy.{core}.{module}", name): called
         for core in ("core", "_core")
-        for module, name, function in (
-            ("multiarray", "_reconstruct", _empty_array),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", _array_of_bytes),
+        for module, name, called in (
+            ("multiarray", "_reconstruct", (_reconstruct, 3, 3)),
+            ("multiarray", "scalar", (_scalar, 2, 2)),
+            ("numeric", "_frombuffer", (_from_buffer, 4, 4)),
         )
     },
 }
+_CLASS = _Name("numpy", "ndarray")  # handed to _reconstruct, never called
 
 
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _KNOWN:
+class _Machine:
+    """Walks through a pickle; holds no more objects than a file of such arrays needs."""
+
+    #: Instructions that any file may have, and bytes that each further one must come with.
+    FREE, BYTES = 10_000, 16
+
+    def __init__(self, program: bytes) -> None:
+        self.program = program
+        self.place = 0
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self) -> Any:
+        """Return what the program leaves on the stack."""
+        for _ in range(self.FREE + len(self.program) // self.BYTES):
+            code = self.take(1)
+            if code == b".":
+                return self.stack.pop()
+            step = _STEPS.get(code)
+            if step is None:
+                raise ValueError(f"instruction {code!r} at byte {self.place - 1}")
+            step(self)
+        raise ValueError("more instructions than arrays need")
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes of the program."""
+        piece = self.program[self.place : self.place + count]
+        if len(piece) < count:
+            raise ValueError("it ends too early")
+        self.place += count
+        return piece
+
+    def number(self, form: str) -> int:
+        """Return the next bytes as a number, as of :mod:`struct`."""
+        (number,) = struct.unpack(form, self.take(struct.calcsize(form)))
+        return int(number)
+
+    def line(self) -> str:
+        """Return the next line, without its end."""
+        end = self.program.find(b"\n", self.place, self.place + 10_000_000)
+        if end < 0:
+            raise ValueError("a line has no end")
+        text = self.program[self.place : end].decode("latin1")
+        self.place = end + 1
+        return text
+
+    def items(self) -> list[Any]:
+        """Take everything above the last mark off the stack, and the mark."""
+        place = len(self.stack) - 1
+        while place >= 0 and not isinstance(self.stack[place], _Mark):
+            place -= 1
+        if place < 0:
+            raise ValueError("a list without a beginning")
+        above = self.stack[place + 1 :]
+        del self.stack[place:]
+        return above
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise ValueError("the stack is empty")
+        values = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        return values
+
+    def extend(self, values: list[Any]) -> None:
+        """Append to the list on top of the stack."""
+        if not isinstance(self.stack[-1], list):
+            raise ValueError("what is appended to is no list")
+        self.stack[-1].extend(values)
+
+    def name(self, module: Any, name: Any) -> None:
+        """Push the name of a function that is known."""
+        known = isinstance(module, str) and isinstance(name, str)
+        if not known or (_Name(module, name) not in _KNOWN and (module, name) != _CLASS):
             raise _Refused(f"{module}.{name}")
-        return _KNOWN[module, name]
+        self.push(_Name(module, name))
+
+    def call(self) -> None:
+        function, arguments = self.pop(2)
+        if function not in _KNOWN if isinstance(function, _Name) else True:
+            raise ValueError(f"a call of {shown(function)}")
+        called, least, most = _KNOWN[function]
+        if not isinstance(arguments, tuple) or not least <= len(arguments) <= most:
+            raise ValueError(f"a call of {function.name} with {shown(arguments)}")
+        self.push(called(*arguments))
+
+    def build(self) -> None:
+        (state,) = self.pop(1)
+        if not isinstance(self.stack[-1], _Dtype | _Array):
+            raise ValueError(f"a state of {shown(self.stack[-1])}")
+        self.stack[-1].build(state)
+
+    def get(self, key: int) -> None:
+        if key not in self.memo:
+            raise ValueError(f"nothing was noted under {key}")
+        self.push(self.memo[key])
+
+    def put(self, key: int) -> None:
+        self.memo[key] = self.stack[-1]
+
+    def string(self) -> None:
+        """Push a text of protocol 0, in quotes and with escapes."""
+        quoted = self.line()
+        if len(quoted) < 2 or quoted[0] != quoted[-1] or quoted[0] not in "'\"":
+            raise ValueError("a text without quotes")
+        self.push(_unescaped(quoted[1:-1]))
+
+    def integer(self) -> None:
+        """Push an integer of protocol 0, which writes False and True as 00 and 01."""
+        text = self.line()
+        self.push({"00": False, "01": True}[text] if text in ("00", "01") else int(text[:20]))
+
+
+def _unescaped(text: str) -> str:
+    """Undo Python 2's escapes."""
+    simple = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
+
+    def one(match: re.Match[str]) -> str:
+        code = match[1]
+        if len(code) == 3:
+            return chr(int(code[1:], 16))
+        if code not in simple:
+            raise ValueError(f"an escape \\{code}")
+        return simple[code]
+
+    return re.sub(r"\\(x[0-9a-fA-F]{2}|.)", one, text, flags=re.DOTALL)
+
+
+def _unicode(text: str) -> str:
+    """Undo the escapes of protocol 0."""
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+
+
+_STEPS: dict[bytes, Callable[[_Machine], Any]] = {
+    b"\x80": lambda m: m.take(1),  # the number of the protocol
+    b"\x95": lambda m: m.take(8),  # the length of a frame
+    b"(": lambda m: m.push(_Mark()),
+    b"0": lambda m: m.pop(1),
+    b"t": lambda m: m.push(tuple(m.items())),
+    b")": lambda m: m.push(()),
+    b"\x85": lambda m: m.push(tuple(m.pop(1))),
+    b"\x86": lambda m: m.push(tuple(m.pop(2))),
+    b"\x87": lambda m: m.push(tuple(m.pop(3))),
+    b"]": lambda m: m.push([]),
+    b"l": lambda m: m.push(m.items()),
+    b"a": lambda m: m.extend(m.pop(1)),
+    b"e": lambda m: m.extend(m.items()),
+    b"N": lambda m: m.push(None),
+    b"\x88": lambda m: m.push(True),
+    b"\x89": lambda m: m.push(False),
+    b"I": _Machine.integer,
+    b"L": lambda m: m.push(int(m.line().rstrip("L")[:20])),
+    b"J": lambda m: m.push(m.number("<i")),
+    b"K": lambda m: m.push(m.number("<B")),
+    b"M": lambda m: m.push(m.number("<H")),
+    b"\x8a": lambda m: m.push(int.from_bytes(m.take(m.number("<B")), "little", signed=True)),
+    b"S": _Machine.string,
+    b"T": lambda m: m.push(m.take(m.number("<I")).decode("latin1")),
+    b"U": lambda m: m.push(m.take(m.number("<B")).decode("latin1")),
+    b"V": lambda m: m.push(_unicode(m.line())),
+    b"X": lambda m: m.push(m.take(m.number("<I")).decode()),
+    b"\x8c": lambda m: m.push(m.take(m.number("<B")).decode()),
+    b"\x8d": lambda m: m.push(m.take(m.number("<Q")).decode()),
+    b"B": lambda m: m.push(m.take(m.number("<I"))),
+    b"C": lambda m: m.push(m.take(m.number("<B"))),
+    b"\x8e": lambda m: m.push(m.take(m.number("<Q"))),
+    b"\x96": lambda m: m.push(m.take(m.number("<Q"))),
+    b"c": lambda m: m.name(m.line(), m.line()),
+    b"\x93": lambda m: m.name(*m.pop(2)),
+    b"R": _Machine.call,
+    b"b": _Machine.build,
+    b"p": lambda m: m.put(int(m.line()[:10])),
+    b"q": lambda m: m.put(m.number("<B")),
+    b"r": lambda m: m.put(m.number("<I")),
+    b"\x94": lambda m: m.put(len(m.memo)),
+    b"g": lambda m: m.get(int(m.line()[:10])),
+    b"h": lambda m: m.get(m.number("<B")),
+    b"j": lambda m: m.get(m.number("<I")),
+}

@@ -6,12 +6,12 @@ a box of 20 x 20 pixels with its proportions kept, antialiased, and laid into 28
 that its centre of mass is in the middle.
 """
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tinyconv.data.pictures import opened
 from tinyconv.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,34 +45,22 @@ def read_digit(path: str | Path) -> np.ndarray[Any, np.dtype[np.float32]]:
     Raises:
         DataError: the file cannot be read, is no intact PNG or JPEG, or is blank.
     """
-    ink = _ink(_grey(_open(path)))
+    from PIL import ImageOps
+
+    with opened(path) as image:
+        grey = _grey(ImageOps.exif_transpose(image))
+    ink = _ink(grey)
     if ink.max() < LEAST_CONTRAST:
         raise DataError(f"{path}: no digit found: the image is blank")
     ink = np.where(ink < FAINTEST_INK * ink.max(), 0, ink)
     return _centred(_fitted(_cropped(ink)))[np.newaxis].astype(np.float32)
 
 
-def _open(path: str | Path) -> "Image":
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                return ImageOps.exif_transpose(image)
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: is no PNG or JPEG image") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (SyntaxError, ValueError) as error:  # Pillow raises them for damaged files
-        raise DataError(f"{path}: cannot be read: {error}") from error
-
-
 def _grey(image: "Image") -> Floats:
     """Return the brightness of each pixel in [0, 1], transparent pixels made background."""
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's conversions would cut off
+        image = image.convert("I")
+        image.thumbnail((ENOUGH, ENOUGH))
         return np.asarray(image) / 65535
     image = image.convert("RGBA").convert("LA")
     image.thumbnail((ENOUGH, ENOUGH))

@@ -14,7 +14,7 @@ from tinyconv.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["picture_size", "read_picture", "read_pictures"]
+__all__ = ["opened", "picture_size", "read_picture", "read_pictures"]
 
 ENDS = (".png", ".jpg", ".jpeg")
 #: What file managers leave in folders.
@@ -32,6 +32,7 @@ PARTS = {
 
 DEFAULT_SIZE = 28  # of pictures that differ in size: what the named nets are made for
 MOST_BYTES = 4 << 30  # of the pixels of all pictures
+MOST_PIXELS = 50_000_000  # of one picture, which take 200 MB while it is read
 MOST_SIDE = 4096  # of the size asked for
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -63,7 +64,7 @@ def read_pictures(
     paths = [path for classes in found.values() for files in classes.values() for path in files]
     sizes, grey = set(), True
     for path in paths:  # the headers alone
-        with _opened(path) as image:
+        with opened(path) as image:
             sizes.add((image.height, image.width))
             grey = grey and image.mode.partition(";")[0] in ("1", "L", "LA", "I")
     if size is None:
@@ -110,7 +111,7 @@ def read_picture(path: str | Path, size: tuple[int, int], channels: int) -> Pixe
 
     height, width = size
     mode = "L" if channels == 1 else "RGB"
-    with _opened(path) as image:
+    with opened(path) as image:
         image.draft(mode, (width, height))  # a large JPEG is made smaller while it is read
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's conversions would cut off
@@ -124,7 +125,7 @@ def read_picture(path: str | Path, size: tuple[int, int], channels: int) -> Pixe
 
 
 @contextmanager
-def _opened(path: str | Path) -> "Iterator[Image]":
+def opened(path: str | Path) -> "Iterator[Image]":
     """Open a picture; whatever goes wrong with it, then or later, is a DataError."""
     from PIL import Image, UnidentifiedImageError
 
@@ -132,11 +133,13 @@ def _opened(path: str | Path) -> "Iterator[Image]":
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG", "JPEG")) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise Image.DecompressionBombError
                 yield image
     except UnidentifiedImageError:
         raise DataError(f"{path}: is no PNG or JPEG image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+        raise DataError(f"{path}: has more than {MOST_PIXELS:,} pixels") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except MemoryError:

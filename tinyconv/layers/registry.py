@@ -3,6 +3,7 @@
 from inspect import isabstract
 from typing import Any
 
+from tinyconv.arguments import shown
 from tinyconv.errors import FileError
 from tinyconv.layers import (
     activation,
@@ -75,4 +76,4 @@ def decode(value: Any) -> Any:
     try:
         return LAYERS[name](**config)
     except (TypeError, ValueError) as error:
-        raise FileError(f"layer {name} does not take {config!r}: {error}") from None
+        raise FileError(f"layer {name} does not take {shown(config)}: {error}") from None
