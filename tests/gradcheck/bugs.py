@@ -36,6 +36,7 @@ class Case:
     forward: Callable[..., Array]
     backward: Callable[..., Any]
     inputs: tuple[Array, ...]
+    names: tuple[str, ...] = ("x", "w", "b")
 
 
 def _case(op: str, *inputs: Array, **options: Any) -> Case:
@@ -101,7 +102,7 @@ def bug(
         def make_backward() -> Callable[..., Any]:
             return functools.partial(function, case, *([] if memory is None else [memory()]))
 
-        names = ("x", "labels") if case is LOSS else ("x", "w", "b")[: len(case.inputs)]
+        names = ("x", "labels") if case is LOSS else case.names[: len(case.inputs)]
         BUGS.append(
             Bug(
                 function.__name__.replace("_", " "),
@@ -133,7 +134,7 @@ def conv_weights_doubled(case: Case, dy: Array, x: Array, w: Array, b: Array) ->
     return dx, dw + dw, db
 
 
-@bug(CONV, hint="batch size")
+@bug(CONV, hint="axis 0 of x twice as long it is 0.5 times that: 1/3 is too much")
 def conv_weights_averaged_over_the_batch(
     case: Case, dy: Array, x: Array, w: Array, b: Array
 ) -> Any:
@@ -141,13 +142,13 @@ def conv_weights_averaged_over_the_batch(
     return dx, dw / x.shape[0], db
 
 
-@bug(LINEAR, hint="batch size")
+@bug(LINEAR, hint="axis 0 of x twice as long it is 0.5 times that: 1/4 is too much")
 def linear_bias_averaged(case: Case, dy: Array, x: Array, w: Array, b: Array) -> Any:
     dx, dw, _ = case.backward(dy, x, w, b)
     return dx, dw, np.mean(dy, axis=0)
 
 
-@bug(LOSS, hint="batch size")
+@bug(LOSS, hint="twice as long it is 2 times that: 1/5 is missing")
 def loss_without_the_batch_mean(case: Case, dy: Array, x: Array, labels: Array) -> Any:
     return case.backward(dy, x, labels) * x.shape[0], None
 
@@ -157,7 +158,7 @@ def loss_maximised(case: Case, dy: Array, x: Array, labels: Array) -> Any:
     return -case.backward(dy, x, labels), None
 
 
-@bug(AVG_POOL, hint="the window")
+@bug(AVG_POOL, hint="9 elements of x have a gradient from one output")
 def avg_pool_without_the_mean(case: Case, dy: Array, x: Array) -> Any:
     return case.backward(dy, x) * 9
 
@@ -202,7 +203,7 @@ def linear_gradients_in_the_wrong_order(case: Case, dy: Array, x: Array, w: Arra
     return dw, dx, db
 
 
-@bug(CONV, hint="kernel is flipped")
+@bug(CONV, hint="flipped: axes (2, 3)")
 def conv_weights_flipped(case: Case, dy: Array, x: Array, w: Array, b: Array) -> Any:
     dx, dw, db = case.backward(dy, x, w, b)
     return dx, dw[:, :, ::-1, ::-1], db
@@ -228,7 +229,7 @@ def conv_padding_off_by_one(case: Case, dy: Array, x: Array, w: Array, b: Array)
     return moved, dw, db
 
 
-@bug(CONV, verdict="shape", hint="padding is not cut off")
+@bug(CONV, verdict="shape", hint="padding along axes (2, 3) cut off")
 def conv_padding_not_cut_off(case: Case, dy: Array, x: Array, w: Array, b: Array) -> Any:
     dx, dw, db = case.backward(dy, x, w, b)
     return np.pad(dx, ((0, 0), (0, 0), (1, 1), (1, 1))), dw, db
@@ -264,21 +265,21 @@ def conv_dilation_ignored(case: Case, dy: Array, x: Array, w: Array, b: Array) -
     return dx, dw, db
 
 
-@bug(CONV_GROUPED, hint="channel 2, 3 of 4")
+@bug(CONV_GROUPED, hint="at index 2, 3 of axis 1")
 def conv_second_group_uses_the_first(case: Case, dy: Array, x: Array, w: Array, b: Array) -> Any:
     _, dw, db = case.backward(dy, x, w, b)
     w = np.concatenate([w[:2], w[:2]])
     return case.backward(dy, x, w, b)[0], dw, db
 
 
-@bug(CONV, hint="last output channel")
+@bug(CONV, hint="last index (3) of axis 0; it is zero there")
 def conv_last_filter_forgotten(case: Case, dy: Array, x: Array, w: Array, b: Array) -> Any:
     dx, dw, db = case.backward(dy, x, w, b)
     dw[-1] = 0
     return dx, dw, db
 
 
-@bug(CONV, hint="last batch element")
+@bug(CONV, hint="dy is left out at the last index (2) of axis 0")
 def conv_weights_without_the_last_sample(
     case: Case, dy: Array, x: Array, w: Array, b: Array
 ) -> Any:
@@ -286,14 +287,14 @@ def conv_weights_without_the_last_sample(
     return dx, case.backward(dy[:-1], x[:-1], w, b)[1], db
 
 
-@bug(CONV, hint="last batch element")
+@bug(CONV, hint="last index (2) of axis 0; it is zero there")
 def conv_input_of_the_last_sample(case: Case, dy: Array, x: Array, w: Array, b: Array) -> Any:
     dx, dw, db = case.backward(dy, x, w, b)
     dx[-1] = 0
     return dx, dw, db
 
 
-@bug(CONV, hint="last column")
+@bug(CONV, hint="dy is left out at the last index (6) of axis 3")
 def conv_loop_stops_one_column_early(case: Case, dy: Array, x: Array, w: Array, b: Array) -> Any:
     dx, _, db = case.backward(dy, x, w, b)
     dy = dy.copy()
@@ -399,7 +400,7 @@ def linear_bias_keeps_an_axis(case: Case, dy: Array, x: Array, w: Array, b: Arra
     return dx, dw, dy.sum(axis=0, keepdims=True)
 
 
-@bug(LINEAR, verdict="shape", hint="not summed over the batch")
+@bug(LINEAR, verdict="shape", hint="right summed over axes (0,)")
 def linear_bias_not_summed(case: Case, dy: Array, x: Array, w: Array, b: Array) -> Any:
     dx, dw, _ = case.backward(dy, x, w, b)
     return dx, dw, dy
@@ -459,7 +460,7 @@ def tanh_without_its_derivative(case: Case, dy: Array, x: Array) -> Any:
     return dy
 
 
-@bug(TANH, hint="proportional to y^2 dy")
+@bug(TANH, hint="-2 times y^2 dy more")
 def tanh_with_plus(case: Case, dy: Array, x: Array) -> Any:
     return dy * (1 + np.tanh(x) ** 2)
 
@@ -470,7 +471,7 @@ def sigmoid_as_if_dy_were_one(case: Case, dy: Array, x: Array) -> Any:
     return y * (1 - y)
 
 
-@bug(SOFTMAX, hint="as from a sum over it")
+@bug(SOFTMAX, hint="the sum is missing")
 def softmax_without_the_sum(case: Case, dy: Array, x: Array) -> Any:
     return case.forward(x) * dy
 
@@ -481,7 +482,7 @@ def softmax_diagonal_only(case: Case, dy: Array, x: Array) -> Any:
     return y * (1 - y) * dy
 
 
-@bug(LOSS, hint="right elsewhere")
+@bug(LOSS, hint="at axis 1 = labels")
 def loss_without_the_label(case: Case, dy: Array, x: Array, labels: Array) -> Any:
     dx = case.backward(dy, x, labels)
     dx[np.arange(5), labels] += dy / 5

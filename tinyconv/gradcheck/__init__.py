@@ -13,7 +13,16 @@
 """
 
 from tinyconv.gradcheck.calls import draw_dy
-from tinyconv.gradcheck.check import check
-from tinyconv.gradcheck.report import Report, TensorReport, Verdict
+from tinyconv.gradcheck.check import assert_gradients, check, check_adjoint
+from tinyconv.gradcheck.report import KinkWarning, Report, TensorReport, Verdict
 
-__all__ = ["Report", "TensorReport", "Verdict", "check", "draw_dy"]
+__all__ = [
+    "KinkWarning",
+    "Report",
+    "TensorReport",
+    "Verdict",
+    "assert_gradients",
+    "check",
+    "check_adjoint",
+    "draw_dy",
+]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, rounding_differs, scale_of
 from tinyconv.gradcheck.hints import explain_shape
+from tinyconv.gradcheck.problem import DOUBLE, FloatArray, Problem, Stop, rounding_differs, scale_of
 
 __all__ = ["Called", "call", "draw_dy", "first", "is_stale"]
 
@@ -22,22 +22,11 @@ class Called:
     checked: list[int]  #: the inputs that have a gradient
     gradients: list[Any]  #: in float64 where backward does that
     given_gradients: list[Any]  #: in the precision of the inputs as given
+    point: list[Any]  #: the inputs that ``gradients`` belong to
     point_elsewhere: list[Any]  #: another point, where both functions were called before
     y_elsewhere: FloatArray | None  #: None each where a function refused
     elsewhere: list[Any]  #: the gradients there, for the same dy
-
-    @property
-    def is_promoted(self) -> bool:
-        """Whether the gradients are those of float64 copies of the inputs."""
-        return self.gradients is not self.given_gradients
-
-    def point(self, problem: Problem) -> list[Any]:
-        """Return the inputs that ``gradients`` belong to."""
-        return problem.base if self.is_promoted else problem.given
-
-    def dy_dtype(self, problem: Problem) -> Any:
-        """Return the dtype of dy that goes with that point."""
-        return np.float64 if self.is_promoted else problem.y_dtype
+    shared: list[list[int]]  #: pairs of inputs whose gradients lie in the same memory
 
 
 def draw_dy(shape: tuple[int, ...], seed: int = 0) -> FloatArray:
@@ -63,39 +52,50 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
         Stop: a function changes its inputs, is not deterministic, or returns wrong shapes; or
             forward returns numbers that are not finite.
     """
-    point = _elsewhere(problem)
-    y_elsewhere, elsewhere = _call_elsewhere(problem, point, seed)
+    if not problem.floating:
+        raise Stop("shape", "no input holds floating-point numbers")
+    point = elsewhere(problem)
+    y_elsewhere, gradients_elsewhere = _call_elsewhere(problem, point, seed)
     y = problem.value(problem.given)
     if y.dtype.kind != "f":
         raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
     if not np.all(np.isfinite(y)):
         where = first(~np.isfinite(y))
-        raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
+        infinite = any(np.any(np.isinf(problem.given[i])) for i in problem.floating)
+        if np.any(np.isnan(y)) or not infinite:
+            raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
+        y = problem.ignore_infinite(y)
     if y_elsewhere is not None and y_elsewhere.shape != y.shape:
-        y_elsewhere, elsewhere = None, [None] * len(point)
-    given_dy = draw_dy(y.shape, seed).astype(y.dtype)
-    dy = given_dy.astype(np.float64)
-    gradients = problem.gradients(given_dy, problem.given)
+        y_elsewhere, gradients_elsewhere = None, [None] * len(point)
+    dy = np.where(problem.dead, 0.0, draw_dy(y.shape, seed))
+    if problem.eps_numeric > 1e-4:  # float16 holds fewer digits of dy
+        dy = dy.astype(np.float16).astype(np.float64)
+    gradients = problem.gradients(dy, problem.given)
+    shared = _shared(problem)
     _check_shapes(problem, gradients, dy, y)
     checked = [i for i in problem.floating if gradients[i] is not None]
     if not checked:
         raise Stop("shape", "backward returned no gradient of a floating-point input")
     if repeat:
-        _check_repeats(problem, y, gradients, given_dy)
+        _check_repeats(problem, y, gradients, dy)
 
     precise_y = problem.choose_precision(y)
-    precise = gradients
+    precise, point_here = gradients, problem.given
     if problem.base is not problem.given:
-        precise = _promoted(problem, checked, dy) or gradients
+        promoted = _promoted(problem, checked, dy)
+        if promoted is not None:
+            precise, point_here = promoted, problem.base
     return Called(
         dy=dy,
         y=precise_y.astype(np.float64),
         checked=checked,
         gradients=precise,
         given_gradients=gradients,
+        point=point_here,
         point_elsewhere=point,
         y_elsewhere=y_elsewhere,
-        elsewhere=elsewhere,
+        elsewhere=gradients_elsewhere,
+        shared=shared,
     )
 
 
@@ -109,13 +109,20 @@ def is_stale(problem: Problem, called: Called, i: int) -> bool:
         return False
     v = np.random.default_rng(0).choice([-1.0, 1.0], g.shape) * scale_of(called.point_elsewhere[i])
     h = 2.0**-17 if g.dtype == np.float64 else 2.0**-8
+    return agrees_roughly(problem, called.point_elsewhere, i, g, called.dy, v, h)
 
-    def value(t: float) -> FloatArray:
-        point = list(called.point_elsewhere)
-        point[i] = point[i] + t * v.astype(point[i].dtype)
-        return np.asarray(problem.value(point))
 
-    numeric = float(np.sum(called.dy * (value(h) - value(-h)))) / (2 * h)
+def agrees_roughly(
+    problem: Problem, at: list[Any], i: int, g: Any, dy: FloatArray, v: FloatArray, h: float
+) -> bool:
+    """Tell whether ``<g, v>`` is a central difference, to three digits."""
+
+    def value(t: float) -> Any:
+        point = list(at)
+        point[i] = point[i] + (t * v).astype(point[i].dtype)
+        return problem.value(point)
+
+    numeric = float(np.sum(dy * (value(h) - value(-h)))) / (2 * h)
     terms = g * v
     return abs(numeric - float(np.sum(terms))) <= 1e-3 * float(np.sum(np.abs(terms)))
 
@@ -125,7 +132,7 @@ def first(where: Any) -> tuple[int, ...]:
     return tuple(int(k) for k in np.argwhere(where)[0])
 
 
-def _elsewhere(problem: Problem) -> list[Any]:
+def elsewhere(problem: Problem) -> list[Any]:
     """Return another point: the inputs in reverse order, and smaller by a quarter."""
     return [
         (a.reshape(-1)[::-1].reshape(a.shape) * 0.75).astype(a.dtype)
@@ -144,8 +151,19 @@ def _call_elsewhere(
         y = problem.value(point)
         if not np.all(np.isfinite(y)):
             return None, [None] * len(point)
-        return y, problem.gradients(draw_dy(y.shape, seed).astype(y.dtype), point)
+        return y, problem.gradients(draw_dy(y.shape, seed), point)
     return y, [None] * len(point)
+
+
+def _shared(problem: Problem) -> list[list[int]]:
+    """Return the pairs of gradients that lie in the same memory."""
+    arrays = [(i, g) for i, g in enumerate(problem.results) if isinstance(g, np.ndarray) and g.size]
+    return [
+        [i, k]
+        for place, (i, a) in enumerate(arrays)
+        for k, b in arrays[place + 1 :]
+        if a.flags.writeable and a.shape == b.shape and np.may_share_memory(a, b)
+    ]
 
 
 def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray, y: FloatArray) -> None:
@@ -153,11 +171,21 @@ def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray, y: Flo
         g, x, name = gradients[i], problem.given[i], problem.names[i]
         if g is None:
             continue
-        if g.shape != x.shape:
-            message = f"the gradient of {name} has shape {g.shape}, expected {x.shape}"
-            raise Stop("shape", message, explain_shape(name, g, x.shape, dy, y), i)
         if g.dtype.kind != "f":
             raise Stop("shape", f"the gradient of {name} is {g.dtype}, expected floats", "", i)
+        if g.shape != x.shape:
+            message = f"the gradient of {name} has shape {g.shape}, expected {x.shape}"
+            h = 2.0**-17 if x.dtype == np.float64 else 2.0**-8
+
+            def is_right(candidate: Any, i: int = i, x: Any = x, h: float = h) -> bool:
+                rng = np.random.default_rng(0)
+                draws = [rng.choice([-1.0, 1.0], x.shape) * scale_of(x) for _ in range(2)]
+                draws = [np.where(np.isfinite(x), v, 0) for v in draws]
+                return all(
+                    agrees_roughly(problem, problem.given, i, candidate, dy, v, h) for v in draws
+                )
+
+            raise Stop("shape", message, explain_shape(name, g, x.shape, dy, is_right), i)
 
 
 def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: Any) -> None:
@@ -174,6 +202,15 @@ def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: Any) -> N
 
         who = f"backward's gradient of {problem.names[i]}"
         raise Stop("nondeterministic", *_two_calls(who, a, b, once_more, problem), tensor=i)
+    third = second
+    # A backward may well refuse a second call after one forward; if it takes it, it must mean it.
+    with contextlib.suppress(Exception):
+        third = problem.backward_again(dy, problem.given)
+    for i, (a, b) in enumerate(zip(second, third, strict=True)):
+        if a is not None and b is not None and rounding_differs(a, b, problem.eps_analytic):
+            message = f"backward's gradient of {problem.names[i]} differs in a second call"
+            hint = "backward overwrites what forward saved: it works in place on a shared array"
+            raise Stop("nondeterministic", f"{message} after one forward pass", hint, i)
 
 
 def _two_calls(
@@ -199,5 +236,5 @@ def _promoted(problem: Problem, checked: list[int], dy: FloatArray) -> list[Any]
         g = gradients[i]
         if g is None or g.dtype != np.float64:
             return None
-    problem.eps_analytic = float(np.finfo(np.float64).eps)
+    problem.eps_analytic = DOUBLE
     return gradients

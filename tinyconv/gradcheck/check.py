@@ -1,20 +1,24 @@
 """The entrance: check a backward function, judge what was seen, and say it."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.gradcheck.callables import Problem, Stop, largest, scale_of
-from tinyconv.gradcheck.calls import call
-from tinyconv.gradcheck.comparison import Comparison
-from tinyconv.gradcheck.hints import explain
-from tinyconv.gradcheck.report import Report, TensorReport
+from tinyconv.gradcheck.calls import call, draw_dy
+from tinyconv.gradcheck.comparison import Comparison, Options
+from tinyconv.gradcheck.forward_mode import check_tangents
+from tinyconv.gradcheck.inquiry import moved, say_why
+from tinyconv.gradcheck.problem import Problem, Stop, largest, scale_of
+from tinyconv.gradcheck.report import KinkWarning, Report, TensorReport
+from tinyconv.gradcheck.rounding import jumps_within_rounding
 
-__all__ = ["check"]
+__all__ = ["assert_gradients", "check", "check_adjoint"]
 
 #: Units of round-off by which a gradient in the inputs' own precision may miss the float64 one.
 ROUNDING_OF_GIVEN = 1e3
@@ -25,35 +29,51 @@ POINTS_NEARBY = 8
 
 
 def check(
-    forward: Callable[..., Array],
-    backward: Callable[..., Any],
-    inputs: Sequence[Array],
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None,
+    inputs: Sequence[Any],
     *,
+    kwargs: Mapping[str, Any] | None = None,
+    jvp: Callable[..., Any] | None = None,
+    double_backward: Callable[..., Any] | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    axes: Mapping[str, Sequence[str]] | None = None,
     samples: int | Literal["all"] = 4,
     method: Literal["auto", "complex", "central"] = "auto",
     redraw: int = 0,
     limit: int = 2048,
+    seconds: float = math.inf,
+    progress: bool | None = None,
     reproduce: str = "",
     forward_many: Callable[[list[list[Array]]], list[Array]] | None = None,
 ) -> Report:
-    """Compare a backward function with the derivative of its forward function.
+    """Compare the derivatives of a function, as others compute them, with numeric ones.
 
     All gradients are compared at once along one random direction, in which no element is small,
     so an error of any element shows. Then some elements of each tensor are compared one by one,
-    and all elements of a tensor that fails.
+    and more of a tensor that fails; one wrong element among many is found by bisection.
 
     Args:
-        forward: ``forward(*inputs) -> y``, an array of any shape or a number.
-        backward: ``backward(dy, *inputs)`` -> the gradient of ``sum(dy * y)`` with respect to each
-            input, of the input's shape; None for one that is not checked. A function of one
-            input, or with one floating-point input, may return just that gradient.
-        inputs: arrays of one library. The floating-point ones are checked; integers and booleans
-            are constants. float64 is best: float32 inputs are checked in float64, where the
-            functions take it, and the float32 gradient is then compared with the float64 one.
+        forward: ``forward(*inputs, **kwargs) -> y``: an array, a number, or a nest of tuples, lists
+            and dicts of them.
+        backward: ``backward(dy, *inputs, **kwargs)`` -> the gradient of ``sum(dy * y)`` with
+            respect to each input: a nest like the input, None for what is not checked. A function
+            of one input, or with one floating-point input, may return just that gradient. dy is a
+            nest like y. Of complex numbers the gradient is ``dL/dRe + i dL/dIm``, PyTorch's
+            convention. None if only ``jvp`` is to be checked.
+        inputs: nests of arrays of one library and numbers. Floating-point and complex ones are
+            differentiated; all others are constants, and so are infinite elements. float64 is best:
+            float32 is checked in float64, where the functions take it, and the float32 gradient is
+            then compared with the float64 one.
+        kwargs: more arguments of all functions, constants.
+        jvp: forward mode, ``jvp(tangents, *inputs, **kwargs)`` -> the derivative of y along the
+            tangents, a tuple like the inputs with None for constants.
+        double_backward: second order, ``double_backward(dg, dy, *inputs, **kwargs)`` -> gradients
+            with respect to ``(dy, *inputs)`` of ``sum(dg * backward(dy, *inputs))``.
         seed: of dy, of the directions and of the choice of elements.
         names: of the inputs, for the report.
+        axes: names of the axes of inputs and of ``"y"``, for hints: ``{"x": ("batch", "pixel")}``.
         samples: elements of each tensor that are compared one by one; ``"all"`` for every one,
             0 for the projection alone, without the second calls that look for randomness (they
             are made where the projection fails).
@@ -61,6 +81,8 @@ def check(
             the complex step where it is valid, which is found out.
         redraw: how often to move inputs that sit at a kink, and check again.
         limit: elements of one failing tensor that are compared one by one at most.
+        seconds: when so many are over, no further element is compared; the report says what was.
+        progress: whether to show a progress bar; None for one on a terminal after two seconds.
         forward_many: ``forward`` for a list of lists of inputs, where one call is faster than a
             loop; its first result is always compared with forward's.
         reproduce: code that repeats this check, for the report; written by the checker if empty.
@@ -69,9 +91,9 @@ def check(
         The report. No finding raises; an exception of the functions themselves passes through.
 
     Raises:
-        DeviceError: the inputs are not arrays of one library.
-        ValueError: ``method="complex"`` for a function that does not admit it, or names do not
-            match the inputs.
+        DeviceError: the inputs hold arrays of several libraries.
+        ValueError: ``method="complex"`` for a function that does not admit it, names do not
+            match the inputs, or there is nothing to check.
 
     Source: the projection is the directional derivative test of Griewank and Walther,
     "Evaluating Derivatives" (2008), on both sides; for the numeric derivative see
@@ -88,27 +110,142 @@ def check(
     names = [f"inputs[{i}]" for i in range(len(inputs))] if names is None else list(names)
     if len(names) != len(inputs):
         raise ValueError(f"check: {len(names)} names for {len(inputs)} inputs")
-    options = {"seed": seed, "method": method, "samples": samples, "limit": limit}
-    problem = Problem(forward, backward, inputs, names, forward_many)
-    report = _check_at(problem, options, repeat=samples != 0)
+    if backward is None and jvp is None:
+        raise ValueError("check: neither backward nor jvp was given")
+    options = Options(seed, method, samples, limit, seconds, progress)
+    axis_names = {name: tuple(words) for name, words in (axes or {}).items()}
+    constants = dict(kwargs or {})
+    report = Report("ok", seed=seed)
+    if jvp is not None:
+        report = check_tangents(forward, jvp, inputs, names, constants, options)
+        code = "from tinyconv.gradcheck import check\n"
+        code += f"print(check(forward, None, inputs, jvp=jvp, seed={seed}))"
+        report = replace(report, reproduce=reproduce or code)
+    if backward is None or not report.ok:
+        return report
+    many = {} if forward_many is None else {"forward_many": forward_many}
+    problem = Problem(forward, backward, inputs, names, constants, **many)
+    report = _check_at(problem, options, axis_names, repeat=samples != 0)
     if samples == 0 and not report.ok:
-        problem = problem.at(problem.given)
-        report = _check_at(problem, options)
+        report = _check_at(problem.at(problem.given), options, axis_names)
     for round_number in range(1, redraw + 1):
         if report.verdict != "kink":
             break
         at_kink = {row.name for row in report.tensors if row.verdict == "kink"}
         move = [i for i in problem.floating if problem.names[i] in at_kink or not at_kink]
-        problem = problem.at(_moved(problem, move, 0.1, [seed, 2, round_number]))
-        report = replace(_check_at(problem, options), redrawn=round_number)
+        problem = problem.at(moved(problem, move, 0.1, [seed, 2, round_number]))
+        report = replace(_check_at(problem, options, axis_names), redrawn=round_number)
+    if double_backward is not None and report.ok:
+        dy = problem.like_output(draw_dy(problem.value(problem.given).shape, seed))
+        inputs = [dy, *problem.inputs]
+        second = Problem(backward, double_backward, inputs, ["dy", *names], constants)
+        report = replace(_check_at(second, options, axis_names), order=2)
     return replace(report, reproduce=reproduce or _snippet(report, names, seed))
 
 
-def _check_at(problem: Problem, options: dict[str, Any], repeat: bool = True) -> Report:
-    seed = options["seed"]
+def check_adjoint(
+    A: Callable[[Any], Any], A_T: Callable[[Any], Any], x: Any, *, seed: int = 0, **settings: Any
+) -> Report:
+    """Check that two linear functions are adjoint: ``<A(x), u> = <x, A_T(u)>`` for all x and u.
+
+    Args:
+        A: takes what has the structure of x.
+        A_T: takes what has the structure of ``A(x)``.
+        x: array, number or nest, of the right shapes; its values do not matter.
+        seed: of the vectors.
+        settings: more arguments of :func:`check`.
+
+    Returns:
+        The report. A pair that fails the identity is compared element by element, with hints.
+
+    >>> import numpy as np
+    >>> check_adjoint(np.cumsum, lambda u: np.cumsum(u[::-1])[::-1], np.zeros(5)).ok
+    True
+    >>> check_adjoint(np.cumsum, np.cumsum, np.zeros(5)).verdict
+    'wrong'
+    """
+
+    def backward(u: Any, x: Any) -> Any:
+        return A_T(u)
+
+    problem = Problem(A, backward, [x], ["x"])
+    rng = np.random.default_rng([seed, 8])
+    problem = problem.at(
+        [
+            np.asarray(rng.normal(size=a.shape), a.dtype) if i in problem.floating else a
+            for i, a in enumerate(problem.given)
+        ]
+    )
+    settings = {"names": ["x"], "seed": seed, **settings}
+    try:
+        y = problem.value(problem.given)
+        u = draw_dy(y.shape, seed)
+        pairs = zip(problem.given, problem.gradients(u, problem.given), strict=True)
+        other = [np.sum(a * g, dtype=np.float64) for a, g in pairs if g is not None]
+    except (Stop, ValueError):  # wrong shapes and the like, which check explains
+        return check(A, backward, problem.inputs, **settings)
+    one, two = float(np.sum(u * y)), float(sum(other))
+    tolerance = 1e3 * problem.eps_analytic * (float(np.sum(np.abs(u * y))) + abs(two))
+    if abs(one - two) <= tolerance:
+        message = "<A(x), u> = <x, A_T(u)>"
+        return Report("ok", message, seed=seed, projection=(two, one, tolerance), evaluations=1)
+    report = check(A, backward, problem.inputs, **settings)
+    if report.ok:
+        message = f"<A(x), u> is {one:.6g}, <x, A_T(u)> is {two:.6g}"
+        hint = "A_T is right for the derivative of A, which is not linear: it adds a constant, say"
+        return replace(report, verdict="wrong", message=message, hint=hint)
+    return report
+
+
+def assert_gradients(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any] | None,
+    inputs: Sequence[Any],
+    *,
+    redraw: int = 3,
+    **settings: Any,
+) -> Report:
+    """Assert that a backward function returns the derivative of its forward function.
+
+    Inputs that sit at kinks are moved and checked again; if they cannot get away from kinks, the
+    rest was right, and this warns.
+
+    Args:
+        forward: as in :func:`check`, and so are ``backward`` and ``inputs``.
+        backward: ``backward(dy, *inputs)`` -> one gradient an input.
+        inputs: arrays, numbers and nests of them.
+        redraw: how often to move inputs off kinks.
+        settings: more arguments of :func:`check`.
+
+    Returns:
+        The report.
+
+    Raises:
+        AssertionError: the report failed; its text is the report.
+
+    >>> import numpy as np
+    >>> assert_gradients(np.sin, lambda dy, x: dy * np.cos(x), [np.ones(3)]).verdict
+    'ok'
+    >>> assert_gradients(np.sin, lambda dy, x: dy * np.sin(x), [np.ones(3)])
+    Traceback (most recent call last):
+    AssertionError: wrong: inputs[0] has 3 wrong elements of 3 compared; ...
+    """
+    __tracebackhide__ = True
+    report = check(forward, backward, inputs, redraw=redraw, **settings)
+    if report.failed:
+        raise AssertionError(str(report))
+    if not report.ok:
+        warnings.warn(KinkWarning(str(report)), stacklevel=2)
+    return report
+
+
+def _check_at(
+    problem: Problem, options: Options, axes: dict[str, tuple[str, ...]], repeat: bool = True
+) -> Report:
+    seed = options.seed
     try:
         called = call(problem, seed, repeat)
-        comparison = Comparison(problem, called, **options)
+        comparison = Comparison(problem, called, options)
         comparison.run()
         _pardon(comparison, options)
     except Stop as stop:
@@ -120,7 +257,7 @@ def _check_at(problem: Problem, options: dict[str, Any], repeat: bool = True) ->
     rows = comparison.rows
     if all(row.verdict == "ok" for row in rows.values()) and not comparison.kink_of_all:
         rows = {i: _check_given(row, comparison, i) for i, row in rows.items()}
-    verdict, message, hints = _judge(rows, comparison)
+    verdict, message, hints = _judge(rows, comparison, axes)
     return Report(
         verdict,
         message,
@@ -130,10 +267,20 @@ def _check_at(problem: Problem, options: dict[str, Any], repeat: bool = True) ->
         "complex step" if comparison.slopes.complex_step else "central differences",
         comparison.projection,
         evaluations=problem.evaluations,
+        scope=_scope(rows, comparison),
     )
 
 
-def _pardon(comparison: Comparison, options: dict[str, Any]) -> None:
+def _scope(rows: dict[int, TensorReport], comparison: Comparison) -> str:
+    """Return what was checked, in words."""
+    total = sum(math.prod(row.shape) for row in rows.values())
+    text = f"{total} elements by projection, {sum(row.checked for row in rows.values())} one by one"
+    if comparison.is_cut:
+        text += f"; {comparison.options.seconds:g} seconds were over before the rest"
+    return text
+
+
+def _pardon(comparison: Comparison, options: Options) -> None:
     """Call wrong elements kinks, if there are kinks and they are right next to them.
 
     At a kink backward may return what is a slope of the function on neither side: where max-pools
@@ -149,14 +296,15 @@ def _pardon(comparison: Comparison, options: dict[str, Any]) -> None:
     for k in range(POINTS_NEARBY):
         if not any(suspects.values()):
             break
-        point = _moved(problem, comparison.called.checked, NEARBY, [options["seed"], 4, k])
+        point = moved(problem, comparison.called.checked, NEARBY, [options.seed, 4, k])
         with contextlib.suppress(Stop):
             near = problem.at(point)
-            nearby = Comparison(near, call(near, options["seed"], repeat=False), **options)
+            nearby = Comparison(near, call(near, options.seed, repeat=False), options)
+            nearby.slopes.complex_step = comparison.slopes.complex_step
             inside = True
             for i, flat in suspects.items():
-                wrong = nearby.wrong_among(i, flat, comparison.slopes.complex_step)
-                suspects[i] = sorted(set(flat) - set(wrong))
+                nearby.compare(i, np.array(flat))
+                suspects[i] = sorted(set(flat) - set(nearby.wrong().get(i, [])))
             problem.evaluations += near.evaluations
     if inside:
         for i, flat in suspects.items():
@@ -168,7 +316,7 @@ def _check_given(row: TensorReport, comparison: Comparison, i: int) -> TensorRep
     given, precise = comparison.called.given_gradients[i], comparison.called.gradients[i]
     if given is precise:
         return row
-    natural = comparison.rounding.natural_size(scale_of(comparison.problem.base[i]))
+    natural = comparison.natural_size(scale_of(comparison.problem.base[i]))
     slack = ROUNDING_OF_GIVEN * float(np.finfo(given.dtype).eps) * (largest(precise) + natural)
     error = np.abs(given.astype(np.float64) - precise)
     if np.all(error <= slack):
@@ -176,7 +324,7 @@ def _check_given(row: TensorReport, comparison: Comparison, i: int) -> TensorRep
     flat = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
     index = tuple(int(k) for k in np.unravel_index(flat, given.shape))
     size = largest(precise)
-    at_kink = comparison.rounding.jumps_within_rounding(i)
+    at_kink = jumps_within_rounding(comparison.problem, comparison.called, i)
     wrong = int(np.sum(~(error <= slack)))
     return replace(
         row,
@@ -192,7 +340,9 @@ def _check_given(row: TensorReport, comparison: Comparison, i: int) -> TensorRep
     )
 
 
-def _judge(rows: dict[int, TensorReport], comparison: Comparison) -> tuple[str, str, list[str]]:
+def _judge(
+    rows: dict[int, TensorReport], comparison: Comparison, axes: dict[str, tuple[str, ...]]
+) -> tuple[str, str, list[str]]:
     """Return the verdict, what was seen, and the hints."""
     by_verdict = {v: [i for i, row in rows.items() if row.verdict == v] for v in _WORST_FIRST}
     verdict = next((v for v in _WORST_FIRST if by_verdict[v]), "ok")
@@ -204,7 +354,7 @@ def _judge(rows: dict[int, TensorReport], comparison: Comparison) -> tuple[str, 
             f"{worst.index} backward says {worst.analytic:.6g}, "
             f"the derivative is {worst.numeric:.6g} ± {worst.bar:.0e}"
         )
-        return verdict, message, [explain(comparison.evidence(i)) for i in failing]
+        return verdict, message, [say_why(comparison, i, axes) for i in failing]
     if verdict == "precision":
         return verdict, *_explain_precision(rows[failing[0]], comparison, failing[0])
     if verdict == "kink":
@@ -246,19 +396,10 @@ def _explain_precision(row: TensorReport, comparison: Comparison, i: int) -> tup
     return message, [f"{row.name}: an intermediate result is rounded to float32, or cancels"]
 
 
-def _moved(problem: Problem, which: Sequence[int], by: float, seed: list[int]) -> list[Any]:
-    """Return the inputs, some of them moved at random by up to ``by`` times their size."""
-    rng = np.random.default_rng(seed)
-    point = list(problem.given)
-    for i in which:
-        x = point[i]
-        point[i] = x + np.asarray(rng.uniform(-by, by, x.shape) * scale_of(x), dtype=x.dtype)
-    return point
-
-
 def _snippet(report: Report, names: Sequence[str], seed: int) -> str:
     """Return code that shows the worst element again, given forward, backward and inputs."""
     failing = [row for row in report.tensors if row.verdict == report.verdict and row.index]
+    failing = [row for row in failing if row.name in names and report.order == 1]
     if report.verdict != "wrong" or not failing:
         return (
             "from tinyconv.gradcheck import check\n"

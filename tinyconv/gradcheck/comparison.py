@@ -1,30 +1,57 @@
-"""Comparing the two sides: all at once, then one by one where it matters."""
+"""Comparing the two sides: all at once, then one by one where it matters.
+
+Noise and rounding are measured before anything is compared, and each direction is drawn from a
+seed of its own. So the verdict of an element depends on its own numbers, and not on what was
+compared before it.
+"""
 
 import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from tinyconv.gradcheck.callables import FloatArray, Problem, Stop, largest, scale_of
-from tinyconv.gradcheck.calls import Called, first, is_stale
-from tinyconv.gradcheck.evidence import Evidence
+from tinyconv.gradcheck.calls import Called, first
+from tinyconv.gradcheck.problem import FloatArray, Problem, Stop, largest, scale_of
 from tinyconv.gradcheck.report import TensorReport
-from tinyconv.gradcheck.rounding import Rounding
-from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
+from tinyconv.gradcheck.rounding import measure_wobbles
+from tinyconv.gradcheck.slopes import HALF, Direction, Slope, Slopes
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "Element", "Options"]
 
 #: How many units of round-off a sound algorithm may lose, relative to what it adds up.
 ROUNDING = 64.0
+#: The same in float16, where that would be all of them.
+ROUNDING_OF_HALF = 4.0
 #: An error below this, relative to the gradient's largest element, is no mistake in the formula
 #: but the round-off of float32 (or, for float32 gradients, ten thousand units of it).
 SINGLE_PRECISION = 3e-6
-#: So many wrong elements are looked at once more, for kinks.
-FEW = 32
 #: So many elements are evaluated together, where the user told how.
 TOGETHER = 32
+#: Of a failing tensor so many elements are compared at least, if it has them, and no more than
+#: what takes one evaluation of a function of so many inputs.
+FEW, WORK = 32, 4_000_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for, see :func:`tinyconv.gradcheck.check`."""
+
+    seed: int = 0
+    method: str = "auto"
+    samples: int | str = 4
+    limit: int = 2048
+    seconds: float = math.inf
+    progress: bool | None = None
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the time is up."""
+        return time.monotonic() - self.start > self.seconds
 
 
 @dataclass(frozen=True)
@@ -57,29 +84,24 @@ class Element:
 class Comparison:
     """Compares gradients with numeric derivatives at one point; ``rows`` is the result."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        called: Called,
-        *,
-        seed: int,
-        method: str,
-        samples: int | str,
-        limit: int,
-    ):
-        self.problem, self.called = problem, called
-        self.samples, self.limit = samples, limit
-        self.slopes = Slopes(problem, called)
-        self.rounding = Rounding(problem, called, self.slopes)
+    def __init__(self, problem: Problem, called: Called, options: Options):
+        self.problem, self.called, self.options = problem, called, options
+        self._scales = {i: scale_of(problem.base[i]) for i in called.checked}
+        self._check_finite()
+        self._all = self._direction(called.checked)
+        self.slopes = Slopes(problem, called, self._all)
+        self._wobbles = measure_wobbles(problem, called)
+        self._largest = {i: largest(called.gradients[i]) for i in called.checked}
+        self._rounding = problem.eps_analytic * (
+            ROUNDING_OF_HALF if problem.eps_analytic > HALF else ROUNDING
+        )
         self.rows: dict[int, TensorReport] = {}
+        self.elements: dict[int, list[Element]] = {}
         self.projection: tuple[float, float, float] | None = None
         #: a kink along the direction of all inputs that no single tensor shows
         self.kink_of_all = False
-        self._method = method
-        self._scales = {i: scale_of(problem.base[i]) for i in called.checked}
-        self._largest = {i: largest(called.gradients[i]) for i in called.checked}
-        self._elements: dict[int, list[Element]] = {}
-        self._rng = np.random.default_rng([seed, 1])
+        self.is_cut = False  #: whether time ran out before all was compared
+        self._kinks_around: dict[int, bool] = {}
 
     def run(self) -> None:
         """Project all gradients onto one direction, then look into single tensors and elements.
@@ -87,19 +109,17 @@ class Comparison:
         Raises:
             Stop: a gradient is not finite.
         """
-        self._check_finite()
-        direction = self._direction(self.called.checked)
-        slope = self._choose_method(direction)
-        self.projection = direction.dot(self.called.gradients)[0], slope.value, slope.bar
-        suspicious = slope.kink or not self._agrees(direction, slope)
+        slope = self._choose_method(self._all)
+        self.projection = self._all.dot(self.called.gradients)[0], slope.value, slope.bar
+        suspicious = slope.kink or not self._agrees(self._all, slope)
         for i in self.called.checked:
             if not (suspicious and self._inspect(i)):
-                self._compare(i, self._choose(i))
+                self.compare(i, self._choose(i))
         self.kink_of_all = slope.kink and all(row.verdict == "ok" for row in self.rows.values())
 
     def wrong(self) -> dict[int, list[int]]:
         """Return the wrong elements, by input and flat index."""
-        wrong = {i: [e.flat for e in self._elements[i] if e.is_wrong] for i in self._elements}
+        wrong = {i: [e.flat for e in self.elements[i] if e.is_wrong] for i in self.elements}
         return {i: flat for i, flat in wrong.items() if flat}
 
     def has_kinks(self, directions: int) -> bool:
@@ -108,59 +128,17 @@ class Comparison:
         Where kinks stand close together, none of them is resolved, and the slope is rough.
         """
         slopes = (
-            self.slopes.kink_slope(self._direction(self.called.checked)) for _ in range(directions)
+            self.slopes.kink_slope(self._direction(self.called.checked, draw=1 + k))
+            for k in range(directions)
         )
         return any(slope.kink or slope.rough for slope in slopes)
 
-    def wrong_among(self, i: int, flat: list[int], complex_step: bool) -> list[int]:
-        """Return which of these elements are wrong, without a :meth:`run`."""
-        self.slopes.complex_step = complex_step
-        self._compare(i, np.array(flat))
-        return [e.flat for e in self._elements[i] if e.is_wrong]
-
     def call_kinks(self, i: int, flat: list[int]) -> None:
         """Judge anew, with some elements called kinks."""
-        self._store(
-            i,
-            [replace(e, slope=e.slope.as_kink) if e.flat in flat else e for e in self._elements[i]],
-        )
-
-    def evidence(self, i: int) -> Evidence:
-        """Return what is known about the gradient of input i, for :mod:`.hints`."""
-        smooth = [e for e in self._elements[i] if not e.slope.kink]
-        gradient = self.called.gradients[i].astype(np.float64)
-
-        def vjp(dy: FloatArray, inputs: list[Any] | None) -> FloatArray:
-            point = self.called.point(self.problem) if inputs is None else inputs
-            g = self.problem.gradients(dy.astype(self.called.dy_dtype(self.problem)), point)[i]
-            return np.zeros_like(gradient) if g is None else g.astype(np.float64)
-
-        def jvp() -> tuple[FloatArray, FloatArray] | None:
-            direction = self._direction([i])
-            slopes = self.slopes.output_slopes(direction)
-            v = direction.parts[i][1].reshape(gradient.shape)
-            return None if slopes is None else (v, slopes)
-
-        return Evidence(
-            name=self.problem.names[i],
-            position=i,
-            inputs=self.problem.base,
-            names=self.problem.names,
-            dy=self.called.dy,
-            y=self.called.y,
-            analytic=gradient,
-            others={
-                self.problem.names[k]: self.called.gradients[k].astype(np.float64)
-                for k in self.called.checked
-                if k != i
-            },
-            flat=np.array([e.flat for e in smooth], dtype=int),
-            numeric=np.array([e.numeric for e in smooth]),
-            tolerance=np.array([e.tolerance for e in smooth]),
-            vjp=vjp,
-            jvp=jvp,
-            is_stale=lambda: is_stale(self.problem, self.called, i),
-        )
+        called = [
+            replace(e, slope=e.slope.as_kink) if e.flat in flat else e for e in self.elements[i]
+        ]
+        self._store(i, called)
 
     # -- which numbers to compare -----------------------------------------------------------
 
@@ -170,22 +148,21 @@ class Comparison:
             if not np.any(bad):
                 continue
             flat, name = int(np.flatnonzero(bad)[0]), self.problem.names[i]
-            slope = self.slopes.real_slope(self._element_direction(i, flat))
-            step = self._step(i, flat)
+            where = first(bad)
+            seen = f"the gradient of {name} is {self.called.gradients[i][where]} at {where}, and in"
+            seen = f"{seen} {int(bad.sum())} of {bad.size} elements, where"
+            if not np.isfinite(self.problem.base[i].flat[flat]):
+                hint = "the input is infinite there: return 0, as for what is masked"
+                raise Stop("nonfinite", f"{seen} the input is infinite", f"{name}: {hint}", i)
+            direction, step = self._element_direction(i, flat), self._step(i, flat)
+            slope = Slopes(self.problem, self.called, direction).real_slope(direction)
             if slope.kink:
                 numeric = f"the slopes are {slope.left / step:.4g} and {slope.right / step:.4g}"
                 hint = "forward has a kink there, and backward divides 0 by 0: return 0, say"
             else:
                 numeric = f"the numeric derivative is {slope.value / step:.6g}"
                 hint = "an intermediate result overflows or is divided by 0"
-            where = first(bad)
-            raise Stop(
-                "nonfinite",
-                f"the gradient of {name} is {self.called.gradients[i][where]} at {where}, and in "
-                f"{int(bad.sum())} of {bad.size} elements, where {numeric}",
-                f"{name}: {hint}",
-                i,
-            )
+            raise Stop("nonfinite", f"{seen} {numeric}", f"{name}: {hint}", i)
 
     def _choose_method(self, direction: Direction) -> Slope:
         """Return the slope along ``direction`` and settle for one method for all that follows.
@@ -193,47 +170,38 @@ class Comparison:
         The complex step is valid if it agrees with differences along a direction that has no
         small element: a function that is not analytic somewhere shows there.
         """
-        if self._method == "central":
-            self.slopes.complex_step = False
-            return self._real_slope(direction)
-        by_step = self.slopes.complex_slope(direction)
+        method = self.options.method
+        by_step = None if method == "central" else self.slopes.complex_slope(direction)
         if by_step is None:
-            if self._method == "complex":
+            if method == "complex":
                 raise ValueError("check: method is 'complex', but forward takes no complex numbers")
             self.slopes.complex_step = False
-            return self._real_slope(direction)
+            return self._slope(direction)
         real = self.slopes.kink_slope(direction)
-        if not (real.kink or real.is_near(by_step)) and self.slopes.measure_noise(direction):
-            real = self.slopes.kink_slope(direction)
+        if real.kink or not real.is_near(by_step):
+            real = self.slopes.kink_slope(direction, coarse=True)
         if real.kink:
             return replace(real, value=by_step.value, bar=by_step.bar)
-        if self._method == "auto" and not real.is_near(by_step):
+        if method == "auto" and not real.is_near(by_step):
             self.slopes.complex_step = False
-            return self._real_slope(direction)
+            return self._slope(direction)
         return by_step
-
-    def _real_slope(self, direction: Direction) -> Slope:
-        """Return the slope by differences; if it is not the gradient's, with the noise measured."""
-        slope = self.slopes.real_slope(direction)
-        if slope.kink or self._agrees(direction, slope) or not self.slopes.measure_noise(direction):
-            return slope
-        return self.slopes.real_slope(direction)
 
     def _inspect(self, i: int) -> bool:
         """Look for what is wrong in tensor i; return False if that is nothing."""
         direction = self._direction([i])
         slope = self._slope(direction, kinks_around=True)
-        agrees = slope.kink or self._agrees(direction, slope)
+        error, tolerance = self._error(direction, slope)
+        agrees = slope.kink or abs(error) <= tolerance
         if agrees and not slope.kink:
             return False
-        size = self.problem.base[i].size
-        flat = np.arange(size)
-        if size > self.limit and self.samples != "all":
-            flat = np.sort(self._rng.choice(size, self.limit, replace=False))
-        row = self._compare(i, flat, kinks_around=slope.kink)
-        if not agrees and not row.wrong and len(flat) < size:
-            found = self._bisect(i, np.arange(size))
-            row = self._compare(i, np.union1d(flat, found))
+        self._kinks_around[i] = slope.kink
+        flat = self._choose(i, all_of=True)
+        row = self.compare(i, flat)
+        if not agrees and not row.wrong:
+            where = np.arange(self.problem.base[i].size)
+            found = self._bisect(i, direction, where, error, tolerance)
+            row = self.compare(i, np.union1d(flat, found).astype(int)) if found else row
             if not row.wrong:
                 row = replace(row, verdict="wrong")
         if slope.kink and row.verdict == "ok":
@@ -242,111 +210,176 @@ class Comparison:
         self.rows[i] = row
         return True
 
-    def _choose(self, i: int) -> Any:
-        """Return the flat indices of the elements to compare where nothing is suspicious."""
-        size = self.problem.base[i].size
-        if self.samples == "all" or int(self.samples) >= size:
-            return np.arange(size)
-        return np.sort(self._rng.choice(size, int(self.samples), replace=False))
+    def _choose(self, i: int, all_of: bool = False) -> Any:
+        """Return the flat indices of the elements to compare; ``all_of`` what is suspicious."""
+        finite = np.flatnonzero(np.isfinite(self.problem.base[i]))
+        count = finite.size if self.options.samples == "all" else int(self.options.samples)
+        if all_of and self.options.samples != "all":
+            total = sum(self.problem.base[k].size for k in self.called.checked)
+            count = max(count, min(self.options.limit, max(FEW, WORK // total)))
+        if count >= finite.size:
+            return finite
+        rng = np.random.default_rng([self.options.seed, 5, i])
+        return np.sort(rng.choice(finite, count, replace=False))
 
-    def _bisect(self, i: int, flat: Any) -> list[int]:
-        """Return up to 4 wrong elements, by halving sets whose projection is wrong."""
-        direction = self._direction([i], flat)
-        slope = self._slope(direction)
-        if slope.kink or self._agrees(direction, slope):
-            return []
+    def _bisect(
+        self, i: int, whole: Direction, flat: Any, error: float, tolerance: float
+    ) -> list[int]:
+        """Return up to 4 wrong elements, by halving sets whose projection is wrong.
+
+        Projections add up, so that of one half gives the other's.
+        """
         if len(flat) == 1:
             return [int(flat[0])]
-        found = self._bisect(i, flat[: len(flat) // 2])
-        return found if len(found) >= 4 else found + self._bisect(i, flat[len(flat) // 2 :])
+        halves = flat[: len(flat) // 2], flat[len(flat) // 2 :]
+        v = whole.parts[i][1]
+        direction = Direction(self.problem, {i: (halves[0], v[halves[0]])})
+        slope = self._slope(direction)
+        if slope.kink or self._time_is_up():
+            return []
+        first_error, first_tolerance = self._error(direction, slope)
+        rest = error - first_error, tolerance + first_tolerance
+        found: list[int] = []
+        if abs(first_error) > first_tolerance:
+            found = self._bisect(i, whole, halves[0], first_error, first_tolerance)
+        if abs(rest[0]) > rest[1] and len(found) < 4:
+            found += self._bisect(i, whole, halves[1], rest[0], rest[1])
+        return found
 
     # -- comparing them ---------------------------------------------------------------------
 
-    def _compare(self, i: int, flat: Any, kinks_around: bool = False) -> TensorReport:
-        elements = []
-        for start in range(0, len(flat), TOGETHER):
-            some = [int(k) for k in flat[start : start + TOGETHER]]
-            slopes = self._slopes([self._element_direction(i, k) for k in some], kinks_around)
-            elements += [self._element(i, k, s) for k, s in zip(some, slopes, strict=True)]
-        if not self.rounding.is_measured and any(e.is_wrong for e in elements):
-            wobble = self.rounding.wobble(i)
-            elements = [replace(e, tolerance=e.tolerance + wobble) for e in elements]
-        if not kinks_around and sum(e.is_wrong for e in elements) <= FEW:
-            # A few wrong elements may be kinks too small for the projection to see.
-            for place, e in enumerate(elements):
-                if e.is_wrong:
-                    slope = self._slope(self._element_direction(i, e.flat), kinks_around=True)
-                    elements[place] = self._element(i, e.flat, slope)
+    def compare(self, i: int, flat: Any) -> TensorReport:
+        """Compare some elements of tensor i one by one; return its row."""
+        elements: list[Element] = []
+        progress = self.options.progress
+        disable = None if progress is None else not progress
+        name = f"gradcheck {self.problem.names[i]}"
+        delay = 0.0 if progress else 2.0
+        with tqdm(total=len(flat), desc=name, delay=delay, disable=disable, leave=False) as bar:
+            for start in range(0, len(flat), TOGETHER):
+                if self._time_is_up():
+                    break
+                some = [int(k) for k in flat[start : start + TOGETHER]]
+                elements += self._elements(i, some)
+                bar.update(len(some))
         return self._store(i, elements)
 
+    def _time_is_up(self) -> bool:
+        self.is_cut = self.is_cut or self.options.is_over
+        return self.is_cut
+
+    def _elements(self, i: int, some: list[int]) -> list[Element]:
+        directions = [self._element_direction(i, k) for k in some]
+        around = self._kinks_around.get(i, False)
+        if around or not self.slopes.complex_step:
+            elements: list[Element] = []
+            for k, direction in zip(some, directions, strict=True):
+                if elements and self._time_is_up():
+                    break
+                elements.append(self._element(i, k, self._slope(direction, around)))
+            return elements
+        slopes = self.slopes.complex_slopes(directions)
+        elements = []
+        for k, direction, slope in zip(some, directions, slopes, strict=True):
+            e = self._element(i, k, slope or self._slope(direction))
+            if e.is_wrong:  # or at a kink that the complex step does not see
+                e = self._element(i, k, self._slope(direction, kinks_around=True))
+            elements.append(e)
+        return elements
+
     def _store(self, i: int, elements: list[Element]) -> TensorReport:
-        self._elements[i] = elements
+        self.elements[i] = elements
         self.rows[i] = self._row(i, elements)
         return self.rows[i]
 
     def _element(self, i: int, flat: int, slope: Slope) -> Element:
         step = self._step(i, flat)
-        g = self.called.gradients[i]
         numeric, bar = slope.value / step, slope.bar / step
-        rounding = self.problem.eps_analytic * (self._largest[i] + self.rounding.natural_size(step))
-        tolerance = bar + ROUNDING * rounding
-        if self.rounding.is_measured:
-            tolerance += self.rounding.wobble(i)
-        element = Element(flat, float(g.reshape(-1)[flat]), numeric, bar, tolerance, slope)
+        rounding = self._rounding * (self._largest[i] + self.natural_size(step))
+        tolerance = bar + rounding + self._wobbles[i]
+        analytic = float(self.called.gradients[i].reshape(-1)[flat])
+        element = Element(flat, analytic, numeric, bar, tolerance, slope)
         if slope.rough and self._says_nothing(i, element, max(self._largest[i], abs(numeric))):
             # There is a kink close by: that, and not the gradient, is what can be said here.
             return replace(element, slope=slope.as_kink)
         return element
 
-    def _slopes(self, directions: list[Direction], kinks_around: bool) -> list[Slope]:
-        if kinks_around or not self.slopes.complex_step:
-            return [self._slope(direction, kinks_around) for direction in directions]
-        by_step = self.slopes.complex_slopes(directions)
-        return [s or self._slope(d) for s, d in zip(by_step, directions, strict=True)]
-
     def _slope(self, direction: Direction, kinks_around: bool = False) -> Slope:
-        if not self.slopes.complex_step:
-            return self._real_slope(direction)
-        by_step = self.slopes.complex_slope(direction)
-        if by_step is not None and not kinks_around:
+        """Return the slope by the chosen method; ``kinks_around`` looks for one with any.
+
+        Differences that show a kink, or another slope than the gradient's, are judged once more
+        with coarser noise: both must agree on it.
+        """
+        by_step = self.slopes.complex_slope(direction) if self.slopes.complex_step else None
+        if by_step is None:
+            real = self.slopes.real_slope(direction)
+            if real.kink or not self._agrees(direction, real):
+                coarse = self.slopes.real_slope(direction, coarse=True)
+                real = replace(coarse, rough=coarse.rough or real.kink)
+            return real
+        if not kinks_around:
             return by_step
         real = self.slopes.kink_slope(direction)
-        if by_step is None or real.kink or not real.is_near(by_step):
-            return real
-        return by_step
+        if real.kink or not real.is_near(by_step):
+            coarse = self.slopes.kink_slope(direction, coarse=True)
+            real = replace(coarse, rough=coarse.rough or real.kink)
+        return real if real.kink or not real.is_near(by_step) else by_step
 
     def _step(self, i: int, flat: int) -> float:
         """Return a power of 2 of the size of the element or of its tensor, if that is larger."""
-        size = max(self._scales[i], abs(float(self.problem.base[i].flat[flat])))
-        return 2.0 ** round(math.log2(size))
+        size = abs(float(self.problem.base[i].flat[flat]))
+        return 2.0 ** round(math.log2(max(self._scales[i], size if np.isfinite(size) else 0.0)))
 
     def _element_direction(self, i: int, flat: int) -> Direction:
         return Direction(self.problem, {i: (np.array([flat]), np.array([self._step(i, flat)]))})
 
-    def _direction(self, tensors: Sequence[int], flat: Any = None) -> Direction:
+    def _direction(self, tensors: Sequence[int], draw: int = 0) -> Direction:
         """Return a random direction of the size of the inputs in which no element is small."""
-        parts = {}
+        parts: dict[int, tuple[Any, Any]] = {}
         for i in tensors:
             x = self.problem.base[i].reshape(-1)
-            x = x if flat is None else x[flat]
             size = np.maximum(self._scales[i], np.abs(x).astype(np.float64))
-            uniform = self._rng.uniform(-0.5, 0.5, x.size)
-            parts[i] = flat, (uniform + np.copysign(0.5, uniform)) * size
+            rng = np.random.default_rng([self.options.seed, 1, draw, i])
+            uniform = rng.uniform(-0.5, 0.5, x.size)
+            parts[i] = (
+                None,
+                (uniform + np.copysign(0.5, uniform)) * np.where(np.isfinite(size), size, 0),
+            )
         return Direction(self.problem, parts)
 
-    def _agrees(self, direction: Direction, slope: Slope) -> bool:
-        """Compare along a direction; on a mismatch, once more with the rounding measured."""
+    def output_slopes(self, i: int) -> tuple[FloatArray, FloatArray] | None:
+        """Return a direction of tensor i and the derivative of every output along it."""
+        direction = self._direction([i], draw=-1 % 2**32)
+        slopes = self.slopes.output_slopes(direction)
+        v = direction.parts[i][1].reshape(self.problem.base[i].shape)
+        return None if slopes is None else (v, slopes)
+
+    def ratio(self, i: int) -> tuple[float, float]:
+        """Return the gradient of tensor i, and its numeric value, along one direction."""
+        direction = self._direction([i])
+        return direction.dot(self.called.gradients)[0], self._slope(direction).value
+
+    def _error(self, direction: Direction, slope: Slope) -> tuple[float, float]:
+        """Return the error along a direction, and its tolerance."""
         analytic, absolute = direction.dot(self.called.gradients)
-        error = abs(analytic - slope.value)
-        rounding = absolute
+        rounding, wobble = absolute, 0.0
         for i, (_, v) in direction.parts.items():
             rounding += self.slopes.size * max(1.0, self._scales[i])
             rounding += self.slopes.unit * float(np.sqrt(np.sum(np.square(v))))
-        tolerance = slope.bar + ROUNDING * self.problem.eps_analytic * rounding
-        if error > tolerance:
-            for i, (_, v) in direction.parts.items():
-                tolerance += self.rounding.wobble(i) * float(np.sum(np.abs(v)))
-        return bool(error <= tolerance)
+            wobble += self._wobbles[i] * float(np.sum(np.abs(v)))
+        tolerance = slope.bar + self._rounding * rounding + wobble
+        return analytic - slope.value, tolerance
+
+    def _agrees(self, direction: Direction, slope: Slope) -> bool:
+        error, tolerance = self._error(direction, slope)
+        return bool(abs(error) <= tolerance)
+
+    def natural_size(self, step: float) -> float:
+        """Return the derivative of a function of this size that varies over ``step``, or over 1.
+
+        A derivative much below it is a difference of larger numbers, and rounded like those.
+        """
+        return self.slopes.size / min(step, 1.0) + self.slopes.unit
 
     def _row(self, i: int, elements: list[Element]) -> TensorReport:
         shape = self.problem.given[i].shape
@@ -379,7 +412,7 @@ class Comparison:
         self, i: int, wrong: list[Element], kinks: list[Element], smooth: list[Element], size: float
     ) -> str:
         if wrong:
-            rounding = max(SINGLE_PRECISION, 1e4 * self.problem.eps_analytic)
+            rounding = max(SINGLE_PRECISION, min(1e4 * self.problem.eps_analytic, 0.05))
             return "precision" if max(e.error for e in wrong) <= rounding * size else "wrong"
         if kinks:
             return "kink"
@@ -389,9 +422,12 @@ class Comparison:
     def _says_nothing(self, i: int, e: Element, size: float) -> bool:
         """Tell whether the bar is wider than a hundredth of the gradient, ``size``.
 
-        A gradient that is nothing beside the function's own size needs no narrow bar.
+        A gradient that is nothing beside the function's own size needs no narrow bar, and where
+        all is rounded to float16 there are no hundredths.
         """
-        return e.bar > 1e-2 * max(size, 1e-4 * self.rounding.natural_size(self._step(i, e.flat)))
+        share = max(1e-2, 500 * self.problem.eps_numeric)
+        nothing = min(1.0, max(1e-4, 1e6 * self.problem.eps_numeric))
+        return e.bar > share * max(size, nothing * self.natural_size(self._step(i, e.flat)))
 
 
 def _unravel(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:

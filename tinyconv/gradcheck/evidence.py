@@ -1,13 +1,13 @@
 """What a check knows about one wrong gradient, for those who look for the reason."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.callables import FloatArray, largest
+from tinyconv.gradcheck.problem import FloatArray, largest
 
 __all__ = ["Evidence"]
 
@@ -16,13 +16,12 @@ __all__ = ["Evidence"]
 class Evidence:
     """What is known about the wrong gradient of one input.
 
-    The numeric gradient is known at the flat indices ``flat``; kinks are left out.
+    The numeric gradient is known at the flat indices ``flat``; kinks are left out. Of a check of
+    forward mode it is the tangent of the output that is known, and ``dy`` is that of the input.
     """
 
     name: str
-    position: int
-    inputs: list[Any]
-    names: list[str]
+    inputs: dict[str, Any]  #: the arrays among the inputs, by name
     dy: FloatArray
     y: FloatArray
     analytic: FloatArray  #: the whole gradient
@@ -30,12 +29,17 @@ class Evidence:
     flat: np.ndarray[Any, Any]
     numeric: FloatArray
     tolerance: FloatArray
-    #: (dy, inputs or None for the point of the check) -> the gradient of this input
-    vjp: Callable[[FloatArray, list[Any] | None], FloatArray]
+    #: (dy, inputs that change) -> the gradient of this input
+    vjp: Callable[[FloatArray, Mapping[str, Any]], FloatArray]
     #: v (a random direction of the input's shape) and the derivative of every output along it
-    jvp: Callable[[], tuple[FloatArray, FloatArray] | None]
+    jvp: Callable[[], tuple[FloatArray, FloatArray] | None] = lambda: None
     #: whether the gradient is that of another point, where backward was called before
-    is_stale: Callable[[], bool]
+    is_stale: Callable[[], bool] = lambda: False
+    #: (factor, power) -> the error in units of the gradient, with the inputs so many times as large
+    scaled_error: Callable[[float], float | None] = lambda _: None
+    shared: tuple[str, ...] = ()  #: other inputs whose gradients lie in the same memory
+    pairs: tuple[str, ...] = ()  #: the complex inputs: pairs of real numbers along the last axis
+    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)  #: names of axes, by input
 
     @cached_property
     def got(self) -> FloatArray:
@@ -52,16 +56,25 @@ class Evidence:
         """The largest absolute value of either."""
         return max(largest(self.numeric), largest(self.got))
 
+    @cached_property
+    def zero(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where there is no gradient."""
+        return np.asarray(np.abs(self.numeric) <= self.tolerance + 1e-9 * self.size)
+
     def close(self, got: Any, numeric: Any = None) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Tell where ``got`` is the numeric gradient, or another one, within the tolerance."""
         numeric = self.numeric if numeric is None else numeric
-        return np.asarray(np.abs(got - numeric) <= 4 * self.tolerance + 1e-9 * self.size)
+        with np.errstate(all="ignore"):
+            return np.asarray(np.abs(got - numeric) <= 4 * self.tolerance + 1e-9 * self.size)
 
-    @property
+    @cached_property
     def same_shape(self) -> dict[str, FloatArray]:
-        """The inputs that have the shape of the gradient, by name, as they are at ``flat``."""
-        named = zip(self.names, self.inputs, strict=True)
-        return {name: self.at(a) for name, a in named if a.shape == self.analytic.shape}
+        """The inputs that have the shape of the gradient, by name."""
+        return {
+            name: a.astype(np.float64)
+            for name, a in self.inputs.items()
+            if a.shape == self.analytic.shape and np.all(np.isfinite(a))
+        }
 
     def at(self, a: Any) -> FloatArray:
         """Return the elements of ``a`` where the numeric gradient is known."""
@@ -77,12 +90,19 @@ class Evidence:
         slack = 4 * max(1.0, abs(ratio)) * self.tolerance[where] + 1e-9 * self.size
         return ratio if np.all(np.abs(got - ratio * numeric) <= slack) else None
 
-    def matches(self, candidate: FloatArray) -> bool:
+    def matches(self, candidate: Any) -> bool:
         """Tell whether the analytic gradient, taken differently, is the numeric one."""
-        return bool(np.all(self.close(self.at(candidate))))
+        return candidate.size == self.analytic.size and bool(np.all(self.close(self.at(candidate))))
 
-    def explains(self, mistake: FloatArray) -> bool:
-        """Tell whether the analytic gradient is all of ``mistake``, and this is not just zero."""
-        return largest(mistake) > 0 and bool(
-            np.all(np.abs(self.analytic - mistake) <= 1e-9 * self.size)
+    def is_got(self, candidate: Any) -> bool:
+        """Tell whether the whole analytic gradient is ``candidate``, and not just zero."""
+        return (
+            candidate.shape == self.analytic.shape
+            and largest(candidate) > 0
+            and bool(np.all(np.abs(self.analytic - candidate) <= 1e-9 * self.size))
         )
+
+    def axis(self, axis: int, name: str = "") -> str:
+        """Return what the caller calls an axis of an input, or "axis 1"."""
+        names = self.axes.get(name or self.name, ())
+        return names[axis] if axis < len(names) else f"axis {axis}"

@@ -1,97 +1,119 @@
 """From the pattern of an error to the mistake that makes such patterns.
 
-Each function here looks for one family of mistakes in an :class:`Evidence` and returns a
-sentence, or "" if the pattern is another. :func:`explain` asks them in order, from the most
-specific to the most general.
+Each function of the table looks for one family of mistakes in an :class:`Evidence` and yields the
+sentences that fit. A sentence is said only if it fits a second draw as well: other inputs, another
+dy. The first family with such a sentence has the word.
 """
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.callables import FloatArray, largest
 from tinyconv.gradcheck.evidence import Evidence
-from tinyconv.gradcheck.locations import (
-    broad_part,
-    name_ratio,
-    narrow_part,
-    part_of_dy,
-    wrong_places,
-)
+from tinyconv.gradcheck.parts import broad_part, dy_part, narrow_part, places, selected
+from tinyconv.gradcheck.problem import FloatArray, largest
 
-__all__ = ["explain", "explain_shape"]
+__all__ = ["Follow", "explain", "explain_shape"]
+
+#: ratio -> what the ratio follows when lengths of axes change, "" if nothing
+Follow = Callable[[float], str]
 
 
-def explain(evidence: Evidence) -> str:
-    """Return what the pattern suggests, "" if nothing."""
+def explain(evidence: Evidence, draw_again: Callable[[], Evidence | None], follow: Follow) -> str:
+    """Return what the pattern suggests, "" if nothing fits both draws."""
     if not np.any(evidence.wrong):
         return ""
-    for look in (
-        _not_linear_in_dy,
-        _constant_ratio,
-        _order,
-        _rearranged,
-        _input_rearranged,
-        _stale,
-        _local_derivative,
-        _sum_of_dy,
-        narrow_part,
-        part_of_dy,
-        wrong_places,
-        _missing_term,
-        _dy_times,
-        broad_part,
-    ):
-        sentence = look(evidence)
-        if sentence:
+    if evidence.is_stale():
+        return (
+            f"{evidence.name}: the gradient is that of an earlier call with other inputs: saved "
+            "values are stale"
+        )
+    first = {look: list(look(evidence)) for look in TABLE}
+    if not any(first.values()):
+        return ""
+    second = draw_again()
+    for look, sentences in first.items():
+        if not sentences:
+            continue
+        again = sentences if second is None else list(look(second))
+        for sentence in sentences:
+            if sentence not in again:
+                continue
+            if second is None:
+                sentence += " (at these inputs: no second draw was possible)"
+            elif look is _constant_ratio:
+                sentence += follow(evidence.ratio(np.ones_like(evidence.wrong)) or 0.0)
             return f"{evidence.name}: {sentence}"
     return ""
 
 
-def _not_linear_in_dy(e: Evidence) -> str:
+# -- the whole gradient ---------------------------------------------------------------------------
+
+
+def _not_linear_in_dy(e: Evidence) -> Iterator[str]:
     """A gradient is linear in dy: doubling dy doubles it."""
-    doubled = e.vjp(2 * e.dy, None)
+    doubled = e.vjp(2 * e.dy, {})
     if np.all(np.abs(doubled - 2 * e.analytic) <= 1e-9 * largest(doubled)):
-        return ""
+        return
     if np.all(np.abs(doubled - e.analytic) <= 1e-9 * largest(doubled)):
-        return "the gradient does not depend on dy: multiply by what comes from above"
-    return "the gradient is not linear in dy"
+        yield "the gradient does not depend on dy: multiply by what comes from above"
+    else:
+        yield "the gradient is not linear in dy"
 
 
-def _constant_ratio(e: Evidence) -> str:
-    if not np.any(e.got) and np.any(e.wrong):
-        return "" if np.any(e.analytic) else "the gradient is zero everywhere: it is never computed"
+def _shared_memory(e: Evidence) -> Iterator[str]:
+    for name in e.shared:
+        yield f"it lies in the same memory as the gradient of {name}: one array is used for both"
+
+
+def _constant_ratio(e: Evidence) -> Iterator[str]:
+    if not np.any(e.analytic):
+        yield "the gradient is zero everywhere: it is never computed"
     ratio = e.ratio(np.ones_like(e.wrong))
-    return "" if ratio is None else f"the gradient is {name_ratio(ratio, e)}"
+    if ratio is not None and abs(ratio) > 1e-9:
+        yield f"the gradient is {ratio:.6g} times what it should be"
 
 
-def _rearranged(e: Evidence) -> str:
+def _conjugated(e: Evidence) -> Iterator[str]:
+    sign = np.array([1.0, -1.0])
+    if e.name in e.pairs and e.matches(e.analytic * sign):
+        yield "the gradient is conjugated: a conjugate is missing or too much"
+    for name in e.pairs:
+        if e.matches(e.vjp(e.dy, {name: e.inputs[name] * sign})):
+            yield f"backward is right for {name} conjugated: its conjugate is missing"
+
+
+def _order(e: Evidence) -> Iterator[str]:
+    """Gradients returned in another order than the inputs."""
+    for name, other in e.others.items():
+        if other.shape == e.analytic.shape and e.matches(other):
+            yield f"this is not its gradient, but the gradient of {name} would be: the order is off"
+
+
+def _rearranged(e: Evidence) -> Iterator[str]:
     """The right numbers, with axes swapped, flipped or shifted."""
-    shape = e.analytic.shape
+    shape = e.analytic.shape[: -1 if e.name in e.pairs else None]
     axes = range(len(shape))
+    rest = range(len(shape), e.analytic.ndim)
     for order in itertools.permutations(axes) if len(shape) <= 4 else ():
         if order == tuple(axes) or tuple(shape[k] for k in order) != shape:
             continue
-        if e.matches(np.transpose(e.analytic, order)):
+        if e.matches(np.transpose(e.analytic, (*order, *rest))):
             swapped = tuple(k for k in axes if order[k] != k)
-            return f"the gradient is transposed: axes {swapped} are swapped"
+            yield f"the gradient is transposed: axes {swapped} are swapped"
     for count in range(1, len(shape) + 1):
         for flipped in itertools.combinations(axes, count):
             if e.matches(np.flip(e.analytic, flipped)):
-                if len(shape) == 4 and flipped == (2, 3):
-                    return "the kernel is flipped: axes (2, 3) run backwards"
-                return f"the gradient is flipped: axes {flipped} run backwards"
+                yield f"the gradient is flipped: axes {flipped} run backwards"
     for axis, by in itertools.product(axes, (1, -1, 2, -2)):
         if shape[axis] > abs(by) and _is_shift(e, {axis: by}):
-            return f"the gradient is shifted by {-by} along axis {axis}: an offset or the padding"
-    if len(shape) >= 2:
-        for by in (1, -1, 2, -2):
-            if _is_shift(e, {len(shape) - 2: by, len(shape) - 1: by}):
-                return f"the gradient is shifted by {-by} along both last axes: the padding"
-    return ""
+            yield f"the gradient is shifted by {-by} along {e.axis(axis)}: an offset or the padding"
+    for by in (1, -1, 2, -2) if len(shape) >= 2 else ():
+        if _is_shift(e, {len(shape) - 2: by, len(shape) - 1: by}):
+            yield f"the gradient is shifted by {-by} along both last axes: the padding"
 
 
 def _is_shift(e: Evidence, shifts: dict[int, int]) -> bool:
@@ -107,26 +129,14 @@ def _is_shift(e: Evidence, shifts: dict[int, int]) -> bool:
     return bool(np.all(e.close(moved)[inside]))
 
 
-def _order(e: Evidence) -> str:
-    """Gradients returned in another order than the inputs."""
-    for name, other in e.others.items():
-        if other.shape == e.analytic.shape and e.matches(other):
-            return (
-                f"this is not its gradient, but the gradient of {name} would be: the order is off"
-            )
-    return ""
-
-
-def _input_rearranged(e: Evidence) -> str:
+def _input_rearranged(e: Evidence) -> Iterator[str]:
     """Right if another input were transposed or flipped, so backward uses it like that."""
-    for j, x in enumerate(e.inputs):
-        if j == e.position or x.ndim < 2 or x.dtype.kind != "f":
+    for name, x in e.inputs.items():
+        if name == e.name or x.ndim < 2 or x.dtype.kind != "f":
             continue
         for how, moved in _rearrangements(x):
-            inputs = [moved if k == j else a for k, a in enumerate(e.inputs)]
-            if e.matches(e.vjp(e.dy, inputs)):
-                return f"backward is right for {e.names[j]} {how}: it has {e.names[j]} used {how}"
-    return ""
+            if e.matches(e.vjp(e.dy, {name: moved})):
+                yield f"backward is right for {name} {how}: it has {name} used {how}"
 
 
 def _rearrangements(x: Any) -> Iterator[tuple[str, Any]]:
@@ -138,120 +148,196 @@ def _rearrangements(x: Any) -> Iterator[tuple[str, Any]]:
     yield "flipped", np.flip(x, last)
 
 
-def _local_derivative(e: Evidence) -> str:
-    """Elementwise functions: what dy is multiplied by."""
-    for name, x in e.same_shape.items():
-        if np.all(e.close(e.got * x)):
-            return f"the factor {name} is missing"
-        if np.all(e.close(e.got, e.numeric * x)):
-            return f"the factor {name} is too much"
+# -- elementwise functions: what dy is multiplied by ----------------------------------------------
+
+
+def _local_derivative(e: Evidence) -> Iterator[str]:
+    yield from _factor(e, e.same_shape)
     if e.analytic.shape != e.dy.shape:
-        return ""
-    dy = e.at(e.dy)
-    if np.all(e.close(e.got, dy)):
-        if np.all((np.abs(e.numeric) <= e.tolerance) | e.close(dy)):
-            return "dy is passed on where the derivative is zero: the mask is missing"
-        return "the gradient is dy itself: the derivative of the function is missing"
-    for name, factor in _factors(e).items():
-        if np.all(e.close(e.got * factor)):
-            return f"the factor {name} is missing"
-        if np.all(e.close(e.got, e.numeric * factor)):
-            return f"the factor {name} is too much"
-    return _other_mask(e)
+        return
+    if e.is_got(e.dy):
+        if np.all(e.zero | e.close(e.at(e.dy))):
+            yield "dy is passed on where the derivative is zero: the mask is missing"
+        else:
+            yield "the gradient is dy itself: the derivative of the function is missing"
+        return
+    yield from _factor(e, _functions_of_y(e))
 
 
-def _factors(e: Evidence) -> dict[str, FloatArray]:
-    y = e.at(e.y)
-    return {"y": y, "1 - y": 1 - y, "1 - y^2": 1 - y * y, "y (1 - y)": y * (1 - y)}
+def _factor(e: Evidence, factors: dict[str, FloatArray]) -> Iterator[str]:
+    for name, values in factors.items():
+        if np.all(e.close(e.got * e.at(values))):
+            yield f"the factor {name} is missing"
+        elif np.all(e.close(e.got, e.numeric * e.at(values))):
+            yield f"the factor {name} is too much"
 
 
-def _other_mask(e: Evidence) -> str:
-    ratio = e.ratio((np.abs(e.got) > 0) & (np.abs(e.numeric) > e.tolerance))
+def _functions_of_y(e: Evidence) -> dict[str, FloatArray]:
+    y = e.y
+    with np.errstate(all="ignore"):
+        return {"y": y, "1 - y": 1 - y, "1 - y^2": 1 - y * y, "y (1 - y)": y * (1 - y)}
+
+
+def _other_mask(e: Evidence) -> Iterator[str]:
+    if e.analytic.shape != e.dy.shape:
+        return
+    ratio = e.ratio((np.abs(e.got) > 0) & ~e.zero)
     if ratio is None or abs(ratio - 1) > 1e-6:
-        return ""
-    lost = np.any((e.got == 0) & e.wrong)
-    extra = np.any((np.abs(e.numeric) <= e.tolerance) & e.wrong)
+        return
+    lost, extra = np.any((e.got == 0) & e.wrong), np.any(e.zero & e.wrong)
+    # What is passed on must be dy, times what forward scales it by.
+    passed = (np.abs(e.got) > 0) & e.wrong
+    if extra and not np.all(e.close(e.got, _scale(e) * e.at(e.dy))[passed]):
+        return
     if lost and extra:
-        return "zeros are in the wrong places: another mask than that of forward"
-    if extra:
-        return "dy is passed on where the derivative is zero: the mask is missing or too wide"
-    return "the gradient is zero where it should not be: the mask is too narrow"
+        yield "zeros are in the wrong places: another mask than that of forward"
+    elif extra:
+        yield "dy is passed on where the derivative is zero: the mask is missing or too wide"
+    else:
+        yield "the gradient is zero where it should not be: the mask is too narrow"
 
 
-def _dy_times(e: Evidence) -> str:
-    if e.analytic.shape != e.dy.shape:
-        return ""
-    for name, factor in (e.same_shape | _factors(e)).items():
-        if np.all(e.close(e.got, e.at(e.dy) * factor)):
-            return f"the gradient is dy * ({name}), which is not the derivative"
-    return ""
+def _scale(e: Evidence) -> float:
+    right = ~e.zero
+    return float(np.median(e.numeric[right] / e.at(e.dy)[right])) if np.any(right) else 1.0
 
 
-def _stale(e: Evidence) -> str:
-    if not e.is_stale():
-        return ""
-    return "the gradient is that of an earlier call with other inputs: saved values are stale"
+def _dy_times(e: Evidence) -> Iterator[str]:
+    if e.analytic.shape == e.dy.shape:
+        for name, factor in (e.same_shape | _functions_of_y(e)).items():
+            if e.is_got(e.dy * factor):
+                yield f"the gradient is dy * ({name}), which is not the derivative"
 
 
-def _sum_of_dy(e: Evidence) -> str:
+# -- sums and means -------------------------------------------------------------------------------
+
+
+def _axis_sets(a: FloatArray) -> Iterator[tuple[int, ...]]:
+    for count in range(1, min(a.ndim, 4) + 1):
+        yield from itertools.combinations(range(a.ndim), count)
+
+
+def _mean(a: Any, axes: tuple[int, ...]) -> Any:
+    return np.mean(a, axis=axes, keepdims=True)
+
+
+def _over(e: Evidence, axes: tuple[int, ...]) -> str:
+    if len(axes) == 1:
+        return e.axis(axes[0])
+    return f"axes {axes}"
+
+
+def _normalisation(e: Evidence) -> Iterator[str]:
+    """Of ``(x - mean) / std`` the gradient is a projection: its terms hold the parts together."""
+    g = e.analytic
+    forms = e.same_shape | ({"y": e.y} if e.y.shape == g.shape else {})
+    for axes in _axis_sets(g):
+        if math.prod(g.shape[k] for k in axes) < 2:
+            continue
+        where = _over(e, axes)
+        without_mean = g - _mean(g, axes)
+        if e.matches(without_mean):
+            yield f"right with its mean over {where} subtracted: the term of the mean is missing"
+        x = e.same_shape.get(e.name)
+        if x is not None:
+            with np.errstate(all="ignore"):
+                z = x - _mean(x, axes)
+                z = z / np.sqrt(_mean(z * z, axes))
+            if not np.all(np.isfinite(z)):
+                continue
+            along = z * _mean(g * z, axes)
+            if e.matches(g - along):
+                yield (
+                    f"right with its part along the normalised {e.name} over {where} subtracted: "
+                    "the term of the variance is missing"
+                )
+            if e.matches(without_mean - along):
+                yield (
+                    f"right with the terms of the mean and the variance over {where} subtracted: "
+                    "both are missing"
+                )
+        for name, form in forms.items():
+            with np.errstate(all="ignore"):
+                square = np.sum(form * form, axis=axes, keepdims=True)
+                along = form * np.sum(g * form, axis=axes, keepdims=True) / square
+            if np.all(np.isfinite(along)) and e.matches(g - along):
+                yield (
+                    f"right with its part along {name} over {where} subtracted: "
+                    "the term of the length is missing"
+                )
+
+
+def _softmax(e: Evidence) -> Iterator[str]:
+    """dx = y (dy - sum(y dy)), and dx = dy - exp(y) sum(dy) of its logarithm."""
+    g, y, dy = e.analytic, e.y, e.dy
+    if not y.shape == g.shape == dy.shape:
+        return
+    with np.errstate(all="ignore"):
+        p = np.exp(y)
+    softmax = {k: y * (dy - np.sum(y * dy, k, keepdims=True)) for k in range(g.ndim)}
+    logarithm = {k: dy - p * np.sum(dy, k, keepdims=True) for k in range(g.ndim)}
+    for axis in range(g.ndim):
+        if g.shape[axis] < 2:
+            continue
+        if e.matches(g - y * np.sum(g, axis, keepdims=True)):
+            yield f"right with y sum(y dy) over {e.axis(axis)} subtracted: the sum is missing"
+        if e.matches(g - p * np.sum(g, axis, keepdims=True)):
+            yield f"right with exp(y) sum(dy) over {e.axis(axis)} subtracted: the sum is missing"
+        for forms in (softmax, logarithm):
+            for other in range(g.ndim):
+                if other != axis and e.matches(forms[axis]) and e.is_got(forms[other]):
+                    wrong, right = e.axis(other), e.axis(axis)
+                    yield f"its sum runs over {wrong}, expected {right}: the wrong axis"
+
+
+def _sum_of_dy(e: Evidence) -> Iterator[str]:
     """Biases: the gradient is dy summed over all axes but the bias's own."""
-    sums = dict(_sums(e.dy))
-    right = [axes for axes, total in sums.items() if total.shape == e.analytic.shape]
-    right = [axes for axes in right if e.matches(sums[axes])]
-    if not right:
-        return ""
-    for axes, total in sums.items():
-        if total.shape == e.analytic.shape and e.explains(total):
-            return f"the gradient is dy summed over axes {axes}, expected {right[0]}"
-    for axis in right[0]:
+    sums = {axes: e.dy.sum(axis=axes, keepdims=True) for axes in _axis_sets(e.dy)}
+    fitting = {axes: t for axes, t in sums.items() if t.size == e.analytic.size}
+    right = next((axes for axes, total in fitting.items() if e.matches(total)), None)
+    if right is None:
+        return
+    for axes, total in fitting.items():
+        if e.is_got(total.reshape(e.analytic.shape)):
+            yield f"the gradient is dy summed over axes {axes}, expected {right}"
+    for axis in right:
         for k in range(e.dy.shape[axis]):
-            taken = np.take(e.dy, [k], axis=axis).sum(axis=right[0])
-            if e.explains(taken):
-                return f"only dy at index {k} of axis {axis} is counted: sum over that axis"
-            if e.explains(sums[right[0]] - taken):
-                return f"dy at index {k} of axis {axis}, of {e.dy.shape[axis]}, is left out"
-    return ""
+            taken = np.take(e.dy, [k], axis=axis).sum(axis=right).reshape(e.analytic.shape)
+            if e.is_got(taken):
+                yield f"only dy at index {k} of {e.axis(axis, 'y')} is counted: sum over it"
+            if e.is_got(sums[right].reshape(e.analytic.shape) - taken):
+                yield f"dy at index {k} of {e.axis(axis, 'y')}, of {e.dy.shape[axis]}, is left out"
 
 
-def _missing_term(e: Evidence) -> str:
+def _missing_term(e: Evidence) -> Iterator[str]:
     """The difference to the numeric gradient is something simple."""
     missing = e.numeric - e.got
     shape = e.analytic.shape
-    terms = dict(e.same_shape)
-    if e.y.shape == shape:
+    terms = {name: e.at(x) for name, x in e.same_shape.items()}
+    if e.y.shape == shape == e.dy.shape:
         y, dy = e.at(e.y), e.at(e.dy)
         terms |= {"dy": dy, "y": y, "y dy": y * dy, "y^2 dy": y * y * dy}
-    terms["1"] = np.ones_like(missing)
-    everything = np.zeros_like(e.flat)
     for name, values in terms.items():
-        factor = _multiple(e, missing, values, everything)
+        factor = _multiple(e, missing, values, np.zeros_like(e.flat))
         if factor is not None:
-            what = "the same number" if name == "1" else f"proportional to {name}"
-            return f"a term is missing: the derivative has {factor:.4g} times {name} more, {what}"
+            yield f"a term is missing: the derivative has {factor:.4g} times {name} more"
+    terms["1"] = np.ones_like(missing)
     index = np.unravel_index(e.flat, shape)
     for axis in range(len(shape) if len(shape) > 1 else 0):
         others = [index[k] for k in range(len(shape)) if k != axis]
         group = np.ravel_multi_index(others, [n for k, n in enumerate(shape) if k != axis])
         for name, values in terms.items():
             if shape[axis] > 2 and _multiple(e, missing, values, group) is not None:
-                return (
-                    f"a term is missing: {name} times a number for each slice along axis {axis}, "
-                    "as from a sum over it"
+                yield (
+                    f"a term is missing: {name} times a number for each slice along "
+                    f"{e.axis(axis)}, as from a sum over it"
                 )
-    if 1 < np.sum(e.wrong) < len(e.wrong):
-        off = missing[e.wrong]
-        if np.all(np.abs(off - off[0]) <= 4 * e.tolerance[e.wrong] + 1e-9 * e.size):
-            return (
-                f"a term is missing in {len(off)} elements, which are all too "
-                f"{'small' if off[0] > 0 else 'large'} by {abs(off[0]):.6g}; right elsewhere"
-            )
-    return ""
 
 
 def _multiple(e: Evidence, missing: FloatArray, values: FloatArray, group: Any) -> float | None:
     """Return the number of the first group if ``missing`` is ``values`` times one a group."""
     _, group, counts = np.unique(group, return_inverse=True, return_counts=True)
-    if np.max(counts) < 3:
+    if not counts.size or np.max(counts) < 3:
         return None
     dot = np.bincount(group, missing * values)
     square = np.bincount(group, values * values)
@@ -259,34 +345,80 @@ def _multiple(e: Evidence, missing: FloatArray, values: FloatArray, group: Any) 
     return float(factor[0]) if np.all(e.close(missing, factor[group] * values)) else None
 
 
-def _sums(dy: FloatArray) -> Iterator[tuple[tuple[int, ...], FloatArray]]:
-    for count in range(1, dy.ndim + 1):
-        for axes in itertools.combinations(range(dy.ndim), count):
-            yield axes, np.asarray(dy.sum(axis=axes))
+def _constant_beside_inputs(e: Evidence) -> Iterator[str]:
+    """What is right for large inputs and ever more wrong for small ones has a constant in it."""
+    large, here, small = (e.scaled_error(factor) for factor in (1e4, 1.0, 0.1))
+    if large is None or here is None or small is None:
+        return
+    if large < 1e-3 * here and small > 1.5 * here:
+        yield (
+            "right for inputs 10,000 times as large, worse for smaller ones: a constant beside "
+            "them is in the wrong place, as an epsilon is"
+        )
+
+
+#: From the most specific to the most general.
+TABLE: tuple[Callable[[Evidence], Iterator[str]], ...] = (
+    _not_linear_in_dy,
+    _shared_memory,
+    _constant_ratio,
+    _conjugated,
+    _order,
+    _rearranged,
+    _input_rearranged,
+    _local_derivative,
+    _other_mask,
+    _softmax,
+    _normalisation,
+    _sum_of_dy,
+    selected,
+    narrow_part,
+    dy_part,
+    places,
+    _missing_term,
+    _dy_times,
+    broad_part,
+    _constant_beside_inputs,
+)
 
 
 def explain_shape(
-    name: str, g: np.ndarray[Any, Any], shape: tuple[int, ...], dy: FloatArray, y: FloatArray
+    name: str,
+    g: np.ndarray[Any, Any],
+    shape: tuple[int, ...],
+    dy: FloatArray,
+    is_right: Callable[[Any], bool],
 ) -> str:
-    """Return what the wrong shape of a gradient suggests, "" if nothing."""
-    if g.ndim == len(shape) > 1 and sorted(g.shape) == sorted(shape):
-        return f"{name}: the gradient is transposed"
-    if tuple(n for n in g.shape if n != 1) == tuple(n for n in shape if n != 1):
-        return f"{name}: the right elements, but axes of length 1 are left over or lost"
-    if y.ndim and g.shape == (y.shape[0], *shape):
-        return f"{name}: the gradient is not summed over the batch, axis 0"
-    if g.shape == y.shape and y.shape != shape:
-        return f"{name}: the gradient has the shape of y: sum it over the axes that were broadcast"
-    for axes, total in _sums(dy):
-        if total.shape == g.shape and np.allclose(total, g):
+    """Return what makes a gradient of the wrong shape right, "" if nothing that was tried."""
+    for sentence, candidate in _reshaped(g, shape):
+        if is_right(candidate):
+            return f"{name}: {sentence}"
+    for axes in _axis_sets(dy):
+        if dy.sum(axis=axes).shape == g.shape and np.allclose(dy.sum(axis=axes), g):
             return f"{name}: the gradient is dy summed over axes {axes}, which are the wrong ones"
-    if g.ndim == len(shape):
-        off = [k for k in range(g.ndim) if g.shape[k] != shape[k]]
-        by = {g.shape[k] - shape[k] for k in off}
-        if len(by) == 1:
-            return (
-                f"{name}: off by {by.pop():+d} along axes {tuple(off)}: the padding is not cut off"
-            )
-    if g.size == math.prod(shape):
-        return f"{name}: the right number of elements: reshape it to {shape}"
     return ""
+
+
+def _reshaped(g: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield how a gradient may get its shape, and the gradient after that."""
+    for axes in _axis_sets(g):
+        total = g.sum(axis=axes)
+        if total.size == math.prod(shape) and g.size != total.size:
+            # Broadcasting aligns the last axes; those in front of them are summed over.
+            yield (
+                f"right summed over axes {axes}: broadcasting was not undone",
+                total.reshape(shape),
+            )
+    if tuple(n for n in g.shape if n != 1) == tuple(n for n in shape if n != 1):
+        reshaped = g.reshape(shape)
+        yield "right without its axes of length 1: they are left over or lost", reshaped
+    for order in itertools.permutations(range(g.ndim)) if 1 < g.ndim <= 4 else ():
+        if tuple(g.shape[k] for k in order) == shape:
+            yield f"right with its axes in the order {order}: it is transposed", g.transpose(order)
+    if g.ndim == len(shape) and all(n >= m for n, m in zip(g.shape, shape, strict=True)):
+        off = [n - m for n, m in zip(g.shape, shape, strict=True)]
+        cut = tuple(slice(d // 2, d // 2 + m) for d, m in zip(off, shape, strict=True))
+        axes = tuple(k for k, d in enumerate(off) if d)
+        yield f"right with the padding along axes {axes} cut off", g[cut]
+    if g.size == math.prod(shape):
+        yield f"the right elements: reshape it to {shape}", g.reshape(shape)

@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["Report", "TensorReport", "Verdict"]
+__all__ = ["KinkWarning", "Report", "TensorReport", "Verdict"]
 
 #: ``ok``: every checked number agrees within its error bar.
 #: ``wrong``: a gradient differs from the derivative.
@@ -18,6 +18,10 @@ __all__ = ["Report", "TensorReport", "Verdict"]
 Verdict: TypeAlias = Literal[
     "ok", "wrong", "kink", "precision", "nondeterministic", "nonfinite", "mutates-input", "shape"
 ]
+
+
+class KinkWarning(UserWarning):
+    """A gradient could not be checked everywhere: the function has kinks at the inputs."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Report:
     projection: tuple[float, float, float] | None = None  #: analytic, numeric, error bar
     redrawn: int = 0  #: how often the inputs were moved away from kinks
     evaluations: int = 0  #: calls of forward for the numeric side
+    scope: str = ""  #: how much was checked
+    order: int = 1  #: 2 if this is about the gradient of the gradient
     reproduce: str = field(default="", repr=False)  #: code that shows the failure again
 
     @property
@@ -80,6 +86,9 @@ class Report:
         if self.method:
             moved = f", moved off kinks {self.redrawn} times" if self.redrawn else ""
             lines.append(f"{self.method}, {self.evaluations} evaluations, seed {self.seed}{moved}")
+        if self.scope:
+            second = "second order; " if self.order == 2 else ""
+            lines.append(f"checked: {second}{self.scope}")
         if self.failed and self.reproduce:
             lines.append("reproduce:")
             lines.extend("    " + line for line in self.reproduce.splitlines())

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.callables import FloatArray, Problem
 from tinyconv.gradcheck.calls import Called
+from tinyconv.gradcheck.problem import DOUBLE, FloatArray, Problem
 
-__all__ = ["Direction", "Slope", "Slopes"]
+__all__ = ["HALF", "Direction", "Slope", "Slopes"]
 
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
 #: computed from them is far above the smallest number.
@@ -31,6 +31,10 @@ COMPLEX_STEP = 2.0**-150
 COMPLEX_STEP_SINGLE = 2.0**-40
 #: Two neighbouring rungs of the ladder differ by this factor.
 RATIO = 8.0
+#: Below inputs of this size the complex step would be subnormal.
+TINY = 1e-200
+#: A unit round-off above this is that of float16.
+HALF = 1e-4
 #: How many standard deviations of rounding noise an error bar holds.
 SIGMAS = 10.0
 
@@ -86,17 +90,18 @@ class Direction:
     def __init__(self, problem: Problem, parts: dict[int, tuple[Any, Any]]):
         """Take, for input i, ``parts[i] = (flat indices, v)``; None stands for all elements."""
         self._problem = problem
+        self.rungs: dict[float, _Rung | None] = {}  #: the slopes taken along it, by step
         self.parts: dict[int, tuple[Any, FloatArray]] = {}
         for i, (where, v) in parts.items():
             x = problem.base[i].reshape(-1)
             x = x if where is None else x[where]
-            dtype = np.dtype(np.float32 if problem.is_single else np.float64)
-            smallest = (
-                _rungs(problem.is_single)[-1] / 4
-            )  # the noise is measured below the last rung
-            spacing = np.spacing(2 * (np.abs(x) + np.abs(v)).astype(dtype)).astype(np.float64)
-            v = np.round(np.asarray(v) * smallest / spacing) * spacing / smallest
-            self.parts[i] = where, v
+            smallest = _rungs(problem.eps)[-1] / 4  # the noise is measured below the last rung
+            # An infinite input has no neighbours: it stays.
+            finite = np.isfinite(x)
+            spacing = np.where(finite, np.abs(x) + np.abs(v), 1).astype(np.float64)
+            spacing = np.spacing(2 * spacing) * (problem.eps / DOUBLE)
+            v = np.where(finite, np.round(np.asarray(v) * smallest / spacing), 0)
+            self.parts[i] = where, v * spacing / smallest
 
     def moved(self, t: complex) -> dict[int, np.ndarray[Any, Any]]:
         """Return the inputs that differ from the base point at ``x + t v``."""
@@ -124,17 +129,23 @@ class Direction:
         return total, absolute
 
 
-def _rungs(single: bool) -> list[float]:
+def _rungs(eps: float) -> list[float]:
     """Return the steps of the ladder, relative to the size of the inputs."""
-    if single:
+    if eps > HALF:
+        return [2.0**-k for k in (1, 4)]
+    if eps > DOUBLE:
         return [2.0**-k for k in (4, 7, 10)]
     return [2.0**-k for k in (10, 13, 16, 19, 22, 25, 28)]
 
 
 class Slopes:
-    """Takes slopes of ``<dy, forward>`` at the base point of a problem."""
+    """Takes slopes of ``<dy, forward>`` at the base point of a problem.
 
-    def __init__(self, problem: Problem, called: Called):
+    The noise of differences is measured first, along ``direction``: what a slope is, and whether
+    it shows a kink, depends on nothing that is looked at before or after it.
+    """
+
+    def __init__(self, problem: Problem, called: Called, direction: Direction):
         self.problem, self.dy, self.y = problem, called.dy, called.y
         self.complex_step = True
         dy = called.dy
@@ -145,14 +156,15 @@ class Slopes:
         if called.y_elsewhere is not None:
             sizes.append(float(np.sum(np.abs(dy * called.y_elsewhere))))
         for i in called.checked:
-            terms = called.gradients[i] * problem.base[i].astype(np.float64)
+            with np.errstate(invalid="ignore"):  # 0 times infinity
+                terms = called.gradients[i] * problem.base[i].astype(np.float64)
             sizes.append(float(np.sqrt(np.sum(np.square(terms[np.isfinite(terms)])))))
         self.size = max(sizes) or float(np.sum(np.abs(dy)))
         #: the size of an output of 1: what a saturated function that is almost 0 was taken from
         self.unit = float(np.sqrt(np.sum(np.square(dy))))
-        self._measured_noise = 0.0
-        self._noise_is_measured = False
-        self._rungs = _rungs(problem.is_single)
+        self._rungs = _rungs(problem.eps)
+        self._is_half = problem.eps_numeric > HALF
+        self._measured_noise = self._measure_noise(direction)
 
     def complex_slope(self, direction: Direction) -> Slope | None:
         """Return the derivative by the complex step, None where forward does not admit it."""
@@ -160,6 +172,9 @@ class Slopes:
 
     def complex_slopes(self, directions: list[Direction]) -> list[Slope | None]:
         """Return the derivative along each direction."""
+        sizes = [np.max(np.abs(v), initial=0) for d in directions for _, v in d.parts.values()]
+        if 0 < max(sizes, default=0) < TINY:
+            return [None] * len(directions)
         moved = [direction.moved(1j * self._complex_step) for direction in directions]
         slopes: list[Slope | None] = []
         nan = float("nan")
@@ -184,40 +199,42 @@ class Slopes:
 
     @property
     def _complex_step(self) -> float:
-        return COMPLEX_STEP_SINGLE if self.problem.is_single else COMPLEX_STEP
+        return COMPLEX_STEP_SINGLE if self.problem.eps > DOUBLE else COMPLEX_STEP
 
     def _imaginary(self, y: Any) -> FloatArray | None:
         if y is None or y.shape != self.y.shape:
             return None
         return np.asarray(y.imag.astype(np.float64) / self._complex_step)
 
-    def kink_slope(self, direction: Direction) -> Slope:
+    def kink_slope(self, direction: Direction, coarse: bool = False) -> Slope:
         """Return a rough derivative, and whether x is a kink: two evaluations if it is none.
 
         They are taken far down the ladder, because a step of thousands of inputs at once crosses
         the kinks of thousands of ReLUs. Curvature looks like a jump too; only if there is
         something to see, two more rungs must tell which of them it is.
         """
-        rung = self._rung(direction, self._rungs[-2])
+        rung = self._rung(direction, self._rungs[-2], coarse)
         if rung is not None and abs(rung.jump) <= 4 * rung.noise:
             bar = rung.noise + abs(rung.jump)
             return Slope(rung.central, bar, rung.left, rung.right, kink=False, method="central")
-        return self.real_slope(direction, len(self._rungs) - 3)
+        return self.real_slope(direction, coarse, max(0, len(self._rungs) - 3))
 
-    def real_slope(self, direction: Direction, first_rung: int = 0) -> Slope:
-        """Return the derivative by extrapolated central differences, and whether x is a kink."""
+    def real_slope(self, direction: Direction, coarse: bool = False, first_rung: int = 0) -> Slope:
+        """Return the derivative by extrapolated central differences, and whether x is a kink.
+
+        With ``coarse`` noise is never below that of outputs rounded next to 1, as the log of a
+        number close to 1 is: steps that are rounded alike would hide it.
+        """
         before: _Rung | None = None
         best: Slope | None = None
         seen = 0.0  # the last extrapolated jump that showed
         rough = persists = False  # whether any showed, and whether the last one had not shrunk
         for h in self._rungs[first_rung:]:
-            rung = self._rung(direction, h)
+            rung = self._rung(direction, h, coarse)
             if rung is None or before is None:
                 before = rung  # outside the domain, only smaller steps can tell
                 continue
             jump = abs(RATIO * rung.jump - before.jump) / (RATIO - 1)
-            if jump > 4 * rung.noise and self.measure_noise(direction):
-                rung = replace(rung, noise=self._noise(rung.size) / h)
             difference = abs(rung.central - before.central)
             value = rung.central + (rung.central - before.central) / (RATIO**2 - 1)
             # From rung to rung the error falls by 64 where the function is smooth, but only by 8
@@ -246,14 +263,26 @@ class Slopes:
         # A jump that showed, and was neither followed down nor seen to vanish, makes this rough.
         return replace(best, rough=rough and best.bar > 1e-6 * (abs(best.value) + self.size))
 
-    def _rung(self, direction: Direction, h: float) -> "_Rung | None":
+    def _rung(self, direction: Direction, h: float, coarse: bool) -> "_Rung | None":
         """Evaluate at ``x ± h v``; None where forward is not finite there."""
+        if h not in direction.rungs:
+            direction.rungs[h] = self._new_rung(direction, h)
+        rung = direction.rungs[h]
+        if rung is None or not coarse:
+            return rung
+        floor = 0.0 if self._is_half else SIGMAS * self.problem.eps_numeric * self.unit
+        return replace(rung, noise=max(rung.noise, floor / h))
+
+    def _new_rung(self, direction: Direction, h: float) -> "_Rung | None":
         above, below = (self._value(direction, t) for t in (h, -h))
         if above is None or below is None:
             return None
         right = float(np.sum(self.dy * (above - self.y))) / h
         left = float(np.sum(self.dy * (self.y - below))) / h
-        size = float(np.sum(np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))))
+        sizes = np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))
+        if self._is_half:  # so coarse that the rounding of what does not move must not count
+            sizes = sizes[(above != self.y) | (below != self.y)]
+        size = float(np.sum(sizes))
         return _Rung(left, right, size, self._noise(size) / h)
 
     def _value(self, direction: Direction, t: float) -> FloatArray | None:
@@ -262,29 +291,24 @@ class Slopes:
 
     def _noise(self, size: float) -> float:
         """Return the error bar of a difference of two values of ``<dy, forward>`` of this size."""
+        if self._is_half:
+            return 4 * max(self.problem.eps_numeric * size, self._measured_noise)
         rounding = self.problem.eps_numeric * max(size, self.size)
         return SIGMAS * max(rounding, self._measured_noise)
 
-    def measure_noise(self, direction: Direction) -> bool:
-        """Measure the rounding noise of ``<dy, forward>``; return False if that was done before.
+    def _measure_noise(self, direction: Direction) -> float:
+        """Return the rounding noise of ``<dy, forward>``.
 
         On points so close to each other that every smooth function is linear between them, all
         that second differences show is noise, with sqrt(6) times the standard deviation of a value
         (Hamming's difference table; Moré and Wild, "Estimating computational noise", 2011).
         Kinks may be among the points, so the smallest of six differences that are not 0 counts,
-        three times: that is about the standard deviation of six random ones. Steps that are rounded
-        alike hide the noise, so it is at least that of outputs rounded next to 1, as the log of
-        a number close to 1 is.
+        three times: that is about the standard deviation of six random ones.
         """
-        if self._noise_is_measured:
-            return False
-        self._noise_is_measured = True
         step = self._rungs[-1] / 4
         differences = np.concatenate([self._noise_on_one_side(direction, s) for s in (step, -step)])
         smallest = float(np.min(differences, where=differences > 0, initial=np.inf))
-        measured = 3 * smallest / float(np.sqrt(6)) if np.isfinite(smallest) else 0.0
-        self._measured_noise = max(measured, self.problem.eps_numeric * self.unit)
-        return True
+        return 3 * smallest / float(np.sqrt(6)) if np.isfinite(smallest) else 0.0
 
     def _noise_on_one_side(self, direction: Direction, step: float) -> FloatArray:
         for _ in range(4):

@@ -4,13 +4,8 @@ For pytest: ``assert_gradients(forward, backward, inputs)`` or ``assert check_la
 The checker itself is :mod:`tinyconv.gradcheck`, which knows nothing of this library.
 """
 
-from tinyconv.testing.checks import (
-    KinkWarning,
-    assert_gradients,
-    check_layer,
-    check_network,
-    check_op,
-)
+from tinyconv.gradcheck import KinkWarning, assert_gradients
+from tinyconv.testing.checks import check_layer, check_network, check_op
 from tinyconv.testing.everything import check_everything, format_checks
 from tinyconv.testing.strategies import (
     ConvGeometry,

@@ -1,8 +1,7 @@
 """The checker applied to what this library consists of."""
 
 import inspect
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,53 +14,7 @@ from tinyconv.network import Sequential
 from tinyconv.testing.examples import OP_EXAMPLES, draw, op_names
 from tinyconv.testing.stack import Stack
 
-__all__ = ["KinkWarning", "assert_gradients", "check_layer", "check_network", "check_op"]
-
-
-class KinkWarning(UserWarning):
-    """A gradient could not be checked everywhere: the function has kinks at the inputs."""
-
-
-def assert_gradients(
-    forward: Callable[..., Array],
-    backward: Callable[..., Any],
-    inputs: Sequence[Array],
-    *,
-    redraw: int = 3,
-    **settings: Any,
-) -> Report:
-    """Assert that a backward function returns the derivative of its forward function.
-
-    Inputs that sit at kinks are moved and checked again; if they cannot get away from kinks, the
-    rest was right, and this warns.
-
-    Args:
-        forward: ``forward(*inputs) -> y``.
-        backward: ``backward(dy, *inputs)`` -> one gradient an input.
-        inputs: arrays.
-        redraw: how often to move inputs off kinks.
-        settings: more arguments of :func:`tinyconv.gradcheck.check`.
-
-    Returns:
-        The report.
-
-    Raises:
-        AssertionError: the report failed; its text is the report.
-
-    >>> import numpy as np
-    >>> assert_gradients(np.sin, lambda dy, x: dy * np.cos(x), [np.ones(3)]).verdict
-    'ok'
-    >>> assert_gradients(np.sin, lambda dy, x: dy * np.sin(x), [np.ones(3)])
-    Traceback (most recent call last):
-    AssertionError: wrong: inputs[0] has 3 wrong elements of 3 compared; ...
-    """
-    __tracebackhide__ = True
-    report = check(forward, backward, inputs, redraw=redraw, **settings)
-    if report.failed:
-        raise AssertionError(str(report))
-    if not report.ok:
-        warnings.warn(KinkWarning(str(report)), stacklevel=2)
-    return report
+__all__ = ["check_layer", "check_network", "check_op"]
 
 
 def check_op(
