@@ -67,7 +67,9 @@ def _batch_norm_backward(dy: Array, x: Array, mean: bool = True, var: bool = Tru
 
 
 @bug(LAYER_NORM, hint="term of the mean is missing")
-def layer_norm_without_the_mean_term(case: Case, dy: Array, x: Array, gamma: Array, b: Array) -> Any:
+def layer_norm_without_the_mean_term(
+    case: Case, dy: Array, x: Array, gamma: Array, b: Array
+) -> Any:
     return _layer_norm_backward(dy, x, gamma, b, mean=False)
 
 
@@ -261,7 +263,7 @@ def embedding_repeated_rows_overwritten(case: Case, dy: Array, table: Array, ind
     return dtable, None
 
 
-@bug(EMBEDDING, hint="shifted by -1 along axis 0")
+@bug(EMBEDDING, hint="shifted by 1 along axis 0")
 def embedding_off_by_one(case: Case, dy: Array, table: Array, index: Array) -> Any:
     return case.backward(dy, table, index + 1)
 
@@ -364,7 +366,7 @@ def scale_not_summed(case: Case, dy: Array, x: Array, w: Array) -> Any:
     return dy * w, dy * x
 
 
-@bug(ROWS, hint="")
+@bug(ROWS, hint="dy x summed over axes (0,), expected (1,)")
 def rows_summed_over_the_wrong_axis(case: Case, dy: Array, x: Array, w: Array) -> Any:
     return dy * w, (dy * x).sum(axis=0)[:, None]
 
@@ -409,7 +411,7 @@ def scale_one_element_wrong(case: Case, dy: Array, x: Array, w: Array) -> Any:
 # -- memory ---------------------------------------------------------------------------------------
 
 
-@bug(ROWS, hint="")
+@bug(ROWS, hint="flipped: axes (0,) run backwards")
 def rows_in_the_wrong_order(case: Case, dy: Array, x: Array, w: Array) -> Any:
     dx, dw = case.backward(dy, x, w)
     return dx[::-1], dw

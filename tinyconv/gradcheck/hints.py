@@ -31,14 +31,14 @@ def explain(evidence: Evidence, draw_again: Callable[[], Evidence | None], follo
             f"{evidence.name}: the gradient is that of an earlier call with other inputs: saved "
             "values are stale"
         )
-    first = {look: list(look(evidence)) for look in TABLE}
+    first = {look: _fitting(look, evidence) for look in TABLE}
     if not any(first.values()):
         return ""
     second = draw_again()
     for look, sentences in first.items():
         if not sentences:
             continue
-        again = sentences if second is None else list(look(second))
+        again = sentences if second is None else _fitting(look, second)
         for sentence in sentences:
             if sentence not in again:
                 continue
@@ -48,6 +48,11 @@ def explain(evidence: Evidence, draw_again: Callable[[], Evidence | None], follo
                 sentence += follow(evidence.ratio(np.ones_like(evidence.wrong)) or 0.0)
             return f"{evidence.name}: {sentence}"
     return ""
+
+
+def _fitting(look: Callable[[Evidence], Iterator[str]], evidence: Evidence) -> list[str]:
+    with np.errstate(all="ignore"):  # infinite inputs, and quotients of what may be 0
+        return list(look(evidence))
 
 
 # -- the whole gradient ---------------------------------------------------------------------------
@@ -246,12 +251,12 @@ def _normalisation(e: Evidence) -> Iterator[str]:
             if not np.all(np.isfinite(z)):
                 continue
             along = z * _mean(g * z, axes)
-            if e.matches(g - along):
+            if _is_less(e, g, along, axes):
                 yield (
                     f"right with its part along the normalised {e.name} over {where} subtracted: "
                     "the term of the variance is missing"
                 )
-            if e.matches(without_mean - along):
+            if _is_less(e, without_mean, along, axes):
                 yield (
                     f"right with the terms of the mean and the variance over {where} subtracted: "
                     "both are missing"
@@ -260,11 +265,35 @@ def _normalisation(e: Evidence) -> Iterator[str]:
             with np.errstate(all="ignore"):
                 square = np.sum(form * form, axis=axes, keepdims=True)
                 along = form * np.sum(g * form, axis=axes, keepdims=True) / square
-            if np.all(np.isfinite(along)) and e.matches(g - along):
+            if np.all(np.isfinite(along)) and _is_less(e, g, along, axes):
                 yield (
                     f"right with its part along {name} over {where} subtracted: "
                     "the term of the length is missing"
                 )
+
+
+def _is_less(e: Evidence, g: FloatArray, along: FloatArray, axes: tuple[int, ...]) -> bool:
+    """Tell whether g is right less ``along``, or less a share of it in each slice.
+
+    An epsilon beside the variance makes the share less than all.
+    """
+    rest, part = e.at(g) - e.numeric, e.at(along)
+    group = _slices(e, axes)
+    dot, square = np.bincount(group, rest * part), np.bincount(group, part * part)
+    share = np.divide(dot, square, out=np.ones_like(dot), where=square > 1e-18 * e.size**2)
+    if np.bincount(group).max(initial=0) < 3 or np.any((share < 0.3) | (share > 1 + 1e-6)):
+        return False
+    return bool(np.all(e.close(e.at(g) - share[group] * part)))
+
+
+def _slices(e: Evidence, axes: tuple[int, ...]) -> Any:
+    """Return the number of the slice along ``axes`` in which each known element is."""
+    shape = e.analytic.shape
+    index = np.unravel_index(e.flat, shape)
+    rest = [k for k in range(len(shape)) if k not in axes]
+    if not rest:
+        return np.zeros(len(e.flat), dtype=int)
+    return np.ravel_multi_index([index[k] for k in rest], [shape[k] for k in rest])
 
 
 def _softmax(e: Evidence) -> Iterator[str]:
@@ -291,22 +320,32 @@ def _softmax(e: Evidence) -> Iterator[str]:
 
 
 def _sum_of_dy(e: Evidence) -> Iterator[str]:
-    """Biases: the gradient is dy summed over all axes but the bias's own."""
-    sums = {axes: e.dy.sum(axis=axes, keepdims=True) for axes in _axis_sets(e.dy)}
-    fitting = {axes: t for axes, t in sums.items() if t.size == e.analytic.size}
-    right = next((axes for axes, total in fitting.items() if e.matches(total)), None)
-    if right is None:
-        return
-    for axes, total in fitting.items():
-        if e.is_got(total.reshape(e.analytic.shape)):
-            yield f"the gradient is dy summed over axes {axes}, expected {right}"
-    for axis in right:
-        for k in range(e.dy.shape[axis]):
-            taken = np.take(e.dy, [k], axis=axis).sum(axis=right).reshape(e.analytic.shape)
-            if e.is_got(taken):
-                yield f"only dy at index {k} of {e.axis(axis, 'y')} is counted: sum over it"
-            if e.is_got(sums[right].reshape(e.analytic.shape) - taken):
-                yield f"dy at index {k} of {e.axis(axis, 'y')}, of {e.dy.shape[axis]}, is left out"
+    """Of what was broadcast, the gradient is a sum over the axes along which it was."""
+    products = {"dy": e.dy}
+    for name, x in e.inputs.items():
+        if x.shape == e.dy.shape and x.dtype.kind == "f":
+            products[f"dy {name}"] = e.dy * x
+    for name, product in products.items():
+        sums = {axes: product.sum(axis=axes, keepdims=True) for axes in _axis_sets(product)}
+        fitting = {
+            axes: total.reshape(e.analytic.shape)
+            for axes, total in sums.items()
+            if total.size == e.analytic.size
+        }
+        right = next((axes for axes, total in fitting.items() if e.matches(total)), None)
+        if right is None:
+            continue
+        for axes, total in fitting.items():
+            if e.is_got(total):
+                yield f"the gradient is {name} summed over axes {axes}, expected {right}"
+        for axis in right:
+            for k in range(e.dy.shape[axis]):
+                taken = np.take(product, [k], axis=axis).sum(axis=right).reshape(e.analytic.shape)
+                where = f"{name} at index {k} of {e.axis(axis, 'y')}"
+                if e.is_got(taken):
+                    yield f"only {where} is counted: sum over it"
+                if e.is_got(fitting[right] - taken):
+                    yield f"{where}, of {e.dy.shape[axis]}, is left out"
 
 
 def _missing_term(e: Evidence) -> Iterator[str]:
@@ -322,10 +361,8 @@ def _missing_term(e: Evidence) -> Iterator[str]:
         if factor is not None:
             yield f"a term is missing: the derivative has {factor:.4g} times {name} more"
     terms["1"] = np.ones_like(missing)
-    index = np.unravel_index(e.flat, shape)
     for axis in range(len(shape) if len(shape) > 1 else 0):
-        others = [index[k] for k in range(len(shape)) if k != axis]
-        group = np.ravel_multi_index(others, [n for k, n in enumerate(shape) if k != axis])
+        group = _slices(e, (axis,))
         for name, values in terms.items():
             if shape[axis] > 2 and _multiple(e, missing, values, group) is not None:
                 yield (
@@ -366,10 +403,10 @@ TABLE: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     _order,
     _rearranged,
     _input_rearranged,
-    _local_derivative,
-    _other_mask,
     _softmax,
     _normalisation,
+    _local_derivative,
+    _other_mask,
     _sum_of_dy,
     selected,
     narrow_part,
