@@ -432,4 +432,21 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Flatten(),
         ],
     ),
+    "each channel by itself": (
+        (2, 9, 10),
+        lambda: [
+            Conv2d(2, 5, 1),
+            Conv2d(5, 5, 3, padding=1, groups=5),
+            ReLU(),
+            Conv2d(5, 5, (4, 2), (2, 1), ((1, 0), (2, 1)), (1, 3), groups=5, bias=False),
+            Tanh(),
+            Reshape((5, -1)),
+            Conv1d(5, 5, 31, 2, 9, groups=5),
+            ReLU(),
+            Reshape((5, 2, 1, 7)),
+            Conv3d(5, 5, (2, 1, 3), padding=1, groups=5),
+            Flatten(),
+            Linear(None, 3),
+        ],
+    ),
 }

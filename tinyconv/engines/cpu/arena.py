@@ -1,6 +1,6 @@
 """The memory of a plan: every buffer is allocated once, aligned to a cache line, and zero."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, TypeAlias
 
@@ -34,6 +34,7 @@ class Image:
         array: the memory, float32.
         C, D, H, W: channels, planes, rows and columns without the border.
         border: of zeros around each image.
+        step: numbers from one position of a row to the next: C, or more in a slice of the channels.
         row: numbers from one row of an image to the next.
         plane: numbers from one plane to the next.
         sample: numbers from one image to the next.
@@ -45,6 +46,7 @@ class Image:
     H: int
     W: int
     border: Border
+    step: int
     row: int
     plane: int
     sample: int
@@ -58,7 +60,7 @@ class Image:
     def first(self) -> int:
         """How many numbers lie before the first one inside the border."""
         (front, _), (top, _), (left, _) = self.border
-        return front * self.plane + top * self.row + left * self.C
+        return front * self.plane + top * self.row + left * self.step
 
     @property
     def origin(self) -> int:
@@ -68,13 +70,17 @@ class Image:
     def corner(self, border: Border) -> int:
         """Address of the first number of a narrower border."""
         (front, _), (top, _), (left, _) = border
-        return self.origin - 4 * (front * self.plane + top * self.row + left * self.C)
+        return self.origin - 4 * (front * self.plane + top * self.row + left * self.step)
 
     @property
     def is_contiguous(self) -> bool:
         """Whether the numbers of an image follow each other without a gap."""
         rows_do = self.row == self.W * self.C or self.D * self.H == 1
-        return rows_do and (self.plane == self.H * self.row or self.D == 1)
+        return rows_do and self.step == self.C and (self.plane == self.H * self.row or self.D == 1)
+
+    def channels(self, first: int, count: int) -> "Image":
+        """Return the same memory as images of ``count`` channels, from ``first`` on."""
+        return replace(self, array=self.array[first:], C=count)
 
     def flattened(self) -> "Image | None":
         """Return the same memory as vectors, if it holds the numbers in the order (C, D, H, W)."""
@@ -83,14 +89,14 @@ class Image:
             return None
         count = self.C * positions
         array = self.array[self.first :]
-        return Image(array, 1, 1, 1, count, NO_BORDER, count, count, self.sample)
+        return Image(array, 1, 1, 1, count, NO_BORDER, 1, count, count, self.sample)
 
     def channels_first(self, n: int) -> Array:
         """Return the first n images as a view (n, C, D, H, W)."""
         return np.lib.stride_tricks.as_strided(
             self.array[self.first :],
             (n, self.C, self.D, self.H, self.W),
-            (4 * self.sample, 4, 4 * self.plane, 4 * self.row, 4 * self.C),
+            (4 * self.sample, 4, 4 * self.plane, 4 * self.row, 4 * self.step),
         )
 
 
@@ -142,7 +148,7 @@ class Arena:
         sample = (front + D + back) * plane + spare
         sample = -(-sample // 16) * 16
         array = self.take((batch + SPARE_SAMPLES) * sample + SPARE_POSITIONS * C)
-        return Image(array, C, D, H, W, border, row, plane, sample)
+        return Image(array, C, D, H, W, border, C, row, plane, sample)
 
     @property
     def nbytes(self) -> int:

@@ -155,7 +155,7 @@ class Product:
 
 def _grid(image: Image, axes: list[Array], first: int) -> Array:
     """Return where the numbers at all combinations of three axes' indices lie, row by row."""
-    strides = (image.plane, image.row, image.C)
+    strides = (image.plane, image.row, image.step)
     planes, rows, columns = (at * stride for at, stride in zip(axes, strides, strict=True))
     at: Array = first + planes[:, None, None] + rows[:, None] + columns
     return at.ravel()
@@ -180,7 +180,7 @@ def convolution(
         )
     ]
     planes, rows, columns = (
-        at * stride for at, stride in zip(starts, (x.plane, x.row, x.C), strict=True)
+        at * stride for at, stride in zip(starts, (x.plane, x.row, x.step), strict=True)
     )
     x_at = (
         x.first
@@ -194,7 +194,7 @@ def convolution(
         x,
         x_at.ravel(),
         (_grid(x, taps, 0)[:, None] + channels).ravel(),
-        x.C * (window.kernel[2] if window.dilation[2] == 1 else 1),
+        x.C * (window.kernel[2] if window.dilation[2] == 1 and x.step == x.C else 1),
         y,
         inside(y),
         y.C,
@@ -258,7 +258,7 @@ def input_gradient(
     for phases in itertools.product(*(_phases(window, axis) for axis in range(3))):
         (kd, kh, kw), ways = ([phase.taps for phase in phases], [phase.ways for phase in phases])
         taps = ((kd[:, None, None] * KH + kh[:, None]) * KW + kw).ravel()
-        is_run = len(kw) > 0 and bool(np.all(np.diff(ways[2]) == 1))
+        is_run = len(kw) > 0 and dz.step == O and bool(np.all(np.diff(ways[2]) == 1))
         products.append(
             Product(
                 dz,

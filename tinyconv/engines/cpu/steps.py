@@ -2,6 +2,7 @@
 
 from tinyconv.engines.cpu.activation_step import ActivationStep
 from tinyconv.engines.cpu.conv_step import ConvStep
+from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
 from tinyconv.engines.cpu.dropout_step import DropoutStep
 from tinyconv.engines.cpu.flatten_step import FlattenStep
 from tinyconv.engines.cpu.join_step import AddStep, ConcatStep
@@ -21,7 +22,7 @@ STEPS: dict[str, tuple[type[Step], ...]] = {
     "activation": (ActivationStep,),
     "add": (AddStep,),
     "concat": (ConcatStep,),
-    "conv": (ConvStep,),
+    "conv": (DepthwiseStep, ConvStep),
     "dropout": (DropoutStep,),
     "flatten": (FlattenStep,),
     "global pool": (MaxPoolStep, ResampleStep),

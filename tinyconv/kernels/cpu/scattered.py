@@ -30,7 +30,7 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import tile_type
 
-__all__ = ["entries", "outer_at", "store_at", "window_best"]
+__all__ = ["entries", "outer_at", "products_at", "store_at", "window_best"]
 
 TABLE = types.CPointer(types.int32)
 BYTES = types.CPointer(types.uint8)
@@ -101,6 +101,37 @@ def outer_at(
         return emit_tile(context, builder, tile, vectors)
 
     return tile(tile, POINTER, places, INT, POINTER, INT, steps), emit
+
+
+@instruction
+def products_at(
+    typing: Any,
+    tile: types.Type,
+    a: types.Type,
+    places: types.Type,
+    i: types.Type,
+    b: types.Type,
+    j: types.Type,
+) -> Any:
+    """Add products lane by lane: ``tile[r, v] += a[places[r] + i + v * lanes] * b[j + ...]``.
+
+    Every row of ``a`` meets the one row of ``b``.
+    """
+    R, L = places.count, tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, a, rows, i, b, j = args
+        vectors = emit_vectors(builder, value, tile)
+        columns = [emit_load(builder, b, emit_plus(builder, j, v * L), L) for v in range(V)]
+        for r in range(R):
+            row = builder.gep(a, [builder.extract_value(rows, r)])
+            for v in range(V):
+                factor = emit_load(builder, row, emit_plus(builder, i, v * L), L)
+                vectors[r * V + v] = emit_fma(builder, factor, columns[v], vectors[r * V + v])
+        return emit_tile(context, builder, tile, vectors)
+
+    return tile(tile, POINTER, places, INT, POINTER, INT), emit
 
 
 @instruction
