@@ -83,7 +83,8 @@ def test_names_of_classes_and_metadata_travel(tmp_path: Path) -> None:
     net.class_names = ["cat", "dog"]
     tonnx.export(net, path, metadata={"scale": "1/255"})
     about = {item.key: item.value for item in onnx.load(path).metadata_props}
-    assert about == {"class_names": '["cat", "dog"]', "scale": "1/255"}
+    assert about["class_names"] == '["cat", "dog"]'
+    assert about["scale"] == "1/255"
     assert tonnx.import_(path).class_names == ("cat", "dog")
 
 
@@ -142,3 +143,23 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == own
     assert main(["export", str(model), str(tmp_path / "net.pb")]) == 1
     assert "does not end in .onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("loss", "operator"),
+    [
+        (tc.CrossEntropyLoss(label_smoothing=0.1), "Softmax"),
+        (tc.BCEWithLogitsLoss(), "Sigmoid"),
+        (tc.Quadratic(), "Sigmoid"),
+        (tc.MSELoss(), None),
+    ],
+)
+def test_the_loss_travels_and_gives_the_probabilities(
+    loss: tc.losses.Loss, operator: str | None, tmp_path: Path
+) -> None:
+    net = tc.Sequential([tc.Linear(4, 3)], input_shape=(4,))
+    net.loss = loss
+    back = check_round_trip(net, tmp_path / "net.onnx")
+    assert repr(back.loss) == repr(loss)
+    found = runtime_outputs(tmp_path / "net.onnx", np.ones((1, 4), np.float32))
+    assert ("probabilities" in found) == (operator is not None)

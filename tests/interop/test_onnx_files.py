@@ -205,8 +205,11 @@ def test_what_is_no_onnx_file(data: bytes, tmp_path: Path) -> None:
         tonnx.import_(tmp_path / "none.onnx")
 
 
-def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
-    """Every byte of a small file changed at random a few times, and the file cut at each length."""
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))]
+)
+def test_damaged_files_are_read_or_refused(seed: int, tmp_path: Path) -> None:
+    """Bytes of a small file changed at random, and the file cut anywhere."""
     net = tc.Sequential(
         [
             tc.Residual([tc.Conv2d(1, 1, 3, padding=1), tc.BatchNorm2d(1)]),
@@ -217,7 +220,7 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     tonnx.export(net, path)
     whole = path.read_bytes()
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     read = refused = 0
     for case in range(1500):
         data = bytearray(whole)
@@ -232,5 +235,5 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
             read += 1
         except FileError:
             refused += 1
-    assert read > 100
-    assert refused > 100
+    assert read > 50
+    assert refused > 50

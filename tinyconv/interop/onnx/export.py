@@ -1,10 +1,13 @@
 """Writing a network as an ONNX file."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tinyconv.errors import FileError, StateError
 from tinyconv.interop.extras import require
@@ -12,7 +15,8 @@ from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, add
 from tinyconv.interop.onnx.graph import Graph, newest_opset
 from tinyconv.layers.base import Layer
 from tinyconv.layers.container import Chain, Container
-from tinyconv.losses import BCEWithLogitsLoss, Quadratic, SigmoidCrossEntropy
+from tinyconv.ops.activation import sigmoid
+from tinyconv.ops.softmax import softmax
 
 if TYPE_CHECKING:
     from tinyconv.network import Sequential
@@ -57,8 +61,8 @@ def export(
     Args:
         net: with parameters.
         path: of the file.
-        metadata: names and texts to keep in the file, beside ``class_names`` and ``pixels`` of the
-            network, which are kept as JSON.
+        metadata: names and texts to keep in the file, beside ``loss``, ``class_names`` and
+            ``pixels`` of the network, which are kept as JSON.
 
     Raises:
         ImportError: onnx or onnxruntime is missing; the text names the command to run.
@@ -95,8 +99,8 @@ def export(
     kind = onnx.TensorProto.DOUBLE if net.dtype == "float64" else onnx.TensorProto.FLOAT
     graph.nodes.append(helper.make_node("Identity", [x], ["logits"], name="logits"))
     outputs = ["logits"]
-    activation = _output_activation(net)
-    if activation and len(shape) >= 1:
+    activation = _output_activation(net, shape)
+    if activation:
         attributes = {"axis": 1} if activation == "Softmax" else {}
         graph.nodes.append(
             helper.make_node(
@@ -120,6 +124,7 @@ def export(
     about = dict(metadata or {})
     if net.class_names is not None:
         about["class_names"] = json.dumps(list(net.class_names))
+    about["loss"] = json.dumps({"name": type(net.loss).__name__, "config": net.loss.config()})
     if net.pixels is not None:
         about["pixels"] = json.dumps(net.pixels.to_json())
     helper.set_model_props(model, about)
@@ -150,14 +155,20 @@ def _check_layers(net: Chain) -> None:
         )
 
 
-def _output_activation(net: Any) -> str | None:
-    """Return the operator that makes probabilities of logits; None where there are none."""
-    loss = net.loss
-    if isinstance(loss, SigmoidCrossEntropy | BCEWithLogitsLoss):
-        return "Sigmoid"
-    if isinstance(loss, Quadratic):
-        return "Sigmoid" if loss.output == "sigmoid" else None
-    return "Softmax" if loss.one_class else None
+def _output_activation(net: "Sequential", shape: tuple[int, ...]) -> str | None:
+    """Return the operator that makes probabilities of logits; None where none does.
+
+    The loss is asked what it makes of some logits, so this holds for one of anybody's.
+    """
+    logits = np.linspace(-1, 2, 2 * math.prod(shape)).reshape(2, *shape)
+    try:
+        found = net.loss.probabilities(logits)
+    except StateError:
+        return None
+    for operator, expected in (("Softmax", softmax(logits)[0]), ("Sigmoid", sigmoid(logits)[0])):
+        if np.shape(found) == expected.shape and np.allclose(found, expected):
+            return operator
+    return None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -267,8 +267,8 @@ def _reshaped(node: Node, x: Values, shape: Values) -> Values:
 def _sliced(node: Node, x: Values, *how: Values) -> Values:
     given: list[Values | None] = [*how, None, None]
     starts, ends, axes, steps = given[:4]
-    assert starts is not None
-    assert ends is not None
+    if starts is None or ends is None:
+        raise ValueError("it does not say from where to where")
     places = range(len(starts)) if axes is None else axes.tolist()
     cut = [slice(None)] * x.ndim
     for at, place in enumerate(places):

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.data.report import Pixels, names_from_json
-from tinyconv.errors import FileError, ShapeError
+from tinyconv.errors import FileError
 from tinyconv.interop.onnx.file import Model, Node, open_model
 from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS, Source
 from tinyconv.interop.onnx.read_patterns import (
@@ -21,7 +21,7 @@ from tinyconv.interop.onnx.read_patterns import (
     varies_along_channels,
 )
 from tinyconv.layers.base import Layer, Shape
-from tinyconv.losses import CrossEntropyLoss, SigmoidCrossEntropy
+from tinyconv.losses import loss_from_name
 from tinyconv.network import Sequential
 
 __all__ = ["import_"]
@@ -35,7 +35,7 @@ def import_(path: str | Path) -> Sequential:
 
     It may consist of layers one after the other, of residual sums and of branches that are joined
     by a sum or a concatenation. A softmax at the end is left out: networks here give logits.
-    ``net.class_names`` and ``net.pixels`` are those of the file's metadata, or None.
+    The loss, ``class_names`` and ``pixels`` are those of the file's metadata, if they are there.
 
     Args:
         path: of the file; weights that it keeps elsewhere must lie beside it.
@@ -49,13 +49,12 @@ def import_(path: str | Path) -> Sequential:
             named), or is not made of parts one after the other and side by side.
     """
     path = Path(path)
-    model = open_model(path)
     try:
-        return _Import(path, model).network()
+        return _Import(path, open_model(path)).network()
     except FileError as error:
         text = str(error)
         raise FileError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
-    except (ShapeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileError(f"{path}: its operators do not fit together ({error})") from None
 
 
@@ -70,7 +69,7 @@ class _Import:
 
     def network(self) -> Sequential:
         model = self.model
-        output, loss = self._logits()
+        output = self._logits()
         self._refuse_unknown(output)
         items = self._items(output, model.x, 0)
         source = Source(model)
@@ -82,7 +81,9 @@ class _Import:
                 if target is None or target.shape != array.shape:
                     raise FileError(f"{self.path}: {name} of layer {layer.path} does not fit")
                 target[...] = array
-        net.loss = loss
+        loss = self._metadata("loss")
+        if loss is not None:
+            net.loss = loss_from_name(loss["name"], loss["config"])
         net.class_names = names_from_json(self._metadata("class_names"))
         net.pixels = Pixels.from_json(self._metadata("pixels"))
         return net
@@ -91,20 +92,14 @@ class _Import:
         text = self.model.metadata.get(name)
         return None if text is None else json.loads(text)
 
-    def _logits(self) -> tuple[str, Any]:
-        """Return the value in front of a last softmax or, of our own files, a last sigmoid."""
-        loss: Any = CrossEntropyLoss()
+    def _logits(self) -> str:
+        """Return the name of the output, or of the value that a last softmax makes it of."""
         names = self.model.outputs
-        if "logits" in names and "probabilities" in names:
-            last = self.producer.get("probabilities")
-            if last is not None and last.op == "Sigmoid":
-                loss = SigmoidCrossEntropy()
-            return "logits", loss
-        output = names[0]
-        node = self.producer.get(output)
-        if node is not None and node.op in ("Softmax", "LogSoftmax"):
-            output = node.inputs[0]
-        return output, loss
+        if "logits" in names:
+            return "logits"
+        node = self.producer.get(names[0])
+        is_softmax = node is not None and node.op in ("Softmax", "LogSoftmax")
+        return node.inputs[0] if node is not None and is_softmax else names[0]
 
     def _data(self, node: Node) -> list[str]:
         """Return the inputs of a node that the network's input reaches and that are computed on.
@@ -162,7 +157,8 @@ class _Import:
         for value in values:
             own = self._dominators[value]
             common = own if common is None else [name for name in common if name in set(own)]
-        assert common
+        if not common:
+            raise FileError(f"{self.path}: {', '.join(values)} have nothing in front in common")
         return common[-1]
 
     @cached_property

@@ -82,6 +82,13 @@ class Source:
             raise FileError(f"{node}: {name!r} is computed, expected a constant")
         return self.model.constants[name]
 
+    def weight(self, node: Node, place: int) -> np.ndarray[Any, Any]:
+        """Return a constant input that must be there."""
+        value = self.input(node, place)
+        if value is None:
+            raise FileError(f"{node}: input {place} is left out")
+        return value
+
     def keep(self, layer: Layer, **tensors: np.ndarray[Any, Any] | None) -> Layer:
         """Remember the values of a layer's parameters."""
         self.tensors.append((layer, {k: v for k, v in tensors.items() if v is not None}))
@@ -122,8 +129,7 @@ def _window(source: Source, node: Node, shape: Shape, kernel: Shape) -> dict[str
 
 def read_conv(source: Source, node: Node, shape: Shape) -> Layer:
     """Return a convolution, or the subsampling that a convolution says."""
-    w, b = source.input(node, 1), source.input(node, 2)
-    assert w is not None
+    w, b = source.weight(node, 1), source.input(node, 2)
     groups = int(node.attributes.get("group", 1))
     window = _window(source, node, shape, w.shape[2:])
     if _is_subsampling(w, b, groups, window):
@@ -149,8 +155,7 @@ def _is_subsampling(w: Any, b: Any, groups: int, window: dict[str, Any]) -> bool
 
 
 def _conv_transpose(source: Source, node: Node, shape: Shape) -> Layer:
-    w, b = source.input(node, 1), source.input(node, 2)
-    assert w is not None
+    w, b = source.weight(node, 1), source.input(node, 2)
     axes, groups = w.ndim - 2, int(node.attributes.get("group", 1))
     if node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or node.attributes.get(
         "output_shape"
@@ -219,8 +224,7 @@ def _matmul(source: Source, node: Node, shape: Shape) -> Layer:
 def _batch_norm(source: Source, node: Node, shape: Shape) -> Layer:
     if node.attributes.get("training_mode"):
         raise FileError(f"{node} is in training mode")
-    w, b, mean, var = (source.input(node, place) for place in range(1, 5))
-    assert w is not None
+    w, b, mean, var = (source.weight(node, place) for place in range(1, 5))
     layer = NORMS[len(shape) - 1](len(w), eps=float_of(node, "epsilon", 1e-5))
     return source.keep(layer, weight=w, bias=b, running_mean=mean, running_var=var)
 
@@ -241,10 +245,8 @@ def _layer_norm(source: Source, node: Node, shape: Shape) -> Layer:
 
 
 def _group_norm(source: Source, node: Node, shape: Shape) -> Layer:
-    w, b = source.input(node, 1), source.input(node, 2)
+    w, b = source.weight(node, 1), source.weight(node, 2)
     groups = int(node.attributes["num_groups"])
-    assert w is not None
-    assert b is not None
     if len(w) != shape[0]:  # before opset 21, one number a group
         w, b = (np.repeat(v, shape[0] // groups) for v in (w, b))
     layer = L.GroupNorm(groups, shape[0], eps=float_of(node, "epsilon", 1e-5))
