@@ -41,6 +41,7 @@ __all__ = [
     "activate_run",
     "backward",
     "backward_run",
+    "deactivate",
     "find",
     "forward",
 ]
@@ -106,6 +107,14 @@ def scaled_tanh_backward(dy, v, p):  # type: ignore[no-untyped-def]
     return dy * (all_lanes(STEEPNESS, v) * (amplitude - v * v / amplitude))
 
 
+def always(p: float) -> bool:
+    return True
+
+
+def never(p: float) -> bool:
+    return False
+
+
 class Activation(NamedTuple):
     """A function of vectors.
 
@@ -118,22 +127,16 @@ class Activation(NamedTuple):
         backward: dz of dy, v and p, where v is y, or z if ``needs_z``. It gives what the op
             gives if dy or v is infinite or NaN.
         needs_z: whether the slope does not follow from y.
+        needs_y: whether it does not follow from z without computing y again.
         increases: whether a maximum may be taken before the activation instead of after it.
     """
 
     name: str
     forward: Callable[[Any, Any], Any]
     backward: Callable[[Any, Any, Any], Any]
-    needs_z: Callable[[float], bool] = lambda p: False
-    increases: Callable[[float], bool] = lambda p: True
-
-
-def always(p: float) -> bool:
-    return True
-
-
-def never(p: float) -> bool:
-    return False
+    needs_z: Callable[[float], bool] = never
+    needs_y: bool = False
+    increases: Callable[[float], bool] = always
 
 
 ACTIVATIONS = (
@@ -144,19 +147,30 @@ ACTIVATIONS = (
         lambda dy, v, p: where_at_most_zero(v, all_lanes(ZERO, v), dy),
     ),
     Activation(
-        "Sigmoid", lambda z, p: sigmoid(z), lambda dy, v, p: dy * v * (all_lanes(ONE, v) - v)
+        "Sigmoid",
+        lambda z, p: sigmoid(z),
+        lambda dy, v, p: dy * v * (all_lanes(ONE, v) - v),
+        needs_y=True,
     ),
-    Activation("Tanh", lambda z, p: tanh(z), lambda dy, v, p: dy * (all_lanes(ONE, v) - v * v)),
+    Activation(
+        "Tanh",
+        lambda z, p: tanh(z),
+        lambda dy, v, p: dy * (all_lanes(ONE, v) - v * v),
+        needs_y=True,
+    ),
     Activation(
         "ScaledTanh",
         lambda z, p: all_lanes(AMPLITUDE, z) * tanh(all_lanes(STEEPNESS, z) * z),
         scaled_tanh_backward,
+        needs_y=True,
     ),
-    Activation("LeakyReLU", leaky_relu, leaky_relu_backward, lambda p: p < 0, lambda p: p >= 0),
-    Activation("ELU", elu, elu_backward, always, lambda p: p >= 0),
-    Activation("GELU none", gelu, gelu_backward, always, never),
-    Activation("GELU tanh", gelu_tanh, gelu_tanh_backward, always, never),
-    Activation("SiLU", lambda z, p: z * sigmoid(z), silu_backward, always, never),
+    Activation(
+        "LeakyReLU", leaky_relu, leaky_relu_backward, lambda p: p < 0, increases=lambda p: p >= 0
+    ),
+    Activation("ELU", elu, elu_backward, always, increases=lambda p: p >= 0),
+    Activation("GELU none", gelu, gelu_backward, always, increases=never),
+    Activation("GELU tanh", gelu_tanh, gelu_tanh_backward, always, increases=never),
+    Activation("SiLU", lambda z, p: z * sigmoid(z), silu_backward, always, increases=never),
     Activation("Softplus", softplus, lambda dy, v, p: dy * sigmoid(all_lanes(p, v) * v), always),
 )
 CODES = {row.name: code for code, row in enumerate(ACTIVATIONS)}
@@ -170,12 +184,14 @@ class Chosen(NamedTuple):
         code: its place in ``ACTIVATIONS``.
         parameter: what a kernel's record holds for it.
         needs_z: whether its slope does not follow from its output.
+        needs_y: whether its slope does not follow from its input without computing the output.
         increases: whether a maximum may be taken before it instead of after it.
     """
 
     code: int = IDENTITY
     parameter: float = 0.0
     needs_z: bool = False
+    needs_y: bool = False
     increases: bool = True
 
 
@@ -183,7 +199,7 @@ def find(name: str, config: Mapping[str, Any]) -> Chosen | None:
     """Return what computes the layer of that name with these options; None if nothing does.
 
     >>> find("LeakyReLU", {"negative_slope": -0.5})
-    Chosen(code=5, parameter=-0.5, needs_z=True, increases=False)
+    Chosen(code=5, parameter=-0.5, needs_z=True, needs_y=False, increases=False)
     >>> find("Softmax", {})
     """
     words = [value for value in config.values() if isinstance(value, str)]
@@ -192,7 +208,7 @@ def find(name: str, config: Mapping[str, Any]) -> Chosen | None:
     if code is None or len(numbers) > 1:
         return None
     p, row = (*numbers, 0.0)[0], ACTIVATIONS[code]
-    return Chosen(code, p, row.needs_z(p), row.increases(p))
+    return Chosen(code, p, row.needs_z(p), row.needs_y, row.increases(p))
 
 
 def activate(z: Any, activation: int, p: Any) -> Any:

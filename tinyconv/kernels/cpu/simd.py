@@ -41,6 +41,7 @@ __all__ = [
     "bytes_pointer",
     "doubles_pointer",
     "exponent",
+    "first_lanes",
     "fma",
     "instruction",
     "ints_pointer",
@@ -317,6 +318,19 @@ def store_first(
         return context.get_dummy_value()
 
     return types.void(POINTER, INT, value, INT), emit
+
+
+@instruction
+def first_lanes(typing: Any, value: types.Type, count: types.Type) -> Any:
+    """The first ``count`` lanes of ``value``, then zeros."""
+    lanes = value.lanes if isinstance(value, Vector) else 1
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        vector, count = args
+        zero = ir.Constant(vector.type, [0.0] * lanes)
+        return builder.select(emit_first_lanes(builder, count, lanes), vector, zero)
+
+    return value(value, INT), emit
 
 
 @instruction
