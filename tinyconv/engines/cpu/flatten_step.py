@@ -12,7 +12,33 @@ from tinyconv.kernels.cpu import batch
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
-__all__ = ["FlattenStep"]
+__all__ = ["FlattenStep", "add_flatten", "add_unflatten"]
+
+
+def add_flatten(program: Program, name: str, image: Image, rows: Image) -> None:
+    """Add the call that copies images to rows in the order of the op, if these are two places."""
+    _copy(program, name, batch.flatten, image, rows)
+
+
+def add_unflatten(program: Program, name: str, rows: Image, image: Image) -> None:
+    """Add the call that copies rows in the order of the op to images, if these are two places."""
+    _copy(program, name, batch.flatten_backward, image, rows)
+
+
+def _copy(program: Program, name: str, maker: Any, image: Image, rows: Image) -> None:
+    if image.origin != rows.origin:
+        program.call(
+            name,
+            compiled(maker, LANES),
+            batch.IMAGE,
+            **planes_of(image, "image"),
+            rows=rows.origin,
+            rows_sample=rows.sample,
+            C=image.C,
+            D=image.D,
+            H=image.H,
+            W=image.W,
+        )
 
 
 class FlattenStep(Step):
@@ -39,20 +65,6 @@ class FlattenStep(Step):
         x_rows, y_rows = x.flattened(), y.flattened()
         rows = y_rows or x_rows or context.arena.image(context.batch, count)
         if y_rows is not None or x_rows is None:
-            self._copy(program, name, batch.flatten, x, rows)
+            add_flatten(program, name, x, rows)
         if y_rows is None:
-            self._copy(program, name, batch.flatten_backward, y, rows)
-
-    def _copy(self, program: Program, name: str, maker: Any, image: Image, rows: Image) -> None:
-        program.call(
-            name,
-            compiled(maker, LANES),
-            batch.IMAGE,
-            **planes_of(image, "image"),
-            rows=rows.origin,
-            rows_sample=rows.sample,
-            C=image.C,
-            D=image.D,
-            H=image.H,
-            W=image.W,
-        )
+            add_unflatten(program, name, rows, y)
