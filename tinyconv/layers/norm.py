@@ -109,16 +109,24 @@ class _BatchNorm(Layer):
         if self.track_running_stats and not training:
             mean, var = self.state["running_mean"], self.state["running_var"]
             return batch_norm(x, w, b, mean, var, self.eps)
-        n = x.shape[0] * prod(x.shape[2:])
-        if training and n == 1:
-            raise ShapeError(
-                f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected more than one "
-                "element a channel in training, because one has no variance"
-            )
+        self.require_a_variance(tuple(x.shape))
         y, saved = batch_norm(x, w, b, eps=self.eps)
+        n = x.shape[0] * prod(x.shape[2:])
         if training and self.track_running_stats and n > 1:
             self._track(saved.mean, saved.var * (n / (n - 1)))
         return y, saved
+
+    def require_a_variance(self, shape: Shape) -> None:
+        """Check a batch that the statistics shall be taken of.
+
+        Raises:
+            ShapeError: a channel has one element.
+        """
+        if shape[0] * prod(shape[2:]) == 1:
+            raise ShapeError(
+                f"{type(self).__name__}: x has shape {shape}, expected more than one element a "
+                "channel where they are normalised by their own variance"
+            )
 
     def _track(self, mean: Array, var: Array) -> None:
         """Move the running statistics towards those of a batch; the variance is unbiased."""

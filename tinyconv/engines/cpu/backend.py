@@ -61,6 +61,7 @@ class CpuBackend:
         self.context = Context(batch, threads, self.training, parameters.flat, parameters.flat_grad)
         self.program = Program(threads)
         self.images: list[Image] = []
+        self.steps: list[Step] = []
 
     # What a plan is built with.
 
@@ -75,7 +76,9 @@ class CpuBackend:
         kind = step_for(unit)
         if kind is None or not kind.takes(shapes):
             unit, kind = replace(unit, kind="plain"), PlainStep
-        return kind(unit, shapes, self.context)
+        step = kind(unit, shapes, self.context)
+        self.steps.append(step)
+        return step
 
     def needs_room(self, wanted: Sequence[Room]) -> bool:
         """Whether a buffer's readers need more than its numbers."""
@@ -123,6 +126,8 @@ class CpuBackend:
         """Write the logits of ``x`` (n, ...), contiguous float32, to ``out`` (n, ...)."""
         n = len(x)
         self.context.n[0] = n
+        for step in self.steps:
+            step.start(0)
         self._gather["x"] = address_of(x)
         self.program.run(n)
         values = logits.channels_first(n)
@@ -182,15 +187,10 @@ class CpuTraining(CpuBackend):
         self.labels = np.zeros(batch, np.int64)
         self.index = np.zeros(batch, np.int64)
         self.sums = np.zeros((threads, 8))
-        self.steps: list[Step] = []
         self._staging: Array | None = None
         self._x: Array | None = None
 
     # What a plan is built with.
-
-    def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:  # noqa: D102
-        self.steps.append(super().step(unit, shapes))
-        return self.steps[-1]
 
     def loss(self, logits: Image, dlogits: Image | None, shape: Shape) -> None:
         """Add the loss and its gradient with respect to the logits."""

@@ -33,10 +33,15 @@ class LayerNormStep(Step):
         self.count = prod(layer.normalized_shape)
         self.sets = prod(self.shape) // self.count
 
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return type(unit.layers[0]) is LayerNorm
+
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         self.x, self.dx, self.y, self.dy = x, dx, y, dy
         context, take = self.context, self.context.arena.take
-        self.rows = tuple(None if image is None else self._as_rows(image) for image in (x, dx, y, dy))
+        buffers = {"x": x, "dx": dx, "y": y, "dy": dy}
+        self.rows = {key: self._as_rows(image) for key, image in buffers.items() if image}
         of_sets = [take(context.batch * self.sets) for _ in range(2)]
         params = self.layer.params
         self._values: dict[str, Any] = {
@@ -51,32 +56,33 @@ class LayerNormStep(Step):
             "eps": self.layer.eps,
             "parameter": self.activation.parameter,
         }
-        for name, rows in zip(("x", "dx", "y", "dy"), self.rows, strict=True):
-            if rows is not None:
-                self._values |= {name: rows.origin, f"{name}_sample": rows.sample}
+        for name, rows in self.rows.items():
+            self._values |= {name: rows.origin, f"{name}_sample": rows.sample}
 
     def _as_rows(self, image: Image) -> Image:
         flat = image.flattened()
-        return self.context.arena.image(self.context.batch, (prod(self.shape),)) if flat is None else flat
+        return (
+            self.context.arena.image(self.context.batch, (prod(self.shape),))
+            if flat is None
+            else flat
+        )
 
     def forward(self, program: Program) -> None:
-        x, _, y, _ = self.rows
-        add_flatten(program, self.name, self.x, x)
+        add_flatten(program, self.name, self.x, self.rows["x"])
         kernel = compiled(layer_norm.forward, LANES, self.activation.code)
         program.call(self.name, kernel, layer_norm.ARGS, **self._values)
-        add_unflatten(program, self.name, y, self.y)
+        add_unflatten(program, self.name, self.rows["y"], self.y)
 
     def backward(self, program: Program) -> None:
-        _, dx, _, dy = self.rows
         if self.dy is None:
             return
         name, chosen = f"{self.name}: backward", self.activation
-        add_flatten(program, name, self.dy, dy)
-        constants = (LANES, chosen.code, chosen.needs_y, dx is not None)
+        add_flatten(program, name, self.dy, self.rows["dy"])
+        constants = (LANES, chosen.code, chosen.needs_y, self.dx is not None)
         kernel = compiled(layer_norm.backward, *constants)
         program.call(name, kernel, layer_norm.ARGS, **self._values)
         if self.dx is not None:
-            add_unflatten(program, name, dx, self.dx)
+            add_unflatten(program, name, self.rows["dx"], self.dx)
 
     def update(self, program: Program) -> None:
         params, context = self.layer.params, self.context

@@ -5,20 +5,21 @@ from math import prod
 from typing import Any
 
 from tinyconv.engines.cpu.arena import Image
-from tinyconv.engines.cpu.flatten_step import add_flatten, add_unflatten
+from tinyconv.engines.cpu.channel_step import ChannelStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.engines.units import BATCH_NORMS, Unit
 from tinyconv.kernels.cpu import norm
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.layers import GroupNorm
 from tinyconv.layers.base import Shape
 
 __all__ = ["NormStep"]
 
 
-class NormStep(Step):
+class NormStep(ChannelStep):
     """Normalisation over the batch, or over groups of channels of a sample.
 
     Attributes:
@@ -30,24 +31,22 @@ class NormStep(Step):
         super().__init__(unit, shapes, context)
         self.layer: Any = unit.layers[0]
         self.is_batch = type(self.layer) in BATCH_NORMS
-        self.is_fixed = bool(
-            self.is_batch and self.layer.track_running_stats and not context.training
-        )
+        is_tracked = self.is_batch and self.layer.config()["track_running_stats"]
+        self.is_fixed = is_tracked and not context.training
         self.C, self.positions = self.shape[0], prod(self.shape[1:])
         self.L = lanes_for(self.C)
         self._statistics: dict[str, Any] = {}
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return type(unit.layers[0]) in (*BATCH_NORMS, GroupNorm)
 
     def start(self, step: int) -> None:
         if self.is_batch and not self.is_fixed:
             self.layer.require_a_variance((int(self.context.n[0]), *self.shape))
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
-        self.x, self.dx, self.y, self.dy = x, dx, y, dy
-        self.images: tuple[Image, Image | None, Image, Image | None] = (x, dx, y, dy)
-        if len(self.shape) > 4:  # rows in the order of the op: the kernels want channels last
-            image, batch = (self.C, self.positions), self.context.batch
-            own = [self.context.arena.image(batch, image) for _ in range(4 if dy else 2)]
-            self.images = (own[0], own[1] if dx else None, own[-1], own[2] if dy else None)
+        super().bind(x, dx, y, dy)
         take, rows = self.context.arena.take, -(-self.C // LANES) * LANES
         of_samples = 1 if self.is_batch else self.context.batch
         names = ("mean", "scale", "inverse", "slope", "offset")
@@ -63,23 +62,9 @@ class NormStep(Step):
 
     def _call(self, program: Program, name: str, kernel: Any) -> None:
         """Add a call over images."""
-        x, dx, y, dy = self.images
-        is_vector = len(self.shape) == 1
+        values = self._arguments() | self._statistics | {"parameter": self.activation.parameter}
         fields = norm.ARGS.names or ()
-        program.call(
-            name,
-            kernel,
-            norm.ARGS,
-            **planes_of(x, "x"),
-            **planes_of(y, "y"),
-            **(planes_of(dx, "dx") if dx else {}),
-            **(planes_of(dy, "dy") if dy else {}),
-            **{key: value for key, value in self._statistics.items() if key in fields},
-            lines=x.D * x.H,
-            rows=x.H,
-            W=1 if is_vector else x.W,
-            parameter=self.activation.parameter,
-        )
+        program.call(name, kernel, norm.ARGS, **{k: v for k, v in values.items() if k in fields})
 
     def _call_small(
         self, program: Program, name: str, kernel: Any, items: int, **values: Any
@@ -118,10 +103,7 @@ class NormStep(Step):
                 sum2=address_of(state["running_var"]),
             )
 
-    def forward(self, program: Program) -> None:
-        x, _, y, _ = self.images
-        if x is not self.x:
-            add_unflatten(program, self.name, self.x, x)
+    def _forward(self, program: Program) -> None:
         if not self.is_fixed:
             name = f"{self.name}: statistics"
             self._call(program, name, compiled(norm.moments, self.L))
@@ -131,26 +113,17 @@ class NormStep(Step):
             else:
                 self._call_small(program, name, compiled(norm.group_statistics), 0)
         self._call(program, self.name, compiled(norm.normalize, self.L, self.activation.code))
-        if y is not self.y:
-            add_flatten(program, self.name, y, self.y)
 
-    def backward(self, program: Program) -> None:
-        _, dx, _, dy = self.images
-        if dy is None or self.dy is None:
-            return
-        name, chosen = f"{self.name}: backward", self.activation
-        if dy is not self.dy:
-            add_unflatten(program, name, self.dy, dy)
+    def _backward(self, program: Program, name: str) -> None:
+        chosen = self.activation
         self._call(program, name, compiled(norm.sums, self.L, chosen.code, chosen.needs_y))
-        if dx is None or self.dx is None:
+        if self.dx is None:
             return
         if self.is_batch:
             self._call_small(program, name, compiled(norm.batch_gradients, self.L), self.C)
         else:
             self._call_small(program, name, compiled(norm.group_gradients), 0)
         self._call(program, name, compiled(norm.backward, self.L))
-        if dx is not self.dx:
-            add_flatten(program, name, dx, self.dx)
 
     def update(self, program: Program) -> None:
         layer, context = self.layer, self.context

@@ -6,9 +6,12 @@ from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
 from tinyconv.engines.cpu.dropout_step import DropoutStep
 from tinyconv.engines.cpu.flatten_step import FlattenStep
 from tinyconv.engines.cpu.join_step import AddStep, ConcatStep
+from tinyconv.engines.cpu.layer_norm_step import LayerNormStep
 from tinyconv.engines.cpu.linear_step import LinearStep
+from tinyconv.engines.cpu.local_response_norm_step import LocalResponseNormStep
 from tinyconv.engines.cpu.max_pool_step import MaxPoolStep
 from tinyconv.engines.cpu.norm_pool_step import NormPoolStep
+from tinyconv.engines.cpu.norm_step import NormStep
 from tinyconv.engines.cpu.plain_step import PlainStep
 from tinyconv.engines.cpu.resample_step import ResampleStep
 from tinyconv.engines.cpu.step import Step
@@ -27,6 +30,8 @@ STEPS: dict[str, tuple[type[Step], ...]] = {
     "flatten": (FlattenStep,),
     "global pool": (MaxPoolStep, ResampleStep),
     "linear": (LinearStep,),
+    "local response norm": (LocalResponseNormStep,),
+    "norm": (NormStep, LayerNormStep),
     "pad": (ResampleStep,),
     "plain": (PlainStep,),
     "pool": (MaxPoolStep, ResampleStep, NormPoolStep),
