@@ -51,6 +51,8 @@ def compare(name: str, batch: int, threads: int) -> None:
         expected = eager.totals().sums
         assert plan.sums[:, 0].sum() == pytest.approx(expected["loss"], rel=1e-5, abs=1e-6)
         assert plan.sums[:, 1].sum() == pytest.approx(expected["accuracy"])
+        for key, value in other.state.items():
+            np.testing.assert_allclose(net.state[key], value, rtol=1e-4, atol=1e-5, err_msg=key)
         for parameter, gradient in other.parameters.grads.items():
             start = gradient.ctypes.data - other.parameters.flat_grad.ctypes.data
             where = slice(start // 4, start // 4 + gradient.size)
@@ -138,3 +140,33 @@ def test_the_units_of_a_plan_can_be_listed() -> None:
         "6 Linear"
     )
     assert not plan.is_compiled
+
+
+def test_a_refused_step_of_the_plan_leaves_running_statistics() -> None:
+    net = tc.Sequential([tc.BatchNorm1d(3), tc.Linear(3, 2)], seed=0, input_shape=(3,))
+    x, y = np.ones((4, 3), np.float32), np.array([0, 1, 1, 0])
+    before = {name: value.copy() for name, value in net.state_dict().items()}
+    x[2, 1] = np.nan
+    shape = x.shape[1:]
+    plan = CpuTraining(net.parameters, shape, 4, 2, CrossEntropyLoss(), tc.SGD(lr=1.0), {})
+    Plan(net, shape, plan)
+    plan.run(plan.set_batch(x, Targets(y), np.arange(4), 0, 1.0))
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("engine", ["plan", "eager"])
+def test_one_sample_has_no_statistics_in_training(engine: str) -> None:
+    net = tc.Sequential([tc.BatchNorm1d(3), tc.Linear(3, 2)], seed=0, input_shape=(3,))
+    with pytest.raises(tc.ShapeError, match="x has shape \\(1, 3\\), expected more than one"):
+        net.fit(np.ones((1, 3), np.float32), np.array([0]), engine=engine, verbose=False)
+
+
+@pytest.mark.parametrize("engine", ["plan", "eager"])
+def test_a_lone_last_sample_has_no_statistics_of_its_own(engine: str) -> None:
+    layers = [tc.BatchNorm1d(3, track_running_stats=False), tc.Linear(3, 2)]
+    net = tc.Sequential(layers, seed=0, input_shape=(3,))
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    net.predict(x, batch_size=3)
+    with pytest.raises(tc.ShapeError, match="expected more than one element a channel"):
+        net.predict(x, batch_size=4)
