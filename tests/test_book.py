@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tinyconv as tc
@@ -16,8 +17,21 @@ from tinyconv.cli import book, main
 SCRIPTS = Path(__file__).parents[1] / "examples" / "book"
 
 
-def script(name, *arguments):
-    return [sys.executable, str(SCRIPTS / name), "--data", "mnist-sample", *arguments]
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """What gives the command that runs a script, on few digits."""
+    digits = tmp_path_factory.mktemp("digits") / "digits.npz"
+    parts = {}
+    names = ("train", "validation", "test")
+    for name, (x, y), count in zip(names, tc.data.load(), (200, 50, 100), strict=True):
+        parts[f"x_{name}"] = np.rint(x[:count] * 255).astype(np.uint8)
+        parts[f"y_{name}"] = y[:count]
+    np.savez(digits, **parts)
+
+    def command(name, *arguments):
+        return [sys.executable, str(SCRIPTS / name), "--data", str(digits), *arguments]
+
+    return command
 
 
 def lines(folder, name):
@@ -44,7 +58,7 @@ def test_an_unknown_experiment_and_scripts_that_are_missing(capsys, monkeypatch,
     assert "nowhere: no such folder; the experiments are not installed" in capsys.readouterr().err
 
 
-def test_a_run_is_recorded_and_not_repeated(tmp_path):
+def test_a_run_is_recorded_and_not_repeated(script, tmp_path):
     command = script("02_fully_connected.py", "--epochs", "2", "--out", str(tmp_path))
     first = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert first.returncode == 0, first.stderr
@@ -56,7 +70,8 @@ def test_a_run_is_recorded_and_not_repeated(tmp_path):
     assert result["best_epoch"] == chosen["epoch"]
     assert (result["epochs"], result["planned"], result["seed"]) == (2, 2, 0)
     net = tc.load(tmp_path / "fully-connected-0" / "model.safetensors")
-    assert net.evaluate(*tc.data.load().validation)["accuracy"] == pytest.approx(best)
+    validation = tc.data.load(command[3]).validation
+    assert net.evaluate(*validation)["accuracy"] == pytest.approx(best)
 
     again = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0
@@ -67,8 +82,8 @@ def test_a_run_is_recorded_and_not_repeated(tmp_path):
     assert [line["seed"] for line in lines(tmp_path / "results", "fully-connected")] == [0, 1]
 
 
-def test_a_run_that_is_interrupted_continues(tmp_path):
-    command = script("02_fully_connected.py", "--epochs", "200", "--out", str(tmp_path))
+def test_a_run_that_is_interrupted_continues(script, tmp_path):
+    command = script("02_fully_connected.py", "--epochs", "5000", "--out", str(tmp_path))
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "fully-connected-0" / "checkpoint.safetensors"
     for _ in range(600):
@@ -80,9 +95,9 @@ def test_a_run_that_is_interrupted_continues(tmp_path):
     assert running.returncode == 130, err
     assert "stopped; start it again to continue" in out
     (part,) = lines(tmp_path / "results", "fully-connected")
-    assert 1 <= part["epochs"] < part["planned"] == 200
+    assert 1 <= part["epochs"] < part["planned"] == 5000
     more = str(part["epochs"] + 1)
-    command[command.index("200")] = more
+    command[command.index("5000")] = more
     rest = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert rest.returncode == 0, rest.stderr
     assert rest.stderr.count("epoch ") == 1
@@ -98,7 +113,7 @@ def test_a_run_that_is_interrupted_continues(tmp_path):
         ("14_distorted.py", []),
     ],
 )
-def test_variants_expanded_and_distorted_data(name, arguments, tmp_path):
+def test_variants_expanded_and_distorted_data(name, arguments, script, tmp_path):
     command = script(name, "--epochs", "1", "--out", str(tmp_path), *arguments)
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     (path,) = (tmp_path / "results").glob("*.jsonl")
@@ -155,13 +170,13 @@ def test_the_table(tmp_path):
     assert "Machine: abacus." in table
 
 
-def test_the_vote_and_what_it_gets_wrong(tmp_path):
+def test_the_vote_and_what_it_gets_wrong(script, tmp_path):
     command = script("13_vote.py", "--epochs", "1", "--out", str(tmp_path))
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (result,) = lines(tmp_path / "results", "vote")
     nets = [tc.load(tmp_path / f"dropout-1000-{seed}" / "model.safetensors") for seed in range(5)]
-    assert result["test"] == tc.Ensemble(nets).evaluate(*tc.data.load().test)["accuracy"]
+    assert result["test"] == tc.Ensemble(nets).evaluate(*tc.data.load(command[3]).test)["accuracy"]
     assert (result["epochs"], result["planned"]) == (1, 40)
     assert (tmp_path / "results" / "vote.png").stat().st_size > 1000
     assert f"vote of 5 networks: test accuracy {result['test']:.2%}" in done.stdout
