@@ -104,7 +104,7 @@ def test_pictures_name_the_classes(verb, run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(write, lambda *a, **k: drawn.setdefault("figure", real(*a, **k)))
     net = tc.models.nielsen_fully_connected(input_shape=(3, 10, 8), classes=3, seed=1)
     if verb == "features":
-        net = tc.models.simard2003(input_shape=(3, 20, 20), classes=3)
+        net = tc.Sequential([tc.Conv2d(3, 2, 3), tc.Flatten()], input_shape=(3, 10, 8))
     net.class_names = NAMES
     net.save(tmp_path / "net.safetensors")
     arguments = ["--data", str(run / "photos"), "-o", str(tmp_path / "out.png")]
