@@ -374,6 +374,35 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Linear(150, 4),
         ],
     ),
+    "padding with the input's own numbers": (
+        (2, 5, 6, 7),
+        lambda: [
+            Conv3d(2, 4, 3, padding=(1, 2, 1), padding_mode="reflect"),
+            ReLU(),
+            Conv3d(4, 6, 2, stride=2, padding=((0, 1), (1, 0), (2, 1)), padding_mode="circular"),
+            Conv3d(6, 4, 2, padding=1, padding_mode="replicate"),
+            ReLU(),
+            MaxPool3d(2),
+            Flatten(),
+            Linear(48, 4),
+        ],
+    ),
+    "means over three axes and over one": (
+        (2, 5, 6, 7),
+        lambda: [
+            Conv3d(2, 4, 3, padding=1),
+            AvgPool3d((1, 2, 2)),
+            Tanh(),
+            Conv3d(4, 3, (3, 1, 2), padding=(1, 0, 0)),
+            AvgPool3d((5, 3, 1)),
+            Reshape((3, 2)),
+            Conv1d(3, 4, 2, padding=2),
+            AvgPool1d(2),
+            ReLU(),
+            Flatten(),
+            Linear(8, 4),
+        ],
+    ),
     "padding of the same size, strides larger than kernels": (
         (3, 9, 10),
         lambda: [

@@ -129,7 +129,7 @@ def _is_a_grid(pool: Any) -> bool:
 
 
 def _commutes(conv: Any, pool: Any, *others: Layer) -> bool:
-    """Whether the mean may be taken of the convolution's input instead: see ``pool.box``."""
+    """Whether the mean may be taken of the convolution's input instead."""
     return conv.padding_mode == "zeros" and set(conv.stride) == {1} and _is_a_grid(pool)
 
 

@@ -1,6 +1,7 @@
 """The step of a convolution with what is joined to it: a pooling, a batch norm, an activation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, inf, prod
 from typing import Any
 
@@ -18,15 +19,18 @@ from tinyconv.engines.cpu.conv_dims import (
 )
 from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward, add_fold
 from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context, Step, activation_of
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
-from tinyconv.geometry import sliding_window
+from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu import conv, conv_max
 from tinyconv.kernels.cpu.activation import IDENTITY, RELU
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
+from tinyconv.kernels.cpu.terms import Terms, window_terms
 from tinyconv.layers.base import Layer, Shape
+from tinyconv.ops.shape import pad_sources
 
 __all__ = ["ConvStep"]
 
@@ -36,21 +40,24 @@ Array = np.ndarray[Any, Any]
 CHUNK = 256
 #: Bytes of input that a block of samples may have in the backward pass of a max-pool.
 FIRST_CACHE = 32 << 10
-#: Positions of a window of a max-pool that is joined: more of them find no registers.
-POOLED = 9
+#: Positions of a window of a max-pool that is joined: more of them find no registers. Numbers of
+#: a mean: more of them cost more than the convolution saves.
+POOLED, MEANS = 9, 16
 
 
 class ConvStep(Step):
     """Convolution with a pooling and an activation.
 
-    The convolution reads ``source``, which is x or, where there is a mean behind it, made of x.
+    The convolution reads ``source``. That is x or, where x is padded with its own numbers or a mean
+    comes behind, made of x by a table for each axis. For convolution and mean commute: the mean
+    over neighbouring results is the convolution, with a stride, of such means of the input.
     """
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
         self.layer = layer
-        self.window = over_three_axes(
+        window = over_three_axes(
             sliding_window(
                 "plan",
                 self.input_shape[1:],
@@ -60,6 +67,7 @@ class ConvStep(Step):
                 layer.dilation,
             )
         )
+        self.tables, self.window = _source_of(window, _sizes(unit.find(AVG)), layer.padding_mode)
         self.pooling = _sizes(unit.find(MAX))
         self.is_sparse = self.pooling != (1, 1, 1)
         front, top, left = self.window.padding
@@ -76,15 +84,18 @@ class ConvStep(Step):
         return (
             type(layer) in CONVS
             and layer.groups == 1
-            and layer.padding_mode == "zeros"
             and prod(_sizes(unit.find(MAX))) <= POOLED
-            and unit.find(AVG) is None
+            and prod(_sizes(unit.find(AVG))) <= MEANS
         )
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         super().bind(x, dx, y, dy)
         self.source, self.dsource = x, dx
         batch, arena = self.context.batch, self.context.arena
+        if self.tables:
+            shape = (x.C, *self.window.size)
+            self.source = arena.image(batch, shape, NO_BORDER, self.spare)
+            self.dsource = None if dx is None else arena.image(batch, shape, NO_BORDER, self.spare)
         self.product = convolution(self.window, self.source, self.z, batch, arena, self.pooling)
         self.gradients: list[Product] = []
         if dy is None:
@@ -137,6 +148,9 @@ class ConvStep(Step):
 
     def forward(self, program: Program) -> None:
         product, code = self.product, self.activation.code
+        if self.tables:
+            name = f"{self.name}: source"
+            add_resample(self.context, program, name, self.x, self.source, self.tables)
         if self.is_sparse:
             self.winners = self.context.arena.take(self.z.array.size, "uint8")
         self._add_product(
@@ -176,10 +190,14 @@ class ConvStep(Step):
             add_activation_backward(self, program, self.dz)
         if self.is_sparse:
             self._backward_of_winners(program)
-            return
-        self._add_weight_gradient(program)
+        else:
+            self._add_weight_gradient(program)
         for product, packed in zip(self.gradients, self.packed[1:], strict=True):
             self._add_product(program, f"{self.name}: dx", product, packed)
+        if self.tables and self.dx is not None and self.dsource is not None:
+            tables = [table.transposed() for table in self.tables]
+            name = f"{self.name}: source backward"
+            add_resample(self.context, program, name, self.dsource, self.dx, tables)
 
     def _add_weight_gradient(self, program: Program) -> None:
         product, take, threads = self.product, self.context.arena.take, self.context.threads
@@ -363,6 +381,32 @@ class ConvStep(Step):
             weight_start=context.place(self.layer.params["weight"]),
             bias_start=-1 if bias is None else context.place(bias),
         )
+
+
+def _source_of(
+    window: Geometry, means: tuple[int, int, int], padding_mode: str
+) -> tuple[list[Terms], Geometry]:
+    """Return what makes the source of x, nothing if that is x, and the window over the source."""
+    axes = range(3)
+    if means != (1, 1, 1):
+        size = tuple(n - m + 1 for n, m in zip(window.padded, means, strict=True))
+        ones = (1, 1, 1)
+        boxes = Geometry(window.size, means, ones, window.padding, ones, size)
+        tables = [
+            Terms([[(k, w / means[axis]) for k, w in terms] for terms in table.lists], table.size)
+            for axis, table in ((axis, window_terms(boxes, axis)) for axis in axes)
+        ]
+        output = tuple(n // m for n, m in zip(window.output, means, strict=True))
+        window = replace(window, stride=means, output=output)
+    elif padding_mode != "zeros" and window.is_padded:
+        size = window.padded
+        tables = [
+            Terms([[(k, 1.0)] for k in pad_sources("plan", padding_mode, axis, n, *both)], n)
+            for axis, n, both in zip(axes, window.size, window.padding, strict=True)
+        ]
+    else:
+        return [], window
+    return tables, replace(window, size=size, padding=((0, 0),) * 3)
 
 
 def _sizes(pool: Layer | None) -> tuple[int, int, int]:

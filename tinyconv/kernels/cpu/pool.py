@@ -14,15 +14,12 @@ from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.places import contenders, contest, store_half
 from tinyconv.kernels.cpu.simd import (
     ints_pointer,
-    load,
     pointer,
-    splat,
-    store_first,
     words_pointer,
 )
 from tinyconv.kernels.cpu.terms import FIELDS
 
-__all__ = ["ARGS", "BOX", "box", "max_", "max_backward"]
+__all__ = ["ARGS", "max_", "max_backward"]
 
 #: ``x`` and ``y`` stand for dx and dy in the backward pass; dx is laid out as x. (D, H, W): size
 #: of x, (OD, OH, OW): of y. ``winners`` (N, OD, OH, OW, C) int32: how far from the first number of
@@ -104,35 +101,3 @@ def max_backward(L: int) -> Any:
                             dx[x0 + place] += dy[j + c]
 
     return max_pool_backward
-
-
-#: ``rows`` runs of ``count`` numbers a sample of y, from windows of KH rows and KW positions.
-BOX = record(
-    *("x", "x_sample", "x_row", "y", "y_sample", "y_row", "rows", "count", "KH", "KW", "C")
-)
-
-
-def box(L: int) -> Any:
-    """Make the kernel of the mean over all windows with stride 1.
-
-    Convolution and mean commute: the mean over PH x PW neighbouring results of a convolution is
-    the convolution, with stride (PH, PW), of such means of its input. The kernel makes these
-    means, and from a gradient in a border of zeros its own adjoint.
-    """
-
-    @kernel
-    def box_mean(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, BOX)[0]
-        x, y, C = pointer(a.x), pointer(a.y), a.C
-        share = splat(np.float32(1.0 / (a.KH * a.KW)), L)
-        for n in range(first, last):
-            for row in range(a.rows):
-                i, j = n * a.x_sample + row * a.x_row, n * a.y_sample + row * a.y_row
-                for k in range(0, a.count, L):
-                    total = splat(ZERO, L)
-                    for h in range(a.KH):
-                        for w in range(a.KW):
-                            total = total + load(x, i + h * a.x_row + w * C + k, L)
-                    store_first(y, j + k, total * share, a.count - k)
-
-    return box_mean
