@@ -15,6 +15,8 @@ from tinyconv.kernels.cpu.places import contenders, contest, store_half
 from tinyconv.kernels.cpu.simd import (
     ints_pointer,
     pointer,
+    splat,
+    store_first,
     words_pointer,
 )
 from tinyconv.kernels.cpu.terms import FIELDS
