@@ -109,7 +109,7 @@ def _array(name: str, file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[version]
             shape, columns_first, dtype = read(file)
-        except (ValueError, KeyError, TypeError, SyntaxError, OverflowError, RecursionError):
+        except Exception:  # NumPy reads it as Python source, whose errors are many
             raise DataError(f"{name}: has no header of an array") from None
         if dtype.kind not in "uifbU":
             raise DataError(f"{name}: an array of {dtype}, expected numbers")
