@@ -1,6 +1,6 @@
 """A network as its user sees it: build, train, ask, save, load."""
 
-import threading
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -114,7 +114,7 @@ class Sequential(Chain):
         self.pixels: Pixels | None = None
         self._parameters: Parameters | None = None
         self._predictor: Engine | None = None
-        self._training = threading.Lock()
+        self._trainer: int | None = None  # the process that trains it; a forked one does not
         if input_shape is not None:
             self.build(input_shape)
         elif self.parameter_specs(None) is not None:
@@ -361,12 +361,13 @@ class Sequential(Chain):
     @contextmanager
     def _trained_by_one(self) -> Iterator[None]:
         """Keep other threads from training the network at the same time."""
-        if not self._training.acquire(blocking=False):
+        if self._trainer == os.getpid():
             raise StateError("fit: the network is being trained already, by another fit")
+        self._trainer = os.getpid()
         try:
             yield
         finally:
-            self._training.release()
+            self._trainer = None
 
     # Asking.
 

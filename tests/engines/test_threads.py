@@ -1,9 +1,12 @@
 """Threads, forked and spawned processes, and two nets at once."""
 
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from test_fit_through_the_plan import samples, small_net
 
 import tinyconv as tc
+from tinyconv.engines import thread_count
 
 Array = np.ndarray[Any, Any]
 
@@ -37,9 +41,9 @@ def in_child(start: str) -> Array:
         return pool.apply_async(trained, (2,)).get(timeout=120)
 
 
-@pytest.mark.parametrize("n", [0, -1, 1.5, True, "two"])
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "two", 10**6])
 def test_numbers_of_threads_that_are_none(n: Any) -> None:
-    with pytest.raises(tc.ShapeError, match="expected a positive integer or None"):
+    with pytest.raises(tc.ArgumentError, match="expected an integer of at least 1"):
         tc.set_num_threads(n)
 
 
@@ -119,3 +123,61 @@ def test_the_environment_is_left_as_it_was() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     ).stdout
     assert out.split()[:2] == ["True", "default"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_forked_while_another_thread_predicts() -> None:
+    net, (x, _) = small_net(), samples(40)
+    expected, stop = net.logits(x), threading.Event()
+
+    def predict() -> None:
+        while not stop.is_set():
+            net.logits(x)
+
+    thread = threading.Thread(target=predict)
+    thread.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                os._exit(int(not np.allclose(net.logits(x), expected, atol=1e-5)))
+            deadline = time.monotonic() + 30
+            while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+                if time.monotonic() > deadline:
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+                    pytest.fail("the child waits for a thread that it does not have")
+                time.sleep(0.001)
+            assert ended[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs SIGALRM")
+def test_a_signal_handler_predicts_in_the_middle_of_a_prediction() -> None:
+    net, (x, _) = small_net(), samples(40)
+    expected, seen = net.logits(x), []
+
+    class Interrupting(np.ndarray):
+        def __getitem__(self, item: Any) -> Any:
+            if not seen:
+                signal.raise_signal(signal.SIGALRM)
+            return super().__getitem__(item).view(np.ndarray)
+
+    before = signal.signal(signal.SIGALRM, lambda number, frame: seen.append(net.logits(x)))
+    try:
+        np.testing.assert_array_equal(net.logits(x.view(Interrupting)), expected)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    np.testing.assert_array_equal(seen[0], expected)
+
+
+def test_the_environment_may_name_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, expected in (("3", 3), ("2,1", 2), ("0", None), ("many", None), ("", None)):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert tc.get_num_threads() == (expected or thread_count.available())
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    tc.set_num_threads(2)
+    assert tc.get_num_threads() == 2

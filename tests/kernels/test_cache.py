@@ -74,3 +74,52 @@ def test_a_change_in_any_file_of_the_kernels_compiles_them_anew(tmp_path: Path) 
     with (folder / "simd.py").open("a") as simd:
         simd.write("# another line\n")
     assert [hits(), hits()] == ["0\n", "1\n"]
+
+
+def train_with(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", TRAIN],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_damaged_files_of_the_cache_are_made_again(tmp_path: Path) -> None:
+    cache = str(tmp_path)
+    assert "compiling kernels" in train_with(NUMBA_CACHE_DIR=cache).stderr
+    indices, kernels = sorted(tmp_path.rglob("*.nbi")), sorted(tmp_path.rglob("*.nbc"))
+    for damaged in (indices, kernels):
+        for number, path in enumerate(damaged):
+            path.write_bytes(path.read_bytes()[: 0 if number % 2 else 30])
+        again = train_with(NUMBA_CACHE_DIR=cache)
+        assert again.returncode == 0, again.stderr
+        assert "compiling kernels" in again.stderr
+        assert "compiling kernels" not in train_with(NUMBA_CACHE_DIR=cache).stderr
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    """A full disk, of which the error is made up."""
+    code = TRAIN.replace(
+        "import numpy",
+        "from numba.core.caching import IndexDataCacheFile as File\n"
+        "def full(*arguments): raise OSError(28, 'No space left on device')\n"
+        "File._save_data = full\n"
+        "import numpy",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("No space left on device), so they are compiled at every start") == 1
+
+
+def test_without_compiling_the_layers_run_one_by_one() -> None:
+    done = train_with(NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("NUMBA_DISABLE_JIT is set, so nothing is compiled") == 1

@@ -1,5 +1,9 @@
 """Which engine serves a network: the only place that asks for its dtype and its device."""
 
+import os
+import warnings
+from functools import cache
+
 from tinyconv.engines.base import Engine, Net
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.errors import ArgumentError, StateError
@@ -22,6 +26,10 @@ def engine_for(net: Net, name: str = "auto") -> Engine:
     if name not in ("auto", "plan", "eager"):
         raise ArgumentError(f"fit: engine is {name!r}, expected 'auto', 'plan' or 'eager'")
     has_kernels = net.dtype == "float32" and net.device == "cpu"
+    if has_kernels and os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        if name != "eager":
+            _say_not_compiled()
+        name = "eager"
     if name == "plan" and not has_kernels:
         raise StateError(
             f"fit: engine is 'plan', which serves float32 on the CPU, and the network is "
@@ -32,3 +40,12 @@ def engine_for(net: Net, name: str = "auto") -> Engine:
     from tinyconv.engines.plan_engine import PlanEngine  # imports Numba
 
     return PlanEngine(net)
+
+
+@cache
+def _say_not_compiled() -> None:
+    warnings.warn(
+        "NUMBA_DISABLE_JIT is set, so nothing is compiled and the layers run one by one",
+        RuntimeWarning,
+        stacklevel=4,
+    )

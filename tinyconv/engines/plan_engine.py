@@ -1,7 +1,9 @@
 """The engine of plans: compiled kernels for float32 on the CPU."""
 
+import os
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +37,14 @@ class PlanEngine:
     def __init__(self, net: Net) -> None:
         self.net = net
         self._training: CpuTraining | None = None
+        self.forget_threads()
+        _ENGINES.add(self)
+
+    def forget_threads(self) -> None:
+        """Begin without predictions: in a forked child, the thread of one that ran is not there."""
         self._prediction: tuple[Plan, CpuBackend] | None = None
-        self._lock = threading.Lock()  # the buffers of a prediction serve one call at a time
+        self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
+        self._is_predicting = False
 
     def start_training(  # noqa: D102
         self,
@@ -89,11 +97,17 @@ class PlanEngine:
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
         N, shape = len(x), tuple(x.shape[1:])
         with self._lock:
-            plan, backend = self._predictor(shape, max(1, min(batch_size, N)))
-            out = np.empty((N, *plan.output.shape), np.float32)
-            for first in range(0, N, batch_size):
-                piece = np.ascontiguousarray(x[first : first + batch_size], np.float32)
-                backend.predict(piece, plan.output.image, out[first : first + batch_size])
+            if self._is_predicting:  # a signal handler, in the middle of a prediction
+                return PlanEngine(self.net).logits(x, batch_size)
+            self._is_predicting = True
+            try:
+                plan, backend = self._predictor(shape, max(1, min(batch_size, N)))
+                out = np.empty((N, *plan.output.shape), np.float32)
+                for first in range(0, N, batch_size):
+                    piece = np.ascontiguousarray(x[first : first + batch_size], np.float32)
+                    backend.predict(piece, plan.output.image, out[first : first + batch_size])
+            finally:
+                self._is_predicting = False
         return out
 
     def _predictor(self, shape: tuple[int, ...], batch: int) -> tuple[Plan, CpuBackend]:
@@ -122,6 +136,19 @@ class PlanEngine:
             Plan(self.net, shape, backend)
         self._training = backend
         return backend
+
+
+#: Those of this process.
+_ENGINES: weakref.WeakSet[PlanEngine] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for engine in [*_ENGINES]:
+        engine.forget_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _announce() -> None:

@@ -1,12 +1,14 @@
 """How many threads train and predict on the CPU; apart from the kernels so that Numba can wait."""
 
 import os
+from typing import Annotated
 
-import numpy as np
-
-from tinyconv.errors import ShapeError
+from tinyconv.arguments import Number, checked
 
 __all__ = ["get_num_threads", "set_num_threads"]
+
+#: More threads than any machine has cores for.
+MOST = 1024
 
 _wanted: int | None = None
 
@@ -19,26 +21,36 @@ def available() -> int:
 
 
 def get_num_threads() -> int:
-    """Return the number of threads that train and predict on the CPU: all cores unless set.
+    """Return the number of threads that train and predict on the CPU.
+
+    It is what :func:`set_num_threads` set; else what the environment variable
+    ``OMP_NUM_THREADS`` says; else the number of cores.
 
     >>> import tinyconv as tc
     >>> tc.get_num_threads() >= 1
     True
     """
-    return _wanted or available()
+    return _wanted or _from_environment() or available()
 
 
-def set_num_threads(n: int | None) -> None:
-    """Set the number of threads that train and predict on the CPU, in this process.
+def _from_environment() -> int | None:
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(text) if text.isdecimal() and 1 <= int(text) <= MOST else None
 
-    Results differ in rounding from one number to another, and not from run to run. More threads
-    than cores take turns.
+
+@checked
+def set_num_threads(n: Annotated[int, Number(whole=True, least=1, most=MOST)] | None) -> None:
+    """Set the number of threads that train and predict on the CPU, for the whole process.
+
+    It holds for all networks and in all threads, from the next batch on. Results differ in
+    rounding from one number to another, and not from run to run. More threads than cores take
+    turns.
 
     Args:
-        n: at least 1; None for all cores.
+        n: from 1 to 1024; None for what :func:`get_num_threads` says besides.
 
     Raises:
-        ShapeError: n is no such number.
+        ArgumentError: n is no such number.
 
     >>> import tinyconv as tc
     >>> tc.set_num_threads(1)
@@ -47,9 +59,8 @@ def set_num_threads(n: int | None) -> None:
     >>> tc.set_num_threads(None)
     >>> tc.set_num_threads(0)
     Traceback (most recent call last):
-    tinyconv.errors.ShapeError: set_num_threads: n is 0, expected a positive integer or None
+    tinyconv.errors.ArgumentError: set_num_threads: n is 0, expected an integer of at least 1 and
+    at most 1024 or None
     """
     global _wanted
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1):
-        raise ShapeError(f"set_num_threads: n is {n!r}, expected a positive integer or None")
-    _wanted = None if n is None else int(n)
+    _wanted = n

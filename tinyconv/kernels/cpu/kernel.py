@@ -11,8 +11,9 @@ weight. It holds no lock, allocates nothing and checks nothing.
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,33 @@ class _Cache(FunctionCache):
         super().__init__(function)
         self._cache_file._source_stamp = (self._cache_file._source_stamp, _sources())
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return what is cached; None for a file that is damaged, which is emptied."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling half a file raises whatever its bytes lead to
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Save what was compiled; a disk that is full costs time at the next start, no run."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _say_uncached(f"{self.cache_path}: {error.strerror}")
+
+
+@cache
+def _say_uncached(why: str) -> None:
+    """Warn, once a process, that kernels are compiled again at every start."""
+    warnings.warn(
+        f"compiled kernels cannot be cached ({why}), so they are compiled at every start; "
+        "NUMBA_CACHE_DIR names another folder for them",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
 
 def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
     """Give what Numba is about to compile a cache, if any folder for it can be written to.
@@ -72,6 +100,7 @@ def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
+        _say_uncached("no folder can be written to")
     return compiled
 
 
