@@ -3,7 +3,7 @@ import pytest
 
 import tinyconv as tc
 from tinyconv.errors import ArgumentError, FileError, ShapeError
-from tinyconv.losses import loss_from_name
+from tinyconv.losses import LOSSES
 
 
 def test_by_hand() -> None:
@@ -40,10 +40,9 @@ def test_huge_logits_do_not_overflow() -> None:
 def test_repr_names_the_class_and_the_name_leads_back() -> None:
     assert tc.SoftmaxLogLikelihood is tc.CrossEntropyLoss  # the book's name
     assert repr(tc.CrossEntropyLoss()) == "CrossEntropyLoss()"
-    assert type(loss_from_name("CrossEntropyLoss")) is tc.CrossEntropyLoss
-    assert type(loss_from_name("SoftmaxLogLikelihood")) is tc.CrossEntropyLoss
+    assert type(LOSSES.make("CrossEntropyLoss", {})) is tc.CrossEntropyLoss
     with pytest.raises(FileError, match="unknown loss 'Surprise'"):
-        loss_from_name("Surprise")
+        LOSSES.make("Surprise", {})
 
 
 def test_errors() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import tinyconv as tc
 from tinyconv.errors import ArgumentError, FileError, ShapeError
-from tinyconv.losses import LOSSES, Loss, loss_from_name
+from tinyconv.losses import LOSSES, Loss
 from tinyconv.losses.names import SHORT_NAMES
 
 MAKERS: list[Callable[[], Loss]] = [
@@ -89,7 +89,7 @@ def test_huge_logits_do_not_overflow(make: Callable[[], Loss]) -> None:
 def test_a_loss_is_made_again_from_its_name_and_arguments(make: Callable[[], Loss]) -> None:
     loss = make()
     config = json.loads(json.dumps(loss.config()))
-    again = loss_from_name(type(loss).__name__, config)
+    again = LOSSES.make(type(loss).__name__, config)
     assert repr(again) == repr(loss)
     logits, labels = drawn()
     assert again.forward(logits, labels) == loss.forward(logits, labels)
@@ -244,9 +244,9 @@ def test_arguments_out_of_range(make: Callable[[], Loss], message: str) -> None:
 
 def test_a_file_with_wrong_arguments_is_refused() -> None:
     with pytest.raises(FileError, match="MultiMarginLoss: margin is 0, expected more than 0"):
-        loss_from_name("MultiMarginLoss", {"margin": 0})
+        LOSSES.make("MultiMarginLoss", {"margin": 0})
     with pytest.raises(FileError, match="loss SigmoidCrossEntropy does not take"):
-        loss_from_name("SigmoidCrossEntropy", {"margin": 1})
+        LOSSES.make("SigmoidCrossEntropy", {"margin": 1})
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tinyconv.errors import ShapeError
+from tinyconv.errors import ArgumentError
 
 
 def steps(sgd: tc.SGD, w: float, grads: list[float], decay: float = 1.0) -> list[float]:
@@ -78,7 +78,7 @@ def test_nothing_is_remembered_without_momentum() -> None:
     ],
 )
 def test_constants_out_of_range(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ShapeError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         tc.SGD(**arguments)
 
 

@@ -199,7 +199,7 @@ def test_a_resumed_run_continues_bit_for_bit(tmp_path: Path) -> None:
     ],
 )
 def test_constants_out_of_range(name: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(tc.ShapeError, match=message):
+    with pytest.raises(tc.ArgumentError, match=message):
         make(name, {"lr": 0.1, **options})
 
 

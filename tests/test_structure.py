@@ -19,6 +19,8 @@ FLOORS = {
     "errors": 0,
     "spellings": 0,
     "arguments": 1,
+    "registry": 1,
+    "register": 4,
     "files": 2,
     "backend": 1,
     "random": 1,

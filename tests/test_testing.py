@@ -125,8 +125,8 @@ def test_a_float32_layer_is_checked_in_float64():
 
 
 class Broken(tc.Linear):
-    def _backward(self, dy, saved):
-        dx, grads = super()._backward(dy, saved)
+    def compute_backward(self, dy, saved):
+        dx, grads = super().compute_backward(dy, saved)
         return dx, grads | {"weight": 2 * grads["weight"]}
 
 

@@ -38,6 +38,7 @@ from tinyconv.layers import (
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
+    Chain,
     Conv1d,
     Conv2d,
     Conv3d,
@@ -52,6 +53,7 @@ from tinyconv.layers import (
     GroupNorm,
     Identity,
     L2Pool2d,
+    Layer,
     LayerNorm,
     LeakyReLU,
     Linear,
@@ -87,7 +89,9 @@ from tinyconv.losses import (
 )
 from tinyconv.metrics import Metric
 from tinyconv.network import Sequential, load
-from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, RMSProp
+from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
+from tinyconv.parameters import ParameterSpec
+from tinyconv.register import register
 from tinyconv.training import (
     Callback,
     EarlyStopping,
@@ -127,6 +131,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Callback",
+    "Chain",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -154,6 +159,7 @@ __all__ = [
     "L1Loss",
     "L2Pool2d",
     "LPPool2d",
+    "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -166,8 +172,10 @@ __all__ = [
     "Metric",
     "MultiMarginLoss",
     "NonFiniteError",
+    "Optimizer",
     "Pad",
     "Parallel",
+    "ParameterSpec",
     "ProgressBar",
     "Quadratic",
     "RMSProp",
@@ -194,6 +202,7 @@ __all__ = [
     "load",
     "models",
     "ops",
+    "register",
     "schedules",
     "set_num_threads",
 ]

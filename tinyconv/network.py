@@ -13,14 +13,14 @@ from tinyconv import files
 from tinyconv.arguments import Count, Number, OneOf, checked
 from tinyconv.backend import Array, check_device, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
-from tinyconv.engines.base import Engine
+from tinyconv.engines.base import Engine, Totals
 from tinyconv.engines.choose import engine_for
 from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, decode, encode, initialize
 from tinyconv.layers.base import Shape
-from tinyconv.losses import CrossEntropyLoss, Loss, Targets, loss_from_name, loss_of
+from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss, Targets, loss_of
 from tinyconv.metrics import Metric, figures, metrics_of
 from tinyconv.optimizers import SGD, Optimizer, optimizer_of
 from tinyconv.parameters import Parameters
@@ -58,7 +58,8 @@ class Sequential(Chain):
     or the ``input_shape``. Equal seeds give equal initial values, shuffles and dropout masks.
 
     Args:
-        layers: from the input to the logits.
+        layers: from the input to the outputs: a list of layers, or the first of them.
+        more: the others.
         seed: fixes all random numbers of the network.
         dtype: ``"float32"`` or ``"float64"``.
         device: ``"cpu"`` or ``"gpu"``.
@@ -87,18 +88,20 @@ class Sequential(Chain):
     ['0.weight', '0.bias', '2.weight', '2.bias']
     """
 
+    is_network = True
+
     def __init__(
         self,
-        layers: Sequence[Layer],
-        *,
+        layers: Sequence[Layer] | Layer,
+        *more: Layer,
         seed: int = 0,
         dtype: str = "float32",
         device: str = "cpu",
         input_shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(layers)
-        if any(isinstance(layer, Sequential) for layer in layers):
-            raise ShapeError(
+        super().__init__(layers, *more)
+        if any(isinstance(layer, Sequential) for layer in self.layers):
+            raise ArgumentError(
                 "Sequential: a layer is a Sequential, which owns its parameters; "
                 "expected its layers, or a tinyconv.layers.Chain of them"
             )
@@ -115,9 +118,10 @@ class Sequential(Chain):
         self._parameters: Parameters | None = None
         self._predictor: Engine | None = None
         self._trainer: int | None = None  # the process that trains it; a forked one does not
+        self._stepper: Engine | None = None
         if input_shape is not None:
             self.build(input_shape)
-        elif self.parameter_specs(None) is not None:
+        elif self.specs(None) is not None:
             self._make_parameters(None)
 
     def build(self, input_shape: Sequence[int]) -> None:
@@ -134,11 +138,11 @@ class Sequential(Chain):
             self._make_parameters(shape)
 
     def _make_parameters(self, input_shape: Shape | None) -> None:
-        specs = self.parameter_specs(input_shape)
+        specs = self.specs(input_shape)
         assert specs is not None
         own = Parameters(specs, self.dtype, self.device)
         initialize(own, self.seed)
-        self.bind("", self.seed, own.values, own.grads, self.device, self.dtype)
+        self._bind("", self.seed, own.values, own.grads, self.device, self.dtype)
         self._parameters = own
 
     @property
@@ -205,6 +209,74 @@ class Sequential(Chain):
         return float(value), copies
 
     # Training.
+
+    def start_training(
+        self,
+        *,
+        loss: Loss | str | None = None,
+        optimizer: Optimizer | str | None = None,
+        engine: str = "auto",
+    ) -> None:
+        """Say what the following :meth:`train_step` minimise, by which rule; it starts afresh.
+
+        Args:
+            loss: see :meth:`fit`.
+            optimizer: see :meth:`fit`.
+            engine: see :meth:`fit`.
+
+        Raises:
+            ArgumentError: an argument is unknown.
+        """
+        self.loss = self.loss if loss is None else loss_of("start_training", loss)
+        rule = optimizer_of("start_training", SGD(lr=0.1) if optimizer is None else optimizer)
+        self.parameters  # noqa: B018 - raises where there are none yet
+        self._stepper = engine_for(self, engine)
+        self._stepper.start_training(self.loss, rule)
+
+    def train_step(
+        self,
+        x: Array,
+        y: Array,
+        *,
+        sample_weight: Array | None = None,
+        lr: float | None = None,
+    ) -> float:
+        """Train on one batch; return its loss, before the step.
+
+        What ``fit`` does for every batch, for loops of one's own; :meth:`start_training` comes
+        first, else the loss is the network's and the optimizer ``SGD(lr=0.1)``.
+
+        Args:
+            x: (N, ...), samples.
+            y: targets as ``fit`` takes them.
+            sample_weight: (N,), how often each sample counts; None for 1.
+            lr: the rate of this step; the optimizer's if None.
+
+        Raises:
+            NonFiniteError: the loss is not finite; nothing was changed.
+            ShapeError: the shapes do not fit.
+            DtypeError: samples that are not floating-point, targets that the loss does not take.
+            ArgumentError: a target is out of range.
+
+        >>> import numpy as np
+        >>> import tinyconv as tc
+        >>> net = tc.Sequential(tc.Linear(2, 2), seed=0)
+        >>> x, y = np.eye(2, dtype="f"), np.arange(2)
+        >>> losses = [net.train_step(x, y) for _ in range(20)]
+        >>> losses[-1] < losses[0]
+        True
+        """
+        x, targets = self._samples("train_step", x, y, sample_weight, self.loss)
+        if self._stepper is None:
+            self.start_training()
+        engine = self._stepper
+        assert engine is not None
+        with self._trained_by_one():
+            engine.start_epoch(Totals())
+            rate = engine.optimizer.lr if lr is None else lr
+            engine.train_step(x, targets, np.arange(len(x)), self.position.step, rate)
+            self.position.step += 1
+        return engine.totals().means()["loss"]
 
     @checked
     def fit(
@@ -471,7 +543,7 @@ class Sequential(Chain):
         about = {
             "format": "network",
             **self._about(),
-            "loss": type(self.loss).__name__,
+            "loss": LOSSES.name_of(self.loss),
             "loss_config": self.loss.config(),
             "epochs": self.position.epoch,
             "steps": self.position.step,
@@ -487,8 +559,8 @@ class Sequential(Chain):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle and copy what ``save`` writes: copies of views would be views of nothing."""
         return {
-            "layers": encode(self.layers),
-            "about": {name: self._about()[name] for name in ("input_shape", "seed", "dtype")},
+            "layers": encode(self.layers, by_class=True),
+            "about": {"input_shape": self.input_shape, "seed": self.seed, "dtype": self.dtype},
             "device": self.device,
             "loss": self.loss,
             "position": asdict(self.position),
@@ -608,7 +680,7 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
         layers = decode(about["layers"])
         # Shapes are compared before anything of a size that the file merely claims is allocated.
         chain = Chain(layers)
-        specs = chain.parameter_specs(None if shape is None else tuple(shape)) or {}
+        specs = chain.specs(None if shape is None else tuple(shape)) or {}
         shapes = {name: spec.shape for name, spec in specs.items()}
         shapes |= {name: value.shape for name, value in chain.state_values().items()}
         files.check_tensors(str(path), tensors, shapes)
@@ -619,7 +691,7 @@ def load(path: str | Path, device: str = "cpu") -> Sequential:
             device=device,
             input_shape=None if shape is None else tuple(shape),
         )
-        net.loss = loss_from_name(about["loss"], about["loss_config"])
+        net.loss = LOSSES.make(about["loss"], about["loss_config"])
         net.position = Position(epoch=about["epochs"], step=about["steps"])
         net.class_names = names_from_json(about["class_names"])
         net.pixels = Pixels.from_json(about["pixels"])

@@ -7,17 +7,27 @@ arrays that its caller keeps, saves and restores. Rules, constants and their ord
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tinyconv.arguments import shown
 from tinyconv.backend import Array, namespace
-from tinyconv.errors import ArgumentError, ShapeError
+from tinyconv.errors import ArgumentError
+from tinyconv.parameters import Parameters
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "optimizer_of"]
 
 
+class Network(Protocol):
+    """What has parameters to update."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """All parameters and gradients, flat."""
+
+
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """The base of all update rules, with what comes before each of them:
+    """The base of all update rules, also of your own, with what comes before each of them:
 
         g = dw min(1, clip_norm / (|dw| + 1e-6))      where clip_norm is set
         g = g + weight_decay decay w                  not in AdamW
@@ -31,11 +41,20 @@ class Optimizer(ABC):
         clip_norm: the largest Euclidean length of the gradient, greater than 0; None for any.
 
     Raises:
-        ShapeError: a constant is out of range.
+        ArgumentError: a constant is out of range.
 
+    >>> import numpy as np
+    >>> @dataclass(frozen=True)
+    ... class SignSGD(Optimizer):
+    ...     def move(self, w, g, state, lr):
+    ...         w -= lr * np.sign(g)
+    >>> w = np.array([1.0, 2.0])
+    >>> SignSGD(lr=0.5).update(w, np.array([3.0, -4.0]), {}, decay=np.ones(2))
+    >>> w
+    array([0.5, 2.5])
     >>> SGD(lr=0.1, clip_norm=-1.0)
     Traceback (most recent call last):
-    tinyconv.errors.ShapeError: SGD: clip_norm is -1.0, expected more than 0 or None
+    tinyconv.errors.ArgumentError: SGD: clip_norm is -1.0, expected more than 0 or None
     """
 
     lr: float
@@ -51,13 +70,16 @@ class Optimizer(ABC):
 
     def _require(self, good: bool, name: str, expected: str) -> None:
         if not good:
-            raise ShapeError(
+            raise ArgumentError(
                 f"{type(self).__name__}: {name} is {getattr(self, name)!r}, expected {expected}"
             )
 
-    @abstractmethod
     def init(self, w: Array) -> dict[str, Array]:
-        """Return what the rule remembers, before the first step: name -> flat array."""
+        """Return what the rule remembers, before the first step: name -> flat array.
+
+        Nothing, unless overridden.
+        """
+        return {}
 
     def update(
         self,
@@ -86,16 +108,34 @@ class Optimizer(ABC):
             length = xp.sqrt(xp.vecdot(dw, dw))
             g = dw * xp.clip(self.clip_norm / (length + 1e-6), max=1.0)
         if self.weight_decay:
-            g = self._decayed(w, g, decay, lr)
-        self._move(w, g, state, lr)
+            g = self.decayed(w, g, decay, lr)
+        self.move(w, g, state, lr)
 
-    def _decayed(self, w: Array, g: Array, decay: Array, lr: float) -> Array:
+    def step(self, net: "Network", state: dict[str, Array], lr: float | None = None) -> None:
+        """Update a network by the gradients of its last backward pass: a loop by hand.
+
+        Args:
+            net: a :class:`tinyconv.Sequential`, or anything with such ``parameters``.
+            state: from :meth:`init` of ``net.parameters.flat``; updated in place.
+            lr: the rate of this step, where a schedule sets one.
+        """
+        p = net.parameters
+        self.update(p.flat, p.flat_grad, state, p.decay, lr)
+
+    def decayed(self, w: Array, g: Array, decay: Array, lr: float) -> Array:
         """Return the gradient with weight decay added."""
         return g + self.weight_decay * decay * w
 
     @abstractmethod
-    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
-        """Change w and the state in place by the rule's own equation; g stays as it is."""
+    def move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+        """Change w and the state in place by the rule's own equation.
+
+        Args:
+            w: (P,), all parameters.
+            g: (P,), the gradient, clipped and with weight decay; it stays as it is.
+            state: from :meth:`init`.
+            lr: the rate of this step.
+        """
 
 
 @dataclass(frozen=True)
@@ -115,7 +155,7 @@ class SGD(Optimizer):
         clip_norm: likewise.
 
     Raises:
-        ShapeError: a constant is out of range, or Nesterov was asked for without momentum.
+        ArgumentError: a constant is out of range, or Nesterov was asked for without momentum.
 
     >>> import numpy as np
     >>> w, dw = np.array([1.0]), np.array([2.0])
@@ -140,7 +180,7 @@ class SGD(Optimizer):
     def init(self, w: Array) -> dict[str, Array]:  # noqa: D102
         return {"velocity": namespace("SGD", w=w).zeros_like(w)} if self.momentum else {}
 
-    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+    def move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:  # noqa: D102
         if self.momentum:
             v = state["velocity"]
             v *= self.momentum
@@ -170,7 +210,7 @@ class Adagrad(Optimizer):
         clip_norm: likewise.
 
     Raises:
-        ShapeError: a constant is out of range.
+        ArgumentError: a constant is out of range.
 
     >>> import numpy as np
     >>> w, adagrad = np.array([1.0]), Adagrad(lr=0.5)
@@ -191,7 +231,7 @@ class Adagrad(Optimizer):
     def init(self, w: Array) -> dict[str, Array]:  # noqa: D102
         return {"sum": namespace("Adagrad", w=w).full_like(w, self.initial_accumulator_value)}
 
-    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+    def move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:  # noqa: D102
         s = state["sum"]
         s += g * g
         root = namespace("Adagrad", w=w).sqrt(s)
@@ -224,7 +264,7 @@ class RMSProp(Optimizer):
         clip_norm: likewise.
 
     Raises:
-        ShapeError: a constant is out of range.
+        ArgumentError: a constant is out of range.
 
     >>> import numpy as np
     >>> w, rmsprop = np.array([1.0]), RMSProp(lr=0.05)
@@ -251,7 +291,7 @@ class RMSProp(Optimizer):
         names += ["velocity"] if self.momentum else []
         return {name: namespace("RMSProp", w=w).zeros_like(w) for name in names}
 
-    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+    def move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:  # noqa: D102
         xp = namespace("RMSProp", w=w)
         s = state["square"]
         s *= self.alpha
@@ -295,7 +335,7 @@ class Adam(Optimizer):
         clip_norm: likewise.
 
     Raises:
-        ShapeError: a constant is out of range.
+        ArgumentError: a constant is out of range.
 
     >>> import numpy as np
     >>> w, adam = np.array([1.0]), Adam(lr=0.5)
@@ -321,7 +361,7 @@ class Adam(Optimizer):
         steps = xp.zeros((1,), dtype=xp.float64, device=w.device)
         return {"mean": xp.zeros_like(w), "square": xp.zeros_like(w), "steps": steps}
 
-    def _move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+    def move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:  # noqa: D102
         xp = namespace("Adam", w=w)
         (beta1, beta2), m, v, t = self.betas, state["mean"], state["square"], state["steps"]
         t += 1.0
@@ -354,7 +394,7 @@ class AdamW(Adam):
         clip_norm: see :class:`Optimizer`.
 
     Raises:
-        ShapeError: a constant is out of range.
+        ArgumentError: a constant is out of range.
 
     >>> import numpy as np
     >>> w, adamw = np.array([2.0]), AdamW(lr=0.5, weight_decay=0.5)
@@ -365,7 +405,7 @@ class AdamW(Adam):
 
     weight_decay: float = field(default=0.01, kw_only=True)
 
-    def _decayed(self, w: Array, g: Array, decay: Array, lr: float) -> Array:
+    def decayed(self, w: Array, g: Array, decay: Array, lr: float) -> Array:  # noqa: D102
         w -= lr * self.weight_decay * decay * w
         return g
 

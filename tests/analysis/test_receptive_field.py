@@ -207,10 +207,10 @@ def test_what_cannot_be_told() -> None:
         def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
             return shape
 
-        def _forward(self, x: Any, training: bool, step: int) -> Any:
+        def compute(self, x: Any, training: bool, step: int) -> Any:
             return x, None
 
-        def _backward(self, dy: Any, saved: Any) -> Any:
+        def compute_backward(self, dy: Any, saved: Any) -> Any:
             return dy, {}
 
     assert receptive_field(Odd(), (1, 4)).rows[-1].size == (1,)

@@ -58,10 +58,10 @@ class LocalHalf(Layer):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
 
-    def _forward(self, x: Any, training: bool, step: int) -> tuple[Any, Any]:
+    def compute(self, x: Any, training: bool, step: int) -> tuple[Any, Any]:
         return x / np.float32(2), None
 
-    def _backward(self, dy: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
+    def compute_backward(self, dy: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
         return dy / np.float32(2), {}
 
 

@@ -230,7 +230,7 @@ def test_the_layers_one_by_one_use_one_blas_thread(dtype: str, engine: str) -> N
     seen = []
 
     class Look(tc.Identity):
-        def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
             seen.append((training, threads()))
             return x, None
 
@@ -251,7 +251,7 @@ def test_the_layers_one_by_one_use_one_blas_thread(dtype: str, engine: str) -> N
 
 def test_a_layer_derived_from_dropout_is_not_left_out_of_predictions() -> None:
     class Halved(tc.Dropout):
-        def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
             return x / 2, None
 
     x, _ = samples(6)

@@ -24,11 +24,11 @@ class Tripled(tc.layers.Layer):
     def state_values(self) -> dict[str, Array]:
         return {"passes": np.zeros((), np.int64)}
 
-    def _forward(self, x: Any, training: bool, step: int) -> tuple[Any, Any]:
+    def compute(self, x: Any, training: bool, step: int) -> tuple[Any, Any]:
         self.state["passes"][...] += training
         return 3 * x, None
 
-    def _backward(self, dy: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
+    def compute_backward(self, dy: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
         return 3 * dy, {}
 
 

@@ -105,7 +105,7 @@ def test_what_onnx_cannot_say_is_named_all_at_once_and_nothing_is_written(tmp_pa
 
 def test_a_layer_without_an_exporter_is_named_and_can_get_one(tmp_path: Path) -> None:
     class Twice(tc.Identity):
-        def _forward(self, x, training, step):  # type: ignore[no-untyped-def]
+        def compute(self, x, training, step):  # type: ignore[no-untyped-def]
             return x + x, None
 
     path = tmp_path / "net.onnx"

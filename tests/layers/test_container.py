@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tinyconv.errors import FileError, NonFiniteError, ShapeError, StateError
+from tinyconv.errors import ArgumentError, FileError, NonFiniteError, ShapeError, StateError
 from tinyconv.layers import Chain, Layer, decode, encode
 
 IMAGE = (3, 2, 6, 5)
@@ -220,7 +220,7 @@ def test_training_mode_and_step_reach_the_layers_inside() -> None:
 def test_a_sequential_inside_becomes_a_chain() -> None:
     layer = tc.Residual(tc.Sequential([tc.ReLU()]))
     assert type(layer.body) is Chain
-    with pytest.raises(ShapeError, match="Sequential: a layer is a Sequential"):
+    with pytest.raises(ArgumentError, match="Sequential: a layer is a Sequential"):
         tc.Sequential([tc.Sequential([tc.ReLU()])])
 
 

@@ -120,7 +120,7 @@ def test_conv2d_counts_its_multiplications() -> None:
 
 def bound_dropout(p: float, seed: int, path: str) -> tc.Dropout:
     layer = tc.Dropout(p)
-    layer.bind(path, seed, {}, {}, "cpu")
+    layer._bind(path, seed, {}, {}, "cpu")
     return layer
 
 

@@ -206,11 +206,11 @@ class Count(Layer):
     def state_values(self) -> dict[str, Any]:
         return {"batches": np.zeros((), np.int64)}
 
-    def _forward(self, x: Any, training: bool, step: int) -> tuple[Any, Any]:
+    def compute(self, x: Any, training: bool, step: int) -> tuple[Any, Any]:
         self.state["batches"] += training
         return x, None
 
-    def _backward(self, dy: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
+    def compute_backward(self, dy: Any, saved: Any) -> tuple[Any, dict[str, Any]]:
         return dy, {}
 
 

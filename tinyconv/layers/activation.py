@@ -53,11 +53,11 @@ class _Activation(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         return shape
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         forward, _ = self._operation
         return forward(x, **self.config())
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
         _, backward = self._operation
         return backward(dy, saved), {}
 

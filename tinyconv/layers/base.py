@@ -24,6 +24,7 @@ from tinyconv.errors import ShapeError, StateError
 from tinyconv.geometry import check_shape
 from tinyconv.initializers import initializer
 from tinyconv.parameters import Parameters, ParameterSpec
+from tinyconv.registry import arguments_of
 
 __all__ = ["Layer", "Shape", "check_features", "initialize", "shape_of"]
 
@@ -31,7 +32,11 @@ Shape = tuple[int, ...]
 
 
 class Layer(ABC):
-    """The base of all layers.
+    """The base of all layers, also of your own: override ``compute`` and ``compute_backward``.
+
+    A layer with parameters also overrides :meth:`specs`, one that changes shapes
+    :meth:`output_shape`, and one with an ``__init__`` calls ``super().__init__()`` in it and keeps
+    its arguments in attributes of their names. With :func:`tinyconv.register` files may name it.
 
     Attributes:
         params: name -> parameter, a view into the network's flat array.
@@ -60,20 +65,34 @@ class Layer(ABC):
 
     # What a kind of layer says about itself.
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Return the arguments that construct this layer again; JSON can hold them."""
+        """Return the arguments that construct this layer again; JSON and layers only.
 
-    @abstractmethod
+        Those of the constructor, from attributes of the same names, unless overridden.
+        """
+        return arguments_of(self)
+
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of the output for an input of ``shape``, both without the batch.
+
+        The same one, unless overridden.
 
         Raises:
             ShapeError: the layer does not take such an input.
         """
+        return shape
 
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
-        """Return what parameters the layer has; None if that depends on a shape not yet known."""
+    def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
+        """Return what parameters the layer has by name, for inputs of ``shape``.
+
+        They are in ``params`` when :meth:`compute` runs.
+
+        Args:
+            shape: of an input, without the batch; None while it is not known.
+
+        Returns:
+            Name -> :class:`ParameterSpec`; None if that depends on a shape not yet known.
+        """
         return {}
 
     def state_values(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -85,12 +104,23 @@ class Layer(ABC):
         return 0
 
     @abstractmethod
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        """Call the forward operation: return y and what the backward one needs."""
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        """Return y (N, ...) and whatever :meth:`compute_backward` needs.
+
+        Args:
+            x: (N, ...), of the dtype and device of the parameters; it stays as it is.
+            training: whether dropout drops and statistics are updated.
+            step: number of the training step, which selects random numbers.
+        """
 
     @abstractmethod
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        """Call the backward operation: return dx and the gradient of each parameter."""
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        """Return dx, of the shape of x, and the gradient of each parameter by its name.
+
+        Args:
+            dy: (N, ...), of the shape of y; it stays as it is.
+            saved: what :meth:`compute` returned beside y.
+        """
 
     # What all layers share.
 
@@ -111,9 +141,13 @@ class Layer(ABC):
         if not self.is_bound:
             self._bind_alone(x)
         # The result is returned from a local name, so that threads may share a network to predict.
-        y, saved = self._forward(x, training, step)
+        y, saved = self.compute(x, training, step)
         self.x, self.y, self._saved = x, y, saved
         return y
+
+    def __call__(self, x: Array, training: bool = False, step: int = 0) -> Array:
+        """Do what :meth:`forward` does."""
+        return self.forward(x, training, step)
 
     def backward(self, dy: Array) -> Array:
         """Send a gradient back through the last forward pass; fill ``grads`` and ``dx``.
@@ -132,12 +166,12 @@ class Layer(ABC):
             raise StateError(f"{type(self).__name__}: backward was called before forward")
         check_shape(f"{type(self).__name__}.backward", "dy", dy, tuple(self.y.shape))
         self.dy = dy
-        self.dx, grads = self._backward(dy, self._saved)
+        self.dx, grads = self.compute_backward(dy, self._saved)
         for name, grad in grads.items():
             self.grads[name][...] = grad
         return self.dx
 
-    def bind(
+    def _bind(
         self,
         path: str,
         seed: int,
@@ -146,7 +180,7 @@ class Layer(ABC):
         device: str,
         dtype: str = "float32",
     ) -> None:
-        """Take views of the network's parameters, which :meth:`parameter_specs` asked for.
+        """Take views of the network's parameters, which :meth:`specs` asked for.
 
         Args:
             path: place in the network.
@@ -178,7 +212,7 @@ class Layer(ABC):
 
     def parameter_count(self, shape: Shape | None = None) -> int | None:
         """Return the number of parameters; None if that depends on a shape not yet known."""
-        specs = self.parameter_specs(shape)
+        specs = self.specs(shape)
         return None if specs is None else sum(prod(spec.shape) for spec in specs.values())
 
     def _bind_alone(self, x: Array) -> None:
@@ -187,14 +221,14 @@ class Layer(ABC):
         require_floating(name, namespace(name, x=x), x=x)
         shape = tuple(x.shape[1:])
         self.output_shape(shape)  # raises before a size that is wrong is taken over
-        specs = self.parameter_specs(shape)
+        specs = self.specs(shape)
         dtype, device = str(x.dtype), device_of(x)
         if specs:
             own = Parameters(specs, dtype, device)
             initialize(own, self.seed)
-            self.bind(self.path, self.seed, own.values, own.grads, device, dtype)
+            self._bind(self.path, self.seed, own.values, own.grads, device, dtype)
         else:
-            self.bind(self.path, self.seed, {}, {}, device, dtype)
+            self._bind(self.path, self.seed, {}, {}, device, dtype)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())

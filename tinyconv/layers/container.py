@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyconv.arguments import OneOf, checked, shown
 from tinyconv.backend import Array, namespace
-from tinyconv.errors import ShapeError
+from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.parameters import ParameterSpec
 
@@ -39,7 +39,7 @@ class Container(Layer):
                 "expected a layer of its own in each"
             )
 
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+    def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         specs: dict[str, ParameterSpec] = {}
         flow: Iterator[tuple[str, Layer, Shape | None]]
         if shape is None:
@@ -47,7 +47,7 @@ class Container(Layer):
         else:
             flow = ((name, child, given) for name, child, given in self.child_inputs(shape))
         for name, child, given in flow:
-            own = child.parameter_specs(given)
+            own = child.specs(given)
             if own is None:
                 return None
             specs.update({f"{name}.{key}": spec for key, spec in own.items()})
@@ -63,7 +63,7 @@ class Container(Layer):
     def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
         return sum(child.multiply_adds(given) for _, child, given in self.child_inputs(shape))
 
-    def bind(  # noqa: D102
+    def _bind(
         self,
         path: str,
         seed: int,
@@ -72,11 +72,11 @@ class Container(Layer):
         device: str,
         dtype: str = "float32",
     ) -> None:
-        super().bind(path, seed, values, grads, device, dtype)
+        super()._bind(path, seed, values, grads, device, dtype)
         self.state = {}
         for name, child in self.children().items():
             start = f"{name}."
-            child.bind(
+            child._bind(
                 f"{path}.{name}" if path else name,
                 seed,
                 {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)},
@@ -95,32 +95,73 @@ class Container(Layer):
 class Chain(Container):
     """Layers one after the other.
 
+    ``chain[0]``, ``chain["0"]`` and ``chain["2.body.1"]`` are layers by place or by the path that
+    starts the names of their parameters, ``chain[:3]`` is a chain of the same layers, which share
+    their parameters; ``len(chain)`` and iteration are over the layers.
+
+    Args:
+        layers: a list of layers, or the first of them.
+        more: the others.
+
     >>> import numpy as np
     >>> from tinyconv.layers import Linear, ReLU
-    >>> chain = Chain([Linear(4, 3), ReLU()])
-    >>> chain.forward(np.zeros((2, 4))).shape, list(chain.params)
-    ((2, 3), ['0.weight', '0.bias'])
+    >>> chain = Chain(Linear(4, 3), ReLU())
+    >>> chain(np.zeros((2, 4))).shape, list(chain.params), len(chain[:1])
+    ((2, 3), ['0.weight', '0.bias'], 1)
     """
 
-    @checked
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    #: Whether it owns the parameters of its layers and what trains them.
+    is_network = False
+
+    def __init__(self, layers: Sequence[Layer] | Layer, *more: Layer) -> None:
         super().__init__()
         name = type(self).__name__
-        if isinstance(layers, Layer) or not isinstance(layers, Iterable):
-            raise ShapeError(f"{name}: layers is {shown(layers)}, expected a list of layers")
+        if isinstance(layers, Layer) or more:
+            layers = [layers, *more]  # type: ignore[list-item]
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise ArgumentError(f"{name}: layers is {shown(layers)}, expected a list of layers")
         self.layers = list(layers)
         if not self.layers:
-            raise ShapeError(f"{name}: no layers, expected at least one")
+            raise ArgumentError(f"{name}: no layers, expected at least one")
         for place, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise ShapeError(f"{name}: element {place} is {shown(layer)}, expected a layer")
+                raise ArgumentError(f"{name}: element {place} is {shown(layer)}, expected a layer")
         self._check_layers_differ()
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"layers": self.layers}
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that construct it again; those of a subclass are its own."""
+        if type(self).__init__ is Chain.__init__:
+            return {"layers": self.layers}
+        return super().config()
 
     def children(self) -> dict[str, Layer]:  # noqa: D102
         return {str(place): layer for place, layer in enumerate(self.layers)}
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __getitem__(self, place: int | slice | str) -> Layer:
+        if isinstance(place, slice):
+            part = Chain(self.layers[place])
+            part.is_bound = self.is_bound
+            for own in ("params", "grads", "state"):
+                for name, child in part.children().items():
+                    arrays = getattr(child, own).items()
+                    getattr(part, own).update({f"{name}.{k}": array for k, array in arrays})
+            return part
+        if not isinstance(place, str):
+            return self.layers[place]
+        layer: Layer = self
+        for name in place.split("."):
+            inside = layer.children() if isinstance(layer, Container) else {}
+            if name not in inside:
+                known = ", ".join(inside) or "no layers"
+                raise KeyError(f"no layer {place!r}: {layer.path or 'the chain'} holds {known}")
+            layer = inside[name]
+        return layer
 
     def child_inputs(self, shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:  # noqa: D102
         for name, layer in self.children().items():
@@ -132,12 +173,12 @@ class Chain(Container):
             shape = _output_shape(name, layer, shape)
         return shape
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         for layer in self.layers:
             x = layer.forward(x, training, step)
         return x, None
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         for layer in reversed(self.layers):
             dy = layer.backward(dy)
         return dy, {}
@@ -199,7 +240,7 @@ class Residual(Container):
             )
         return body
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         y = self.body.forward(x, training, step)
         other = x if self.shortcut is None else self.shortcut.forward(x, training, step)
         if y.shape != other.shape:
@@ -209,7 +250,7 @@ class Residual(Container):
             )
         return y + other, None
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         other = dy if self.shortcut is None else self.shortcut.backward(dy)
         return self.body.backward(dy) + other, {}
 
@@ -269,7 +310,7 @@ class Parallel(Container):
             what = "shapes that differ in channels only" if first else "equal shapes"
             raise ShapeError(f"Parallel: branches give {shapes}, expected {what}")
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         parts = [branch.forward(x, training, step) for branch in self.branches]
         self._check([tuple(part.shape[1:]) for part in parts])
         if self.join == "concat":
@@ -278,7 +319,7 @@ class Parallel(Container):
             y = sum(parts[1:], start=parts[0])
         return y, [part.shape[1] for part in parts]
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, first = None, 0
         for branch, channels in zip(self.branches, saved, strict=True):
             part = dy
@@ -291,8 +332,8 @@ class Parallel(Container):
 
 
 def _as_layer(op: str, name: str, value: Layer | Sequence[Layer]) -> Layer:
-    """Return a layer; a list of layers and a ``Sequential`` become a chain."""
-    if isinstance(value, Chain):
+    """Return a layer; a list of layers becomes a chain, and so does a ``Sequential``."""
+    if isinstance(value, Chain) and value.is_network:
         return Chain(value.layers)
     if isinstance(value, list | tuple):
         return Chain(value)

@@ -125,7 +125,7 @@ class _AnyConv(Layer):
                 f"{shape[0]} input and {self.out_channels} output channels"
             )
 
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
+    def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
         if self.in_channels is None:
             if shape is None:
                 return None
@@ -142,11 +142,11 @@ class _AnyConv(Layer):
             )
         return specs
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         forward, _ = self._operation
         return forward(x, self.params["weight"], self.params.get("bias"), **self._arguments())
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
         _, backward = self._operation
         dx, dw, db = backward(dy, saved)
         return dx, {"weight": dw} if db is None else {"weight": dw, "bias": db}

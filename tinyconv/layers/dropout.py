@@ -63,7 +63,7 @@ class Dropout(Layer):
         """Return the key of the mask of this step, for :func:`tinyconv.random.uniform`."""
         return random.key(self.seed, "dropout", self.path, step)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         if not training:
             return self._scaled(x), None
         shape = tuple(x.shape)
@@ -72,7 +72,7 @@ class Dropout(Layer):
         # operation needs p for its scale alone, which is 1 if p is 0.
         return dropout(x, like(x, mask.reshape(shape)), 0.0 if self.scale_at_test else self.p)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return (self._scaled(dy) if saved is None else dropout_backward(dy, saved)), {}
 
     def _scaled(self, x: Array) -> Array:

@@ -65,7 +65,7 @@ class Linear(Layer):
             raise ShapeError(f"Linear: input of shape {shape}, expected ({features},)")
         return (self.out_features,)
 
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+    def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         if self.in_features is None:
             if shape is None:
                 return None
@@ -79,9 +79,9 @@ class Linear(Layer):
     def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
         return shape[0] * self.out_features
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return linear(x, self.params["weight"], self.params.get("bias"))
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, dw, db = linear_backward(dy, saved)
         return dx, {"weight": dw} if db is None else {"weight": dw, "bias": db}

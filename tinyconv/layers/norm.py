@@ -86,7 +86,7 @@ class _BatchNorm(Layer):
             raise ShapeError(f"{name}: input of shape {shape}, expected {expected}")
         return shape
 
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
+    def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
         if self.num_features is None:
             if shape is None:
                 return None
@@ -104,7 +104,7 @@ class _BatchNorm(Layer):
             "num_batches_tracked": np.zeros((), np.int64),
         }
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         w, b = self.params.get("weight"), self.params.get("bias")
         if self.track_running_stats and not training:
             mean, var = self.state["running_mean"], self.state["running_var"]
@@ -139,7 +139,7 @@ class _BatchNorm(Layer):
             running = self.state[name]
             running[...] = (1 - share) * running + share * real_part(xp, value)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
         dx, dw, db = batch_norm_backward(dy, saved)
         return dx, _gradients(dw, db)
 
@@ -256,14 +256,14 @@ class LayerNorm(Layer):
             raise ShapeError(f"LayerNorm: input of shape {shape}, expected (..., {expected})")
         return shape
 
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+    def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         return _scale_and_shift(self.normalized_shape, self.elementwise_affine, self.bias)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         w, b = self.params.get("weight"), self.params.get("bias")
         return layer_norm(x, normalized_shape=self.normalized_shape, w=w, b=b, eps=self.eps)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, dw, db = layer_norm_backward(dy, saved)
         return dx, _gradients(dw, db)
 
@@ -320,18 +320,18 @@ class GroupNorm(Layer):
         check_features("GroupNorm", self.num_channels, shape)
         return shape_of(lambda x: group_norm(x, num_groups=self.num_groups), shape)
 
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+    def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         if self.num_channels is None:
             if shape is None:
                 return None
             self.num_channels = shape[0]
         return _scale_and_shift((self.num_channels,), self.affine)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         w, b = self.params.get("weight"), self.params.get("bias")
         return group_norm(x, num_groups=self.num_groups, w=w, b=b, eps=self.eps)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, dw, db = group_norm_backward(dy, saved)
         return dx, _gradients(dw, db)
 
@@ -375,8 +375,8 @@ class LocalResponseNorm(Layer):
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape_of(lambda x: local_response_norm(x, **self.config()), shape)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return local_response_norm(x, **self.config())
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return local_response_norm_backward(dy, saved), {}

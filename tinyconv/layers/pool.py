@@ -105,11 +105,11 @@ class _Pool(Layer):
             ceil_mode=self.ceil_mode,
         )
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         forward, _ = self._operation
         return forward(x, **self.config())
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
         _, backward = self._operation
         return backward(dy, saved), {}
 
@@ -358,7 +358,7 @@ class Subsample2d(_Pool):
         check_features("Subsample2d", self.num_features, shape)
         return y_shape
 
-    def parameter_specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
+    def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         if self.num_features is None:
             if shape is None:
                 return None
@@ -372,10 +372,10 @@ class Subsample2d(_Pool):
     def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
         return prod(self.output_shape(shape))
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         weight, bias = self.params["weight"], self.params["bias"]
         return subsample2d(x, weight, bias, self.kernel_size, self.stride)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, dw, db = subsample2d_backward(dy, saved)
         return dx, {"weight": dw, "bias": db}

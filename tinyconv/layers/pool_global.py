@@ -30,10 +30,10 @@ class GlobalAvgPool(Layer):
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape_of(global_avg_pool, shape)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return global_avg_pool(x)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return global_avg_pool_backward(dy, saved), {}
 
 
@@ -53,8 +53,8 @@ class GlobalMaxPool(Layer):
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape_of(global_max_pool, shape)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return global_max_pool(x)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return global_max_pool_backward(dy, saved), {}

@@ -3,8 +3,6 @@
 from inspect import isabstract
 from typing import Any
 
-from tinyconv.arguments import shown
-from tinyconv.errors import FileError
 from tinyconv.layers import (
     activation,
     container,
@@ -18,34 +16,46 @@ from tinyconv.layers import (
     upsample,
 )
 from tinyconv.layers.base import Layer
+from tinyconv.registry import Registry
 
 __all__ = ["LAYERS", "decode", "encode"]
 
 #: The files of this folder whose public classes are layers.
 _FILES = (activation, container, conv, dropout, linear, norm, pool, pool_global, shape, upsample)
 
-#: The layers that a file may name; nothing else is ever constructed from one.
-LAYERS: dict[str, type[Layer]] = {
-    name: getattr(file, name)
-    for file in _FILES
-    for name in file.__all__
-    if not isabstract(getattr(file, name))
-}
+#: The layers that a file may name.
+LAYERS: Registry[Layer] = Registry(
+    "layer",
+    {
+        name: getattr(file, name)
+        for file in _FILES
+        for name in file.__all__
+        if not isabstract(getattr(file, name))
+    },
+)
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any, *, by_class: bool = False) -> Any:
     """Turn a layer, and every layer inside its configuration, into what JSON can hold.
+
+    Args:
+        value: a layer, or what its configuration holds.
+        by_class: put classes themselves in place of their names, for copies in memory.
+
+    Raises:
+        StateError: a layer's class was not registered.
 
     >>> from tinyconv.layers import Linear
     >>> encode(Linear(2, 3, bias=False))["config"]["out_features"]
     3
     """
     if isinstance(value, Layer):
-        return {"layer": type(value).__name__, "config": encode(value.config())}
+        kind = type(value) if by_class else LAYERS.name_of(value)
+        return {"layer": kind, "config": encode(value.config(), by_class=by_class)}
     if isinstance(value, dict):
-        return {name: encode(inner) for name, inner in value.items()}
+        return {name: encode(inner, by_class=by_class) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [encode(inner) for inner in value]
+        return [encode(inner, by_class=by_class) for inner in value]
     return value
 
 
@@ -60,7 +70,8 @@ def decode(value: Any) -> Any:
     2
     >>> decode({"layer": "Lambda", "config": {}})
     Traceback (most recent call last):
-    tinyconv.errors.FileError: unknown layer 'Lambda'
+    tinyconv.errors.FileError: unknown layer 'Lambda'; if it is a class of your own, import it and
+    decorate it with @tinyconv.register before loading
     """
     if isinstance(value, list):
         inner = [decode(element) for element in value]
@@ -70,10 +81,5 @@ def decode(value: Any) -> Any:
         return value
     if value.keys() != {"layer", "config"}:
         return {name: decode(inner) for name, inner in value.items()}
-    name, config = value["layer"], decode(value["config"])
-    if name not in LAYERS:
-        raise FileError(f"unknown layer {name!r}")
-    try:
-        return LAYERS[name](**config)
-    except (TypeError, ValueError) as error:
-        raise FileError(f"layer {name} does not take {shown(config)}: {error}") from None
+    kind, config = value["layer"], decode(value["config"])
+    return kind(**config) if isinstance(kind, type) else LAYERS.make(kind, config)

@@ -38,10 +38,10 @@ class Identity(Layer):
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return x, None
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return dy, {}
 
 
@@ -59,10 +59,10 @@ class Flatten(Layer):
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape_of(flatten, shape)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return flatten(x)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return flatten_backward(dy, saved), {}
 
 
@@ -94,10 +94,10 @@ class Reshape(Layer):
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape_of(lambda x: reshape(x, self.shape), shape)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return reshape(x, self.shape)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return reshape_backward(dy, saved), {}
 
 
@@ -138,10 +138,10 @@ class Pad(Layer):
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape_of(lambda x: pad(x, **self.config()), shape)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return pad(x, **self.config())
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return pad_backward(dy, saved), {}
 
 
@@ -170,10 +170,10 @@ class Crop(Layer):
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape_of(lambda x: crop(x, self.cropping), shape)
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return crop(x, self.cropping)
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return crop_backward(dy, saved), {}
 
 

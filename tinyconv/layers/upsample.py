@@ -79,12 +79,12 @@ class Upsample(Layer):
         assert self.scale_factor is not None
         return (shape[0], *(n * f for n, f in zip(shape[1:], self.scale_factor, strict=True)))
 
-    def _forward(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         if self.mode == "nearest":
             return upsample_nearest2d(x, self.size, self.scale_factor)
         return upsample_bilinear2d(x, self.size, self.scale_factor, bool(self.align_corners))
 
-    def _backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         if self.mode == "nearest":
             return upsample_nearest2d_backward(dy, saved), {}
         return upsample_bilinear2d_backward(dy, saved), {}

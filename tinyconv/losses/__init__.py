@@ -9,7 +9,7 @@ from tinyconv.losses.classes import (
     SoftmaxLogLikelihood,
 )
 from tinyconv.losses.elements import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss
-from tinyconv.losses.names import LOSSES, loss_from_name, loss_of
+from tinyconv.losses.names import LOSSES, loss_of
 from tinyconv.losses.targets import Targets, take
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "SigmoidCrossEntropy",
     "SoftmaxLogLikelihood",
     "Targets",
-    "loss_from_name",
     "loss_of",
     "take",
 ]

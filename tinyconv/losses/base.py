@@ -6,6 +6,7 @@ from typing import Any
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import StateError
 from tinyconv.losses.checks import check_classes
+from tinyconv.registry import arguments_of
 
 __all__ = ["Loss"]
 
@@ -42,8 +43,11 @@ class Loss(ABC):
         return ("accuracy",) if self.one_class else ()
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments that construct this loss again; JSON can hold them."""
-        return {}
+        """Return the arguments that construct this loss again; JSON can hold them.
+
+        Those of the constructor, from attributes of the same names, unless overridden.
+        """
+        return arguments_of(self)
 
     @abstractmethod
     def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:

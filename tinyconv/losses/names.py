@@ -1,9 +1,6 @@
 """Losses by name: what a file may say of a loss, and what ``fit(loss="mse")`` means."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from tinyconv.errors import ArgumentError, FileError
+from tinyconv.errors import ArgumentError
 from tinyconv.losses.base import Loss
 from tinyconv.losses.classes import (
     CrossEntropyLoss,
@@ -12,8 +9,9 @@ from tinyconv.losses.classes import (
     SigmoidCrossEntropy,
 )
 from tinyconv.losses.elements import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss
+from tinyconv.registry import Registry
 
-__all__ = ["LOSSES", "SHORT_NAMES", "loss_from_name", "loss_of"]
+__all__ = ["LOSSES", "SHORT_NAMES", "loss_of"]
 
 #: What ``loss=`` takes as a string.
 SHORT_NAMES: dict[str, type[Loss]] = {
@@ -27,11 +25,8 @@ SHORT_NAMES: dict[str, type[Loss]] = {
     "sigmoid_cross_entropy": SigmoidCrossEntropy,
 }
 
-#: The losses that a file may name; the first is the book's name of the second.
-LOSSES: dict[str, type[Loss]] = {
-    "SoftmaxLogLikelihood": CrossEntropyLoss,
-    **{kind.__name__: kind for kind in SHORT_NAMES.values()},
-}
+#: The losses that a file may name.
+LOSSES: Registry[Loss] = Registry("loss", {kind.__name__: kind for kind in SHORT_NAMES.values()})
 
 
 def loss_of(op: str, loss: Loss | str) -> Loss:
@@ -57,25 +52,3 @@ def loss_of(op: str, loss: Loss | str) -> Loss:
             f"{', '.join(map(repr, SHORT_NAMES))}"
         )
     return kind()
-
-
-def loss_from_name(name: str, config: Mapping[str, Any] | None = None) -> Loss:
-    """Return a loss by the name of its class and what its ``config()`` gave.
-
-    Raises:
-        FileError: there is none of that name, or it does not take such arguments.
-
-    >>> loss_from_name("CrossEntropyLoss")
-    CrossEntropyLoss()
-    >>> loss_from_name("MultiMarginLoss", {"margin": 0.5})
-    MultiMarginLoss(margin=0.5)
-    >>> loss_from_name("Surprise")
-    Traceback (most recent call last):
-    tinyconv.errors.FileError: unknown loss 'Surprise'
-    """
-    if name not in LOSSES:
-        raise FileError(f"unknown loss {name!r}")
-    try:
-        return LOSSES[name](**(config or {}))
-    except (TypeError, ValueError) as error:
-        raise FileError(f"loss {name} does not take {config!r}: {error}") from None

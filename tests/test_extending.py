@@ -1,0 +1,222 @@
+"""Layers, losses and optimizers of one's own: they train, are copied, saved, loaded and refused."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinyconv as tc
+from tinyconv.errors import ArgumentError, FileError, StateError
+from tinyconv.layers import LAYERS
+from tinyconv.losses import LOSSES
+from tinyconv.testing import check_layer
+
+
+class Stretch(tc.Layer):
+    """Multiplies channels by learned numbers, and all by a fixed one."""
+
+    def __init__(self, times: float = 1.0) -> None:
+        super().__init__()
+        self.times = times
+
+    def specs(self, shape: Any) -> Any:
+        return None if shape is None else {"weight": tc.ParameterSpec(shape[:1], "ones")}
+
+    def compute(self, x: Any, training: bool, step: int) -> Any:
+        return self.times * x * self.params["weight"], x
+
+    def compute_backward(self, dy: Any, x: Any) -> Any:
+        dw = self.times * (dy * x).sum(axis=0)
+        return self.times * dy * self.params["weight"], {"weight": dw}
+
+
+class Halved(tc.Chain):
+    def __init__(self, features: int) -> None:
+        super().__init__([tc.Linear(features, features), tc.Tanh()])
+        self.features = features
+
+    def forward(self, x: Any, training: bool = False, step: int = 0) -> Any:
+        return super().forward(x, training, step) / 2
+
+    def backward(self, dy: Any) -> Any:
+        return super().backward(dy / 2)
+
+
+class Quartic(tc.Loss):
+    def forward(self, outputs: Any, targets: Any) -> Any:  # type: ignore[override]
+        self.difference = outputs - targets
+        return (self.difference**4).mean()
+
+    def backward(self) -> Any:
+        return 4 * self.difference**3 / self.difference.size
+
+
+@dataclass(frozen=True)
+class Signs(tc.Optimizer):
+    beta: float = 0.5
+
+    def init(self, w: Any) -> Any:
+        return {"mean": np.zeros_like(w)}
+
+    def move(self, w: Any, g: Any, state: Any, lr: float) -> None:
+        state["mean"] += self.beta * (g - state["mean"])
+        w -= lr * np.sign(state["mean"])
+
+
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    kept = [(registry, dict(registry)) for registry in (LAYERS, LOSSES)]
+    yield
+    for registry, before in kept:
+        registry.clear()
+        registry.update(before)  # type: ignore[arg-type]
+
+
+def network() -> tc.Sequential:
+    layers = [tc.Linear(3, 4), tc.Residual(Halved(4)), Stretch(0.5), tc.Linear(4, 2)]
+    return tc.Sequential(layers, seed=1)
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("f")
+    return x, np.cos(x[:, :2])
+
+
+def test_they_train_in_the_plan_as_layer_by_layer() -> None:
+    x, y = data()
+    nets = []
+    for engine in ("plan", "eager"):
+        net = network()
+        options: dict[str, Any] = {"engine": engine, "verbose": False, "batch_size": 8}
+        net.fit(x, y, epochs=3, loss=Quartic(), optimizer=tc.SGD(0.05), **options)
+        net.fit(x, y, epochs=2, loss=Quartic(), optimizer=Signs(0.001), **options)
+        nets.append(net)
+    for name, w in nets[0].state_dict().items():
+        np.testing.assert_allclose(w, nets[1].state_dict()[name], rtol=1e-4, atol=1e-5)
+        assert not np.array_equal(w, network().build((3,)) or 0)
+
+
+def test_a_chain_inside_a_residual_keeps_its_own_forward() -> None:
+    x = np.ones((2, 4))
+    alone = Halved(4)
+    layer = tc.Residual(alone)
+    assert layer.body is alone
+    np.testing.assert_allclose(layer.forward(x), x + alone.forward(x))
+    plain = tc.Chain(alone.layers)
+    plain.is_bound = True
+    np.testing.assert_allclose(layer.forward(x), x + plain.forward(x) / 2)
+
+
+@pytest.mark.parametrize("layer", [Stretch(3.0), Halved(4), tc.Residual(Halved(4))], ids=repr)
+def test_gradients_are_checked(layer: tc.Layer) -> None:
+    assert check_layer(layer, np.random.default_rng(0).normal(size=(5, 4))).ok
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_need_no_registration(copier: Any) -> None:
+    x, y = data()
+    net = network()
+    net.fit(x, y, loss=Quartic(), verbose=False)
+    again = copier(net)
+    np.testing.assert_array_equal(again.predict(x), net.predict(x))
+    assert repr(again) == repr(net)
+    again.parameters.flat[...] = 0
+    assert net.predict(x).any()
+
+
+def test_a_file_brings_them_back_if_they_are_registered(tmp_path: Path) -> None:
+    x, y = data()
+    net = network()
+    net.fit(x, y, loss=Quartic(), verbose=False)
+    with pytest.raises(StateError, match="save: the layer Halved is not registered, so its file"):
+        net.save(tmp_path / "net")
+    assert tc.register(Halved) is Halved
+    tc.register(Stretch)
+    with pytest.raises(StateError, match=r"the loss Quartic is not .* call tinyconv.register\(Qua"):
+        net.save(tmp_path / "net")
+    tc.register(Quartic)
+    net.save(tmp_path / "net")
+    again = tc.load(tmp_path / "net")
+    np.testing.assert_array_equal(again.predict(x), net.predict(x))
+    assert type(again.loss) is Quartic
+    for registry, name in ((LAYERS, "Stretch"), (LOSSES, "Quartic")):
+        kind = registry.pop(name)
+        with pytest.raises(FileError, match=f"unknown {registry.what} '{name}'; if it is a"):
+            tc.load(tmp_path / "net")
+        tc.register(kind)
+
+
+def test_what_cannot_be_registered() -> None:
+    class ReLU(tc.ReLU):
+        pass
+
+    class MSELoss(tc.MSELoss):
+        pass
+
+    for kind, what in ((ReLU, "layer"), (MSELoss, "loss")):
+        message = f"register: {kind.__name__} is the name of a {what} of the library; name yours"
+        with pytest.raises(ArgumentError, match=message):
+            tc.register(kind)
+    with pytest.raises(StateError, match="the layer ReLU is not registered"):
+        tc.Sequential([ReLU()])._about()
+    for other in (Signs, tc.Callback, 5):
+        with pytest.raises(ArgumentError, match="is no subclass of Layer or Loss, and files name"):
+            tc.register(other)  # type: ignore[type-var]
+    tc.register(Stretch)
+    tc.register(Stretch)
+
+    def another() -> type:
+        class Stretch(tc.ReLU):
+            pass
+
+        return Stretch
+
+    with pytest.raises(ArgumentError, match=r"there is a layer Stretch of .*Stretch already, and"):
+        tc.register(another())
+    tc.register(tc.ReLU)  # it is known already
+
+
+def test_a_class_may_be_defined_again() -> None:
+    def define() -> type[tc.Layer]:
+        class Again(tc.ReLU):
+            pass
+
+        return Again
+
+    first, second = define(), define()
+    tc.register(first)
+    tc.register(second)
+    assert LAYERS["Again"] is second
+
+
+def test_an_argument_that_is_kept_nowhere() -> None:
+    class Forgetful(tc.ReLU):
+        def __init__(self, much: int) -> None:
+            super().__init__()
+
+        config = tc.Layer.config
+
+    with pytest.raises(StateError, match="Forgetful: the argument 'much' of its constructor is"):
+        tc.Sequential([Forgetful(3)]).layers[0].config()
+
+
+def test_layers_by_place_and_path() -> None:
+    net = tc.Sequential(tc.Linear(3, 4), tc.Residual([tc.ReLU(), tc.Linear(4, 4)]), tc.Tanh())
+    x = data()[0]
+    assert len(net) == 3
+    assert net[0] is net["0"] is next(iter(net))
+    assert net["1.body.1"].path == "1.body.1"
+    np.testing.assert_array_equal(net(x), net.forward(x))
+    np.testing.assert_array_equal(net[2](net[:2](x)), net(x))
+    first = net[:2]
+    assert list(first.params) == ["0.weight", "0.bias", "1.body.1.weight", "1.body.1.bias"]
+    assert first.params["0.bias"] is net[0].params["bias"]
+    with pytest.raises(KeyError, match=r"no layer '1\.other': 1 holds body"):
+        net["1.other"]
+    with pytest.raises(IndexError):
+        net[3]

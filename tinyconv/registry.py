@@ -1,0 +1,117 @@
+"""Classes that a file may name, and objects as a name with arguments."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from tinyconv.arguments import shown
+from tinyconv.errors import ArgumentError, FileError, StateError
+
+__all__ = ["Registry", "arguments_of"]
+
+T = TypeVar("T")
+
+
+class Registry(dict[str, type[T]], Generic[T]):
+    """Name -> class: nothing else is ever constructed from a file.
+
+    Args:
+        what: the classes are called in messages.
+        built_in: those that the library brings.
+
+    >>> kinds = Registry("number", {"int": int})
+    >>> kinds.make("int", {}), kinds.name_of(5)
+    (0, 'int')
+    >>> kinds.make("Fraction", {})
+    Traceback (most recent call last):
+    tinyconv.errors.FileError: unknown number 'Fraction'; if it is a class of your own, import it
+    and decorate it with @tinyconv.register before loading
+    """
+
+    def __init__(self, what: str, built_in: Mapping[str, type[T]]) -> None:
+        super().__init__(built_in)
+        self.what = what
+        self._built_in = frozenset(built_in)
+
+    def add(self, kind: type[T]) -> None:
+        """Let files name a class; again after its source was run again, in a notebook say.
+
+        Raises:
+            ArgumentError: the name is taken, or it is of a class inside a function.
+        """
+        name = kind.__name__
+        known = self.get(name)
+        if name in self._built_in and known is not kind:
+            raise ArgumentError(
+                f"register: {name} is the name of a {self.what} of the library; name yours "
+                "otherwise, since files name it"
+            )
+        if known not in (None, kind) and _place(known) != _place(kind):
+            raise ArgumentError(
+                f"register: there is a {self.what} {name} of {_place(known)} already, "
+                f"and this one is of {_place(kind)}"
+            )
+        self[name] = kind
+
+    def name_of(self, thing: T) -> str:
+        """Return the name under which a file may hold an object.
+
+        Raises:
+            StateError: its class was not registered.
+        """
+        name = type(thing).__name__
+        if self.get(name) is not type(thing):
+            raise StateError(
+                f"save: the {self.what} {name} is not registered, so its file could not be loaded; "
+                f"decorate the class with @tinyconv.register, or call tinyconv.register({name})"
+            )
+        return name
+
+    def make(self, name: str, config: Mapping[str, Any]) -> T:
+        """Construct an object from its name and arguments.
+
+        Raises:
+            FileError: there is none of that name, or it does not take such arguments.
+        """
+        if name not in self:
+            raise FileError(
+                f"unknown {self.what} {name!r}; if it is a class of your own, import it and "
+                "decorate it with @tinyconv.register before loading"
+            )
+        try:
+            return self[name](**config)
+        except (TypeError, ValueError) as error:
+            raise FileError(f"{self.what} {name} does not take {shown(config)}: {error}") from None
+
+
+def _place(kind: Any) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def arguments_of(thing: Any) -> dict[str, Any]:
+    """Return the arguments that construct an object again: attributes of the same names.
+
+    Raises:
+        StateError: an argument of the constructor is no attribute.
+
+    >>> class Scale:
+    ...     def __init__(self, factor, bias=0):
+    ...         self.factor, self.bias = factor, bias
+    >>> arguments_of(Scale(3))
+    {'factor': 3, 'bias': 0}
+    """
+    if type(thing).__init__ is object.__init__:
+        return {}
+    parameters = list(inspect.signature(type(thing).__init__).parameters.values())[1:]
+    found = {}
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if not hasattr(thing, parameter.name):
+            name = type(thing).__name__
+            raise StateError(
+                f"{name}: the argument {parameter.name!r} of its constructor is kept in no "
+                f"attribute of that name; keep it, or override config()"
+            )
+        found[parameter.name] = getattr(thing, parameter.name)
+    return found
