@@ -122,7 +122,7 @@ def test_large_and_dropped_values_train_in_both_engines_alike(value: float) -> N
     x[:, ::2] = value
     nets = [tc.Sequential([tc.Dropout(0.5), tc.Linear(40, 3)], seed=2) for _ in range(2)]
     kept = tc.Dropout(0.5)
-    kept.bind("0", 2, {}, {}, "cpu")
+    kept._bind("0", 2, {}, {}, "cpu")
     x = np.where(kept.forward(np.ones_like(x), True, 0) > 0, np.float32(1), x)
     for net, engine in zip(nets, ("plan", "eager"), strict=True):
         net.fit(x, np.arange(6) % 3, engine=engine, verbose=False, shuffle=False)

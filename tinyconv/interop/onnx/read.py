@@ -21,7 +21,7 @@ from tinyconv.interop.onnx.read_patterns import (
     varies_along_channels,
 )
 from tinyconv.layers.base import Layer, Shape
-from tinyconv.losses import loss_from_name
+from tinyconv.losses import LOSSES
 from tinyconv.network import Sequential
 
 __all__ = ["import_"]
@@ -83,7 +83,7 @@ class _Import:
                 target[...] = array
         loss = self._metadata("loss")
         if loss is not None:
-            net.loss = loss_from_name(loss["name"], loss["config"])
+            net.loss = LOSSES.make(loss["name"], loss["config"])
         net.class_names = names_from_json(self._metadata("class_names"))
         net.pixels = Pixels.from_json(self._metadata("pixels"))
         return net
