@@ -95,7 +95,7 @@ def test_equal_seeds_give_equal_bits_and_other_seeds_do_not(tmp_path):
 def test_resume_after_ctrl_c_continues_bit_for_bit(tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     settings = [*QUICK[:3], "--epochs", "3", "--batch-size", "10"]
-    assert run(*settings, "--out", str(whole)).returncode == 0
+    assert main([*settings, "--out", str(whole)]) == 0
 
     process = start(*settings, "--out", str(stopped))
     while not checkpoint.exists(stopped / "checkpoint"):
@@ -106,16 +106,15 @@ def test_resume_after_ctrl_c_continues_bit_for_bit(tmp_path):
     assert process.returncode == 130, err
     assert f"tinyconv train --resume {stopped}" in out
 
-    resumed = run("train", "--resume", str(stopped))
-    assert resumed.returncode == 0, resumed.stderr
+    assert main(["train", "--resume", str(stopped)]) == 0
     assert_same(weights(whole), weights(stopped))
     assert figures(whole) == figures(stopped)
 
 
-def test_kill_loses_at_most_the_current_epoch(tmp_path):
+def test_kill_loses_at_most_the_current_epoch(tmp_path, capsys):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = [*QUICK, "--epochs", "4"]
-    assert run(*settings, "--out", str(whole)).returncode == 0
+    assert main([*settings, "--out", str(whole)]) == 0
 
     process = start(*settings, "--out", str(killed))
     assert process.stderr is not None
@@ -125,10 +124,10 @@ def test_kill_loses_at_most_the_current_epoch(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
 
-    resumed = run("train", "--resume", str(killed))
-    assert resumed.returncode == 0, resumed.stderr
+    capsys.readouterr()
+    assert main(["train", "--resume", str(killed)]) == 0
     # The line of epoch 2 is printed before its checkpoint is written, so epoch 2 may be lost.
-    assert resumed.stderr.startswith(("epoch 2/4", "epoch 3/4", "epoch 4/4"))
+    assert capsys.readouterr().err.startswith(("epoch 2/4", "epoch 3/4", "epoch 4/4"))
     assert_same(weights(whole), weights(killed))
 
 

@@ -273,9 +273,12 @@ def test_the_split_is_stratified_seeded_and_complete(tmp_path):
     path = write_npz(tmp_path / "d.npz", x=X, y=Y)
     shares = tc.data.load(path, validation=0.2, test=0.3, seed=1)
     assert [len(y) for _, y in shares] == [15, 6, 9]
-    for wrong in (0, 1, -0.1, float("nan")):
-        with pytest.raises(DataError, match="expected a share between 0 and 1"):
+    for wrong in (0, 1, -0.1, float("nan"), "half", None):
+        with pytest.raises(tc.ArgumentError, match="expected a number above 0 and below 1"):
             tc.data.load(path, test=wrong)
+    for wrong in (0, 1.5, float("nan")):
+        with pytest.raises(DataError, match="expected a share between 0 and 1"):
+            stratified(y, {"test": wrong})
     with pytest.raises(DataError, match="leave no samples for training"):
         tc.data.load(path, validation=0.5, test=0.5)
     with pytest.raises(DataError, match="6 samples are too few: the validation part"):
@@ -466,6 +469,15 @@ def test_options_that_are_not_for_the_data(tmp_path):
     refused(table, "has no column 7", label=7)
     with pytest.raises(DataError, match="size= is for a folder of pictures, not for 'mnist-sample"):
         tc.data.load("mnist-sample", size=28)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"source": None}, {"source": ""}, {"source": 3}, {"root": 1}, {"seed": 1.5}, {"shape": (0, 3)},
+    {"shape": ("a",)}, {"validation": 2}, {"sizes": 28},
+], ids=str)  # fmt: skip
+def test_arguments_that_are_none(wrong):
+    with pytest.raises(tc.ArgumentError, match=f"load: .*{next(iter(wrong))}"):
+        tc.data.load(**wrong)
 
 
 def test_paths_that_hold_no_data(tmp_path):

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
+from tinyconv.arguments import FilePath, Number, checked
 from tinyconv.data import augment
 from tinyconv.data.byte_images import ByteImages
 from tinyconv.data.images import read_digit
@@ -14,6 +16,7 @@ from tinyconv.data.report import Pixels, Report, report
 from tinyconv.data.sample import load_sample
 from tinyconv.data.splits import DataSet, Split
 from tinyconv.errors import DataError
+from tinyconv.geometry import spread
 
 __all__ = [
     "ByteImages",
@@ -36,6 +39,10 @@ _LOADERS: dict[str, Callable[[str | Path | None], DataSet]] = {
 }
 
 
+#: A share of the samples that leaves some on either side.
+_Part = Annotated[float, Number(above=0, below=1)]
+
+
 def names() -> list[str]:
     """Return the names that :func:`load` knows.
 
@@ -45,16 +52,17 @@ def names() -> list[str]:
     return list(_LOADERS)
 
 
+@checked
 def load(
-    source: str | Path = "mnist-sample",
-    root: str | Path | None = None,
+    source: Annotated[str | Path, FilePath("a name or a path")] = "mnist-sample",
+    root: Annotated[str | Path | None, FilePath()] = None,
     *,
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     shape: tuple[int, ...] | None = None,
     label: str | int | None = None,
-    validation: float = 0.1,
-    test: float = 0.2,
+    validation: _Part = 0.1,
+    test: _Part = 0.2,
     seed: int = 0,
 ) -> DataSet:
     """Return the training, validation and test split of a data set, by name or from files.
@@ -79,11 +87,15 @@ def load(
     Raises:
         DataError: the name is unknown, a file is missing, damaged or not what it should be, or an
             argument is not for this data; the text is one line that names the file.
+        ArgumentError: an argument has a type or value that it cannot have.
 
     >>> (x, y), (xv, yv), (xt, yt) = load("mnist-sample")
     >>> x.shape, xv.shape, xt.shape
     ((3500, 1, 28, 28), (500, 1, 28, 28), (1000, 1, 28, 28))
     """
+    if shape is not None:
+        sides = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+        shape = spread("load", "shape", sides, len(sides), least=1)
     options = {"size": size, "channels": channels, "shape": shape, "label": label}
     if source in _LOADERS:
         for name, value in options.items():
