@@ -403,6 +403,32 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Linear(8, 4),
         ],
     ),
+    "the largest pools that a convolution takes in, and the next": (
+        (1, 49, 23),
+        lambda: [
+            Conv2d(1, 4, 2),
+            MaxPool2d(3),
+            ReLU(),
+            Conv2d(4, 20, 2),
+            MaxPool2d((5, 2)),
+            ReLU(),
+            Flatten(),
+            Linear(180, 4),
+        ],
+    ),
+    "the largest means that a convolution takes in, and the next": (
+        (2, 5, 41),
+        lambda: [
+            Conv2d(2, 4, 2),
+            AvgPool2d((4, 1)),
+            Conv2d(4, 3, (1, 3), padding=(8, 0)),
+            AvgPool2d((17, 1)),
+            Conv2d(3, 3, 3, padding=1),
+            AvgPool2d((1, 16)),
+            Flatten(),
+            Linear(6, 4),
+        ],
+    ),
     "padding of the same size, strides larger than kernels": (
         (3, 9, 10),
         lambda: [

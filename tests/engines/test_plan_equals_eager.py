@@ -12,6 +12,7 @@ from tinyconv.engines.cpu import linear_step
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.plan import Plan
+from tinyconv.layers import Layer
 from tinyconv.losses import CrossEntropyLoss, Targets
 from tinyconv.metrics import Accuracy
 
@@ -170,3 +171,22 @@ def test_a_lone_last_sample_has_no_statistics_of_its_own(engine: str) -> None:
     net.predict(x, batch_size=3)
     with pytest.raises(tc.ShapeError, match="expected more than one element a channel"):
         net.predict(x, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("pool", "joined"),
+    [
+        (tc.MaxPool2d(3), True),
+        (tc.MaxPool2d((5, 2)), False),
+        (tc.AvgPool2d(4), True),
+        (tc.AvgPool2d((17, 1)), False),
+        (tc.MaxPool2d(2, stride=1), False),
+        (tc.MaxPool2d(2, padding=1), False),
+    ],
+)
+def test_a_convolution_takes_in_what_fits(pool: Layer, joined: bool) -> None:
+    """Windows side by side, of 9 positions for a maximum and 16 numbers for a mean at most."""
+    net = tc.Sequential([tc.Conv2d(1, 2, 3), pool], seed=0, input_shape=(1, 20, 20))
+    assert len(Plan(net, (1, 20, 20), CpuBackend(net.parameters, (1, 20, 20), 1, 1)).steps) == (
+        1 if joined else 2
+    )

@@ -117,9 +117,13 @@ class Plan:
         for step, value in zip(self.steps[::-1], self.values[:0:-1], strict=True):
             for other in value.gradients[1:]:
                 backend.add(f"{step.name}: sum of gradients", other, value.gradients[0])
-            if any(layer.params for layer in step.unit.layers):
+            is_trained = any(layer.params for layer in step.unit.layers)
+            if is_trained and not step.keeps_gradients:
                 backend.watch(step)
             step.backward(program)
+        for step in self.steps:
+            if step.keeps_gradients:
+                backend.watch_kept(step)
         program.guard()
         for step in self.steps:
             step.update(program)

@@ -247,6 +247,18 @@ class CpuTraining(CpuBackend):
                 gain=gain,
             )
 
+    def watch_kept(self, step: Step) -> None:
+        """Add to the reach the gradients that a step's threads keep until the update."""
+        for values in step.kept:
+            self.program.call(
+                f"{step.name}: reach",
+                compiled(reach.reach_of_kept, LANES),
+                reach.KEPT,
+                items=self.threads,
+                sums=address_of(self.sums),
+                **values,
+            )
+
     def finish_update(self) -> None:
         """Add what the optimizer does after all gradients are there."""
         if self.rule.has_kernel:

@@ -53,6 +53,8 @@ class ConvStep(Step):
     over neighbouring results is the convolution, with a stride, of such means of the input.
     """
 
+    keeps_gradients = True
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
@@ -192,6 +194,7 @@ class ConvStep(Step):
             self._backward_of_winners(program)
         else:
             self._add_weight_gradient(program)
+        self._keep()
         for product, packed in zip(self.gradients, self.packed[1:], strict=True):
             self._add_product(program, f"{self.name}: dx", product, packed)
         if self.tables and self.dx is not None and self.dsource is not None:
@@ -246,6 +249,26 @@ class ConvStep(Step):
         """Note where element t of a channel lies in dw, in the order of the layer's weights."""
         self.places = self.context.arena.table(places)
         self.places[self.product.weight_at] = places
+
+    def _keep(self) -> None:
+        """Tell where the threads' gradients lie."""
+        layout, O = self.dw_layout, self.product.channels
+        zero = self.context.arena.table([0])
+        for v, v_thread, places, width, block in (
+            (self.dw, layout["dw_thread"], self.places, layout["width"], layout["dw_block"]),
+            (self.db, layout["db_thread"], zero, O, 0),
+        ):
+            self.kept.append(
+                {
+                    "v": address_of(v),
+                    "v_thread": v_thread,
+                    "places": address_of(places),
+                    "size": len(places),
+                    "width": width,
+                    "block": block,
+                    "channels": O,
+                }
+            )
 
     # Backward through a max-pool: see tinyconv.kernels.cpu.conv_max.
 

@@ -2,7 +2,9 @@
 
 An update follows the gradient of each parameter at once, so it must be known before the first one
 that all of them are finite. A gradient is a sum of products of an input and a gradient that came
-in; none is larger than the sum of all sizes of the one times that of the other, its *reach*.
+in; none is larger than the sum of all sizes of the one times that of the other, its *reach*. Where
+each thread keeps its gradients until the update, as a convolution does, the reach is the sum of
+their sizes.
 """
 
 from typing import Any
@@ -14,6 +16,7 @@ from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     doubles_pointer,
+    ints_pointer,
     load,
     load_first,
     pointer,
@@ -21,7 +24,7 @@ from tinyconv.kernels.cpu.simd import (
     total,
 )
 
-__all__ = ["ARGS", "LIMIT", "reach"]
+__all__ = ["ARGS", "KEPT", "LIMIT", "reach", "reach_of_kept"]
 
 #: The reach from which on the layers themselves take a step: float32 ends at 3e38, and some
 #: slopes and divisors are larger than 1.
@@ -64,3 +67,29 @@ def reach(L: int) -> Any:
             doubles_pointer(a.sums)[8 * thread + 2] += most
 
     return reach_of_gradients
+
+
+#: Gradients of ``channels`` channels, in blocks of ``width`` neighbours ``block`` apart, for each
+#: of ``size`` ``places``. A thread's begin ``v_thread`` behind those of the one before.
+KEPT = record("v", "v_thread", "places", "size", "width", "block", "channels", "sums")
+
+
+def reach_of_kept(L: int) -> Any:
+    """Make the kernel of the sums of sizes of what threads ``first`` to ``last`` keep."""
+
+    @kernel
+    def reach_of_kept_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, KEPT)[0]
+        places = ints_pointer(a.places)
+        for owner in range(first, last):
+            v = pointer(a.v + 4 * owner * a.v_thread)
+            size = splat(ZERO, L)
+            for channel in range(0, a.channels, a.width):
+                count = min(a.width, a.channels - channel)
+                for k in range(a.size):
+                    i = channel // a.width * a.block + places[k]
+                    for o in range(0, count, L):
+                        size = size + absolute(load_first(v, i + o, count - o, L))
+            doubles_pointer(a.sums)[8 * owner + 2] += total(size)
+
+    return reach_of_kept_gradients
