@@ -25,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs CuPy and a GPU"))
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name parameters that are bytes by their place: what is in them may differ between processes.
+
+    The time in a gzip header does, and the processes of pytest-xdist must name all tests alike.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def torch() -> Any:
     """PyTorch, imported by the tests that compare with it and by no other."""
