@@ -190,3 +190,23 @@ def test_a_convolution_takes_in_what_fits(pool: Layer, joined: bool) -> None:
     assert len(Plan(net, (1, 20, 20), CpuBackend(net.parameters, (1, 20, 20), 1, 1)).steps) == (
         1 if joined else 2
     )
+
+
+def test_what_dropout_drops_may_be_nan_or_infinite() -> None:
+    for layers, shape in (
+        (lambda: [tc.Dropout(0.5), tc.Linear(8, 3)], (8,)),
+        (lambda: [tc.Dropout(0.5), tc.Conv2d(2, 1, 1), tc.Flatten()], (2, 2, 3)),
+    ):
+        net, other = (tc.Sequential(layers(), seed=3, input_shape=shape) for _ in range(2))
+        x = np.random.default_rng(5).normal(size=(6, *shape)).astype(np.float32)
+        is_dropped = net.layers[0].forward(np.ones_like(x), training=True, step=4) == 0
+        x[is_dropped] = np.resize([np.nan, np.inf], is_dropped.sum())
+        y, rule = Targets(np.zeros(6, int)), tc.SGD(lr=1.0)
+        plan = CpuTraining(net.parameters, shape, 6, 2, CrossEntropyLoss(), rule, {})
+        Plan(net, shape, plan)
+        assert plan.run(plan.set_batch(x, y, np.arange(6), 4, 1.0))
+        eager = EagerEngine(other)
+        eager.start_training(CrossEntropyLoss(), rule, [])
+        eager.start_epoch(Totals())
+        eager.train_step(x, y, np.arange(6), 4, 1.0)
+        np.testing.assert_allclose(net.parameters.flat, other.parameters.flat, atol=1e-6)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isfinite, prod
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from tinyconv.engines.base import Totals
 from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
+from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.plain_step import PlainStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step, activation_of, planes_of
@@ -22,8 +22,8 @@ from tinyconv.kernels.cpu import reach
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
-from tinyconv.losses import CrossEntropyLoss, Loss, Targets
-from tinyconv.metrics import Metric, batch_weight, figures
+from tinyconv.losses import Loss, Targets
+from tinyconv.metrics import Metric
 from tinyconv.optimizers import Optimizer
 from tinyconv.parameters import Parameters
 
@@ -176,17 +176,9 @@ class CpuTraining(CpuBackend):
         super().__init__(parameters, shape, batch, threads)
         self.rule = UpdateRule(optimizer, parameters, state)
         self.context.rule = self.rule.call
-        self.minimised, self.metrics = loss, metrics
-        self._loss_is_kernel = (
-            type(loss) is CrossEntropyLoss
-            and not loss.config()
-            and {metric.name for metric in metrics} <= {"accuracy"}
-            and (targets is None or targets.are_labels)
-        )
-        self._totals = Totals()
-        self.labels = np.zeros(batch, np.int64)
-        self.index = np.zeros(batch, np.int64)
         self.sums = np.zeros((threads, 8))
+        self.loss_step = LossStep(loss, metrics, targets, self.context, self.sums)
+        self.index = np.zeros(batch, np.int64)
         self._staging: Array | None = None
         self._x: Array | None = None
 
@@ -195,34 +187,7 @@ class CpuTraining(CpuBackend):
     def loss(self, logits: Image, dlogits: Image | None, shape: Shape) -> None:
         """Add the loss and its gradient with respect to the logits."""
         gradient = self.buffer(shape, []) if dlogits is None else dlogits
-        loss = self.minimised
-        if self._loss_is_kernel:
-            self.program.call(
-                "loss",
-                compiled(batch_kernels.softmax_log_likelihood, LANES),
-                batch_kernels.SOFTMAX,
-                x=logits.origin,
-                x_sample=logits.sample,
-                labels=address_of(self.labels),
-                dx=gradient.origin,
-                dx_sample=gradient.sample,
-                sums=address_of(self.sums),
-                K=prod(shape),
-                n=address_of(self.context.n),
-            )
-            return
-
-        def run(n: int) -> None:
-            z = np.ascontiguousarray(logits.channels_first(n)).reshape(n, *shape)
-            samples = batch_weight(loss, *self._batch_targets)
-            means = figures(self.metrics, loss, z, *self._batch_targets)
-            sums = {name: mean * samples for name, mean in means.items()}
-            self.sums[0, 0] += sums.pop("loss")
-            self._totals.add(sums, samples)
-            out = gradient.channels_first(n)
-            out[...] = loss.backward().reshape(out.shape)
-
-        self.program.python("loss", run)
+        self.loss_step.forward(self.program, logits, gradient, shape)
 
     def add(self, name: str, x: Image, y: Image) -> None:
         """Add the call y = y + x."""
@@ -277,8 +242,8 @@ class CpuTraining(CpuBackend):
     # What a plan is run with.
 
     def takes(self, targets: Targets) -> bool:
-        """Whether the loss's step is one for such targets: its kernel knows class indices alone."""
-        return not self._loss_is_kernel or targets.are_labels
+        """Whether the loss's step is one for such targets."""
+        return self.loss_step.takes(targets)
 
     def set_batch(self, x: Array, y: Targets, index: Array, step: int, lr: float) -> int:
         """Make the samples ``x[index]`` with their targets the batch; return its size."""
@@ -296,14 +261,7 @@ class CpuTraining(CpuBackend):
             self._gather["x"] = address_of(source)
             self._gather["index"] = address_of(self.index) if is_direct else 0
         self.index[:n] = index
-        if not self._loss_is_kernel:
-            self._batch_targets = y.batch(index, self.parameters.flat)
-        else:
-            self._totals.samples += n
-            if y.y.dtype == np.int64:
-                y.y.take(index, out=self.labels[:n], mode="clip")
-            else:
-                self.labels[:n] = y.y[index]
+        self.loss_step.set_batch(y, index)
         if self._staging is not None:
             self._staging[:n] = x[index]
         return n
@@ -338,9 +296,5 @@ class CpuTraining(CpuBackend):
 
     def take_sums(self) -> tuple[dict[str, float], float]:
         """Return the sums over the batch of the figures by name and of the samples."""
-        taken = Totals({"loss": float(self.sums[:, 0].sum())})
-        if self._loss_is_kernel and self.metrics:
-            taken.sums["accuracy"] = float(self.sums[:, 1].sum())
-        taken.add(self._totals.sums, self._totals.samples)
-        self._totals = Totals()
+        taken = self.loss_step.take_sums()
         return taken.sums, taken.samples

@@ -4,7 +4,6 @@ Twins of ``x[index]``, of a reshape, of :mod:`tinyconv.ops.dropout` with the mas
 :func:`tinyconv.random.uniform`, and of :mod:`tinyconv.ops.softmax`. All work through samples.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,13 @@ from numba import carray
 
 from tinyconv.kernels.cpu.kernel import kernel, njit, record
 from tinyconv.kernels.cpu.simd import (
-    all_lanes,
-    doubles_pointer,
-    load,
     load_first,
     pointer,
-    splat,
     store_first,
     words_pointer,
 )
 from tinyconv.kernels.cpu.tiles import (
     transpose,
-)
-from tinyconv.kernels.cpu.vector_math import (
-    exp,
 )
 from tinyconv.random import GAMMA
 
@@ -33,13 +25,11 @@ __all__ = [
     "DROPOUT",
     "GATHER",
     "IMAGE",
-    "SOFTMAX",
     "dropout",
     "flatten",
     "flatten_backward",
     "gather",
     "multiply",
-    "softmax_log_likelihood",
 ]
 
 #: ``index``: sample n of the batch is sample ``index[n]`` of x, or n where the address is 0.
@@ -134,12 +124,16 @@ DROPOUT = record(
 
 MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 STEP = np.uint64(GAMMA)
+NOTHING = np.float32(0)
 S30, S27, S31, S40 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(40)
 
 
 @njit()
 def scale(a, n, x, factor, y):  # type: ignore[no-untyped-def]
-    """Write factor * x of sample n to y; x and y are channels-last, factor channels-first."""
+    """Write factor * x of sample n to y; x and y are channels-last, factor channels-first.
+
+    Where the factor is 0 the product is too, even of NaN and infinity.
+    """
     C, H, W, rows, f = a.C, a.H, a.W, a.D * a.H, n * a.factor_sample
     for row in range(rows):
         plane, h = row // H, row % H
@@ -147,11 +141,13 @@ def scale(a, n, x, factor, y):  # type: ignore[no-untyped-def]
         j = n * a.y_sample + plane * a.y_plane + h * a.y_row
         if C == 1 or rows * W == 1:  # the order is the same, in a loop that becomes vector code
             for k in range(W * C):
-                y[j + k] = x[i + k] * factor[f + row * W + k]
+                share = factor[f + row * W + k]
+                y[j + k] = x[i + k] * share if share != NOTHING else NOTHING
         else:
             for w in range(W):
                 for c in range(C):
-                    y[j + w * C + c] = x[i + w * C + c] * factor[f + (c * rows + row) * W + w]
+                    share = factor[f + (c * rows + row) * W + w]
+                    y[j + w * C + c] = x[i + w * C + c] * share if share != NOTHING else NOTHING
 
 
 def dropout() -> Any:
@@ -189,42 +185,3 @@ def multiply() -> Any:
             scale(a, n, x, factor, y)
 
     return batch_multiply
-
-
-#: ``sums``: for each thread 8 float64: loss, correct. ``n``: address of the size of the batch.
-SOFTMAX = record("x", "x_sample", "labels", "dx", "dx_sample", "sums", "K", "n")
-
-
-def softmax_log_likelihood(L: int) -> Any:
-    """Make the kernel of the loss and its gradient: dx = (softmax(x) - [k = label]) / N."""
-
-    @kernel
-    def batch_softmax(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, SOFTMAX)[0]
-        x, dx, labels = pointer(a.x), pointer(a.dx), words_pointer(a.labels)
-        sums = doubles_pointer(a.sums)
-        K, scale = a.K, np.float32(1.0 / words_pointer(a.n)[0])
-        loss, correct = 0.0, 0.0
-        for n in range(first, last):
-            i, j, label = n * a.x_sample, n * a.dx_sample, labels[n]
-            best = 0
-            for k in range(1, K):
-                if x[i + k] > x[i + best]:
-                    best = k
-            largest = x[i + best]
-            for k in range(0, K, L):
-                z = load(x, i + k, L)
-                store_first(dx, j + k, exp(z - all_lanes(largest, z)), K - k)
-            total = np.float32(0)
-            for k in range(K):
-                total += dx[j + k]
-            loss += math.log(total) + largest - x[i + label]
-            correct += best == label
-            share = splat(scale / total, L)
-            for k in range(0, K, L):
-                store_first(dx, j + k, load(dx, j + k, L) * share, K - k)
-            dx[j + label] -= scale
-        sums[8 * thread] += loss
-        sums[8 * thread + 1] += correct
-
-    return batch_softmax
