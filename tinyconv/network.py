@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyconv import files
 from tinyconv.arguments import Count, Number, OneOf, checked
-from tinyconv.backend import Array, check_device, namespace, to_numpy
+from tinyconv.backend import Array, check_device, like, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Engine, Totals
 from tinyconv.engines.choose import engine_for
@@ -20,6 +20,7 @@ from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, St
 from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, decode, encode, initialize
 from tinyconv.layers.base import Shape
+from tinyconv.layers.snapshot import Snapshot, descendants
 from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss, Targets, loss_of
 from tinyconv.metrics import Metric, figures, metrics_of
 from tinyconv.optimizers import SGD, Optimizer, optimizer_of
@@ -69,6 +70,7 @@ class Sequential(Chain):
         parameters: all parameters and gradients as two flat arrays (:class:`Parameters`).
         loss: of the last ``fit``; cross-entropy before one.
         position: epochs and steps that the network was trained for.
+        version: counts the changes that :meth:`refresh` has found.
         class_names: the names of the classes, ``data.class_names`` of a data set, if they are set;
             saved with the network, used by ``tinyconv predict`` and ``plot``.
         pixels: the numbers that the network was trained on, ``tc.data.report(data).pixels`` of a
@@ -117,6 +119,8 @@ class Sequential(Chain):
         self.pixels: Pixels | None = None
         self._parameters: Parameters | None = None
         self._predictor: Engine | None = None
+        self._snapshot: Snapshot | None = None
+        self.version = 0
         self._trainer: int | None = None  # the process that trains it; a forked one does not
         self._stepper: Engine | None = None
         if input_shape is not None:
@@ -144,6 +148,72 @@ class Sequential(Chain):
         initialize(own, self.seed)
         self._bind("", self.seed, own.values, own.grads, self.device, self.dtype)
         self._parameters = own
+        self._bound = {
+            layer: (dict(layer.params), dict(layer.state)) for layer in descendants(self)
+        }
+        self._snapshot = Snapshot(self)
+
+    def refresh(self) -> int:
+        """Take in layers, options and arrays of parameters that were replaced since the last call.
+
+        Every method that uses the layers calls it, so nobody else has to. A new layer gets
+        initial values; a new array is copied to where the network keeps its parameters.
+
+        Returns:
+            How many times something had been replaced.
+
+        Raises:
+            ShapeError: a layer does not fit its place, or an array its layer.
+            StateError: a layer has parameters of its own or of another network.
+
+        >>> import numpy as np
+        >>> import tinyconv as tc
+        >>> net = tc.Sequential([tc.Linear(2, 3), tc.Sigmoid()], seed=0)
+        >>> net.layers[0].params["bias"] = np.ones(3)
+        >>> net.layers[1] = tc.ReLU()
+        >>> net.refresh(), net.refresh(), net.state_dict()["0.bias"]
+        (1, 1, array([1., 1., 1.], dtype=float32))
+        """
+        if self._snapshot is not None and not self._snapshot.holds():
+            self._take_in()
+            self._snapshot = Snapshot(self)
+            self.version += 1
+        return self.version
+
+    def _take_in(self) -> None:
+        """Make the parameters anew, with the values that the layers have, if any are others."""
+        if self.input_shape is not None:
+            self.output_shape(self.input_shape)
+        for layer in descendants(self):
+            if layer not in self._bound and (layer.params or layer.has_place):
+                raise StateError(
+                    f"Sequential: {type(layer).__name__}, which took a place in the network, was "
+                    "used before; expected a new layer"
+                )
+        if list(self._bound) == list(descendants(self)) and all(
+            before[name] is now[name]
+            for layer, kept in self._bound.items()
+            for before, now in zip(kept, (layer.params, layer.state), strict=True)
+            for name in before
+        ):
+            return
+        held = [(layer, layer.params, layer.state) for layer in self.walk() if layer in self._bound]
+        for layer, params, _ in held:
+            for name, spec in (layer.specs(None) or {}).items():
+                if name in params and tuple(params[name].shape) != spec.shape:
+                    raise ShapeError(
+                        f"Sequential: {name} of layer {layer.path} ({type(layer).__name__}) has "
+                        f"shape {tuple(params[name].shape)}, expected {spec.shape}"
+                    )
+        for layer in (self, *self._bound):
+            layer.unbind()
+        self._make_parameters(self.input_shape)
+        for layer, params, state in held:
+            for into, values in ((layer.params, params), (layer.state, state)):
+                for name in into.keys() & values.keys():
+                    into[name][...] = like(
+                        into[name], to_numpy(values[name]).astype(str(into[name].dtype))
+                    )
 
     @property
     def parameters(self) -> Parameters:
@@ -578,6 +648,7 @@ class Sequential(Chain):
             self.load_state_dict(state["tensors"])
 
     def _tensors(self) -> dict[str, Array]:
+        self.refresh()
         return {**self.parameters.values, **self.state}
 
     def _about(self) -> dict[str, Any]:
@@ -596,6 +667,7 @@ class Sequential(Chain):
         if self.input_shape is None:
             check_input(op, x, tuple(x.shape[1:]))
             self.build(tuple(x.shape[1:]))
+        self.refresh()
         check_input(op, x, self.input_shape or ())
 
     def _samples(

@@ -53,6 +53,7 @@ class Net(Protocol):
     """What an engine needs of a network.
 
     Attributes:
+        version: counts how often :meth:`refresh` found a change.
         layers: one after the other.
         dtype: ``"float32"`` or ``"float64"``.
         device: ``"cpu"`` or ``"gpu"``.
@@ -63,6 +64,10 @@ class Net(Protocol):
     dtype: str
     device: str
     state: dict[str, Array]
+    version: int
+
+    def refresh(self) -> int:
+        """Take in what was replaced in the network since the last call; return the version."""
 
     @property
     def parameters(self) -> Parameters:

@@ -10,12 +10,17 @@ from tinyconv.backend import Array, like, namespace, to_numpy
 from tinyconv.engines.base import Net, Totals
 from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.diagnosis import fault_of_gradients, fault_of_outputs
-from tinyconv.errors import NonFiniteError
+from tinyconv.errors import NonFiniteError, StateError
 from tinyconv.losses import Loss, Targets, take
 from tinyconv.metrics import Metric, batch_weight, figures
 from tinyconv.optimizers import Optimizer
 
-__all__ = ["EagerEngine"]
+__all__ = ["REPLACED", "EagerEngine"]
+
+REPLACED = (
+    "fit: a layer or an array of parameters was replaced during training; "
+    "expected new values in the arrays that are there"
+)
 
 
 class EagerEngine:
@@ -43,6 +48,7 @@ class EagerEngine:
         self.metrics = metrics
         self.optimizer = optimizer
         self.optimizer_state = optimizer.init(self.net.parameters.flat)
+        self._parameters = self.net.parameters
         self._totals = Totals()
 
     def start_epoch(self, totals: Totals) -> None:  # noqa: D102
@@ -51,6 +57,9 @@ class EagerEngine:
     def train_step(  # noqa: D102
         self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
     ) -> None:
+        self.net.refresh()
+        if self.net.parameters is not self._parameters:
+            raise StateError(REPLACED)
         state = self.net.state
         before = {name: copy(array) for name, array in state.items()}
         try:

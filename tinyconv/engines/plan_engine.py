@@ -12,9 +12,10 @@ import numpy as np
 from tinyconv.backend import Array
 from tinyconv.engines.base import Net, Totals
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
-from tinyconv.engines.eager import EagerEngine
+from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.plan import Plan
 from tinyconv.engines.thread_count import get_num_threads
+from tinyconv.errors import StateError
 from tinyconv.kernels.cpu.kernel import when_compiling
 from tinyconv.losses import Loss, Targets
 from tinyconv.metrics import Metric
@@ -37,6 +38,7 @@ class PlanEngine:
     def __init__(self, net: Net) -> None:
         self.net = net
         self._training: CpuTraining | None = None
+        self._trains = self._predicts = 0  # versions of the network that the plans are of
         self.forget_threads()
         _ENGINES.add(self)
 
@@ -65,6 +67,7 @@ class PlanEngine:
         self._seconds: dict[str, float] = {}
         self._steps = 0
         self._training = None
+        self._trains, self._parameters = self.net.refresh(), self.net.parameters
         self._totals = Totals()
 
     def start_epoch(self, totals: Totals) -> None:  # noqa: D102
@@ -112,18 +115,24 @@ class PlanEngine:
 
     def _predictor(self, shape: tuple[int, ...], batch: int) -> tuple[Plan, CpuBackend]:
         """Return a plan for so many samples on as many threads as are wanted, and its backend."""
-        threads = get_num_threads()
+        threads, version = get_num_threads(), self.net.refresh()
         if self._prediction is not None:
             _, old = self._prediction
-            if batch <= old.batch and (old.threads, old.shape) == (threads, shape):
+            asked = (threads, shape, version)
+            if batch <= old.batch and (old.threads, old.shape, self._predicts) == asked:
                 return self._prediction
+        self._predicts = version
         backend = CpuBackend(self.net.parameters, shape, batch, threads)
         self._prediction = Plan(self.net, shape, backend), backend
         return self._prediction
 
     def _trainer(self, shape: tuple[int, ...], batch: int, y: Targets) -> CpuTraining:
         """Return the backend of a plan for such a batch on as many threads as are wanted."""
-        old, threads = self._training, get_num_threads()
+        old, threads, version = self._training, get_num_threads(), self.net.refresh()
+        if self.net.parameters is not self._parameters:
+            raise StateError(REPLACED)
+        if version != self._trains:
+            old, self._trains = None, version
         if old is not None:
             if batch <= old.batch and threads == old.threads and old.takes(y):
                 return old

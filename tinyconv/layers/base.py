@@ -4,6 +4,7 @@ A layer contains no mathematics. Its forward and backward call one operation of
 :mod:`tinyconv.ops` and put the results where a student can look at them.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from math import prod
@@ -46,6 +47,7 @@ class Layer(ABC):
         y: its output.
         dy: gradient that came into the last backward pass.
         dx: gradient that went out.
+        has_place: whether it is part of a network.
         path: place in the network, ``"3"`` for the fourth layer of a ``Sequential``.
         seed: seed of the network; with ``path`` and the step it fixes a dropout mask.
     """
@@ -61,6 +63,7 @@ class Layer(ABC):
         self.path = ""
         self.seed = 0
         self.is_bound = False
+        self.has_place = False
         self._saved: Any = None
 
     # What a kind of layer says about itself.
@@ -183,7 +186,8 @@ class Layer(ABC):
         """Take views of the network's parameters, which :meth:`specs` asked for.
 
         Args:
-            path: place in the network.
+            has_place: whether it is part of a network.
+        path: place in the network.
             seed: of the network.
             values: the views.
             grads: likewise of the gradients.
@@ -191,12 +195,13 @@ class Layer(ABC):
             dtype: of the floating-point part of the state, as of the network.
 
         Raises:
-            StateError: the layer has parameters already, of another network or its own.
+            StateError: the layer has parameters already, or is part of another network.
         """
-        if self.params:
+        if self.params or self.has_place:
+            what = "has parameters" if self.params else "has its place"
             raise StateError(
-                f"{type(self).__name__}: the layer has parameters already, of another network or "
-                "its own; make a new one"
+                f"{type(self).__name__}: the layer {what} already, of another network or its own; "
+                "make a new one"
             )
         self.path, self.seed = path, seed
         self.params, self.grads = values, grads
@@ -204,7 +209,12 @@ class Layer(ABC):
             name: from_numpy(value.astype(dtype) if value.dtype.kind == "f" else value, device)
             for name, value in self.state_values().items()
         }
-        self.is_bound = True
+        self.is_bound = self.has_place = True
+
+    def unbind(self) -> None:
+        """Let go of the network's arrays, so that they can be taken anew."""
+        self.params, self.grads = {}, {}
+        self.is_bound = self.has_place = False
 
     def walk(self) -> Iterator["Layer"]:
         """Yield the layers that this one consists of: itself, unless it is a container."""
@@ -212,7 +222,9 @@ class Layer(ABC):
 
     def parameter_count(self, shape: Shape | None = None) -> int | None:
         """Return the number of parameters; None if that depends on a shape not yet known."""
-        specs = self.specs(shape)
+        # Asking fixes the sizes of a layer that takes them from its input: so a copy is asked.
+        asked = self if self.is_bound else copy.deepcopy(self)
+        specs = asked.specs(shape)
         return None if specs is None else sum(prod(spec.shape) for spec in specs.values())
 
     def _bind_alone(self, x: Array) -> None:
@@ -229,6 +241,7 @@ class Layer(ABC):
             self._bind(self.path, self.seed, own.values, own.grads, device, dtype)
         else:
             self._bind(self.path, self.seed, {}, {}, device, dtype)
+        self.has_place = False
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())

@@ -10,7 +10,7 @@ from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, plain, sliding_window, spread, transposed_window
 from tinyconv.initializers import InitializerName
-from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.base import Layer, Shape, shape_of
 from tinyconv.ops.conv import (
     conv1d,
     conv1d_backward,
@@ -27,6 +27,7 @@ from tinyconv.ops.conv_transpose import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
+from tinyconv.ops.shape import pad
 from tinyconv.parameters import ParameterSpec
 
 __all__ = [
@@ -199,7 +200,10 @@ class _Conv(_AnyConv):
 
     def output_shape(self, shape: Shape) -> Shape:
         self._check_input(shape)
-        return (self.out_channels, *self._window(shape[1:]).output)
+        window = self._window(shape[1:])
+        if self.padding_mode != "zeros":  # the other modes copy elements that must be there
+            shape_of(lambda x: pad(x, window.padding, self.padding_mode), shape)
+        return (self.out_channels, *window.output)
 
     def multiply_adds(self, shape: Shape) -> int:
         per_output = shape[0] // self.groups * prod(self.kernel_size)

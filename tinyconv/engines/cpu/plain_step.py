@@ -26,10 +26,10 @@ class PlainStep(Step):
 
     def forward(self, program: Program) -> None:
         state = self.layer.state if self.context.training else {}
-        self.kept = {name: np.copy(array) for name, array in state.items()}
+        self.before = {name: np.copy(array) for name, array in state.items()}
 
         def run(n: int) -> None:
-            for name, kept in self.kept.items():
+            for name, kept in self.before.items():
                 kept[...] = state[name]
             x = np.ascontiguousarray(self.x.channels_first(n)).reshape(n, *self.input_shape)
             with single_blas_thread():
@@ -55,7 +55,7 @@ class PlainStep(Step):
         program.python(f"{self.name}: backward", run)
 
     def undo(self) -> None:
-        for name, kept in self.kept.items():
+        for name, kept in self.before.items():
             self.layer.state[name][...] = kept
 
     def update(self, program: Program) -> None:

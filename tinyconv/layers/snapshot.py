@@ -1,0 +1,63 @@
+"""What a network looked like at one moment: its layers, their options and their arrays."""
+
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Any
+
+from tinyconv.layers.base import Layer
+from tinyconv.layers.container import Container
+
+__all__ = ["Snapshot", "descendants"]
+
+
+class Snapshot:
+    """Notices whether a layer, an option of one or an array of parameters was replaced since.
+
+    What changes *in* an array is not looked at: whoever holds the array sees it.
+
+    Args:
+        net: the network or part of one.
+
+    >>> from tinyconv.layers import Chain, Dropout, ReLU
+    >>> net = Chain([Dropout(0.5), ReLU()])
+    >>> before = Snapshot(net)
+    >>> net.layers[0].p = 0.25
+    >>> before.holds()
+    False
+    """
+
+    def __init__(self, net: Container) -> None:
+        self._looks: list[tuple[Any, Layer]] = []
+        for layer in (net, *descendants(net)):
+            names = [name for name in layer.config() if hasattr(layer, name)]
+            if not isinstance(layer, Container):
+                names += [name for name in ("params", "state") if getattr(layer, name)]
+            if names:
+                self._looks.append((attrgetter(*names, "path"), layer))
+        self._seen = [tuple(map(_kept, look(layer))) for look, layer in self._looks]
+
+    def holds(self) -> bool:
+        """Whether all is as it was."""
+        try:
+            # Python compares by identity first, so no array is looked into that is still the same.
+            return [look(layer) for look, layer in self._looks] == self._seen
+        except ValueError:  # two arrays were compared, so one has taken the place of the other
+            return False
+
+
+def _kept(value: Any) -> Any:
+    """Return a copy of a list or dictionary, which may change in place."""
+    return value.copy() if isinstance(value, list | dict) else value
+
+
+def descendants(container: Container) -> Iterator[Layer]:
+    """Yield all layers inside, containers too.
+
+    >>> from tinyconv.layers import Chain, ReLU, Residual
+    >>> [type(layer).__name__ for layer in descendants(Chain([Residual(ReLU())]))]
+    ['Residual', 'ReLU']
+    """
+    for child in container.children().values():
+        yield child
+        if isinstance(child, Container):
+            yield from descendants(child)
