@@ -1,23 +1,27 @@
-"""Gradient checks against PyTorch's and against one random direction: speed, and mistakes found.
+"""The gradient checker against others: what is found, what is claimed, false alarms, time.
 
-    python benchmarks/gradcheck.py speed    ratios to torch.autograd.gradcheck
-    python benchmarks/gradcheck.py bugs     the table of planted mistakes
-    python benchmarks/gradcheck.py          both
-    python benchmarks/gradcheck.py whole    every element of the whole net, in some minutes
+    python benchmarks/gradcheck.py bugs       100 planted mistakes, five checkers
+    python benchmarks/gradcheck.py alarms     10,000 right gradients, five checkers
+    python benchmarks/gradcheck.py locate     one wrong element among a million
+    python benchmarks/gradcheck.py speed      ratios to torch.autograd.gradcheck
+    python benchmarks/gradcheck.py whole      every element of the whole net, in some minutes
 
-Writes its tables into ``tinyconv/gradcheck/README.md``. Needs PyTorch: pip install
-"tinyconv[oracle]". Both sides get one thread. Figures are medians of alternating runs in one
-process.
+Each writes its table into ``tinyconv/gradcheck/README.md``; ``--only NAME`` measures one checker
+anew, and keeps what ``benchmarks/gradcheck.json`` has of the others. Needs PyTorch and JAX: pip
+install "tinyconv[oracle]". All get one thread.
 """
 
 import argparse
+import functools
+import importlib
+import json
 import re
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +35,299 @@ from tinyconv.testing import check_network
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "tinyconv" / "gradcheck" / "README.md"
+RESULTS = Path(__file__).with_suffix(".json")
+
+jax: Any = importlib.import_module("jax")
+importlib.import_module("jax.test_util")
+
+Functions = tuple[Callable[..., Any], Callable[..., Any]]
+
+
+# -- the checkers: (forward, backward, inputs, names, seed) -> (whether it failed, its hint) -----
+
+
+def ours(functions: Functions, inputs: Any, names: Any, seed: int) -> tuple[bool, str]:
+    report = check(*functions, inputs, names=names, seed=seed)
+    return report.failed, report.hint if report.hint else ""
+
+
+def as_list(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def torch_function(functions: Functions) -> Any:
+    forward, backward = functions
+
+    def array(t: torch.Tensor) -> Any:
+        return t.detach().resolve_conj().numpy()
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *tensors: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(*tensors)
+            return torch.from_numpy(np.array(forward(*map(array, tensors))))
+
+        @staticmethod
+        def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+            arrays = list(map(array, ctx.saved_tensors))
+            result = as_list(backward(np.array(array(grads[0])), *arrays))
+            tensors = [None if g is None else torch.from_numpy(np.array(g)) for g in result]
+            return tuple([*tensors, *[None] * len(arrays)][: len(arrays)])
+
+    return Function.apply
+
+
+def by_torch(fast: bool, functions: Functions, inputs: Any, *_: Any) -> tuple[bool, str]:
+    """torch.autograd.gradcheck with its defaults, through an autograd.Function."""
+    tensors = [torch.from_numpy(a.copy()) for a in inputs]
+    for tensor in tensors:
+        tensor.requires_grad_(tensor.is_floating_point() or tensor.is_complex())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            function = torch_function(functions)
+            ok = torch.autograd.gradcheck(
+                function, tensors, check_undefined_grad=False, fast_mode=fast
+            )
+    except Exception:
+        # GradcheckError and whatever autograd says of wrong shapes: found, in any case.
+        return True, ""
+    return not ok, ""
+
+
+class Same(tuple[Any, ...]):
+    """Constants of a function for JAX, the same if they are the same objects."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and list(map(id, self)) == list(map(id, other))
+
+
+@functools.lru_cache(maxsize=256)
+def jax_function(functions: Functions, kinds: str, rest: Same, y: Any) -> Any:
+    """Return the functions as one for JAX, of the floating-point inputs; ``rest`` are the others.
+
+    ``y`` is the shape and dtype of its result. The same function again is the same object, so that
+    JAX need not compile it anew.
+    """
+    forward, backward = functions
+
+    def arrange(xs: Any) -> list[Any]:
+        floating, others = iter(xs), iter(rest)
+        return [np.array(next(floating) if kind in "fc" else next(others)) for kind in kinds]
+
+    def value(*xs: Any) -> Any:
+        return np.asarray(forward(*arrange(xs)))
+
+    def gradients(dy: Any, *xs: Any) -> Any:
+        # JAX's gradients of complex numbers are the conjugates of PyTorch's.
+        result = as_list(backward(np.conj(np.array(dy)), *arrange(xs)))
+        result = [*result, *[None] * len(kinds)][: len(kinds)]
+        pairs = zip(result, kinds, strict=True)
+        return tuple(np.conj(np.asarray(g)) for g, kind in pairs if kind in "fc")
+
+    @jax.custom_vjp  # type: ignore[untyped-decorator]
+    def function(*xs: Any) -> Any:
+        return jax.pure_callback(value, jax.ShapeDtypeStruct(*y), *xs)
+
+    def forwards(*xs: Any) -> Any:
+        return function(*xs), xs
+
+    def backwards(xs: Any, dy: Any) -> Any:
+        shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in xs)
+        return jax.pure_callback(gradients, shapes, dy, *xs)
+
+    function.defvjp(forwards, backwards)
+    return function
+
+
+def by_jax(functions: Functions, inputs: Any, *_: Any) -> tuple[bool, str]:
+    """jax.test_util.check_grads with its defaults, of order 1 in reverse mode."""
+    kinds = "".join(a.dtype.kind for a in inputs)
+    xs = tuple(a.copy() for a in inputs if a.dtype.kind in "fc")
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            y = np.asarray(functions[0](*(a.copy() for a in inputs)))
+            rest = Same(a for a in inputs if a.dtype.kind not in "fc")
+            function = jax_function(functions, kinds, rest, (y.shape, y.dtype))
+            jax.test_util.check_grads(function, xs, order=1, modes=["rev"])
+    except Exception:
+        return True, ""
+    return False, ""
+
+
+def by_one_direction(functions: Functions, inputs: Any, *_: Any) -> tuple[bool, str]:
+    """A comparison along one random direction, with relative tolerance 1e-4."""
+    forward, backward = functions
+    rng = np.random.default_rng(0)
+    directions = [
+        rng.normal(size=a.shape) + (1j * rng.normal(size=a.shape) if a.dtype.kind == "c" else 0)
+        if a.dtype.kind in "fc"
+        else None
+        for a in inputs
+    ]
+
+    def at(t: float) -> Any:
+        pairs = zip(inputs, directions, strict=True)
+        return forward(*(a.copy() if v is None else a + t * v for a, v in pairs))
+
+    try:
+        with np.errstate(all="ignore"):
+            dy = rng.normal(size=np.shape(at(0)))
+            numeric = float(np.sum(np.real(dy * (at(1e-6) - at(-1e-6))))) / 2e-6
+            gradients = as_list(backward(dy.copy(), *(a.copy() for a in inputs)))
+            pairs = zip(gradients, directions, strict=False)
+            analytic = sum(
+                float(np.sum(np.real(np.conj(g) * v)))
+                for g, v in pairs
+                if g is not None and v is not None
+            )
+    except Exception:
+        return True, ""  # shapes that do not fit
+    return not abs(analytic - numeric) <= 1e-6 + 1e-4 * abs(numeric), ""
+
+
+CHECKERS: dict[str, Callable[..., tuple[bool, str]]] = {
+    "ours": ours,
+    "torch slow": functools.partial(by_torch, False),
+    "torch fast": functools.partial(by_torch, True),
+    "jax check_grads": by_jax,
+    "one direction": by_one_direction,
+}
+
+
+# -- planted mistakes and right gradients -----------------------------------------------------
+
+
+def the_bank() -> tuple[Any, Any]:
+    sys.path.insert(0, str(ROOT))
+    right_cases = importlib.import_module("tests.gradcheck.right_cases")  # fills the bank, too
+    return right_cases.bugs.BUGS, right_cases.case_of
+
+
+def measure_bugs(only: list[str]) -> None:
+    bugs, _ = the_bank()
+    results = load()
+    for name in only:
+        rows: dict[str, Any] = {}
+        for bug in bugs:
+            functions = bug.forward, bug.make_backward()
+            inputs = [a.copy() for a in bug.inputs]
+            start = time.perf_counter()
+            failed, hint = CHECKERS[name](functions, inputs, bug.names, 0)
+            seconds = time.perf_counter() - start
+            rows[bug.name] = {"found": failed, "hint": hint, "seconds": seconds}
+        results.setdefault("bugs", {})[name] = rows
+    save(results)
+    tabulate()
+
+
+def measure_alarms(only: list[str], cases: int) -> None:
+    _, case_of = the_bank()
+    for name in only:
+        alarms: dict[str, int] = {}
+        start = time.perf_counter()
+        for seed in range(cases):
+            what, family, inputs = case_of(seed)
+            functions = family.case.forward, family.case.backward
+            failed, _ = CHECKERS[name](functions, inputs, family.case.names[: len(inputs)], seed)
+            dtype = what.rpartition(", ")[2]
+            alarms[dtype] = alarms.get(dtype, 0) + failed
+        seconds = (time.perf_counter() - start) / cases
+        results = load()
+        row = {"cases": cases, "alarms": alarms, "seconds": seconds}
+        results.setdefault("alarms", {})[name] = row
+        save(results)
+        print(name, row, flush=True)
+    tabulate()
+
+
+def load() -> dict[str, Any]:
+    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
+
+
+def save(results: dict[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def tabulate() -> None:
+    """Write what was measured into the page."""
+    bugs, _ = the_bank()
+    results = load()
+    found, alarms = results.get("bugs", {}), results.get("alarms", {})
+    header = ["", "found, of 100", "explained rightly", "explained wrongly", "mean time a mistake"]
+    header += ["false alarms, of 10,000", "of them in float64", "mean time a right one"]
+    rows = []
+    for name in CHECKERS:
+        mine, right = found.get(name, {}), alarms.get(name)
+        hints = [(bug.hint, mine[bug.name]["hint"]) for bug in bugs if bug.name in mine]
+        times = [row["seconds"] for row in mine.values()]
+        row = [name, str(sum(row["found"] for row in mine.values()))]
+        row += [str(sum(bool(want) and want in hint for want, hint in hints))]
+        row += [str(sum(bool(hint) and not (want and want in hint) for want, hint in hints))]
+        row += [f"{1e3 * statistics.mean(times):.0f} ms" if times else ""]
+        if right:
+            row += [f"{sum(right['alarms'].values()):,}", f"{right['alarms'].get('float64', 0):,}"]
+            row += [f"{1e3 * right['seconds']:.0f} ms"]
+            assert right["cases"] == 10_000, "measure alarms with all cases"
+        rows.append([*row, *[""] * (len(header) - len(row))])
+    rows[0] = [cell and f"**{cell}**" for cell in rows[0]]
+    put("Planted mistakes and false alarms", f"{versions()}\n\n{table(header, rows)}")
+    header = ["planted mistake", "verdict", "hint", *list(CHECKERS)[1:]]
+    lines = []
+    for bug in bugs:
+        others = [found.get(name, {}).get(bug.name) for name in list(CHECKERS)[1:]]
+        words = ["" if o is None else "found" if o["found"] else "**missed**" for o in others]
+        lines.append([bug.name, bug.verdict, found["ours"][bug.name]["hint"], *words])
+    put("Each mistake", table(header, lines))
+
+
+def versions() -> str:
+    return f"{machine()}, PyTorch {torch.__version__}, JAX {jax.__version__}; one thread each."
+
+
+def put(section: str, text: str) -> None:
+    """Replace what follows the first paragraph of a section of the checker's page."""
+    parts = re.split(r"(?m)^(?=## )", README.read_text(encoding="utf-8"))
+    (place,) = (k for k, part in enumerate(parts) if part.startswith(f"## {section}\n"))
+    title, paragraph, *_ = parts[place].split("\n\n", 2)
+    parts[place] = f"{title}\n\n{paragraph.rstrip()}\n\n{text}\n\n"
+    README.write_text("".join(parts).rstrip() + "\n", encoding="utf-8")
+    print(text)
+
+
+# -- time -----------------------------------------------------------------------------------------
+
+
+def measure_locating() -> None:
+    """One wrong element of a million: how many projections it costs to find it."""
+    x = np.random.default_rng(0).normal(size=1_000_000)
+
+    def right(dy: Any, x: Any) -> Any:
+        return 2 * x * dy
+
+    def wrong(dy: Any, x: Any) -> Any:
+        dx = right(dy, x)
+        dx[123_456] *= 1.01
+        return dx
+
+    rows = []
+    for method in ("auto", "central"):
+        times = []
+        for backward, samples in ((right, 0), (wrong, 4)):
+            start = time.perf_counter()
+            report = check(np.square, backward, [x], method=method, samples=samples)
+            times.append(time.perf_counter() - start)
+        assert report.tensors[0].index == (123_456,)
+        row = [report.method, f"{times[0]:.2f} s", f"{times[1]:.2f} s"]
+        rows.append([*row, f"**{times[1] / times[0]:.1f}**", str(report.evaluations)])
+    header = ["method", "projection of a right one", "the wrong element", "ratio", "evaluations"]
+    put("One wrong element of a million", f"{versions()}\n\n{table(header, rows)}")
 
 
 def networks(channels: tuple[int, int], hidden: int) -> tuple[tc.Sequential, torch.nn.Module]:
@@ -126,135 +423,32 @@ def measure_every_element() -> None:
 
 def tabulate_speed(section: str, *rows: list[str]) -> None:
     header = ["this checker; PyTorch's", "net", "ours", "PyTorch's", "times as fast", "runs"]
-    versions = f"{machine()}, PyTorch {torch.__version__}; one thread each."
-    put(section, f"{versions}\n\n{table(header, list(rows))}")
-
-
-def put(section: str, text: str) -> None:
-    """Replace what follows the first paragraph of a section of the checker's page."""
-    parts = re.split(r"(?m)^(?=## )", README.read_text(encoding="utf-8"))
-    (place,) = (k for k, part in enumerate(parts) if part.startswith(f"## {section}\n"))
-    title, paragraph, _ = parts[place].split("\n\n", 2)
-    parts[place] = f"{title}\n\n{paragraph}\n\n{text}\n\n"
-    README.write_text("".join(parts).rstrip() + "\n", encoding="utf-8")
-    print(text)
-
-
-# -- planted mistakes -------------------------------------------------------------------------
-
-
-def one_direction(bug: Any) -> bool:
-    """Return whether a check along one random direction, as JAX's check_grads, finds the bug."""
-    rng = np.random.default_rng(0)
-    floating = [a for a in bug.inputs if a.dtype.kind == "f"]
-    directions = [rng.normal(size=a.shape) for a in floating]
-
-    def at(t: float) -> Any:
-        moved = iter(directions)
-        arrays = [a + t * next(moved) if a.dtype.kind == "f" else a.copy() for a in bug.inputs]
-        return bug.forward(*arrays)
-
-    dy = rng.normal(size=np.shape(at(0)))
-    numeric = float(np.sum(dy * (at(1e-6) - at(-1e-6)))) / 2e-6
-    gradients = bug.make_backward()(dy.copy(), *(a.copy() for a in bug.inputs))
-    gradients = gradients if isinstance(gradients, (tuple, list)) else [gradients]
-    try:
-        pairs = zip(gradients, directions, strict=False)
-        analytic = sum(float(np.sum(g * v)) for g, v in pairs if g is not None)
-    except ValueError:
-        return True  # shapes that do not fit
-    return not abs(analytic - numeric) <= 1e-6 + 1e-4 * abs(numeric)
-
-
-def torch_finds(bug: Any) -> bool:
-    """Return whether torch.autograd.gradcheck with its defaults finds the bug."""
-    backward = bug.make_backward()
-
-    class Function(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *tensors: torch.Tensor) -> torch.Tensor:
-            ctx.save_for_backward(*tensors)
-            return torch.from_numpy(np.array(bug.forward(*(t.numpy() for t in tensors))))
-
-        @staticmethod
-        def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-            arrays = [t.numpy() for t in ctx.saved_tensors]
-            result = backward(np.array(grads[0].numpy()), *arrays)
-            result = list(result) if isinstance(result, (tuple, list)) else [result]
-            tensors = [None if g is None else torch.from_numpy(np.array(g)) for g in result]
-            return tuple([*tensors, *[None] * len(arrays)][: len(arrays)])
-
-    inputs = [torch.from_numpy(a.copy()) for a in bug.inputs]
-    for tensor in inputs:
-        tensor.requires_grad_(tensor.is_floating_point())
-    try:
-        return not torch.autograd.gradcheck(
-            lambda *tensors: Function.apply(*tensors),  # type: ignore[no-untyped-call]
-            inputs,
-            check_undefined_grad=False,
-        )
-    except Exception:
-        # GradcheckError and whatever autograd says of wrong shapes: found, in any case.
-        return True
-
-
-def tabulate_bugs() -> None:
-    sys.path.insert(0, str(ROOT / "tests" / "gradcheck"))
-    from bugs import BUGS, CASES  # type: ignore[import-not-found]
-
-    header = ["planted mistake", "verdict", "hint", "torch gradcheck", "one direction"]
-    rows: list[list[str]] = []
-    found, times = [0, 0, 0], [0.0, 0.0, 0.0]
-    explained = right = 0
-    for bug in BUGS:
-        start = time.perf_counter()
-        report = check(bug.forward, bug.make_backward(), bug.inputs, names=bug.names)
-        stamps = [time.perf_counter()]
-        answers = [report.failed]
-        for method in (torch_finds, one_direction):
-            answers.append(method(bug))
-            stamps.append(time.perf_counter())
-        found = [n + answer for n, answer in zip(found, answers, strict=True)]
-        spans = np.diff([start, *stamps])
-        times = [total + float(span) for total, span in zip(times, spans, strict=True)]
-        right += report.verdict == bug.verdict
-        explained += bool(bug.hint) and bug.hint in report.hint
-        others = ["found" if answer else "**missed**" for answer in answers[1:]]
-        rows.append([bug.name, report.verdict, report.hint, *others])
-    counts = [f"**{n}**" for n in found]
-    rows.append([f"**found, of {len(BUGS)}**", counts[0], "", *counts[1:]])
-    rows.append(["**right verdict**", f"**{right}**", "", "", ""])
-    rows.append(["**explained**", "", f"**{explained}**", "", ""])
-    unharmed = [case for case in CASES if not np.any(case.inputs[0] == 0)]
-    alarms = [0, 0, 0]
-    for case in unharmed:
-        bug = SimpleNamespace(
-            forward=case.forward, make_backward=lambda c=case: c.backward, inputs=case.inputs
-        )
-        alarms[0] += check(case.forward, case.backward, case.inputs).failed
-        alarms[1] += torch_finds(bug)
-        alarms[2] += one_direction(bug)
-    name = f"**false alarms, of {len(unharmed)} right gradients**"
-    rows.append([name, f"**{alarms[0]}**", "", str(alarms[1]), str(alarms[2])])
-    mine, *others = (f"{1e3 * total / len(BUGS):.1f} ms" for total in times)
-    rows.append(["**time, mean**", f"**{mine}**", "", *others])
-    put("Planted mistakes", table(header, rows))
+    put(section, f"{versions()}\n\n{table(header, list(rows))}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "what", choices=["speed", "bugs", "both", "whole"], nargs="?", default="both"
-    )
-    what = parser.parse_args().what
+    verbs = ["bugs", "alarms", "locate", "speed", "whole", "tables"]
+    parser.add_argument("what", choices=verbs)
+    parser.add_argument("--only", choices=list(CHECKERS), action="append")
+    parser.add_argument("--cases", type=int, default=10_000)
+    options = parser.parse_args()
+    only = options.only or list(CHECKERS)
     torch.set_num_threads(1)
+    jax.config.update("jax_enable_x64", True)
     with threadpoolctl.threadpool_limits(1):
-        if what in ("speed", "both"):
+        if options.what == "bugs":
+            measure_bugs(only)
+        elif options.what == "alarms":
+            measure_alarms(only, options.cases)
+        elif options.what == "locate":
+            measure_locating()
+        elif options.what == "speed":
             measure_speed()
-        if what in ("bugs", "both"):
-            tabulate_bugs()
-        if what == "whole":
+        elif options.what == "whole":
             measure_every_element()
+        else:
+            tabulate()
 
 
 if __name__ == "__main__":

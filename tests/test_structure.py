@@ -64,7 +64,7 @@ HEAVY = {
     "onnxruntime": EDGES,
     "sklearn": EDGES,
     "torch": (*EDGES, "gradcheck.torch"),
-    "jax": ("gradcheck.jax",),
+    "jax": (*EDGES, "gradcheck.jax"),
     "scipy": EDGES,
     "PIL": ("data", *EDGES),
     "pooch": ("data",),

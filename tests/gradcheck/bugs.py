@@ -80,7 +80,7 @@ SIGMOID_FAR = _case("sigmoid", np.array([-1000.0, -1.0, 0.5, 2.0]))
 TANH = _case("tanh", _normal(4, 6))
 DROPOUT = _case("dropout", _normal(4, 6), mask=_mask, p=0.4)
 SOFTMAX = _case("softmax", _normal(5, 4))
-LOSS = _case("softmax_log_likelihood", _normal(5, 4), _labels)
+LOSS = _case("cross_entropy", _normal(5, 4), _labels)
 
 CASES = [value for value in list(globals().values()) if isinstance(value, Case)]
 BUGS: list[Bug] = []

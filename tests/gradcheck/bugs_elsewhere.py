@@ -197,11 +197,11 @@ def logsumexp_not_broadcast(case: Case, dy: Array, x: Array) -> Any:
 
 
 def _attention(q: Array, k: Array, v: Array) -> Array:
-    return _softmax(q @ np.swapaxes(k, 1, 2) / np.sqrt(q.shape[2])) @ v
+    return _softmax(q @ np.swapaxes(k, 1, 2) / q.shape[2] ** 0.5) @ v
 
 
 def _attention_backward(dy: Array, q: Array, k: Array, v: Array, with_sum: bool = True) -> Any:
-    scale = 1 / np.sqrt(q.shape[2])
+    scale = 1 / q.shape[2] ** 0.5
     p = _softmax(q @ np.swapaxes(k, 1, 2) * scale)
     dp = dy @ np.swapaxes(v, 1, 2)
     ds = p * (dp - with_sum * (dp * p).sum(axis=-1, keepdims=True)) * scale
@@ -219,13 +219,13 @@ ATTENTION = _case(
 @bug(ATTENTION, hint="1/sqrt(4) is missing")
 def attention_query_without_the_scale(case: Case, dy: Array, q: Array, k: Array, v: Array) -> Any:
     dq, dk, dv = case.backward(dy, q, k, v)
-    return dq * np.sqrt(q.shape[2]), dk, dv
+    return dq * q.shape[2] ** 0.5, dk, dv
 
 
 @bug(ATTENTION, hint="1/sqrt(4) is too much")
 def attention_key_scaled_twice(case: Case, dy: Array, q: Array, k: Array, v: Array) -> Any:
     dq, dk, dv = case.backward(dy, q, k, v)
-    return dq, dk / np.sqrt(q.shape[2]), dv
+    return dq, dk / q.shape[2] ** 0.5, dv
 
 
 @bug(ATTENTION, hint="")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.hints import explain_shape
 from tinyconv.gradcheck.problem import DOUBLE, FloatArray, Problem, Stop, rounding_differs, scale_of
+from tinyconv.gradcheck.shapes import explain_shape
 
-__all__ = ["Called", "call", "draw_dy", "first", "is_stale"]
+__all__ = ["Called", "call", "call_forward", "draw_dy", "first", "is_stale"]
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,10 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
         Stop: a function changes its inputs, is not deterministic, or returns wrong shapes; or
             forward returns numbers that are not finite.
     """
-    if not problem.floating:
-        raise Stop("shape", "no input holds floating-point numbers")
+    _require_numbers(problem)
     point = elsewhere(problem)
     y_elsewhere, gradients_elsewhere = _call_elsewhere(problem, point, seed)
-    y = problem.value(problem.given)
-    if y.dtype.kind != "f":
-        raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
-    if not np.all(np.isfinite(y)):
-        where = first(~np.isfinite(y))
-        infinite = any(np.any(np.isinf(problem.given[i])) for i in problem.floating)
-        if np.any(np.isnan(y)) or not infinite:
-            raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
-        y = problem.ignore_infinite(y)
+    y = call_forward(problem)
     if y_elsewhere is not None and y_elsewhere.shape != y.shape:
         y_elsewhere, gradients_elsewhere = None, [None] * len(point)
     dy = np.where(problem.dead, 0.0, draw_dy(y.shape, seed))
@@ -97,6 +88,26 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
         elsewhere=gradients_elsewhere,
         shared=shared,
     )
+
+
+def call_forward(problem: Problem) -> Any:
+    """Return forward's output for the inputs as given; stop if it cannot be differentiated."""
+    _require_numbers(problem)
+    y = problem.value(problem.given)
+    if y.dtype.kind != "f":
+        raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
+    if np.all(np.isfinite(y)):
+        return y
+    infinite = any(np.any(np.isinf(problem.given[i])) for i in problem.floating)
+    if np.any(np.isnan(y)) or not infinite:
+        where = first(~np.isfinite(y))
+        raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
+    return problem.ignore_infinite(y)
+
+
+def _require_numbers(problem: Problem) -> None:
+    if not problem.floating:
+        raise Stop("shape", "no input holds floating-point numbers")
 
 
 def is_stale(problem: Problem, called: Called, i: int) -> bool:

@@ -6,21 +6,21 @@ compared before it.
 """
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from tinyconv.gradcheck.calls import Called, first
+from tinyconv.gradcheck.element import Element, Options
 from tinyconv.gradcheck.problem import FloatArray, Problem, Stop, largest, scale_of
 from tinyconv.gradcheck.report import TensorReport
 from tinyconv.gradcheck.rounding import measure_wobbles
 from tinyconv.gradcheck.slopes import HALF, Direction, Slope, Slopes
 
-__all__ = ["Comparison", "Element", "Options"]
+__all__ = ["ROUNDING", "WORK", "Comparison"]
 
 #: How many units of round-off a sound algorithm may lose, relative to what it adds up.
 ROUNDING = 64.0
@@ -33,52 +33,7 @@ SINGLE_PRECISION = 3e-6
 TOGETHER = 32
 #: Of a failing tensor so many elements are compared at least, if it has them, and no more than
 #: what takes one evaluation of a function of so many inputs.
-FEW, WORK = 32, 4_000_000
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for, see :func:`tinyconv.gradcheck.check`."""
-
-    seed: int = 0
-    method: str = "auto"
-    samples: int | str = 4
-    limit: int = 2048
-    seconds: float = math.inf
-    progress: bool | None = None
-    start: float = field(default_factory=time.monotonic)
-
-    @property
-    def is_over(self) -> bool:
-        """Tell whether the time is up."""
-        return time.monotonic() - self.start > self.seconds
-
-
-@dataclass(frozen=True)
-class Element:
-    """One element compared: its flat index, and what both sides say."""
-
-    flat: int
-    analytic: float
-    numeric: float
-    bar: float  #: of the numeric value alone
-    tolerance: float  #: of the comparison
-    slope: Slope
-
-    @property
-    def error(self) -> float:
-        """Return the absolute error."""
-        return abs(self.analytic - self.numeric)
-
-    @property
-    def is_wrong(self) -> bool:
-        """Tell whether the error is larger than its tolerance, at a point without a kink."""
-        return not self.slope.kink and not self.error <= self.tolerance
-
-    @property
-    def severity(self) -> float:
-        """Return the error in units of its tolerance."""
-        return self.error / self.tolerance if self.tolerance > 0 else self.error
+FEW, WORK = 20, 2_000_000
 
 
 class Comparison:

@@ -15,8 +15,9 @@ import numpy as np
 from tinyconv.gradcheck.evidence import Evidence
 from tinyconv.gradcheck.parts import broad_part, dy_part, narrow_part, places, selected
 from tinyconv.gradcheck.problem import FloatArray, largest
+from tinyconv.gradcheck.shapes import axis_sets
 
-__all__ = ["Follow", "explain", "explain_shape"]
+__all__ = ["Follow", "explain"]
 
 #: ratio -> what the ratio follows when lengths of axes change, "" if nothing
 Follow = Callable[[float], str]
@@ -31,17 +32,12 @@ def explain(evidence: Evidence, draw_again: Callable[[], Evidence | None], follo
             f"{evidence.name}: the gradient is that of an earlier call with other inputs: saved "
             "values are stale"
         )
-    first = {look: _fitting(look, evidence) for look in TABLE}
-    if not any(first.values()):
-        return ""
-    second = draw_again()
-    for look, sentences in first.items():
-        if not sentences:
-            continue
-        again = sentences if second is None else _fitting(look, second)
-        for sentence in sentences:
-            if sentence not in again:
-                continue
+    second: Evidence | None = None
+    for look in TABLE:
+        sentences = _fitting(look, evidence)
+        second = second or (draw_again() if sentences else None)
+        again = _fitting(look, second) if sentences and second else sentences
+        for sentence in (each for each in sentences if each in again):
             if second is None:
                 sentence += " (at these inputs: no second draw was possible)"
             elif look is _constant_ratio:
@@ -217,11 +213,6 @@ def _dy_times(e: Evidence) -> Iterator[str]:
 # -- sums and means -------------------------------------------------------------------------------
 
 
-def _axis_sets(a: FloatArray) -> Iterator[tuple[int, ...]]:
-    for count in range(1, min(a.ndim, 4) + 1):
-        yield from itertools.combinations(range(a.ndim), count)
-
-
 def _mean(a: Any, axes: tuple[int, ...]) -> Any:
     return np.mean(a, axis=axes, keepdims=True)
 
@@ -236,7 +227,7 @@ def _normalisation(e: Evidence) -> Iterator[str]:
     """Of ``(x - mean) / std`` the gradient is a projection: its terms hold the parts together."""
     g = e.analytic
     forms = e.same_shape | ({"y": e.y} if e.y.shape == g.shape else {})
-    for axes in _axis_sets(g):
+    for axes in axis_sets(g):
         if math.prod(g.shape[k] for k in axes) < 2:
             continue
         where = _over(e, axes)
@@ -326,7 +317,7 @@ def _sum_of_dy(e: Evidence) -> Iterator[str]:
         if x.shape == e.dy.shape and x.dtype.kind == "f":
             products[f"dy {name}"] = e.dy * x
     for name, product in products.items():
-        sums = {axes: product.sum(axis=axes, keepdims=True) for axes in _axis_sets(product)}
+        sums = {axes: product.sum(axis=axes, keepdims=True) for axes in axis_sets(product)}
         fitting = {
             axes: total.reshape(e.analytic.shape)
             for axes, total in sums.items()
@@ -405,11 +396,11 @@ TABLE: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     _input_rearranged,
     _softmax,
     _normalisation,
-    _local_derivative,
-    _other_mask,
     _sum_of_dy,
     selected,
     narrow_part,
+    _local_derivative,
+    _other_mask,
     dy_part,
     places,
     _missing_term,
@@ -417,45 +408,3 @@ TABLE: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     broad_part,
     _constant_beside_inputs,
 )
-
-
-def explain_shape(
-    name: str,
-    g: np.ndarray[Any, Any],
-    shape: tuple[int, ...],
-    dy: FloatArray,
-    is_right: Callable[[Any], bool],
-) -> str:
-    """Return what makes a gradient of the wrong shape right, "" if nothing that was tried."""
-    for sentence, candidate in _reshaped(g, shape):
-        if is_right(candidate):
-            return f"{name}: {sentence}"
-    for axes in _axis_sets(dy):
-        if dy.sum(axis=axes).shape == g.shape and np.allclose(dy.sum(axis=axes), g):
-            return f"{name}: the gradient is dy summed over axes {axes}, which are the wrong ones"
-    return ""
-
-
-def _reshaped(g: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield how a gradient may get its shape, and the gradient after that."""
-    for axes in _axis_sets(g):
-        total = g.sum(axis=axes)
-        if total.size == math.prod(shape) and g.size != total.size:
-            # Broadcasting aligns the last axes; those in front of them are summed over.
-            yield (
-                f"right summed over axes {axes}: broadcasting was not undone",
-                total.reshape(shape),
-            )
-    if tuple(n for n in g.shape if n != 1) == tuple(n for n in shape if n != 1):
-        reshaped = g.reshape(shape)
-        yield "right without its axes of length 1: they are left over or lost", reshaped
-    for order in itertools.permutations(range(g.ndim)) if 1 < g.ndim <= 4 else ():
-        if tuple(g.shape[k] for k in order) == shape:
-            yield f"right with its axes in the order {order}: it is transposed", g.transpose(order)
-    if g.ndim == len(shape) and all(n >= m for n, m in zip(g.shape, shape, strict=True)):
-        off = [n - m for n, m in zip(g.shape, shape, strict=True)]
-        cut = tuple(slice(d // 2, d // 2 + m) for d, m in zip(off, shape, strict=True))
-        axes = tuple(k for k, d in enumerate(off) if d)
-        yield f"right with the padding along axes {axes} cut off", g[cut]
-    if g.size == math.prod(shape):
-        yield f"the right elements: reshape it to {shape}", g.reshape(shape)

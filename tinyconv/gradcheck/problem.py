@@ -78,7 +78,7 @@ class Problem:
         self._wrapped: dict[bool, list[Any]] = {}
         #: unit round-off of the gradients and of the numeric evaluation, set by `choose_precision`
         eps = [float(np.finfo(self.given[i].dtype).eps) for i in self.floating]
-        self.eps_analytic = self.eps_numeric = max(eps, default=DOUBLE)
+        self.eps_analytic = self.eps_numeric = self.eps_given = max(eps, default=DOUBLE)
         self.evaluations = 0
         self.results: list[Any] = []  #: the gradients of the last call, as backward returned them
         #: where forward was called last, known to all problems of the same functions

@@ -197,6 +197,13 @@ class Slopes:
         above, below = (self._value(direction, t) for t in (h, -h))
         return None if above is None or below is None else (above - below) / (2 * h)
 
+    def bends(self, direction: Direction) -> FloatArray:
+        """Return by how much every output leaves its tangent, next to the point."""
+        above, below = (self._value(direction, t) for t in (self._rungs[-2], -self._rungs[-2]))
+        if above is None or below is None:
+            return np.full_like(self.y, np.inf)
+        return np.abs(above + below - 2 * self.y)
+
     @property
     def _complex_step(self) -> float:
         return COMPLEX_STEP_SINGLE if self.problem.eps > DOUBLE else COMPLEX_STEP

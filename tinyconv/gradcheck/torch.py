@@ -3,6 +3,7 @@
 What is checked is their backward pass as autograd runs it, with PyTorch on both sides.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -128,7 +129,8 @@ def check(
 
     def jvp(tangents: Any, *nests: Any) -> Any:
         forward_ad: Any = torch.autograd.forward_ad
-        with forward_ad.dual_level():
+        with warnings.catch_warnings(), forward_ad.dual_level():
+            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own, in its first use
             dual = [
                 forward_ad.make_dual(a, t) if c else a
                 for (_, a), t, c in zip(

@@ -1,0 +1,445 @@
+"""Nests, numbers, complex and infinite inputs, other modes, low precision, bounded time."""
+
+import subprocess
+import sys
+import time
+import warnings
+
+import array_api_strict
+import numpy as np
+import pytest
+
+from tinyconv.gradcheck import array_api, assert_gradients, check, check_adjoint
+
+pytest_plugins = ["pytester"]
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(4, 3))
+W = rng.normal(size=(3, 2))
+Z = rng.normal(size=(3, 2)) + 1j * rng.normal(size=(3, 2))
+
+
+# -- nests ----------------------------------------------------------------------------
+
+
+def layer(p, x, power=2):
+    return {"y": x @ p["w"] + p["b"][0], "rest": (np.sum(p["w"] ** power), 7, None)}
+
+
+def layer_backward(dy, p, x, power=2):
+    assert dy["rest"][1] is None
+    dw = x.T @ dy["y"] + dy["rest"][0] * power * p["w"] ** (power - 1)
+    return {"w": dw, "b": (dy["y"].sum(axis=0), None)}, dy["y"] @ p["w"].T
+
+
+P = {"w": W, "b": (rng.normal(size=2), "a name")}
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+def test_nests_of_inputs_and_outputs_and_keywords(method):
+    report = check(layer, layer_backward, [P, X], kwargs={"power": 3}, samples="all", method=method)
+    assert report.ok, str(report)
+    names = ["inputs[0]['w']", "inputs[0]['b'][0]", "inputs[1]"]
+    assert [row.name for row in report.tensors] == names
+
+
+def test_a_wrong_leaf_is_named():
+    def backward(dy, p, x):
+        g, dx = layer_backward(dy, p, x)
+        return g | {"w": 2 * g["w"]}, dx
+
+    report = check(layer, backward, [P, X], names=["p", "x"])
+    assert [row.name for row in report.tensors if row.verdict == "wrong"] == ["p['w']"]
+    assert report.hint.startswith("p['w']: the gradient is 2 times")
+
+
+def test_gradients_of_another_structure_are_named():
+    report = check(layer, lambda dy, p, x: ([p["w"]], x), [P, X])
+    assert report.verdict == "shape"
+    assert report.message == "the gradient of inputs[0] is a list of 1, expected a dict of 'w', 'b'"
+    report = check(layer, lambda dy, p, x: ({"v": 0}, x), [P, X])
+    assert "is a dict of 'v', expected a dict of 'w', 'b'" in report.message
+
+
+def test_numbers():
+    report = check(lambda a, x: a * x, lambda dy, a, x: (np.sum(dy * x), a * dy), [2.5, X])
+    assert report.ok, str(report)
+    report = check(lambda a, k: a**k, lambda dy, a, k: dy * k * a ** (k - 1), [1.5, 3])
+    assert report.ok, str(report)
+
+
+def test_no_input_to_differentiate():
+    message = "no input holds floating-point numbers"
+    assert check(lambda k: k, lambda dy, k: k, [3]).message == message
+    assert check(lambda k: k, None, [3], jvp=lambda t, k: k).message == message
+
+
+# -- complex numbers -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        (lambda z: z * z, lambda dy, z: dy * np.conj(2 * z)),
+        (lambda z: np.conj(z), lambda dy, z: np.conj(dy)),
+        (lambda z: np.abs(z), lambda dy, z: dy * z / np.abs(z)),
+        (lambda z: np.real(z) * np.imag(z), lambda dy, z: dy * (np.imag(z) + 1j * np.real(z))),
+    ],
+)
+def test_complex_inputs_in_the_convention_of_pytorch(forward, backward):
+    report = check(forward, backward, [Z], samples="all")
+    assert report.ok, str(report)
+    wrong = check(forward, lambda dy, z: np.conj(backward(dy, z)), [Z])
+    assert wrong.verdict == "wrong"
+    assert "conjuga" in wrong.hint
+
+
+def test_a_complex_output_of_real_inputs():
+    assert check(
+        lambda x: np.exp(1j * x), lambda dy, x: np.real(dy * -1j * np.exp(-1j * x)), [X]
+    ).ok
+
+
+def test_a_complex_gradient_of_real_inputs():
+    report = check(np.exp, lambda dy, x: dy * np.exp(x) + 0j, [X])
+    assert report.message == "the gradient of inputs[0] is complex128, expected floats"
+
+
+# -- forward mode, second order, adjoints ------------------------------------------------
+
+
+def tangent(t, x, w):
+    return (1 - np.tanh(x @ w) ** 2) * (t[0] @ w + x @ t[1])
+
+
+def product(x, w):
+    return np.tanh(x @ w)
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+def test_forward_mode(method):
+    report = check(product, None, [X, W], jvp=tangent, method=method)
+    assert report.ok, str(report)
+    assert report.scope == "forward mode: 8 outputs along 2 inputs"
+
+    def wrong(t, x, w):
+        return tangent([t[0], 3 * t[1]], x, w)
+
+    report = check(product, None, [X, W], jvp=wrong, method=method, names=["x", "w"])
+    assert [row.verdict for row in report.tensors] == ["ok", "wrong"]
+    assert report.hint.startswith("y along w: the tangent is 3 times what it should be")
+    assert "jvp=jvp" in report.reproduce
+
+
+def test_forward_mode_at_a_kink_and_misbehaving():
+    x = np.array([1.0, 0.0, -1.0])
+    report = check(np.abs, None, [x], jvp=lambda t, x: np.sign(x) * t[0])
+    assert report.verdict == "kink"
+    random = np.random.default_rng(0)
+    report = check(np.abs, None, [x], jvp=lambda t, x: random.normal(size=3))
+    assert report.verdict == "nondeterministic"
+    report = check(np.abs, None, [x], jvp=lambda t, x: t[0][:2])
+    assert report.message == "jvp returned shape (2,), expected (3,)"
+    report = check(np.abs, None, [x], jvp=lambda t, x: t[0] * np.nan)
+    assert report.verdict == "nonfinite"
+    many = np.zeros(100)  # more than are looked at one by one
+    assert check(np.abs, None, [many], jvp=lambda t, x: np.sign(x) * t[0]).verdict == "kink"
+    report = check(np.log, None, [x], jvp=lambda t, x: t[0] / x)
+    assert report.verdict == "nonfinite"
+
+
+def cube_backward(dy, x):
+    return 3 * x * x * dy
+
+
+def test_second_order():
+    def right(dg, dy, x):
+        return 3 * x * x * dg, 6 * x * dy * dg
+
+    cube = {"forward": lambda x: x**3, "backward": cube_backward, "inputs": [X]}
+    report = check(**cube, double_backward=right)
+    assert (report.verdict, report.order) == ("ok", 2)
+    assert [row.name for row in report.tensors] == ["dy", "inputs[0]"]
+    report = check(**cube, double_backward=lambda *a: (right(*a)[0], right(*a)[1] / 2))
+    assert report.hint.startswith("inputs[0]: the gradient is 0.5 times")
+    report = check(lambda x: x**3, lambda dy, x: x * dy, [X], double_backward=right)
+    assert (report.verdict, report.order) == ("wrong", 1)
+
+
+def test_adjoints():
+    M = rng.normal(size=(4, 3))
+    assert check_adjoint(lambda x: M @ x, lambda u: M.T @ u, np.zeros(3)).ok
+    report = check_adjoint(lambda x: M @ x, lambda u: -M.T @ u, np.zeros(3))
+    assert report.hint == "x: the gradient is -1 times what it should be: the sign is flipped"
+    assert check_adjoint(lambda x: M @ x, lambda u: M @ M.T @ u, np.zeros(3)).verdict == "shape"
+    report = check_adjoint(lambda x: M @ x + 1, lambda u: M.T @ u, np.zeros(3))
+    assert report.verdict == "wrong"
+    assert "not linear" in report.hint
+    F = np.fft.fft(np.eye(4))
+    assert check_adjoint(lambda x: F @ x, lambda u: F.conj().T @ u, np.zeros(4, complex)).ok
+    assert not check_adjoint(lambda x: F @ x, lambda u: F.T @ u, np.zeros(4, complex)).ok
+
+
+def test_nothing_to_check():
+    with pytest.raises(ValueError, match="neither backward nor jvp was given"):
+        check(np.sin, None, [X])
+
+
+# -- hard numbers ----------------------------------------------------------------------
+
+
+def softmax(x):
+    e = np.exp(x - np.max(x.real, axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_backward(dy, x):
+    y = softmax(x)
+    return y * (dy - (y * dy).sum(axis=-1, keepdims=True))
+
+
+def log_softmax(x):
+    s = x - np.max(x.real, axis=-1, keepdims=True)
+    return s - np.log(np.exp(s).sum(axis=-1, keepdims=True))
+
+
+def log_softmax_backward(dy, x):
+    return np.where(np.isinf(x), 0, dy - softmax(x) * dy.sum(axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [(softmax, softmax_backward), (log_softmax, log_softmax_backward)],
+)
+def test_masked_logits(forward, backward, method):
+    x = rng.normal(size=(3, 4))
+    x[0, 1] = x[2, 2:] = -np.inf
+    report = check(forward, backward, [x], samples="all", method=method)
+    assert report.ok, str(report)
+    assert report.tensors[0].checked == 9
+    assert not check(forward, lambda dy, x: 2 * backward(dy, x), [x], method=method).ok
+
+
+def test_a_gradient_that_is_not_finite_at_an_infinite_input():
+    x = np.array([0.5, -np.inf, 2.0])
+    report = check(softmax, lambda dy, x: softmax_backward(dy, x) + 0 * x, [x])
+    assert report.verdict == "nonfinite"
+    assert report.hint.endswith("the input is infinite there: return 0, as for what is masked")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_functions_of_one_precision_alone(dtype):
+    x = rng.normal(size=(3, 4)).astype(dtype)
+
+    def single(x):
+        if x.dtype != dtype:
+            raise TypeError("only my own precision")
+        return np.tanh(x)
+
+    def backward(dy, x):
+        single(x)
+        return (dy * (1 - np.tanh(x) ** 2)).astype(dtype)
+
+    assert check(single, backward, [x], samples="all").ok
+    for factor in (-1, 2, 0.5):
+        report = check(single, lambda dy, x, k=factor: np.asarray(k * backward(dy, x), dtype), [x])
+        assert report.verdict == "wrong", (factor, str(report))
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-250, 1e-160, 1e-20, 1e12])
+def test_tiny_and_huge_numbers(scale):
+    x = np.array([1.0, 2.0, -3.0]) * scale
+    for method in ("auto", "central"):
+        assert check(lambda x: 3 * x, lambda dy, x: 3 * dy, [x], method=method).ok
+        assert check(lambda x: 3 * x, lambda dy, x: 4 * dy, [x], method=method).failed
+
+
+def test_empty_arrays():
+    empty = np.zeros((0, 3))
+    assert check(lambda x: x * x, lambda dy, x: 2 * x * dy, [empty]).ok
+    right = [X, np.zeros((3, 0))]
+    assert check(np.matmul, lambda dy, x, w: (dy @ w.T, x.T @ dy), right).ok
+
+
+# -- functions that are slow, loud, or remember -------------------------------------------
+
+
+def test_what_functions_print_and_warn_about_shows_once(capsys):
+    def forward(x):
+        print("forward!")
+        warnings.warn("careful", UserWarning, stacklevel=1)
+        return x * x
+
+    with pytest.warns(UserWarning, match="careful") as caught:
+        report = check(forward, lambda dy, x: 2 * x * dy, [X])
+    assert (report.verdict, report.method) == ("ok", "complex step")
+    assert len(caught) == 1
+    assert capsys.readouterr().out == "forward!\n"
+
+
+def test_a_budget_of_seconds():
+    def slow(x):
+        time.sleep(0.002)
+        return x * x
+
+    report = check(slow, lambda dy, x: 2 * x * dy, [np.ones(3000)], samples="all", seconds=0.05)
+    assert report.ok
+    assert 0 <= report.tensors[0].checked < 3000
+    assert "0.05 seconds were over before the rest" in report.scope
+    report = check(slow, lambda dy, x: 3 * x * dy, [np.ones(3000)], seconds=0.05)
+    assert report.verdict == "wrong"
+
+
+def test_a_progress_bar(capsys):
+    check(np.sin, lambda dy, x: dy * np.cos(x), [X], progress=True)
+    assert "gradcheck inputs[0]" in capsys.readouterr().err
+    check(np.sin, lambda dy, x: dy * np.cos(x), [X])
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+def test_one_wrong_element_of_many_costs_few_evaluations(method):
+    x = rng.normal(size=100_000)
+    calls = []
+
+    def forward(x):
+        calls.append(1)
+        return x * x
+
+    def wrong(dy, x):
+        dx = 2 * x * dy
+        dx[43_210] *= 1.01
+        return dx
+
+    check(forward, lambda dy, x: 2 * x * dy, [x], method=method, samples=0)
+    projection = len(calls)
+    calls.clear()
+    report = check(forward, wrong, [x], method=method)
+    assert report.tensors[0].index == (43_210,)
+    assert report.hint == "inputs[0]: wrong at (43210,) alone, and all others compared are right"
+    assert len(calls) < 20 * projection
+
+
+def test_backward_that_overwrites_what_forward_saved():
+    class Tanh:
+        def forward(self, x):
+            self.y = np.tanh(x)
+            return self.y
+
+        def backward(self, dy):
+            self.y *= self.y
+            return dy * (1 - self.y)
+
+    layer = Tanh()
+    report = check(layer.forward, lambda dy, x: layer.backward(dy), [X])
+    assert report.verdict == "nondeterministic"
+    assert "backward overwrites what forward saved" in report.hint
+
+
+def test_a_backward_for_one_call_alone_is_fine():
+    class Square:
+        def forward(self, x):
+            self.saved = [x]
+            return x * x
+
+        def backward(self, dy):
+            return 2 * self.saved.pop() * dy
+
+    layer = Square()
+    assert check(layer.forward, lambda dy, x: layer.backward(dy), [X]).ok
+
+
+# -- verdicts and hints ------------------------------------------------------------------
+
+
+def test_verdicts_do_not_depend_on_the_order_of_evaluation():
+    x = rng.normal(size=(6, 5)).astype(np.float32)
+
+    def forward(x):
+        return np.sin(x.astype(np.float32))
+
+    def backward(dy, x):
+        return (dy * np.cos(x)).astype(np.float32)
+
+    def of(names):
+        order = [{"a": x, "b": 2 * x}[name] for name in names]
+        report = check(
+            lambda *a: forward(a[names.index("a")]) + forward(a[names.index("b")]),
+            lambda dy, *a: tuple(backward(dy, each) for each in a),
+            order,
+            names=list(names),
+            samples="all",
+        )
+        return {row.name: row.verdict for row in report.tensors}
+
+    assert of("ab") == of("ba")
+
+
+def test_two_explanations_that_fit_are_told_apart_by_another_shape():
+    # 1/2 is a lost square, the batch of 2, and 1/sqrt(4): only one of them follows its axis.
+    x = rng.normal(size=(2, 4))
+    cases = [
+        (lambda dy, x: 2 * x * dy / 2, "whatever the lengths of axes: a factor 2 is missing"),
+        (lambda dy, x: 2 * x * dy / len(x), "axis 0 of x twice as long it is 0.5 times that"),
+        (lambda dy, x: 2 * x * dy / x.shape[1] ** 0.5, "1/sqrt(4) is too much"),
+    ]
+    for backward, words in cases:
+        report = check(lambda x: x * x, backward, [x], names=["x"])
+        assert "0.5 times" in report.hint
+        assert words in report.hint
+
+
+def test_axes_have_the_names_of_the_caller():
+    def backward(dy, x):
+        dx = 2 * x * dy
+        dx[:, 2] = 0
+        return dx
+
+    report = check(lambda x: x * x, backward, [X], names=["x"], axes={"x": ("batch", "pixel")})
+    assert report.hint == "x: wrong only at the last index (2) of pixel; it is zero there"
+
+
+# -- where it is used ----------------------------------------------------------------------
+
+
+def test_the_pair_of_another_library():
+    xp = array_api_strict
+    inputs = [{"x": X}, 3]
+    report = array_api.check(
+        lambda p, k: p["x"] ** k, lambda dy, p, k: {"x": k * p["x"] ** (k - 1) * dy}, inputs, xp
+    )
+    assert report.ok, str(report)
+
+
+def test_the_fixture(pytester):
+    pytester.makeconftest('pytest_plugins = ["tinyconv.gradcheck.pytest_plugin"]')
+    pytester.makepyfile(
+        """
+        import numpy as np
+
+        def test_right(assert_gradients):
+            assert_gradients(np.sin, lambda dy, x: dy * np.cos(x), [np.ones(3)])
+
+        def test_wrong(assert_gradients):
+            assert_gradients(np.sin, lambda dy, x: dy, [np.ones(3)])
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=1)
+
+
+def test_assert_gradients_takes_nests():
+    assert assert_gradients(layer, layer_backward, [P, X]).ok
+
+
+def test_it_works_without_numba_and_matplotlib():
+    code = """
+import sys
+for name in ("numba", "llvmlite", "matplotlib", "torch", "jax"):
+    sys.modules[name] = None
+import numpy as np
+from tinyconv.gradcheck import check
+assert check(np.sin, lambda dy, x: dy * np.cos(x), [np.ones(3)]).ok
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
