@@ -4,12 +4,17 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import array_api_strict
 import numpy as np
 import pytest
 
 from tinyconv.gradcheck import array_api, assert_gradients, check, check_adjoint
+from tinyconv.gradcheck.calls import call
+from tinyconv.gradcheck.comparison import Comparison
+from tinyconv.gradcheck.element import Options
+from tinyconv.gradcheck.problem import Problem
 
 pytest_plugins = ["pytester"]
 
@@ -374,6 +379,33 @@ def test_verdicts_do_not_depend_on_the_order_of_evaluation():
         return {row.name: row.verdict for row in report.tensors}
 
     assert of("ab") == of("ba")
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+def test_an_element_is_judged_by_its_own_numbers(method):
+    x = np.array([1.0, 0.0, 1e-9, -2.0, 3.0, 1e-5, 40.0])
+
+    def forward(x):
+        return np.where(np.real(x) > 0, x * x + x, 0 * x)
+
+    def backward(dy, x):
+        return dy * np.where(x > 0, 2 * x + 1, 0) * np.where(x > 2, 1.001, 1)
+
+    def elements(flat):
+        problem = Problem(forward, backward, [x], ["x"])
+        comparison = Comparison(problem, call(problem, 0, repeat=True), Options(method=method))
+        comparison.slopes.complex_step = method == "auto"
+        comparison.compare(0, np.array(flat))
+        return {e.flat: e for e in comparison.elements[0]}
+
+    together = elements(range(7))
+    assert {k for k, e in together.items() if e.is_wrong} == {4, 6}
+    for k in range(7):
+        alone = elements([k])[k]
+        backwards = elements(range(6, k - 1, -1))[k]
+        for e in (alone, backwards):
+            assert str(replace(e, slope=None)) == str(replace(together[k], slope=None))
+            assert e.slope.kink == together[k].slope.kink
 
 
 def test_two_explanations_that_fit_are_told_apart_by_another_shape():

@@ -1,4 +1,7 @@
-"""Gradient checking for any pair of functions: forward and backward.
+"""Gradient checking for any function: reverse mode, forward mode, second order.
+
+For functions of PyTorch and JAX, and for other array libraries, each has a ``check`` of its own:
+:mod:`tinyconv.gradcheck.torch`, :mod:`tinyconv.gradcheck.jax`, :mod:`tinyconv.gradcheck.array_api`.
 
 >>> import numpy as np
 >>> from tinyconv.gradcheck import check

@@ -284,7 +284,7 @@ def _pardon(comparison: Comparison, options: Options) -> None:
         return
     inside = False  # the functions' domain
     for k in range(POINTS_NEARBY):
-        if not any(suspects.values()):
+        if not any(suspects.values()) or options.is_over:
             break
         point = moved(problem, comparison.called.checked, NEARBY, [options.seed, 4, k])
         with contextlib.suppress(Stop):

@@ -24,7 +24,7 @@ AGAIN = 256
 
 def say_why(comparison: Comparison, i: int, axes: Axes) -> str:
     """Return a hint for the wrong gradient of input i, "" if there is none."""
-    if comparison.is_cut:
+    if comparison.is_cut or comparison.options.is_over:
         return ""  # what is known of it is a part, and patterns of a part deceive
     return explain(
         _evidence(comparison, i, axes),

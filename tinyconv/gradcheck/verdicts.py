@@ -21,7 +21,7 @@ def scope_of(rows: dict[int, TensorReport], comparison: Comparison) -> str:
     """Return what was checked, in words."""
     total = sum(math.prod(row.shape) for row in rows.values())
     text = f"{total} elements by projection, {sum(row.checked for row in rows.values())} one by one"
-    if comparison.is_cut:
+    if comparison.is_cut or comparison.options.is_over:
         text += f"; {comparison.options.seconds:g} seconds were over before the rest"
     return text
 
