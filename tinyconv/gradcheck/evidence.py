@@ -104,5 +104,7 @@ class Evidence:
 
     def axis(self, axis: int, name: str = "") -> str:
         """Return what the caller calls an axis of an input, or "axis 1"."""
+        if (name or self.name) in self.pairs and axis == self.inputs[name or self.name].ndim - 1:
+            return "(real, imaginary)"
         names = self.axes.get(name or self.name, ())
         return names[axis] if axis < len(names) else f"axis {axis}"

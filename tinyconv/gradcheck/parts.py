@@ -100,8 +100,14 @@ def dy_part(e: Evidence) -> Iterator[str]:
     names = [e.axis(k, "y") for k in range(e.dy.ndim)]
     flat = (wrong.reshape(-1), significant.reshape(-1))
     where = _describe(index, e.dy.shape, *flat, names, 0.9)
-    if where:
-        yield _say_part(where, lost)
+    if not where:
+        return
+    if not lost:
+        # Where these outputs send gradient, it is all wrong; else it is a matter of the input.
+        reached = np.abs(e.at(e.vjp(np.where(wrong, e.dy, 0.0), {}))) > 1e-9 * e.size
+        if not np.any(reached) or np.mean(e.wrong[reached]) < 0.9:
+            return
+    yield _say_part(where, lost)
 
 
 def _slice_of_dy(e: Evidence, v: FloatArray, slopes: FloatArray) -> Iterator[str]:
