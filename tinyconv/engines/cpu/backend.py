@@ -214,7 +214,7 @@ class CpuTraining(CpuBackend):
 
     def watch_kept(self, step: Step) -> None:
         """Add to the reach the gradients that a step's threads keep until the update."""
-        for values in step.kept:
+        for values in step.kept_gradients:
             self.program.call(
                 f"{step.name}: reach",
                 compiled(reach.reach_of_kept, LANES),

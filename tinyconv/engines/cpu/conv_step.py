@@ -194,7 +194,6 @@ class ConvStep(Step):
             self._backward_of_winners(program)
         else:
             self._add_weight_gradient(program)
-        self._keep()
         for product, packed in zip(self.gradients, self.packed[1:], strict=True):
             self._add_product(program, f"{self.name}: dx", product, packed)
         if self.tables and self.dx is not None and self.dsource is not None:
@@ -230,6 +229,7 @@ class ConvStep(Step):
             "dw_block": block,
             "db_thread": channels + LANES,
         }
+        self._keep(self.places, tile.width, product.channels)
         program.call(
             f"{self.name}: dw",
             compiled(conv.weight_gradient, tile.L, tile.V, R),
@@ -250,23 +250,22 @@ class ConvStep(Step):
         self.places = self.context.arena.table(places)
         self.places[self.product.weight_at] = places
 
-    def _keep(self) -> None:
-        """Tell where the threads' gradients lie."""
-        layout, O = self.dw_layout, self.product.channels
-        zero = self.context.arena.table([0])
-        for v, v_thread, places, width, block in (
-            (self.dw, layout["dw_thread"], self.places, layout["width"], layout["dw_block"]),
-            (self.db, layout["db_thread"], zero, O, 0),
+    def _keep(self, places: Array, width: int, channels: int) -> None:
+        """Tell where the threads' gradients lie, see :func:`~tinyconv.kernels.cpu.reach.KEPT`."""
+        layout, O, table = self.dw_layout, self.product.channels, self.context.arena.table
+        for v, v_thread, at, size, count, block in (
+            (self.dw, layout["dw_thread"], places, width, channels, layout["dw_block"]),
+            (self.db, layout["db_thread"], np.zeros(1), O, O, 0),
         ):
-            self.kept.append(
+            self.kept_gradients.append(
                 {
                     "v": address_of(v),
                     "v_thread": v_thread,
-                    "places": address_of(places),
-                    "size": len(places),
-                    "width": width,
+                    "places": address_of(table(at)),
+                    "size": len(at),
+                    "width": size,
                     "block": block,
-                    "channels": O,
+                    "channels": count,
                 }
             )
 
@@ -344,6 +343,8 @@ class ConvStep(Step):
             "dw_block": size,
             "db_thread": O + LANES,
         }
+        # Here the runs of all channels are what lies side by side.
+        self._keep(np.arange(O * self.slabs * KH) * self.run_padded, product.run, product.run)
         program.call(
             f"{self.name}: backward",
             kernel,

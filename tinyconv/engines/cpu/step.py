@@ -69,7 +69,7 @@ class Step:
         dx, dxs: where the gradients of the inputs go; None where nobody wants one.
         dy: where the gradient of the output will be; None in a plan without training.
         activation: what comes last, the identity if nothing does.
-        kept: where the threads' gradients lie, after ``backward``.
+        kept_gradients: where the threads' gradients lie, after ``backward``.
         z: laid out as y, what the activation is of; y itself unless the slope needs it.
     """
 
@@ -77,7 +77,7 @@ class Step:
     border: Border = NO_BORDER
     spare = 0
     #: Whether each thread keeps the gradients of the parameters until the update: then
-    #: :attr:`kept` tells where, for :func:`tinyconv.kernels.cpu.reach.reach_of_kept`.
+    #: :attr:`kept_gradients` tells where, for :func:`tinyconv.kernels.cpu.reach.reach_of_kept`.
     keeps_gradients = False
     #: Whether y is x itself where the numbers of x lie in the order of y already.
     is_view = False
@@ -88,7 +88,7 @@ class Step:
         self.context = context
         self.shape = self.output_shape(shapes)
         self.name = f"{unit.layers[0].path} {unit}"
-        self.kept: list[dict[str, int]] = []
+        self.kept_gradients: list[dict[str, int]] = []
         found = (activation_of(layer) for layer in unit.layers)
         self.activation = next((chosen for chosen in found if chosen is not None), Chosen())
 
