@@ -26,6 +26,7 @@ __all__ = [
     "Tile",
     "border_of_gradient",
     "convolution",
+    "elements_for",
     "input_gradient",
     "inside",
     "over_three_axes",
@@ -67,6 +68,19 @@ def tile_for(channels: int, positions: int = 1) -> Tile:
     cost = {V: ceil(vectors / V) * V * (1.25 if V == 1 else 1) for V in (3, 2, 1)}
     V = min((V for V in cost if V * positions <= SUMS or V == 1), key=cost.__getitem__)
     return Tile(L, V, max(1, min(ROWS, SUMS // V) // positions))
+
+
+def elements_for(run: int, most: int) -> int:
+    """Return how many elements of a run a tile of a weight's gradient holds.
+
+    As many as it can or two thirds of that, whichever leaves less room in the last tile: so that
+    a network needs few kernels.
+
+    >>> elements_for(48, 12), elements_for(16, 12), elements_for(5, 12)
+    (12, 8, 5)
+    """
+    sizes = (most, most * 2 // 3)
+    return min(run, min(sizes, key=lambda size: -run % size))
 
 
 def over_three_axes(window: Geometry) -> Geometry:

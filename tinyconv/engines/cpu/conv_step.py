@@ -13,6 +13,7 @@ from tinyconv.engines.cpu.conv_dims import (
     Product,
     border_of_gradient,
     convolution,
+    elements_for,
     input_gradient,
     inside,
     over_three_axes,
@@ -204,7 +205,7 @@ class ConvStep(Step):
     def _add_weight_gradient(self, program: Program) -> None:
         product, take, threads = self.product, self.context.arena.take, self.context.threads
         tile, run = product.tile, product.run
-        R = even(run, SUMS // tile.V)
+        R = elements_for(run, SUMS // tile.V)
         padded = ceil(run / R) * R
         block = len(product.rows) * padded * tile.width
         channels = tile.padded(product.channels)
