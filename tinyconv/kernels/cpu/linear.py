@@ -25,7 +25,9 @@ from tinyconv.kernels.cpu.simd import (
 from tinyconv.kernels.cpu.tiles import (
     dots,
     dots_first,
+    load_tile,
     outer,
+    outer_first,
     store_rows,
     store_tile,
     store_totals,
@@ -107,10 +109,16 @@ def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
 BACKWARD = record("dy", "dy_sample", "w", "dx", "dx_sample", "I", "O", "n", "by_features")
 
 
+#: Outputs whose pieces of the weight stay in the first cache, and their pages at hand, while all
+#: samples pass.
+OUTPUTS = 64
+
+
 def backward(L: int, R: int, V: int) -> Any:
     """Make the kernel dx = dz w: [N x O] * [O x I] -> [N x I], in tiles of R samples by V vectors.
 
-    The last tile of a row starts early enough to end with the row, so V * L must not exceed I.
+    Rows of the weight lie far apart in memory, so a block of them serves all samples before the
+    next one does, and dx is a sum over the blocks.
     """
     VL = V * L
 
@@ -122,15 +130,20 @@ def backward(L: int, R: int, V: int) -> Any:
         n0, n1, c0, c1 = first, last, 0, I
         if a.by_features:
             n0, n1, c0, c1 = 0, words_pointer(a.n)[0], first, last
-        for tile in range(c0, c1, VL):
-            c = min(tile, I - VL)
-            for n in range(n0, n1, R):
-                acc = zeros(R, V, L)
-                j = c
-                for o in range(n * dy_sample, n * dy_sample + O):
-                    acc = outer(acc, R, dy, o, 0, R, dy_sample, w, j)
-                    j += I
-                store_rows(dx, n * dx_sample + c, R, dx_sample, acc, n1 - n)
+        for o in range(0, O, OUTPUTS):
+            outputs = min(OUTPUTS, O - o)
+            for c in range(c0, c1, VL):
+                for n in range(n0, n1, R):
+                    place = n * dx_sample + c
+                    acc = load_tile(dx, place, R, dx_sample, V, L) if o else zeros(R, V, L)
+                    i, j = n * dy_sample + o, o * I + c
+                    if c + VL <= c1:
+                        for k in range(outputs):
+                            acc = outer(acc, R, dy, i + k, 0, R, dy_sample, w, j + k * I)
+                    else:
+                        for k in range(outputs):
+                            acc = outer_first(acc, R, dy, i + k, dy_sample, w, j + k * I, c1 - c)
+                    store_rows(dx, place, R, dx_sample, acc, n1 - n, c1 - c)
 
     return linear_backward
 

@@ -46,6 +46,7 @@ __all__ = [
     "load_tile",
     "nonzero_lanes",
     "outer",
+    "outer_first",
     "products",
     "store_rows",
     "store_tile",
@@ -132,6 +133,15 @@ def store_tile(
     return types.void(POINTER, INT, rows, INT, tile, INT), emit
 
 
+def emit_add_row(
+    builder: ir.IRBuilder, tile: list[ir.Value], row: int, factor: ir.Value, columns: list[ir.Value]
+) -> None:
+    """Add a multiple of the vectors ``columns`` to a row of a tile."""
+    scale = emit_splat(builder, factor, columns[0].type.count)
+    for n, column in enumerate(columns, row * len(columns)):
+        tile[n] = emit_fma(builder, scale, column, tile[n])
+
+
 @instruction
 def outer(
     typing: Any,
@@ -164,12 +174,43 @@ def outer(
                 emit_times(builder, stride, r % inner),
             )
             row = builder.gep(a, [builder.add(down, along)])  # the same in every round of a loop
-            factor = emit_splat(builder, builder.load(builder.gep(row, [i])), L)
-            for v in range(V):
-                vectors[r * V + v] = emit_fma(builder, factor, columns[v], vectors[r * V + v])
+            emit_add_row(builder, vectors, r, builder.load(builder.gep(row, [i])), columns)
         return emit_tile(context, builder, tile, vectors)
 
     return tile(tile, rows, POINTER, INT, INT, within, INT, POINTER, INT), emit
+
+
+@instruction
+def outer_first(
+    typing: Any,
+    tile: types.Type,
+    rows: types.Type,
+    a: types.Type,
+    i: types.Type,
+    stride: types.Type,
+    b: types.Type,
+    j: types.Type,
+    count: types.Type,
+) -> Any:
+    """Add an outer product of which only the first ``count`` numbers of the row of b exist.
+
+    ``tile[r, v] += a[i + r * stride] * b[j + v * lanes]``
+    """
+    R, L = literal(rows), tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, _, a, i, stride, b, j, count = args
+        vectors, columns = emit_vectors(builder, value, tile), []
+        for v in range(V):
+            mask = emit_first_lanes(builder, emit_plus(builder, count, -v * L), L)
+            columns.append(emit_masked_load(builder, b, emit_plus(builder, j, v * L), mask))
+        for r in range(R):
+            place = emit_plus(builder, i, emit_times(builder, stride, r))
+            emit_add_row(builder, vectors, r, builder.load(builder.gep(a, [place])), columns)
+        return emit_tile(context, builder, tile, vectors)
+
+    return tile(tile, rows, POINTER, INT, INT, POINTER, INT, INT), emit
 
 
 def _dots(first_lanes_only: bool) -> Any:
@@ -326,23 +367,28 @@ def store_rows(
     rows: types.Type,
     stride: types.Type,
     tile: types.Type,
+    row_count: types.Type,
     count: types.Type,
 ) -> Any:
-    """Write row r of the tile to ``p[i + r * stride]``, for the first ``count`` rows."""
+    """Write row r of the tile to ``p[i + r * stride]``: the first rows, of each the first numbers.
+
+    There are ``row_count`` rows and ``count`` numbers, or all that the tile has if that is less.
+    """
     R, L = literal(rows), tile.dtype.lanes
     V = tile.count // R
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        p, i, _, stride, value, count = args
+        p, i, _, stride, value, row_count, count = args
         vectors = emit_vectors(builder, value, tile)
+        masks = [emit_first_lanes(builder, emit_plus(builder, count, -v * L), L) for v in range(V)]
         for r in range(R):
-            with builder.if_then(builder.icmp_signed(">", count, ir.Constant(count.type, r))):
+            with builder.if_then(builder.icmp_signed(">", row_count, ir.Constant(count.type, r))):
                 for v in range(V):
                     place = emit_plus(builder, i, emit_times(builder, stride, r), v * L)
-                    emit_store(builder, p, place, vectors[r * V + v])
+                    emit_masked_store(builder, p, place, vectors[r * V + v], masks[v])
         return context.get_dummy_value()
 
-    return types.void(POINTER, INT, rows, INT, tile, INT), emit
+    return types.void(POINTER, INT, rows, INT, tile, INT, INT), emit
 
 
 @instruction
