@@ -37,10 +37,10 @@ X = np.zeros((1, 4), np.float32)
 def test_votes_and_means(rows, vote, mean):
     ensemble = tc.Ensemble([Says(row) for row in rows])
     assert ensemble.predict(X).tolist() == [vote]
-    assert ensemble.predict(X, "mean").tolist() == [mean]
+    assert ensemble.predict(X, how="mean").tolist() == [mean]
     np.testing.assert_allclose(ensemble.predict_proba(X)[0], np.mean(rows, axis=0))
     assert ensemble.evaluate(X, np.array([vote])) == {"accuracy": 1.0}
-    assert ensemble.evaluate(X, np.array([mean]), "mean") == {"accuracy": 1.0}
+    assert ensemble.evaluate(X, np.array([mean]), how="mean") == {"accuracy": 1.0}
 
 
 def test_a_vote_weighs_more_than_any_probability():
@@ -108,12 +108,12 @@ def test_without_joblib(digits, monkeypatch):
 def test_what_is_no_ensemble(digits):
     one, two, _ = nets()
     for message, members in (("no networks", []), ("a network is in the list twice", [one, one])):
-        with pytest.raises(ShapeError, match=f"Ensemble: {message}"):
+        with pytest.raises(ArgumentError, match=f"Ensemble: {message}"):
             tc.Ensemble(members)
     ensemble = tc.Ensemble([one, two])
-    with pytest.raises(ShapeError, match="how is 'median', expected 'vote' or 'mean'"):
-        ensemble.predict(digits[0], "median")
-    with pytest.raises(ShapeError, match="processes is 0, expected at least 1"):
+    with pytest.raises(ArgumentError, match="how is 'median', expected 'vote' or 'mean'"):
+        ensemble.predict(digits[0], how="median")
+    with pytest.raises(ArgumentError, match="processes is 0, expected at least 1"):
         ensemble.fit(*digits, processes=0)
     other = tc.Sequential([tc.Flatten(), tc.Linear(784, 7)])
     with pytest.raises(ShapeError, match=r"the members have \[10, 7\] classes"):

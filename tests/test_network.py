@@ -292,14 +292,14 @@ def test_summary_of_the_books_net() -> None:
 @pytest.mark.parametrize(
     ("layers", "options", "error", "message"),
     [
-        ([], {}, ShapeError, "Sequential: no layers, expected at least one"),
-        (["relu"], {}, ShapeError, "Sequential: element 0 is 'relu', expected a layer"),
-        ([tc.ReLU], {}, ShapeError, "Sequential: element 0 is the class ReLU, expected a layer"),
+        ([], {}, ArgumentError, "Sequential: no layers, expected at least one"),
+        (["relu"], {}, ArgumentError, "Sequential: element 0 is 'relu', expected a layer"),
+        ([tc.ReLU], {}, ArgumentError, "Sequential: element 0 is the class ReLU, expected a layer"),
         ([tc.ReLU()] * 2, {}, ShapeError, "same layer object stands in two places"),
         (
             [tc.Sequential([tc.ReLU()])],
             {},
-            ShapeError,
+            ArgumentError,
             "a layer is a Sequential, which owns its parameters",
         ),
         ([tc.ReLU()], {"dtype": "float16"}, DtypeError, "dtype is 'float16', expected 'float32'"),

@@ -20,6 +20,7 @@ FLOORS = {
     "spellings": 0,
     "arguments": 1,
     "registry": 1,
+    "tables": 1,
     "register": 4,
     "files": 2,
     "backend": 1,

@@ -103,6 +103,15 @@ from tinyconv.training import (
 )
 from tinyconv.training.distort import DistortEachEpoch
 
+
+def _draw(history: History) -> object:
+    from tinyconv import plots  # imports matplotlib
+
+    return plots.learning_curves({"": history})
+
+
+History.drawn_by = _draw
+
 __version__ = "0.1.0"
 
 #: Parts that are imported when they are first used.

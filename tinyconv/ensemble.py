@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array, to_numpy
-from tinyconv.errors import ShapeError
+from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.network import Sequential, load
 from tinyconv.training.history import History
 
@@ -20,10 +20,11 @@ class Ensemble:
     """Networks of equal inputs and classes that vote, or whose probabilities are averaged.
 
     Args:
-        nets: the members; give each a seed of its own.
+        nets: the members, a list of them or the first; give each a seed of its own.
+        more: the others.
 
     Raises:
-        ShapeError: there are no members, or one is in the list twice.
+        ArgumentError: there are no members, or one is in the list twice.
 
     >>> import tinyconv as tc
     >>> nets = [tc.models.nielsen_fully_connected(seed=seed) for seed in range(3)]
@@ -32,27 +33,30 @@ class Ensemble:
     (5,)
     """
 
-    def __init__(self, nets: Sequence[Sequential]) -> None:
-        self.nets = list(nets)
+    def __init__(self, nets: Sequence[Sequential] | Sequential, *more: Sequential) -> None:
+        self.nets = [nets, *more] if isinstance(nets, Sequential) else [*nets, *more]
         if not self.nets:
-            raise ShapeError("Ensemble: no networks, expected at least one")
+            raise ArgumentError("Ensemble: no networks, expected at least one")
         if len({id(net) for net in self.nets}) < len(self.nets):
-            raise ShapeError("Ensemble: a network is in the list twice")
+            raise ArgumentError("Ensemble: a network is in the list twice")
 
-    def predict(self, x: Array, how: str = "vote", batch_size: int = 256) -> np.ndarray[Any, Any]:
+    def predict(
+        self, x: Array, batch_size: int = 256, *, how: str = "vote"
+    ) -> np.ndarray[Any, Any]:
         """Return the class that the members agree on for every sample, (N,), int64.
 
         Args:
             x: (N, ...), samples.
+            batch_size: samples in memory at a time.
             how: ``"vote"`` takes the class that most members name, of equally many votes the one
                 of the highest mean probability; ``"mean"`` takes the highest mean probability.
-            batch_size: samples in memory at a time.
 
         Raises:
-            ShapeError: the members have different numbers of classes, or ``how`` is unknown.
+            ShapeError: the members have different numbers of classes.
+            ArgumentError: ``how`` is unknown.
         """
         if how not in ("vote", "mean"):
-            raise ShapeError(f"Ensemble: how is {how!r}, expected 'vote' or 'mean'")
+            raise ArgumentError(f"Ensemble: how is {how!r}, expected 'vote' or 'mean'")
         members = self._probabilities(x, batch_size)
         # Half of a probability breaks ties, and cannot make up for a vote.
         score = np.mean(members, axis=0) / 2
@@ -68,9 +72,9 @@ class Ensemble:
         mean: np.ndarray[Any, Any] = np.mean(self._probabilities(x, batch_size), axis=0)
         return mean
 
-    def evaluate(self, x: Array, y: Array, how: str = "vote") -> dict[str, float]:
+    def evaluate(self, x: Array, y: Array, *, how: str = "vote") -> dict[str, float]:
         """Return ``{"accuracy": ...}`` of :meth:`predict` on labelled samples."""
-        return {"accuracy": float(np.mean(self.predict(x, how) == to_numpy(y)))}
+        return {"accuracy": float(np.mean(self.predict(x, how=how) == to_numpy(y)))}
 
     def fit(
         self,
@@ -99,11 +103,11 @@ class Ensemble:
 
         Raises:
             ImportError: joblib is not installed, and more than one process is asked for.
-            ShapeError: processes is below 1, or what ``Sequential.fit`` finds.
+            ArgumentError: processes is below 1, or what ``Sequential.fit`` finds.
         """
         count = min(len(self.nets), os.cpu_count() or 1) if processes is None else processes
         if count < 1:
-            raise ShapeError(f"Ensemble: processes is {processes!r}, expected at least 1")
+            raise ArgumentError(f"Ensemble: processes is {processes!r}, expected at least 1")
         folders = [
             None if checkpoint is None else Path(checkpoint) / str(number)
             for number in range(len(self.nets))

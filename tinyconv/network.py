@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,28 @@ from typing import Any
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import Count, Number, OneOf, checked
+from tinyconv.arguments import Count, Number, OneOf, Share, checked
 from tinyconv.backend import Array, check_device, like, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Engine, Totals
 from tinyconv.engines.choose import engine_for
-from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, decode, encode, initialize
 from tinyconv.layers.base import Shape
 from tinyconv.layers.snapshot import Snapshot, descendants
+from tinyconv.layers.summary import HEAD, summary_rows
 from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss, Targets, loss_of
 from tinyconv.metrics import Metric, figures, metrics_of
 from tinyconv.optimizers import SGD, Optimizer, optimizer_of
 from tinyconv.parameters import Parameters
-from tinyconv.training import checkpoint as checkpoints
-from tinyconv.training.callbacks import Callback, ProgressBar
+from tinyconv.tables import html_table, text_table
+from tinyconv.training.batches import Augment
+from tinyconv.training.callbacks import Callback
 from tinyconv.training.checks import as_array, check_input, check_targets
 from tinyconv.training.fit import Position, Training, fit
 from tinyconv.training.history import History
+from tinyconv.training.run import check_callbacks, kept_in, read_data
 
 __all__ = ["Sequential", "load"]
 
@@ -123,6 +125,8 @@ class Sequential(Chain):
         self.version = 0
         self._trainer: int | None = None  # the process that trains it; a forked one does not
         self._stepper: Engine | None = None
+        #: The optimizer of the last run and what it remembers.
+        self._rule: tuple[Optimizer, dict[str, Array] | None] = (SGD(lr=0.1), None)
         if input_shape is not None:
             self.build(input_shape)
         elif self.specs(None) is not None:
@@ -298,7 +302,7 @@ class Sequential(Chain):
             ArgumentError: an argument is unknown.
         """
         self.loss = self.loss if loss is None else loss_of("start_training", loss)
-        rule = optimizer_of("start_training", SGD(lr=0.1) if optimizer is None else optimizer)
+        rule = optimizer_of("start_training", optimizer or SGD(lr=0.1))
         self.parameters  # noqa: B018 - raises where there are none yet
         self._stepper = engine_for(self, engine)
         self._stepper.start_training(self.loss, rule)
@@ -351,8 +355,8 @@ class Sequential(Chain):
     @checked
     def fit(
         self,
-        x: Array,
-        y: Array,
+        x: Any,
+        y: Array | None = None,
         *,
         epochs: Count = 1,
         batch_size: Count = 10,
@@ -361,7 +365,10 @@ class Sequential(Chain):
         metrics: Sequence[str | Metric | Callable[[Any, Any], float]] | None = None,
         sample_weight: Array | None = None,
         validation_data: Sequence[Array] | None = None,
+        validation_split: Share = 0.0,
         shuffle: bool = True,
+        drop_last: bool = False,
+        augment: Augment | None = None,
         verbose: bool = True,
         callbacks: Sequence[Callback] = (),
         engine: str = "auto",
@@ -372,14 +379,18 @@ class Sequential(Chain):
         """Train the network.
 
         Args:
-            x: (S, ...), floating-point samples.
+            x: (S, ...), floating-point samples: an array, or what NumPy makes one of (a list, a
+                data frame, a tensor of PyTorch or JAX in host memory). Or a pair (x, y) in place
+                of both; or batches (x, y) in a list or a ``DataLoader``, whose sizes and order
+                are then theirs.
             y: targets as the loss takes them: class indices (S,), or (S, H, W) for outputs
                 (K, H, W); probabilities (S, K); for the losses of numbers an array of the shape
                 of the outputs, such as x itself.
             epochs: how often to see every sample; with ``resume``, the total of the whole run.
             batch_size: samples a step; the last batch of an epoch may be shorter.
-            optimizer: the update rule, or its name, such as ``"adam"``; ``SGD(lr=0.1)`` if None. It
-                starts afresh in every call.
+            optimizer: the update rule, or its name, such as ``"adam"``, which starts afresh. If
+                None, that of the ``fit`` before goes on with what it remembers; ``SGD(lr=0.1)``
+                if there was none.
             loss: what to minimise, or its name, such as ``"mse"``; what the network has
                 (cross-entropy) if None.
             metrics: what to measure beside the loss, such as ``["accuracy", "top_5"]``; see
@@ -388,9 +399,15 @@ class Sequential(Chain):
                 for 1.
             validation_data: samples, targets and, if you like, their weights, to evaluate after
                 every epoch.
+            validation_split: share of the samples to evaluate instead of training on them, drawn
+                at random; equal seeds draw the same ones.
             shuffle: give every epoch an order of its own, a function of the seed and the epoch.
+            drop_last: leave out a last batch that is not whole.
+            augment: ``augment(x, key)`` returns what a batch (N, ...) is replaced by; the key, an
+                integer for :mod:`tinyconv.data.augment`, follows from the seed, the epoch and the
+                batch.
             verbose: show progress on standard error.
-            callbacks: see :mod:`tinyconv.training.callbacks`.
+            callbacks: a list; see :mod:`tinyconv.training.callbacks`.
             engine: what executes the steps: ``"plan"`` compiled kernels, ``"eager"`` the layers
                 one by one, ``"auto"`` the plan where there is one: for float32 on the CPU.
             profile: whether to measure each call of the plan; ``profile`` of the history then
@@ -425,80 +442,61 @@ class Sequential(Chain):
         True
         """
         loss = self.loss if loss is None else loss_of("fit", loss)
-        optimizer = optimizer_of("fit", SGD(lr=0.1) if optimizer is None else optimizer)
-        x, targets = self._samples("fit", x, y, sample_weight, loss)
-        if len(targets) == 0:
-            raise ShapeError("fit: no samples, expected at least one")
+        rule, memory = self._rule if optimizer is None else (optimizer_of("fit", optimizer), None)
+        chosen = loss
+        data = read_data(
+            lambda op, xs, ys, weight: self._samples(op, xs, ys, weight, chosen),
+            x,
+            y,
+            sample_weight,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            augment=augment,
+            seed=self.seed,
+        )
         measured = metrics_of("fit", metrics, loss, self._sample_output)
-        validation: tuple[Array, Targets] | None = None
-        if validation_data is not None:
-            if not isinstance(validation_data, Sequence) or len(validation_data) not in (2, 3):
-                raise ArgumentError(
-                    "fit: validation_data is not (x, y) or (x, y, sample_weight), expected one"
-                )
-            xv, yv, weight = (*validation_data, None)[:3]
-            validation = self._samples("fit: validation_data", xv, yv, weight, loss)
+        validation = data.validation
+        names = ["loss", *(metric.name for metric in measured)]
+        hung = check_callbacks(callbacks, verbose, names, validation is not None)
         executing = engine_for(self, engine)
         self.loss = loss
-        executing.start_training(loss, optimizer, measured, verbose=verbose, profile=profile)
+        executing.start_training(loss, rule, measured, verbose=verbose, profile=profile)
+        for name, array in (memory or {}).items():
+            executing.optimizer_state[name][...] = array
         training = Training(
             engine=executing,
             parameters=self.parameters,
             state=self.state,
             epochs=self.position.epoch + epochs,
-            batches=-(-len(targets) // batch_size),
+            batches=len(data.batches),
             position=Position(self.position.epoch, 0, self.position.step),
             history=History(),
-            lr=float(optimizer.lr),
+            lr=float(rule.lr),
+            callbacks=hung,
         )
-        hung: list[Callback] = [ProgressBar()] if verbose else []
-        hung += callbacks
-        training.callbacks = hung
-        if resume and checkpoint is None:
-            raise StateError("fit: resume=True needs checkpoint=, the folder to resume from")
+        settings = data.settings | {
+            "engine": type(executing).__name__,
+            "optimizer": repr(rule),
+            "loss": repr(loss),
+        }
 
         def validate() -> dict[str, float]:
             assert validation is not None
             return self._figures(*validation, measured)
 
-        with ExitStack() as alone:
-            alone.enter_context(self._trained_by_one())
-            if checkpoint is not None:
-                alone.enter_context(files.locked(checkpoint))
-                settings = {
-                    "batch_size": batch_size,
-                    "samples": len(targets),
-                    "x (fingerprint)": files.fingerprint(x),
-                    "y (fingerprint)": files.fingerprint(targets.y),
-                    "shuffle": shuffle,
-                    "engine": type(training.engine).__name__,
-                    "optimizer": repr(optimizer),
-                    "loss": repr(self.loss),
-                }
-                keeper = checkpoints.Checkpoint(
-                    checkpoint,
-                    self._tensors(),
-                    self._about(),
-                    settings,
-                    {"threads": get_num_threads()},
-                )
-                checkpoints.begin(keeper, training, resume)
-                done_before_the_run = training.position.epoch - len(training.history)
-                training.epochs = done_before_the_run + epochs
-                hung.append(keeper)
+        with (
+            self._trained_by_one(),
+            kept_in(checkpoint, training, resume, self._tensors(), self._about, settings),
+        ):
             try:
-                return fit(
-                    training,
-                    x,
-                    targets,
-                    batch_size=batch_size,
-                    seed=self.seed,
-                    shuffle=shuffle,
-                    validate=None if validation is None else validate,
-                )
+                return fit(training, data.batches, None if validation is None else validate)
             finally:
                 self.position = training.position
-                training.history.profile = training.engine.profile
+                self._rule = rule, executing.optimizer_state
+                training.history.profile = executing.profile
 
     @contextmanager
     def _trained_by_one(self) -> Iterator[None]:
@@ -580,6 +578,11 @@ class Sequential(Chain):
         x, targets = self._samples("evaluate", x, y, sample_weight, self.loss)
         measured = metrics_of("evaluate", metrics, self.loss, self._sample_output)
         return self._figures(x, targets, measured, batch_size)
+
+    def score(self, x: Array, y: Array) -> float:
+        """Return the accuracy, as scikit-learn's classifiers do; the loss where there is none."""
+        figures = self.evaluate(x, y)
+        return figures.get("accuracy", figures["loss"])
 
     def _figures(
         self, x: Array, targets: Targets, metrics: Sequence[Metric], batch_size: int = 256
@@ -698,33 +701,11 @@ class Sequential(Chain):
         2  Linear   3               27             24
            total                    67             56
         """
-        rows = [("", "layer", "output", "parameters", "multiply-adds")]
-        shape, parameters, multiply_adds = self.input_shape, 0, 0
-        for place, layer in enumerate(self.layers):
-            count = layer.parameter_count(shape)
-            cost = None if shape is None else layer.multiply_adds(shape)
-            shape = None if shape is None else layer.output_shape(shape)
-            rows.append(
-                (
-                    str(place),
-                    type(layer).__name__,
-                    "?" if shape is None else "x".join(map(str, shape)),
-                    "?" if count is None else f"{count:,}",
-                    "?" if cost is None else f"{cost:,}",
-                )
-            )
-            parameters += count or 0
-            multiply_adds += cost or 0
-        known = self.input_shape is not None
-        total = ("", "total", "", f"{parameters:,}", f"{multiply_adds:,}" if known else "?")
-        rows.append(total)
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = []
-        for row in rows:
-            cells = [row[c].ljust(widths[c]) for c in range(3)]
-            cells += [row[c].rjust(widths[c]) for c in range(3, 5)]
-            lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
+        return text_table([HEAD, *summary_rows(self.layers, self.input_shape)], left=3)
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        return html_table(HEAD, summary_rows(self.layers, self.input_shape))
 
     def __str__(self) -> str:
         return self.summary()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tinyconv.errors import ShapeError, StateError
+from tinyconv.errors import ArgumentError
 
 __all__ = ["Cosine", "Exponential", "OnPlateau", "Rows", "ScheduleFunction", "Step"]
 
@@ -30,7 +30,7 @@ ScheduleFunction: TypeAlias = Callable[[int, Rows], float]
 def _require(schedule: object, good: bool, name: str, expected: str) -> None:
     if not good:
         value = getattr(schedule, name)
-        raise ShapeError(f"{type(schedule).__name__}: {name} is {value!r}, expected {expected}")
+        raise ArgumentError(f"{type(schedule).__name__}: {name} is {value!r}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Step:
         factor: greater than 0.
 
     Raises:
-        ShapeError: an argument is out of range.
+        ArgumentError: an argument is out of range.
 
     >>> schedule = Step(every=2, factor=0.5)
     >>> [schedule(epoch) for epoch in range(6)]
@@ -70,7 +70,7 @@ class Exponential:
         lowest: the floor, as a multiple of the optimizer's rate; 0 or more.
 
     Raises:
-        ShapeError: an argument is out of range.
+        ArgumentError: an argument is out of range.
 
     Ten epochs from a rate of 1e-3 to one of 1e-6:
 
@@ -105,7 +105,7 @@ class Cosine:
         lowest: the factor at the end, from 0 to 1.
 
     Raises:
-        ShapeError: an argument is out of range.
+        ArgumentError: an argument is out of range.
 
     >>> schedule = Cosine(length=4)
     >>> [round(schedule(epoch), 3) for epoch in range(6)]
@@ -133,14 +133,15 @@ class OnPlateau:
     however small.
 
     Args:
-        monitor: entry of the history's rows; a name that ends in ``loss`` is to fall.
+        monitor: entry of the history's rows; a name that ends in ``loss``, ``mae`` or
+            ``mse`` is to fall.
         factor: greater than 0 and less than 1.
         patience: epochs without improvement to wait for, at least 1. As everywhere in this
             library, the change follows the last of them; PyTorch waits for one more.
         lowest: the floor, as a multiple of the optimizer's rate; 0 or more.
 
     Raises:
-        ShapeError: an argument is out of range.
+        ArgumentError: an argument is out of range.
 
     >>> schedule = OnPlateau("val_loss", factor=0.5, patience=2)
     >>> rows = [{"val_loss": loss} for loss in (3.0, 2.0, 2.0, 2.5, 1.0)]
@@ -162,15 +163,14 @@ class OnPlateau:
         """Return the factor that follows from the history.
 
         Raises:
-            StateError: the rows do not hold the figure to monitor.
+            KeyError: the rows do not hold the figure to monitor; ``fit`` refuses that beforehand.
         """
-        sign = -1 if self.monitor.endswith("loss") else 1
+        sign = -1 if self.monitor.endswith(("loss", "mae", "mse")) else 1
         best, waited, result = -math.inf, 0, 1.0
         for row in rows:
             if self.monitor not in row:
-                raise StateError(
-                    f"OnPlateau: the history has no {self.monitor!r}, only {', '.join(row)}"
-                    + ("; pass validation_data= to fit" if "val_" in self.monitor else "")
+                raise KeyError(
+                    f"no row of the history has {self.monitor!r}; there are {', '.join(row)}"
                 )
             value = sign * row[self.monitor]
             if value > best:

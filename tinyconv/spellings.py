@@ -38,7 +38,6 @@ OTHER_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "strides": ("stride",),
     "units": ("out_features",),
     "use_bias": ("bias",),
-    "validation_split": ("pass validation_data=(x, y)",),
     "weight_decay": ("pass it to the optimizer: optimizer=SGD(lr=..., weight_decay=...)",),
 }
 
@@ -90,7 +89,6 @@ OTHER_METHODS: dict[str, str] = {
     "pop": "the layers are the list that Sequential([...]) takes",
     "predict_classes": "predict(x)",
     "save_weights": "save(path)",
-    "score": "evaluate(x, y)",
     "set_weights": "load_state_dict(tensors)",
     "to": "Sequential([...], dtype=..., device=...)",
     "train": "fit(x, y); forward(x, training=True)",

@@ -13,7 +13,7 @@ import pytest
 from small_run import BATCHES, network, run
 
 import tinyconv as tc
-from tinyconv.errors import ShapeError
+from tinyconv.errors import ArgumentError
 
 try:
     import fcntl
@@ -29,6 +29,7 @@ class Figure(tc.Callback):
     def __init__(self, *figures: float, name: str = "figure") -> None:
         self.figures = figures
         self.name = name
+        self.adds = (name,)
         self.weights: list[np.ndarray] = []
 
     def on_epoch_end(self, training: Any) -> None:
@@ -71,13 +72,13 @@ def test_early_stopping(
 
 
 def test_early_stopping_refuses_no_patience() -> None:
-    with pytest.raises(ShapeError, match="EarlyStopping: patience is 0, expected at least 1"):
+    with pytest.raises(ArgumentError, match="EarlyStopping: patience is 0, expected at least 1"):
         tc.EarlyStopping(patience=0)
 
 
 @pytest.mark.parametrize("callback", [tc.EarlyStopping(), tc.KeepBest()])
 def test_what_is_monitored_must_be_in_the_history(callback: tc.Callback) -> None:
-    with pytest.raises(KeyError, match=r"has 'val_accuracy'; val_... needs validation_data"):
+    with pytest.raises(ArgumentError, match=r"is 'val_accuracy', expected .*; val_... needs vali"):
         run(network(), validation_data=None, callbacks=[callback])
 
 
@@ -123,7 +124,7 @@ def test_keep_best_starts_afresh_in_every_run() -> None:
     keep, plain = tc.KeepBest("figure"), network(1)
     run(network(0), callbacks=[Figure(1, 2, 3, 4), keep])
     other = network(1)
-    run(other, callbacks=[keep, StopAtOnce()])
+    run(other, callbacks=[Figure(), keep, StopAtOnce()])
     run(plain, callbacks=[StopAtOnce()])
     np.testing.assert_array_equal(other.parameters.flat, plain.parameters.flat)
 
@@ -137,7 +138,7 @@ def test_two_that_keep_different_figures(tmp_path: Any) -> None:
     run(net, epochs=4, checkpoint=tmp_path, callbacks=callbacks)
     np.testing.assert_array_equal(net.parameters.flat, loss.weights[1])
     again = network()
-    resumed = [tc.KeepBest("val_loss"), tc.KeepBest("score")]
+    resumed = [score, tc.KeepBest("val_loss"), tc.KeepBest("score")]
     run(again, epochs=4, checkpoint=tmp_path, resume=True, callbacks=resumed)
     np.testing.assert_array_equal(again.parameters.flat, loss.weights[1])
 

@@ -160,6 +160,8 @@ def test_a_schedule_goes_on(tmp_path: Path) -> None:
 class Figure(tc.Callback):
     """Puts a given figure into the row of each epoch, and keeps the weights it had."""
 
+    adds = ("figure",)
+
     def __init__(self, *figures: float) -> None:
         self.figures = figures
         self.weights: dict[int, np.ndarray] = {}
@@ -194,6 +196,7 @@ def test_the_best_epoch_is_kept_across_a_stop(
     np.testing.assert_array_equal(again.parameters.flat, plain.parameters.flat)
 
 
+@tc.register
 class Count(Layer):
     """Counts the batches it was trained on, as a layer with running statistics does."""
 

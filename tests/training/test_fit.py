@@ -12,7 +12,7 @@ from small_run import BATCH, BATCHES, SAMPLES, data, network, run
 
 import tinyconv as tc
 from tinyconv import random
-from tinyconv.errors import ArgumentError, NonFiniteError, ShapeError, StateError
+from tinyconv.errors import ArgumentError, NonFiniteError, StateError
 
 #: The engine that a user gets, and the one that is the specification.
 ENGINES = pytest.mark.parametrize("engine", [{}, {"engine": "eager"}], ids=["default", "eager"])
@@ -362,7 +362,7 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 
 def test_no_samples() -> None:
     x, y = data()
-    with pytest.raises(ShapeError, match="fit: no samples, expected at least one"):
+    with pytest.raises(ArgumentError, match="fit: no samples, expected at least one"):
         network().fit(x[:0], y[:0])
 
 

@@ -33,6 +33,12 @@ class Targets:
     def __len__(self) -> int:
         return int(self.y.shape[0])
 
+    def __getitem__(self, index: np.ndarray[Any, Any]) -> "Targets":
+        """Return those of some samples."""
+        y = take(self.y, index, self.y)
+        weight = self.sample_weight
+        return Targets(y, None if weight is None else take(weight, index, weight))
+
     def batch(self, index: np.ndarray[Any, Any], of: Array) -> tuple[Array, Array | None]:
         """Return targets and weights of some samples, on the device of ``of``.
 

@@ -61,7 +61,10 @@ def _draw_curves(
 ) -> None:
     if not any(len(history) for history in runs.values()):
         raise StateError("learning_curves: no epoch has been completed")
-    for panel, name in zip(axes, ("loss", "accuracy"), strict=True):
+    figures = ["loss", *_beside_the_loss(runs)]
+    for panel in axes[len(figures) :]:
+        panel.set_axis_off()
+    for panel, name in zip(axes, figures, strict=False):
         for number, (run, history) in enumerate(runs.items()):
             epochs, colour = history["epoch"], f"C{number}"
             before = f"{run}, " if run else ""
@@ -74,7 +77,15 @@ def _draw_curves(
         panel.grid(alpha=0.3)
         panel.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_yscale("log")
-    axes[1].legend(frameon=False)
+    axes[len(figures) - 1].legend(frameon=False)
+
+
+def _beside_the_loss(runs: Mapping[str, History]) -> list[str]:
+    """Return the figure to draw beside the loss: the accuracy, else the first that there is."""
+    none = ("epoch", "loss", "lr", "seconds", "samples_per_second")
+    names = {name: None for history in runs.values() for row in history for name in row}
+    there = [name for name in names if name not in none and not name.startswith("val_")]
+    return ["accuracy"] if "accuracy" in there else there[:1]
 
 
 def _line(

@@ -1,16 +1,18 @@
 """What can be hung on the fit loop: progress, schedules, stopping, keeping the best, Ctrl-C."""
 
+import inspect
 import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from tinyconv.backend import Array, like
-from tinyconv.errors import ShapeError
+from tinyconv.errors import ArgumentError
 from tinyconv.schedules import ScheduleFunction
 
 if TYPE_CHECKING:
@@ -29,6 +31,16 @@ class Callback:
     ...     def on_epoch_end(self, training):
     ...         print(f"epoch {training.history.rows[-1]['epoch']} is over")
     """
+
+    #: Names of what it adds to the rows of the history, for the callbacks behind it to monitor.
+    adds: Sequence[str] = ()
+
+    def check(self, figures: Sequence[str]) -> None:
+        """Look before the first epoch at the figures that a row of the history will have.
+
+        Raises:
+            ArgumentError: one that the callback needs will not be there.
+        """
 
     def on_train_begin(self, training: "Training") -> None:
         """Before the first batch."""
@@ -54,6 +66,37 @@ class Callback:
 
     def restore(self, state: dict[str, Array]) -> None:
         """Take back what :meth:`state` returned, as NumPy arrays."""
+
+
+#: The methods of a callback, each of which is handed the training alone.
+_HOOKS = ("on_train_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_train_end")
+
+
+def check_callback(callback: object) -> None:
+    """Check that a callback is one of this library, with its methods' arguments.
+
+    Raises:
+        ArgumentError: it is not; the text tells it from those of Keras.
+
+    >>> class Theirs(Callback):
+    ...     def on_epoch_end(self, epoch, logs=None):
+    ...         print(logs["loss"])
+    >>> check_callback(Theirs())
+    Traceback (most recent call last):
+    tinyconv.errors.ArgumentError: fit: Theirs.on_epoch_end takes (epoch, logs) as in Keras,
+    expected (training), which has position.epoch and history.rows[-1]
+    """
+    name = type(callback).__name__
+    if not isinstance(callback, Callback):
+        of_keras = " of Keras" if hasattr(callback, "set_params") else ""
+        raise ArgumentError(f"fit: {name} is a callback{of_keras}, expected a tinyconv.Callback")
+    for hook in _HOOKS:
+        names = list(inspect.signature(getattr(callback, hook)).parameters)
+        if len(names) != 1:
+            raise ArgumentError(
+                f"fit: {name}.{hook} takes ({', '.join(names)}) as in Keras, expected (training), "
+                "which has position.epoch and history.rows[-1]"
+            )
 
 
 class ProgressBar(Callback):
@@ -146,8 +189,8 @@ class Schedule(Callback):
         per: what is counted, and when the rate changes: ``"epoch"`` or ``"step"``.
 
     Raises:
-        ShapeError: ``per`` is neither of the two, or (in ``fit``) the schedule gave a factor that
-            is not a number of at least 0.
+        ArgumentError: ``per`` is neither of the two, or (in ``fit``) the schedule gave a factor
+            that is not a number of at least 0, or monitors what there will not be.
 
     >>> import tinyconv as tc
     >>> x, y = np.eye(2), np.arange(2)
@@ -160,9 +203,14 @@ class Schedule(Callback):
 
     def __init__(self, schedule: ScheduleFunction, per: str = "epoch") -> None:
         if per not in ("epoch", "step"):
-            raise ShapeError(f"Schedule: per is {per!r}, expected 'epoch' or 'step'")
+            raise ArgumentError(f"Schedule: per is {per!r}, expected 'epoch' or 'step'")
         self.schedule = schedule
         self.per = per
+
+    def check(self, figures: Sequence[str]) -> None:  # noqa: D102
+        monitor = getattr(self.schedule, "monitor", None)
+        if isinstance(monitor, str):
+            check_monitor(type(self.schedule).__name__, monitor, figures)
 
     def on_epoch_begin(self, training: "Training") -> None:  # noqa: D102
         self._set(training)
@@ -179,50 +227,29 @@ class Schedule(Callback):
             t = t * training.batches + training.position.batch
         factor = self.schedule(t, training.history.rows)
         if not (factor >= 0 and np.isfinite(factor)):
-            raise ShapeError(
+            raise ArgumentError(
                 f"Schedule: the factor after {t} {self.per}s is {factor!r}, "
                 "expected a number of at least 0"
             )
         training.lr = training.engine.optimizer.lr * float(factor)
 
 
-class EarlyStopping(Callback):
-    """Stop when a figure has not improved for some epochs.
-
-    Args:
-        monitor: entry of the history's rows; a name that ends in ``loss`` is to fall.
-        patience: epochs without improvement to wait for.
-
-    Raises:
-        ShapeError: patience is below 1.
-    """
-
-    def __init__(self, monitor: str = "val_accuracy", patience: int = 5) -> None:
-        if patience < 1:
-            raise ShapeError(f"EarlyStopping: patience is {patience}, expected at least 1")
-        self.monitor = monitor
-        self.patience = patience
-
-    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
-        if training.history.rows:  # a run resumed after it was stopped here
-            self.on_epoch_end(training)
-
-    def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
-        best = training.history.best(self.monitor)["epoch"]
-        if training.history.rows[-1]["epoch"] - best >= self.patience:
-            training.stop = f"{self.monitor} has not improved for {self.patience} epochs"
-
-
 class KeepBest(Callback):
     """Give the network, when training ends, the parameters and statistics of its best epoch.
 
     Args:
-        monitor: entry of the history's rows; a name that ends in ``loss`` is to fall.
+        monitor: entry of the history's rows; see :meth:`History.best` for which value is best.
+
+    Raises:
+        ArgumentError: (in ``fit``, before the first epoch) the rows will have no such entry.
     """
 
     def __init__(self, monitor: str = "val_accuracy") -> None:
         self.monitor = monitor
         self._best: dict[str, Array] = {}
+
+    def check(self, figures: Sequence[str]) -> None:  # noqa: D102
+        check_monitor(type(self).__name__, self.monitor, figures)
 
     def on_train_begin(self, training: "Training") -> None:  # noqa: D102
         if not training.history.rows:
@@ -248,6 +275,65 @@ class KeepBest(Callback):
             "parameters": training.parameters.flat,
             **{f"state.{name}": array for name, array in training.state.items()},
         }
+
+
+class EarlyStopping(KeepBest):
+    """Stop when a figure has not improved for some epochs.
+
+    Args:
+        monitor: entry of the history's rows; see :meth:`History.best` for which value is best.
+        patience: epochs without improvement to wait for.
+        restore_best: whether the network gets the parameters of its best epoch, as by
+            :class:`KeepBest`, and not those of the last one.
+
+    Raises:
+        ArgumentError: patience is below 1, or (in ``fit``, before the first epoch) the rows will
+            have no such entry.
+    """
+
+    def __init__(
+        self, monitor: str = "val_accuracy", patience: int = 5, *, restore_best: bool = False
+    ) -> None:
+        super().__init__(monitor)
+        if patience < 1:
+            raise ArgumentError(f"EarlyStopping: patience is {patience}, expected at least 1")
+        self.patience = patience
+        self.restore_best = restore_best
+
+    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+        super().on_train_begin(training)
+        if training.history.rows:  # a run resumed after it was stopped here
+            self._stop(training)
+
+    def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
+        if self.restore_best:
+            super().on_epoch_end(training)
+        self._stop(training)
+
+    def _stop(self, training: "Training") -> None:
+        best = training.history.best(self.monitor)["epoch"]
+        if training.history.rows[-1]["epoch"] - best >= self.patience:
+            training.stop = f"{self.monitor} has not improved for {self.patience} epochs"
+
+
+def check_monitor(op: str, monitor: str, figures: Sequence[str]) -> None:
+    """Check that rows of a history will have a figure.
+
+    Raises:
+        ArgumentError: they will not.
+
+    >>> check_monitor("EarlyStopping", "val_loss", ["loss", "accuracy"])
+    Traceback (most recent call last):
+    tinyconv.errors.ArgumentError: EarlyStopping: monitor is 'val_loss', expected 'loss' or
+    'accuracy'; val_... needs validation_data or validation_split
+    """
+    if monitor in figures:
+        return
+    *first, last = map(repr, figures)
+    known = f"{', '.join(first)} or {last}" if first else last
+    needs = "; val_... needs validation_data or validation_split"
+    missing = monitor.startswith("val_") and not any(f.startswith("val_") for f in figures)
+    raise ArgumentError(f"{op}: monitor is {monitor!r}, expected {known}{needs if missing else ''}")
 
 
 class StopOnInterrupt(Callback):

@@ -4,16 +4,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-
-from tinyconv import random
 from tinyconv.backend import Array, namespace
 from tinyconv.engines.base import Engine, Totals
 from tinyconv.errors import NonFiniteError
-from tinyconv.losses import Targets
 from tinyconv.parameters import Parameters
+from tinyconv.training.batches import Batches
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.history import History
 
@@ -72,27 +68,18 @@ class Training:
 
 def fit(
     training: Training,
-    x: Array,
-    y: Targets,
-    *,
-    batch_size: int,
-    seed: int,
-    shuffle: bool,
-    validate: Callable[[], dict[str, float]] | None,
+    source: Batches,
+    validate: Callable[[], dict[str, float]] | None = None,
 ) -> History:
     """Train from ``training.position`` to the end of epoch ``training.epochs``.
 
-    The order of the samples is a function of the seed and the number of the epoch, so a run that
-    was stopped between any two batches continues as if it had not been. Callbacks are called in
+    The batches are a function of the number of the epoch, so a run that was stopped between any two
+    of them continues as if it had not been. Callbacks are called in
     their order, but ``on_train_end`` in the reverse one, as blocks that are nested end.
 
     Args:
         training: where the run stands; changed in place.
-        x: (S, ...), the samples.
-        y: their targets.
-        batch_size: samples in a batch; the last one of an epoch may be shorter.
-        seed: fixes the order of the samples.
-        shuffle: whether each epoch has an order of its own.
+        source: of the batches.
         validate: returns the figures of an epoch's row beyond the training ones.
 
     Returns:
@@ -102,20 +89,18 @@ def fit(
         NonFiniteError: the loss is not finite; the text names the epoch, the batch and the layer.
     """
     position, engine, callbacks = training.position, training.engine, training.callbacks
-    samples = len(y)
     with ExitStack() as ending:
         for callback in callbacks:
             callback.on_train_begin(training)
             ending.callback(callback.on_train_end, training)
         while position.epoch < training.epochs and training.stop is None:
-            order = _order(samples, seed, position.epoch, shuffle)
             engine.start_epoch(training.totals)
             started, seen = time.perf_counter(), 0
             for callback in callbacks:
                 callback.on_epoch_begin(training)
-            while position.batch < training.batches and training.stop is None:
-                first = position.batch * batch_size
-                index = order[first : first + batch_size]
+            for x, y, index in source.epoch(position.epoch, position.batch):
+                if training.stop is not None:
+                    break
                 try:
                     engine.train_step(x, y, index, position.step, float(training.lr))
                 except NonFiniteError as error:
@@ -136,12 +121,6 @@ def fit(
                 callback.on_epoch_end(training)
         training.ended = True
     return training.history
-
-
-def _order(samples: int, seed: int, epoch: int, shuffle: bool) -> np.ndarray[Any, Any]:
-    if not shuffle:
-        return np.arange(samples)
-    return random.permutation(random.key(seed, "shuffle", epoch), samples)
 
 
 def _check_parameters(training: Training) -> None:

@@ -2,18 +2,26 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 from tinyconv.files import write
+from tinyconv.tables import html_table
 
 __all__ = ["History"]
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @dataclass
 class History:
     """One row an epoch: a dictionary of epoch, loss, accuracy, val_loss, … and seconds.
+
+    ``pandas.DataFrame(history)`` is a data frame of it.
 
     Attributes:
         rows: the rows.
@@ -32,6 +40,9 @@ class History:
     2,0.25,0.8
     """
 
+    #: Draws the curves of one: set by the package, since pictures are made above this module.
+    drawn_by: ClassVar[Callable[["History"], Any]]
+
     rows: list[dict[str, float]] = field(default_factory=list)
     profile: dict[str, float] = field(default_factory=dict)
 
@@ -46,25 +57,33 @@ class History:
         return iter(self.rows)
 
     def __getitem__(self, name: str) -> list[float]:
+        if self.rows and not any(name in row for row in self.rows):
+            raise KeyError(self._missing(name))
         return [row[name] for row in self.rows]
 
     def __contains__(self, name: str) -> bool:
         return bool(self.rows) and all(name in row for row in self.rows)
 
     def best(self, name: str) -> dict[str, float]:
-        """Return the first row with the highest ``name``; the lowest if it is a loss.
+        """Return the first row with the highest ``name``; the lowest if it is a loss or an error.
+
+        Lowest is best of what ends in ``loss``, ``mae`` or ``mse``.
 
         Raises:
             KeyError: no row has such an entry.
         """
         rows = [row for row in self.rows if name in row]
         if not rows:
-            raise KeyError(f"no row of the history has {name!r}; val_... needs validation_data")
-        choose = min if name.endswith("loss") else max
+            raise KeyError(self._missing(name))
+        choose = min if name.endswith(("loss", "mae", "mse")) else max
         return choose(rows, key=lambda row: row[name])
 
+    def _missing(self, name: str) -> str:
+        known = ", ".join(dict.fromkeys(key for row in self.rows for key in row)) or "no rows"
+        return f"no row of the history has {name!r}; there are {known}"
+
     def to_csv(self) -> str:
-        """Return the table as text: a header, then a line an epoch."""
+        """Return the table as text: a header, then a line an epoch; :meth:`save` writes it."""
         out = io.StringIO()
         if self.rows:
             names = list(dict.fromkeys(name for row in self.rows for name in row))
@@ -86,6 +105,20 @@ class History:
                 for row in csv.DictReader(io.StringIO(text))
             ]
         )
+
+    def plot(self) -> Any:
+        """Return a figure of matplotlib: loss and accuracy against the epoch.
+
+        Raises:
+            StateError: no epoch has been completed.
+            ImportError: matplotlib is not installed.
+        """
+        return History.drawn_by(self)
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        return html_table(names, [[_shown(row.get(name)) for name in names] for row in self.rows])
 
     def save(self, path: str | Path) -> None:
         """Write the table to a CSV file."""

@@ -1,0 +1,205 @@
+"""Where the batches of an epoch come from: arrays in an order of their own, or an iterable."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from tinyconv import random
+from tinyconv.arguments import shown
+from tinyconv.backend import Array
+from tinyconv.errors import ArgumentError, ShapeError
+from tinyconv.losses import Targets
+
+__all__ = ["ArrayBatches", "Augment", "Batches", "IterableBatches", "as_pair", "split_off"]
+
+#: Maps a batch (N, ...) and a key of :mod:`tinyconv.random` to a batch of the same shape.
+Augment: TypeAlias = Callable[[Any, int], Any]
+
+#: Samples, their targets, and which of them are the batch.
+Batch: TypeAlias = tuple[Array, Targets, np.ndarray[Any, Any]]
+
+
+class Batches(Protocol):
+    """Gives the batches of any epoch, always the same ones."""
+
+    def __len__(self) -> int:
+        """Return how many there are in an epoch."""
+
+    def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch from number ``first``."""
+
+
+class ArrayBatches:
+    """Batches of arrays; the order of the samples is a function of the seed and the epoch.
+
+    Args:
+        x: (S, ...), the samples.
+        targets: of the samples.
+        batch_size: samples in a batch; the last one of an epoch may be shorter.
+        seed: fixes the order and what ``augment`` draws.
+        shuffle: whether each epoch has an order of its own.
+        drop_last: leave a shorter last batch out.
+        augment: what is done to each batch before it is trained on; None for nothing.
+
+    Raises:
+        ArgumentError: there is no batch.
+
+    >>> batches = ArrayBatches(np.eye(5), Targets(np.arange(5)), batch_size=2, shuffle=False)
+    >>> [index.tolist() for _, _, index in batches.epoch(0, 1)]
+    [[2, 3], [4]]
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        targets: Targets,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        augment: Augment | None = None,
+    ) -> None:
+        self.x, self.targets = x, targets
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
+        self.augment = augment
+        samples = len(targets)
+        self._batches = samples // batch_size if drop_last else -(-samples // batch_size)
+        if self._batches == 0:
+            few = (
+                f"{samples} samples are no whole batch of {batch_size}" if samples else "no samples"
+            )
+            raise ArgumentError(f"fit: {few}, expected at least one")
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def epoch(self, epoch: int, first: int) -> Iterator[Batch]:  # noqa: D102
+        order = np.arange(len(self.targets))
+        if self.shuffle:
+            order = random.permutation(random.key(self.seed, "shuffle", epoch), len(order))
+        for number in range(first, self._batches):
+            index = order[number * self.batch_size : (number + 1) * self.batch_size]
+            if self.augment is None:
+                yield self.x, self.targets, index
+                continue
+            key = random.key(self.seed, "augment", epoch, number)
+            yield (
+                augmented(self.augment, self.x[index], key),
+                self.targets[index],
+                np.arange(len(index)),
+            )
+
+
+class IterableBatches:
+    """Batches that an iterable gives: a list of them, a ``DataLoader``, anything with a length.
+
+    Args:
+        batches: gives (x, y) or (x, y, sample_weight) in every epoch anew.
+        accept: returns checked samples and targets for x, y and weights or None.
+        seed: fixes what ``augment`` draws.
+        augment: what is done to each batch before it is trained on; None for nothing.
+
+    Raises:
+        ArgumentError: it is no iterable with a length, or gives something else.
+    """
+
+    def __init__(
+        self,
+        batches: Any,
+        accept: Callable[[Any, Any, Any], tuple[Array, Targets]],
+        *,
+        seed: int = 0,
+        augment: Augment | None = None,
+    ) -> None:
+        if not hasattr(batches, "__iter__") or not hasattr(batches, "__len__"):
+            raise ArgumentError(
+                f"fit: x is {shown(batches)} and y is missing; expected x and y, or batches (x, y) "
+                "in a list or in anything with a length that can be gone through again"
+            )
+        self.batches, self.accept, self.seed, self.augment = batches, accept, seed, augment
+        if len(batches) == 0:
+            raise ArgumentError("fit: no batches, expected at least one")
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int, first: int) -> Iterator[Batch]:  # noqa: D102
+        number = -1
+        for number, batch in enumerate(self.batches):
+            if number < first:
+                continue
+            if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
+                raise ArgumentError(
+                    f"fit: batch {number + 1} is {shown(batch)}, expected (x, y) or "
+                    "(x, y, sample_weight)"
+                )
+            x, targets = self.accept(*batch, *[None] * (3 - len(batch)))
+            if self.augment is not None:
+                key = random.key(self.seed, "augment", epoch, number)
+                x = augmented(self.augment, x, key)
+            yield x, targets, np.arange(len(targets))
+        if number + 1 != len(self):
+            raise ArgumentError(
+                f"fit: {number + 1} batches came in epoch {epoch + 1}, expected {len(self)}, the "
+                "length of what gives them; an iterator gives them only once"
+            )
+
+
+def augmented(augment: Augment, x: Array, key: int) -> Array:
+    """Return what a user's transform makes of a batch.
+
+    Raises:
+        ShapeError: it has another shape.
+
+    >>> augmented(lambda x, key: x[:, :1], np.zeros((2, 3)), 0)
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: fit: augment returned shape (2, 1) of a batch (2, 3), expected equal
+    shapes
+    """
+    y = augment(x, key)
+    came = tuple(getattr(y, "shape", ()))
+    if came != tuple(x.shape):
+        raise ShapeError(
+            f"fit: augment returned shape {came} of a batch {tuple(x.shape)}, expected equal shapes"
+        )
+    return y
+
+
+def as_pair(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any] | None:
+    """Return samples, targets and weights; None where x gives batches of them.
+
+    >>> as_pair(([1.0], [0]), None, None) is None, as_pair((np.eye(2), np.arange(2)), None, None)[2]
+    (True, None)
+    """
+    if y is not None:
+        return x, y, sample_weight
+    is_pair = isinstance(x, tuple | list) and len(x) in (2, 3)
+    if is_pair and all(hasattr(part, "shape") for part in x):
+        return (*x, *[sample_weight] * (3 - len(x)))
+    return None
+
+
+def split_off(
+    share: float, seed: int, x: Array, targets: Targets
+) -> tuple[tuple[Array, Targets], tuple[Array, Targets]]:
+    """Return the samples to train on, and a share of all that is drawn at random to validate.
+
+    Raises:
+        ArgumentError: one of the two would be empty.
+
+    >>> kept, (x, _) = split_off(0.25, 0, np.zeros((8, 3)), Targets(np.zeros(8, int)))
+    >>> len(kept[0]), len(x)
+    (6, 2)
+    """
+    samples = len(targets)
+    count = round(share * samples)
+    if not 0 < count < samples:
+        raise ArgumentError(
+            f"fit: validation_split is {share}, which leaves {samples - count} of {samples} "
+            f"samples for training and {count} for validation; expected some for both"
+        )
+    order = random.permutation(random.key(seed, "validation"), samples)
+    kept, split = np.sort(order[count:]), np.sort(order[:count])
+    return (x[kept], targets[kept]), (x[split], targets[split])

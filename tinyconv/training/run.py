@@ -1,0 +1,160 @@
+"""A run of ``fit`` from its arguments: data, validation, engine, callbacks, checkpoint."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyconv import files
+from tinyconv.backend import Array
+from tinyconv.engines.thread_count import get_num_threads
+from tinyconv.errors import ArgumentError, StateError
+from tinyconv.losses import Targets
+from tinyconv.training import checkpoint as checkpoints
+from tinyconv.training.batches import (
+    ArrayBatches,
+    Augment,
+    Batches,
+    IterableBatches,
+    as_pair,
+    split_off,
+)
+from tinyconv.training.callbacks import Callback, ProgressBar, check_callback
+from tinyconv.training.fit import Training
+
+__all__ = ["Data", "check_callbacks", "kept_in", "read_data"]
+
+#: Returns checked samples and targets of x, y and weights or None; the first argument begins
+#: messages.
+Accept = Callable[[str, Any, Any, Any], tuple[Array, Targets]]
+
+
+@dataclass
+class Data:
+    """What a run trains on and validates with.
+
+    Attributes:
+        batches: of every epoch.
+        validation: samples and their targets; None for none.
+        settings: what of it must be the same where a run is resumed.
+    """
+
+    batches: Batches
+    validation: tuple[Array, Targets] | None
+    settings: dict[str, Any]
+
+
+def read_data(
+    accept: Accept,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    validation_data: Any,
+    validation_split: float,
+    batch_size: int,
+    shuffle: bool,
+    drop_last: bool,
+    augment: Augment | None,
+    seed: int,
+) -> Data:
+    """Return the batches and the validation data that the arguments of ``fit`` mean.
+
+    Raises:
+        ArgumentError: two arguments do not go together, or no batch is left.
+    """
+    validation = None
+    if validation_data is not None:
+        if validation_split:
+            raise ArgumentError("fit: validation_data and validation_split, expected one of them")
+        if not isinstance(validation_data, Sequence) or len(validation_data) not in (2, 3):
+            raise ArgumentError(
+                "fit: validation_data is not (x, y) or (x, y, sample_weight), expected one"
+            )
+        given = (*validation_data, *[None] * (3 - len(validation_data)))
+        validation = accept("fit: validation_data", *given)
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "drop_last": drop_last,
+    }
+    pair = as_pair(x, y, sample_weight)
+    if pair is None:
+        if validation_split or sample_weight is not None:
+            raise ArgumentError(
+                "fit: x gives batches, which go with neither validation_split nor sample_weight; "
+                "pass validation_data, and weights in the batches"
+            )
+        batches = IterableBatches(
+            x, lambda xs, ys, weight: accept("fit", xs, ys, weight), seed=seed, augment=augment
+        )
+        first_batch = next(batches.epoch(0, 0))  # builds the network
+        settings |= {"batches": len(batches), "samples in the first": len(first_batch[1])}
+        return Data(batches, validation, settings)
+    x, targets = accept("fit", *pair)
+    if validation_split:
+        (x, targets), validation = split_off(validation_split, seed, x, targets)
+    settings["samples"] = len(targets)
+    settings["x (fingerprint)"] = files.fingerprint(x)
+    settings["y (fingerprint)"] = files.fingerprint(targets.y)
+    arrays = ArrayBatches(
+        x,
+        targets,
+        batch_size=batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        augment=augment,
+    )
+    return Data(arrays, validation, settings)
+
+
+def check_callbacks(
+    callbacks: Sequence[Callback], verbose: bool, figures: Sequence[str], validates: bool
+) -> list[Callback]:
+    """Return the callbacks of a run, each checked against what will be measured.
+
+    Raises:
+        ArgumentError: one is no callback, or monitors a figure that there will not be.
+    """
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Sequence):
+        raise ArgumentError("fit: callbacks is no list, expected one such as [EarlyStopping()]")
+    names = [*figures, *(f"val_{name}" for name in figures if validates)]
+    for callback in callbacks:
+        check_callback(callback)
+        callback.check(names)
+        names += callback.adds
+    return [*([ProgressBar()] if verbose else []), *callbacks]
+
+
+@contextmanager
+def kept_in(
+    folder: str | Path | None,
+    training: Training,
+    resume: bool,
+    tensors: Mapping[str, Array],
+    about: Callable[[], dict[str, Any]],
+    settings: Mapping[str, Any],
+) -> Iterator[None]:
+    """Lock the folder of a run's checkpoints, resume from it, and save into it.
+
+    Raises:
+        StateError: ``resume`` without a folder.
+        FileError: the checkpoint is corrupt or of another run, or one is there and not wanted.
+    """
+    if folder is None:
+        if resume:
+            raise StateError("fit: resume=True needs checkpoint=, the folder to resume from")
+        yield
+        return
+    epochs = training.epochs - training.position.epoch
+    with files.locked(folder):
+        keeper = checkpoints.Checkpoint(
+            folder, tensors, about(), settings, {"threads": get_num_threads()}
+        )
+        checkpoints.begin(keeper, training, resume)
+        done_before_the_run = training.position.epoch - len(training.history)
+        training.epochs = done_before_the_run + epochs
+        training.callbacks = [*training.callbacks, keeper]
+        yield
