@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -400,6 +401,8 @@ def npy(array, **changes):
         ({"x.npy": npy(X), "y.npy": npy(Y), "class_names.npy": npy(Y)}, "is no list of strings"),
         ({"x.npy": npy(X), "y.npy": npy(np.array(list("abc"))[Y]),
           "class_names.npy": npy(np.array(["a", "b", "c"]))}, "class_names has no use"),
+        ({"x_train.npy": npy(X), "y_train.npy": npy(Y), "x_test.npy": npy(X),
+          "y_test.npy": npy(np.array(list("abc"))[Y])}, "of one part are numbers, those"),
         ({"x.npy": npy(X), "y.npy": b"\x93NUMPY\x01\0\x76\0"
           + b"{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
           + b"\xff" * 4}, "y.npy: holds strings that are none"),
@@ -456,6 +459,21 @@ def test_tables_that_are_wrong(tmp_path, text, message):
     path = tmp_path / "d.csv"
     path.write_text(text, errors="surrogateescape")
     refused(path, message)
+
+
+def test_a_table_takes_no_more_memory_than_its_numbers_and_labels(tmp_path):
+    path = tmp_path / "d.csv"
+    long = "x" * 100_000  # as wide an entry for every row would be 4 GB
+    path.write_text("label,a\n" + f"{long},1\n" + "ant,1\nbee,2\n" * 5000)
+    tracemalloc.start()
+    try:
+        refused(path, "which cannot be printed")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * path.stat().st_size + (1 << 20)
+    path.write_text("label,a\n" + "".join(f"c{n},1\n" for n in range(10_001)))
+    refused(path, "has more than 10,000 different labels")
 
 
 def test_options_that_are_not_for_the_data(tmp_path):

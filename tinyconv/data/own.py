@@ -124,6 +124,8 @@ def _numbered(
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray[Any, np.dtype[np.int64]]]]:
     """Return the names of the classes in their order, and the labels as numbers of classes."""
     labels = {name: part.labels for name, part in parts.arrays.items()}
+    if len({y.dtype.kind == "U" for y in labels.values()}) > 1:
+        raise DataError(f"{path}: the labels of one part are numbers, those of another strings")
     if parts.class_names is not None:  # the labels number these already
         names = parts.class_names
         for y in labels.values():
@@ -133,19 +135,24 @@ def _numbered(
                     f"because there are {len(names)} names"
                 )
         numbered = labels
-    else:  # numbers sort as numbers, so that 10 comes after 9
-        values, places = np.unique(np.concatenate([*labels.values()]), return_inverse=True)
-        names = tuple(map(str, values.tolist()))
-        cuts = np.cumsum([len(y) for y in labels.values()])[:-1]
-        numbered = dict(zip(labels, np.split(places.reshape(-1), cuts), strict=True))
+    else:
+        # Part by part: strings of all parts in one array would all be as wide as the widest.
+        found = {name: np.unique(y, return_inverse=True) for name, y in labels.items()}
+        values = sorted({value for each, _ in found.values() for value in each.tolist()})
+        names = tuple(map(str, values))  # numbers were sorted as numbers, so 10 comes after 9
+        number = {value: n for n, value in enumerate(values)}
+        numbered = {
+            name: np.array([number[value] for value in each.tolist()], np.int64)[inverse]
+            for name, (each, inverse) in found.items()
+        }
+    for name in names:
+        if not name.isprintable() or not name or len(name) > 200:
+            raise DataError(f"{path}: a class has the name {name[:200]!r}, which cannot be printed")
     if not 2 <= len(names) <= MOST_CLASSES:
         raise DataError(
             f"{path}: {len(names):,} classes ({', '.join(names[:3])} …), "
             f"expected 2 to {MOST_CLASSES:,}"
         )
-    for name in names:
-        if not name.isprintable() or not name or len(name) > 200:
-            raise DataError(f"{path}: a class has the name {name[:200]!r}, which cannot be printed")
     if len(set(names)) < len(names):
         raise DataError(f"{path}: two classes have the same name")
     return names, {name: np.asarray(y, np.int64) for name, y in numbered.items()}

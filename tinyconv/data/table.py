@@ -7,12 +7,14 @@ comma, semicolon and tab that the first row has most of.
 import csv
 import math
 import re
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tinyconv.data.limits import MOST_CLASSES
 from tinyconv.data.npz import as_samples
 from tinyconv.data.parts import Part, Parts
 from tinyconv.errors import DataError
@@ -66,8 +68,8 @@ def _read(path: Path, lines: Any, label: str | int | None, shape: tuple[int, ...
         if first is None:
             raise DataError(f"{path}: has a header and no rows")
     column = _label_column(path, header, first, label)
-    samples: list[np.ndarray[Any, Any]] = []
-    labels: list[str] = []
+    # Four bytes a number and eight a label: rows of Python's objects would take forty times that.
+    numbers, labels, known = array("f"), array("q"), dict[str, int]()
     width = len(first if header is None else header)
     row: list[str] | None = first
     while row is not None:
@@ -75,24 +77,27 @@ def _read(path: Path, lines: Any, label: str | int | None, shape: tuple[int, ...
             raise DataError(
                 f"{path}: line {lines.line_num} has {len(row)} columns, expected {width}"
             )
-        labels.append(row.pop(column).strip())
+        labels.append(known.setdefault(row.pop(column).strip(), len(known)))
+        if len(known) > MOST_CLASSES:
+            raise DataError(f"{path}: has more than {MOST_CLASSES:,} different labels")
         try:
-            with np.errstate(over="ignore"):  # what becomes infinite is found and named
-                samples.append(np.fromiter(map(float, row), np.float32, len(row)))
+            numbers.extend(map(float, row))
         except ValueError:
             wrong = next(cell for cell in row if not _is_number(cell))
             raise DataError(
                 f"{path}: line {lines.line_num} has {wrong[:40]!r} for a number"
             ) from None
         row = next(rows, None)
-    x = np.stack(samples)
+    x = np.frombuffer(numbers, np.float32).reshape(len(labels), width - 1)
     x, about = _pixels(x, header, column, shape is None)
     if about and shape is None:
         shape = (1, math.isqrt(x.shape[1]), math.isqrt(x.shape[1]))
     if shape is not None:
         x = as_samples(str(path), x, shape)
     kind = "pictures" if x.ndim == 4 else "numbers"
-    return Parts({"train": Part(x, _numbers(labels))}, kind, like_mnist=True, about=about)
+    names, places = _sorted(known)
+    part = Part(x, places[np.frombuffer(labels, np.int64)])
+    return Parts({"train": part}, kind, names, like_mnist=True, about=about)
 
 
 def _is_number(cell: str) -> bool:
@@ -139,9 +144,15 @@ def _pixels(
     return x.astype(np.uint8), "columns read as pixels from 0 to 255"
 
 
-def _numbers(labels: list[str]) -> np.ndarray[Any, Any]:
-    """Return labels as integers where all of them are, so that 10 comes after 9."""
+def _sorted(known: dict[str, int]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
+    """Return the labels in their order, and the place in it of each in the order of the file.
+
+    Labels that are all integers sort as such, so that 10 comes after 9.
+    """
     try:
-        return np.array([int(label) for label in labels], np.int64)
-    except (ValueError, OverflowError):
-        return np.array(labels)
+        names = sorted(known, key=int)
+    except ValueError:
+        names = sorted(known)
+    places = np.empty(len(names), np.int64)
+    places[[known[name] for name in names]] = np.arange(len(names))
+    return tuple(names), places
