@@ -17,7 +17,7 @@ from tinyconv.engines.cpu.conv_dims import (
     over_three_axes,
 )
 from tinyconv.geometry import sliding_window
-from tinyconv.kernels.cpu import depthwise
+from tinyconv.kernels.cpu import conv, depthwise
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.ops import conv as ops
 
@@ -57,15 +57,15 @@ def taken(image: Image, shape: tuple[int, ...]) -> Array:
 def run(product: Product, w: Array, b: Array, C: int, L: int, V: int) -> None:
     """Make y of x by a product of one channel's tables, with weights (C, 1, ...)."""
     product.dims["O"] = C
-    packed, bias = np.zeros((product.count + 1, W_ROW), np.float32), np.zeros(W_ROW, np.float32)
-    packed[: product.count, :C] = w.reshape(C, -1)[:, product.weight_at].T
-    bias[:C] = b
+    blocks, taps = W_ROW // (V * L), product.count
+    rows, bias = np.zeros((W_ROW, taps), np.float32), np.zeros(W_ROW, np.float32)
+    rows[:C], bias[:C] = w.reshape(C, -1)[:, product.weight_at], b
+    packed = np.append(rows.reshape(blocks, V * L, taps).swapaxes(1, 2), np.float32(0))
     args = filled(
-        depthwise.FORWARD,
+        conv.FORWARD,
         dims=address_of(product.dims),
         x=product.x.base,
         w=address_of(packed),
-        w_row=W_ROW,
         b=address_of(bias),
         y=product.y.base,
         floor=-np.inf,
@@ -85,6 +85,7 @@ def test_forward_and_backward(case: Any, C: int, L: int, V: int) -> None:
     y, saved = forward(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=C)
     dy = drawn(4, *y.shape)
     dx, dw, db = backward(dy, saved)
+    assert db is not None
 
     arena = Arena()
     front, top, left = window.padding

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.engines.cpu.arena import Arena, Border, Image
-from tinyconv.engines.cpu.tiling import lanes_for
+from tinyconv.engines.cpu.tiling import even, lanes_for
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import conv
 from tinyconv.kernels.cpu.kernel import address_of
@@ -165,6 +165,15 @@ class Product:
         sizes |= {name: address_of(arena.table(table)) for name, table in tables.items()}
         for name, value in sizes.items():
             self.dims[name] = value
+
+    def of_each_channel(self, channels: int, arena: Arena) -> "Product":
+        """Let the tables, made for one channel, serve all: see kernels.cpu.depthwise."""
+        L = lanes_for(channels)
+        V = even(ceil(channels / L), 4)
+        self.channels, self.tile = channels, Tile(L, V, max(1, min(8, SUMS // V)))
+        self.into = arena.table(np.arange(self.count) * self.tile.width)
+        self.dims["O"] = channels
+        return self
 
 
 def _grid(image: Image, axes: list[Array], first: int) -> Array:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, inf, prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
 from tinyconv.engines.cpu.arena import NO_BORDER, Image
 from tinyconv.engines.cpu.conv_dims import (
-    SUMS,
     Product,
     border_of_gradient,
     convolution,
@@ -18,15 +17,16 @@ from tinyconv.engines.cpu.conv_dims import (
     inside,
     over_three_axes,
 )
-from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward, add_fold
+from tinyconv.engines.cpu.epilogue import add_activation_backward, add_fold
+from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample
-from tinyconv.engines.cpu.step import Context, Step, activation_of
+from tinyconv.engines.cpu.step import Context, activation_of
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu import conv, conv_max
-from tinyconv.kernels.cpu.activation import IDENTITY, RELU
+from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.kernels.cpu.terms import Terms, window_terms
@@ -37,8 +37,6 @@ __all__ = ["ConvStep"]
 
 Array = np.ndarray[Any, Any]
 
-#: Positions that pass while a tile of a weight's gradient stays in registers.
-CHUNK = 256
 #: Bytes of input that a block of samples may have in the backward pass of a max-pool.
 FIRST_CACHE = 32 << 10
 #: Positions of a window of a max-pool that is joined: more of them find no registers. Numbers of
@@ -46,7 +44,7 @@ FIRST_CACHE = 32 << 10
 POOLED, MEANS = 9, 16
 
 
-class ConvStep(Step):
+class ConvStep(ProductStep):
     """Convolution with a pooling and an activation.
 
     The convolution reads ``source``. That is x or, where x is padded with its own numbers or a mean
@@ -54,12 +52,10 @@ class ConvStep(Step):
     over neighbouring results is the convolution, with a stride, of such means of the input.
     """
 
-    keeps_gradients = True
-
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
-        self.layer = layer
+        self.layer, self.groups = layer, layer.groups
         window = over_three_axes(
             sliding_window(
                 "plan",
@@ -86,8 +82,7 @@ class ConvStep(Step):
             return False
         return (
             type(layer) in CONVS
-            and layer.groups == 1
-            and prod(_sizes(unit.find(MAX))) <= POOLED
+            and prod(_sizes(unit.find(MAX))) <= (POOLED if layer.groups == 1 else 1)
             and prod(_sizes(unit.find(AVG))) <= MEANS
         )
 
@@ -99,7 +94,10 @@ class ConvStep(Step):
             shape = (x.C, *self.window.size)
             self.source = arena.image(batch, shape, NO_BORDER, self.spare)
             self.dsource = None if dx is None else arena.image(batch, shape, NO_BORDER, self.spare)
-        self.product = convolution(self.window, self.source, self.z, batch, arena, self.pooling)
+        # of the first group of channels; see ProductStep
+        C, O = x.C // self.groups, y.C // self.groups
+        source, z = self.source.channels(0, C), self.z.channels(0, O)
+        self.product = convolution(self.window, source, z, batch, arena, self.pooling)
         self.gradients: list[Product] = []
         if dy is None:
             return
@@ -109,7 +107,8 @@ class ConvStep(Step):
             border = border_of_gradient(self.window)
             if border != NO_BORDER:
                 self.dz = arena.image(batch, self.shape, border)
-            self.gradients = input_gradient(self.window, self.dz, self.dsource, batch, arena)
+            dz, dsource = self.dz.channels(0, O), self.dsource.channels(0, C)
+            self.gradients = input_gradient(self.window, dz, dsource, batch, arena)
 
     # Weights.
 
@@ -121,69 +120,16 @@ class ConvStep(Step):
         if self.is_sparse and self.dsource is not None:
             self._pack_runs(program)
 
-    def _pack(
-        self, program: Program, product: Product, column: int, bias: Array | None
-    ) -> tuple[Array, Array]:
-        """Add the call that makes a product's weights and biases, and return these."""
-        take, tile = self.context.arena.take, product.tile
-        channels = tile.padded(product.channels)
-        w, b = take(product.count * channels), take(channels)
-        if product.count:
-            program.call(
-                f"{self.name}: pack",
-                compiled(conv.pack),
-                conv.PACK,
-                items=product.count,
-                weight=address_of(self.weight),
-                places=address_of(product.weight_at),
-                column=column,
-                columns=product.channels,
-                w=address_of(w),
-                into=address_of(product.into),
-                width=tile.width,
-                w_block=product.count * tile.width,
-                bias=0 if bias is None else address_of(bias),
-                b=address_of(b),
-            )
-        return w, b
-
     # Forward.
 
     def forward(self, program: Program) -> None:
-        product, code = self.product, self.activation.code
         if self.tables:
             name = f"{self.name}: source"
             add_resample(self.context, program, name, self.x, self.source, self.tables)
         if self.is_sparse:
             self.winners = self.context.arena.take(self.z.array.size, "uint8")
-        self._add_product(
-            program, self.name, product, self.packed[0], 0.0 if code == RELU else -inf
-        )
-        if code not in (IDENTITY, RELU):
-            add_activation(self, program)
-
-    def _add_product(
-        self,
-        program: Program,
-        name: str,
-        product: Product,
-        packed: tuple[Array, Array],
-        floor: float = -inf,
-    ) -> None:
-        tile = product.tile
-        constants = (tile.L, tile.V, tile.N, product.steps, product.positions)
-        program.call(
-            name,
-            compiled(conv.forward, *constants),
-            conv.FORWARD,
-            dims=address_of(product.dims),
-            x=product.x.base,
-            w=address_of(packed[0]),
-            b=address_of(packed[1]),
-            y=product.y.base,
-            winners=address_of(self.winners) if product.positions > 1 else 0,
-            floor=floor,
-        )
+        self._add_product(program, self.name, self.product, self.packed[0], self._floor)
+        self._add_other_activation(program)
 
     # Backward.
 
@@ -194,81 +140,13 @@ class ConvStep(Step):
         if self.is_sparse:
             self._backward_of_winners(program)
         else:
-            self._add_weight_gradient(program)
+            self._add_weight_gradient(program, self.dz)
         for product, packed in zip(self.gradients, self.packed[1:], strict=True):
             self._add_product(program, f"{self.name}: dx", product, packed)
         if self.tables and self.dx is not None and self.dsource is not None:
             tables = [table.transposed() for table in self.tables]
             name = f"{self.name}: source backward"
             add_resample(self.context, program, name, self.dsource, self.dx, tables)
-
-    def _add_weight_gradient(self, program: Program) -> None:
-        product, take, threads = self.product, self.context.arena.take, self.context.threads
-        tile, run = product.tile, product.run
-        R = elements_for(run, SUMS // tile.V)
-        padded = ceil(run / R) * R
-        block = len(product.rows) * padded * tile.width
-        channels = tile.padded(product.channels)
-        z_at = self.context.arena.table(inside(self.dz))
-        for name, value in (
-            ("z_sample", self.dz.sample),
-            ("z_at", address_of(z_at)),
-            ("positions", len(z_at)),
-            ("rows", address_of(product.rows)),
-            ("row_count", len(product.rows)),
-            ("run", run),
-            ("run_padded", padded),
-        ):
-            product.dims[name] = value
-        self.dw = take(threads * block * channels // tile.width)
-        self.db = take(threads * (channels + LANES))
-        element = np.arange(product.count)
-        self._keep_places((element // run * padded + element % run) * tile.width)
-        self.dw_layout = {
-            "dw_thread": block * channels // tile.width,
-            "width": tile.width,
-            "dw_block": block,
-            "db_thread": channels + LANES,
-        }
-        self._keep(self.places, tile.width, product.channels)
-        program.call(
-            f"{self.name}: dw",
-            compiled(conv.weight_gradient, tile.L, tile.V, R),
-            conv.WEIGHT_GRADIENT,
-            dims=address_of(product.dims),
-            x=product.x.base,
-            dz=self.dz.base,
-            dw=address_of(self.dw),
-            dw_thread=self.dw_layout["dw_thread"],
-            db=address_of(self.db),
-            db_thread=self.dw_layout["db_thread"],
-            chunk=CHUNK,
-            block=ceil(CHUNK / len(z_at)),
-        )
-
-    def _keep_places(self, places: Array) -> None:
-        """Note where element t of a channel lies in dw, in the order of the layer's weights."""
-        self.places = self.context.arena.table(places)
-        self.places[self.product.weight_at] = places
-
-    def _keep(self, places: Array, width: int, channels: int) -> None:
-        """Tell where the threads' gradients lie, see :func:`~tinyconv.kernels.cpu.reach.KEPT`."""
-        layout, O, table = self.dw_layout, self.product.channels, self.context.arena.table
-        for v, v_thread, at, size, count, block in (
-            (self.dw, layout["dw_thread"], places, width, channels, layout["dw_block"]),
-            (self.db, layout["db_thread"], np.zeros(1), O, O, 0),
-        ):
-            self.kept_gradients.append(
-                {
-                    "v": address_of(v),
-                    "v_thread": v_thread,
-                    "places": address_of(table(at)),
-                    "size": len(at),
-                    "width": size,
-                    "block": block,
-                    "channels": count,
-                }
-            )
 
     # Backward through a max-pool: see tinyconv.kernels.cpu.conv_max.
 
@@ -338,6 +216,7 @@ class ConvStep(Step):
         size = self.slabs * KH * self.run_padded
         self._keep_places(self._runs_at())
         self.dw, self.db = take(threads * O * size), take(threads * (O + LANES))
+        self.dw_group, self.db_group = O * size, O + LANES
         self.dw_layout = {
             "dw_thread": O * size,
             "width": 1,
@@ -380,31 +259,6 @@ class ConvStep(Step):
             list_channel=channel,
             counts=address_of(take(threads * counts, "int32")),
             counts_thread=counts,
-        )
-
-    # Update.
-
-    def update(self, program: Program) -> None:
-        context, size, O = self.context, self.product.count, self.product.channels
-        room = max(size, O) + LANES
-        bias = self.layer.params.get("bias")
-        program.call(
-            f"{self.name}: update",
-            compiled(conv.update),
-            conv.UPDATE,
-            items=O,
-            dw=address_of(self.dw),
-            places=address_of(self.places),
-            size=size,
-            db=address_of(self.db),
-            **self.dw_layout,
-            threads=context.threads,
-            sum=address_of(context.arena.take(context.threads * room)),
-            sum_thread=room,
-            function=context.rule[0],
-            function_args=context.rule[1],
-            weight_start=context.place(self.layer.params["weight"]),
-            bias_start=-1 if bias is None else context.place(bias),
         )
 
 

@@ -15,6 +15,7 @@ from tinyconv.engines.cpu.norm_step import NormStep
 from tinyconv.engines.cpu.plain_step import PlainStep
 from tinyconv.engines.cpu.resample_step import ResampleStep
 from tinyconv.engines.cpu.step import Step
+from tinyconv.engines.cpu.transposed_step import TransposedStep
 from tinyconv.engines.units import Unit
 
 __all__ = ["step_for"]
@@ -35,6 +36,7 @@ STEPS: dict[str, tuple[type[Step], ...]] = {
     "pad": (ResampleStep,),
     "plain": (PlainStep,),
     "pool": (MaxPoolStep, ResampleStep, NormPoolStep),
+    "transposed": (TransposedStep,),
     "upsample": (ResampleStep,),
 }
 

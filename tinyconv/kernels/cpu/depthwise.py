@@ -12,23 +12,21 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from tinyconv.kernels.cpu.conv import DIMS
+from tinyconv.kernels.cpu.conv import DIMS, FORWARD
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.scattered import entries, products_at, store_at
 from tinyconv.kernels.cpu.simd import ints_pointer, pointer, void_pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, products, store_tile
 
-__all__ = ["FORWARD", "WEIGHT_GRADIENT", "forward", "weight_gradient"]
-
-#: ``dims``: a record :data:`conv.DIMS`, whose ``O`` is the number of channels. ``w`` (taps, w_row)
-#: and ``b``, padded with zeros. ``floor``: as in :data:`conv.FORWARD`.
-FORWARD = record("dims", "x", "w", "w_row", "b", "y", floats=("floor",))
+__all__ = ["WEIGHT_GRADIENT", "forward", "weight_gradient"]
 
 
 def forward(L: int, V: int, N: int) -> Any:
     """Make the kernel y = max(floor, sum over taps of w[tap] * x[position + tap] + b).
 
-    A tile holds N positions by V vectors of channels.
+    Arguments and packing are those of :func:`conv.forward`, except that ``O`` of the sizes is the
+    number of channels, each of which has a kernel of ``steps`` taps. A tile holds N positions by
+    V vectors of channels.
     """
     VL = V * L
 
@@ -37,7 +35,7 @@ def forward(L: int, V: int, N: int) -> Any:
         a = carray(args, 1, FORWARD)[0]
         d = carray(void_pointer(a.dims), 1, DIMS)[0]
         x_at, y_at, elements = ints_pointer(d.x_at), ints_pointer(d.y_at), ints_pointer(d.elements)
-        w, b, C, taps, w_row = pointer(a.w), pointer(a.b), d.O, d.steps, a.w_row
+        w, b, C, taps = pointer(a.w), pointer(a.b), d.O, d.steps
         for n in range(first, last, d.group):
             x, y = pointer(a.x + 4 * n * d.x_sample), a.y + 4 * n * d.y_sample
             windows = min(d.group, last - n) * d.windows
@@ -46,10 +44,10 @@ def forward(L: int, V: int, N: int) -> Any:
                 out = entries(y_at, tile, windows - 1, N, 1)
                 for c in range(0, C, VL):
                     acc = load_tile(b, c, N, 0, V, L)
-                    j = c
+                    j = c * taps
                     for tap in range(taps):
                         acc = products_at(acc, x, rows, elements[tap] + c, w, j)
-                        j += w_row
+                        j += VL
                     store_at(pointer(y + 4 * c), out, at_least(acc, a.floor), C - c)
 
     return depthwise

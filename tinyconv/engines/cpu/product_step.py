@@ -1,0 +1,251 @@
+"""What the steps of all convolutions share: products over tables, packed weights, their update."""
+
+from math import ceil, inf
+from typing import Any
+
+import numpy as np
+
+from tinyconv.engines.cpu.arena import Image
+from tinyconv.engines.cpu.conv_dims import SUMS, Product, elements_for, inside
+from tinyconv.engines.cpu.epilogue import add_activation
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.step import Step
+from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.kernels.cpu import conv
+from tinyconv.kernels.cpu.activation import IDENTITY, RELU
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
+
+__all__ = ["ProductStep"]
+
+Array = np.ndarray[Any, Any]
+
+#: Positions that pass while a tile of a weight's gradient stays in registers.
+CHUNK = 256
+
+
+class ProductStep(Step):
+    """A convolution of some kind.
+
+    A product is made for the first group of channels; its tables serve all groups, which differ
+    in where their channels and weights begin.
+
+    Attributes:
+        layer: the convolution.
+        groups: of channels.
+        weight: of the layer, with what was taken into it.
+        product: what ``dw`` is made for, (outputs, elements) a group.
+        dw, db: each thread's gradients, laid out as ``dw_layout`` says for :data:`conv.UPDATE`.
+        places: of a channel's elements in ``dw``, in the order of the layer's weights.
+        winners: of a max-pool.
+    """
+
+    keeps_gradients = True
+
+    layer: Any
+    groups = 1
+    weight: Array
+    product: Product
+    winners: Array | None = None
+
+    def _pack(
+        self, program: Program, product: Product, column: int, bias: Array | None
+    ) -> tuple[Array, Array]:
+        """Add the calls that make a product's weights and biases, and return these."""
+        take, tile = self.context.arena.take, product.tile
+        channels = tile.padded(product.channels)
+        w, b = take(self.groups * product.count * channels), take(self.groups * channels)
+        for group in range(self.groups if product.count else 0):
+            program.call(
+                f"{self.name}: pack",
+                compiled(conv.pack),
+                conv.PACK,
+                items=product.count,
+                weight=address_of(self.weight) + 4 * group * (self.weight.size // self.groups),
+                places=address_of(product.weight_at),
+                column=column,
+                columns=product.channels,
+                w=address_of(w) + 4 * group * product.count * channels,
+                into=address_of(product.into),
+                width=tile.width,
+                w_block=product.count * tile.width,
+                bias=0 if bias is None else address_of(bias) + 4 * group * product.channels,
+                b=address_of(b) + 4 * group * channels,
+            )
+        return w, b
+
+    def _kernel_of(self, product: Product) -> Any:
+        tile = product.tile
+        return compiled(conv.forward, tile.L, tile.V, tile.N, product.steps, product.positions)
+
+    def _add_product(
+        self,
+        program: Program,
+        name: str,
+        product: Product,
+        packed: tuple[Array, Array],
+        floor: float = -inf,
+    ) -> None:
+        w, b = packed
+        channels = product.tile.padded(product.channels)
+        for group in range(self.groups):
+            place = group * product.y.C
+            program.call(
+                name,
+                self._kernel_of(product),
+                conv.FORWARD,
+                dims=address_of(product.dims),
+                x=product.x.base + 4 * group * product.x.C,
+                w=address_of(w) + 4 * group * product.count * channels,
+                b=address_of(b) + 4 * group * channels,
+                y=product.y.base + 4 * place,
+                winners=0 if self.winners is None else address_of(self.winners) + place,
+                floor=floor,
+            )
+
+    @property
+    def _floor(self) -> float:
+        """What a product does of the activation: a ReLU, or nothing."""
+        return 0.0 if self.activation.code == RELU else -inf
+
+    def _add_other_activation(self, program: Program) -> None:
+        if self.activation.code not in (IDENTITY, RELU):
+            add_activation(self, program)
+
+    def _describe(self, dz: Image) -> None:
+        """Tell the product's record where the other factor of ``dw`` lies."""
+        z_at = self.context.arena.table(inside(dz))
+        self.product.dims["z_sample"] = dz.sample
+        self.product.dims["z_at"] = address_of(z_at)
+        self.product.dims["positions"] = len(z_at)
+
+    def _add_weight_gradient(self, program: Program, dz: Image) -> None:
+        """Add the calls that make dw and db of what the product reads and of ``dz``."""
+        product, take, threads = self.product, self.context.arena.take, self.context.threads
+        tile, run, groups = product.tile, product.run, self.groups
+        R = elements_for(run, SUMS // tile.V)
+        padded = ceil(run / R) * R
+        block = len(product.rows) * padded * tile.width
+        channels = tile.padded(product.channels)
+        self._describe(dz)
+        product.dims["rows"], product.dims["row_count"] = (
+            address_of(product.rows),
+            len(product.rows),
+        )
+        product.dims["run"], product.dims["run_padded"] = run, padded
+        self.dw_group, self.db_group = block * channels // tile.width, channels + LANES
+        self.dw = take(threads * groups * self.dw_group)
+        self.db = take(threads * groups * self.db_group)
+        element = np.arange(product.count)
+        self._keep_places((element // run * padded + element % run) * tile.width)
+        self.dw_layout = {
+            "dw_thread": groups * self.dw_group,
+            "width": tile.width,
+            "dw_block": block,
+            "db_thread": groups * self.db_group,
+        }
+        self._keep(self.places, tile.width, product.channels)
+        for group in range(groups):
+            program.call(
+                f"{self.name}: dw",
+                compiled(conv.weight_gradient, tile.L, tile.V, R),
+                conv.WEIGHT_GRADIENT,
+                dims=address_of(product.dims),
+                x=product.x.base + 4 * group * product.x.C,
+                dz=dz.base + 4 * group * product.channels,
+                dw=address_of(self.dw) + 4 * group * self.dw_group,
+                dw_thread=self.dw_layout["dw_thread"],
+                db=address_of(self.db) + 4 * group * self.db_group,
+                db_thread=self.dw_layout["db_thread"],
+                chunk=CHUNK,
+                block=ceil(CHUNK / (dz.D * dz.H * dz.W)),
+            )
+
+    def _keep_places(self, places: Array) -> None:
+        """Note where element t of a channel lies in dw, in the order of the layer's weights."""
+        self.places = self.context.arena.table(places)
+        self.places[self.product.weight_at] = places
+
+    def _keep(self, places: Array, width: int, channels: int) -> None:
+        """Tell where the threads' gradients of the weights and biases lie.
+
+        Args:
+            places: in ``dw``, of runs of up to ``width`` gradients.
+            width: of a block of channels.
+            channels: in all, of a group.
+        """
+        layout, outputs = self.dw_layout, len(self.layer.params["weight"]) // self.groups
+        table = self.context.arena.table(places)
+        for group in range(self.groups):
+            dw = address_of(self.dw) + 4 * group * self.dw_group
+            block = layout["dw_block"]
+            self._keep_sums(dw, layout["dw_thread"], table, width, channels, block)
+            db = address_of(self.db) + 4 * group * self.db_group
+            self._keep_biases(db, layout["db_thread"], outputs)
+
+    def _keep_biases(self, db: int, db_thread: int, outputs: int) -> None:
+        self._keep_sums(db, db_thread, self.context.arena.table([0]), outputs, outputs, 0)
+
+    def _keep_sums(
+        self, v: int, v_thread: int, places: Array, width: int, channels: int, block: int
+    ) -> None:
+        """Note sums for :func:`tinyconv.kernels.cpu.reach.reach_of_kept`."""
+        self.kept_gradients.append(
+            {
+                "v": v,
+                "v_thread": v_thread,
+                "places": address_of(places),
+                "size": len(places),
+                "width": width,
+                "block": block,
+                "channels": channels,
+            }
+        )
+
+    def update(self, program: Program) -> None:
+        weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
+        outputs, size = len(weight) // self.groups, weight[0].size
+        weight_start = self.context.place(weight)
+        bias_start = -1 if bias is None else self.context.place(bias)
+        for group in range(self.groups):
+            first = group * outputs
+            self._add_update(
+                program,
+                outputs,
+                size,
+                address_of(self.dw) + 4 * group * self.dw_group,
+                address_of(self.db) + 4 * group * self.db_group,
+                weight_start + first * size,
+                bias_start + first * (bias is not None),
+            )
+
+    def _add_update(
+        self,
+        program: Program,
+        outputs: int,
+        size: int,
+        dw: int,
+        db: int,
+        weight_start: int,
+        bias_start: int,
+    ) -> None:
+        """Add the call that hands the gradients of so many outputs to the optimizer."""
+        context, room = self.context, max(size, outputs) + LANES
+        program.call(
+            f"{self.name}: update",
+            compiled(conv.update),
+            conv.UPDATE,
+            items=outputs,
+            dw=dw,
+            places=address_of(self.places),
+            size=size,
+            db=db,
+            **self.dw_layout,
+            threads=context.threads,
+            sum=address_of(context.arena.take(context.threads * room)),
+            sum_thread=room,
+            function=context.rule[0],
+            function_args=context.rule[1],
+            weight_start=weight_start,
+            bias_start=bias_start,
+        )
