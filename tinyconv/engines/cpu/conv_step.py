@@ -12,7 +12,6 @@ from tinyconv.engines.cpu.conv_dims import (
     Product,
     border_of_gradient,
     convolution,
-    elements_for,
     input_gradient,
     inside,
     over_three_axes,
