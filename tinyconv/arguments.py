@@ -51,7 +51,6 @@ __all__ = [
     "Number",
     "OneOf",
     "Positive",
-    "Rate",
     "Share",
     "checked",
     "integer",
@@ -177,10 +176,13 @@ NotNegative = Annotated[float, Number(least=0)]
 #: A share that must not be all: 0 <= p < 1.
 Share = Annotated[float, Number(least=0, below=1)]
 Fraction = Annotated[float, Number(least=0, most=1)]
-#: A learning rate. Nothing was ever learned with one beyond the upper bound.
-Rate = Annotated[float, Number(above=0, most=1000)]
 
-_PLAIN: dict[Any, Rule] = {bool: _Flag(), int: Number(whole=True), float: Number()}
+_PLAIN: dict[Any, Rule] = {
+    bool: _Flag(),
+    int: Number(whole=True),
+    float: Number(),
+    str: Kind(str, "a text"),
+}
 
 
 #: Writes values whose full text would be long, or without end.

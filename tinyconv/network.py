@@ -5,17 +5,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import Count, Number, OneOf, Share, checked
+from tinyconv.arguments import Count, FilePath, Number, OneOf, Share, checked, shown
 from tinyconv.backend import Array, check_device, like, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Engine, Totals
 from tinyconv.engines.choose import engine_for
-from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
+from tinyconv.engines.eager import EagerEngine
+from tinyconv.errors import (
+    ArgumentError,
+    DtypeError,
+    FileError,
+    NonFiniteError,
+    ShapeError,
+    StateError,
+)
 from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, decode, encode, initialize
 from tinyconv.layers.base import Shape
@@ -28,7 +36,12 @@ from tinyconv.parameters import Parameters
 from tinyconv.tables import html_table, text_table
 from tinyconv.training.batches import Augment
 from tinyconv.training.callbacks import Callback
-from tinyconv.training.checks import as_array, check_input, check_targets
+from tinyconv.training.checks import (
+    as_array,
+    check_input,
+    check_targets,
+    warn_of_nonsense,
+)
 from tinyconv.training.fit import Position, Training, fit
 from tinyconv.training.history import History
 from tinyconv.training.run import check_callbacks, kept_in, read_data
@@ -94,13 +107,14 @@ class Sequential(Chain):
 
     is_network = True
 
+    @checked
     def __init__(
         self,
         layers: Sequence[Layer] | Layer,
         *more: Layer,
         seed: int = 0,
-        dtype: str = "float32",
-        device: str = "cpu",
+        dtype: Any = "float32",
+        device: Any = "cpu",
         input_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__(layers, *more)
@@ -109,10 +123,12 @@ class Sequential(Chain):
                 "Sequential: a layer is a Sequential, which owns its parameters; "
                 "expected its layers, or a tinyconv.layers.Chain of them"
             )
-        if str(dtype) not in ("float32", "float64"):
-            raise DtypeError(f"Sequential: dtype is {dtype!r}, expected 'float32' or 'float64'")
-        self.seed = int(seed)
-        self.dtype = str(dtype)
+        self.dtype = getattr(dtype, "__name__", str(dtype))  # np.float32 is a class
+        if self.dtype not in ("float32", "float64"):
+            raise DtypeError(
+                f"Sequential: dtype is {shown(dtype)}, expected 'float32' or 'float64'"
+            )
+        self.seed = seed
         self.device = check_device(device)
         self.input_shape: Shape | None = None
         self.loss: Loss = CrossEntropyLoss()
@@ -457,11 +473,17 @@ class Sequential(Chain):
             augment=augment,
             seed=self.seed,
         )
+        warn_of_nonsense(x, rule.lr)
         measured = metrics_of("fit", metrics, loss, self._sample_output)
         validation = data.validation
         names = ["loss", *(metric.name for metric in measured)]
         hung = check_callbacks(callbacks, verbose, names, validation is not None)
         executing = engine_for(self, engine)
+        if profile and isinstance(executing, EagerEngine):
+            raise ArgumentError(
+                "fit: profile is True, which measures the calls of a plan, and the layers run one "
+                "by one"
+            )
         self.loss = loss
         executing.start_training(loss, rule, measured, verbose=verbose, profile=profile)
         for name, array in (memory or {}).items():
@@ -524,23 +546,48 @@ class Sequential(Chain):
             self._predictor = engine_for(self)
         return self._predictor.logits(x, batch_size)
 
-    def predict(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
+    @checked
+    def predict(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
         """Return what the network says of every sample.
 
         With a loss of classes the most likely one, (N,) or (N, H, W), int64; with one of numbers
         the outputs, (N, ...); with :class:`BCEWithLogitsLoss` 0 or 1 for every output.
         """
-        predictions: np.ndarray[Any, Any] = self.loss.predictions(self.logits(x, batch_size))
+        outputs = self._finite("predict", x, self.logits(x, batch_size))
+        predictions: np.ndarray[Any, Any] = self.loss.predictions(outputs)
         return predictions
 
-    def predict_proba(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
+    @checked
+    def predict_proba(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
         """Return the probability of every class for every sample, (N, K).
 
         Raises:
             StateError: the loss is one of numbers, not of classes.
         """
-        probabilities: np.ndarray[Any, Any] = self.loss.probabilities(self.logits(x, batch_size))
+        outputs = self._finite("predict_proba", x, self.logits(x, batch_size))
+        probabilities: np.ndarray[Any, Any] = self.loss.probabilities(outputs)
         return probabilities
+
+    def _finite(self, op: str, x: Array, outputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return outputs from which something can be concluded.
+
+        Raises:
+            NonFiniteError: one is NaN; the text says which sample's, and whether x or a weight is.
+        """
+        wrong = np.isnan(outputs).any(axis=tuple(range(1, outputs.ndim)))
+        if not wrong.any():
+            return outputs
+        place = int(wrong.argmax())
+        why = "its numbers overflow"
+        if np.isnan(to_numpy(x[place])).any():
+            why = "it holds NaN"
+        for name, values in self._tensors().items():
+            if np.isnan(to_numpy(values)).any():
+                why = f"the network's {name} holds NaN"
+        raise NonFiniteError(
+            f"{op}: the output for sample {place} is NaN ({wrong.sum():,} of {len(wrong):,} are): "
+            f"{why}"
+        )
 
     @checked
     def evaluate(
@@ -587,7 +634,7 @@ class Sequential(Chain):
     def _figures(
         self, x: Array, targets: Targets, metrics: Sequence[Metric], batch_size: int = 256
     ) -> dict[str, float]:
-        outputs = self.logits(x, batch_size)
+        outputs = self._finite("evaluate", x, self.logits(x, batch_size))
         y, weight = targets.y, targets.sample_weight
         if weight is not None:
             weight = to_numpy(weight).astype(outputs.dtype)
@@ -605,10 +652,16 @@ class Sequential(Chain):
         Raises:
             FileError: a name is missing or unknown, or a shape differs.
         """
+        if not isinstance(tensors, Mapping):
+            raise ArgumentError(
+                f"load_state_dict: tensors is {shown(tensors)}, expected names and arrays, such as "
+                "what state_dict() returns"
+            )
         arrays = {name: np.asarray(array) for name, array in tensors.items()}
         files.copy_tensors("load_state_dict", arrays, self._tensors())
 
-    def save(self, path: str | Path) -> None:
+    @checked
+    def save(self, path: Annotated[str | Path, FilePath()]) -> None:
         """Write architecture and weights to a safetensors file; ``tc.load`` reads it.
 
         The file appears whole or not at all.
@@ -711,7 +764,8 @@ class Sequential(Chain):
         return self.summary()
 
 
-def load(path: str | Path, device: str = "cpu") -> Sequential:
+@checked
+def load(path: Annotated[str | Path, FilePath()], device: str = "cpu") -> Sequential:
     """Read a network that ``save`` wrote. No code of the file is ever executed.
 
     Args:

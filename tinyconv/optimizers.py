@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tinyconv.arguments import shown
+from tinyconv.arguments import NotNegative, Positive, Share, checked, shown
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError
 from tinyconv.parameters import Parameters
@@ -54,25 +54,18 @@ class Optimizer(ABC):
     array([0.5, 2.5])
     >>> SGD(lr=0.1, clip_norm=-1.0)
     Traceback (most recent call last):
-    tinyconv.errors.ArgumentError: SGD: clip_norm is -1.0, expected more than 0 or None
+    tinyconv.errors.ArgumentError: SGD: clip_norm is -1.0, expected a number above 0 or
+    None
     """
 
-    lr: float
-    weight_decay: float = field(default=0.0, kw_only=True)
-    clip_norm: float | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        self._require(self.lr > 0, "lr", "more than 0")
-        self._require(self.weight_decay >= 0, "weight_decay", "0 or more")
-        self._require(
-            self.clip_norm is None or self.clip_norm > 0, "clip_norm", "more than 0 or None"
-        )
+    lr: Positive
+    weight_decay: NotNegative = field(default=0.0, kw_only=True)
+    clip_norm: Positive | None = field(default=None, kw_only=True)
 
     def _require(self, good: bool, name: str, expected: str) -> None:
         if not good:
-            raise ArgumentError(
-                f"{type(self).__name__}: {name} is {getattr(self, name)!r}, expected {expected}"
-            )
+            value = shown(getattr(self, name))
+            raise ArgumentError(f"{type(self).__name__}: {name} is {value}, expected {expected}")
 
     def init(self, w: Array) -> dict[str, Array]:
         """Return what the rule remembers, before the first step: name -> flat array.
@@ -138,6 +131,7 @@ class Optimizer(ABC):
         """
 
 
+@checked
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
@@ -167,12 +161,10 @@ class SGD(Optimizer):
     array([0.5])
     """
 
-    momentum: float = 0.0
+    momentum: Share = 0.0
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require(0 <= self.momentum < 1, "momentum", "0 <= momentum < 1")
         self._require(
             not self.nesterov or self.momentum > 0, "nesterov", "momentum greater than 0 with it"
         )
@@ -189,6 +181,7 @@ class SGD(Optimizer):
         w -= lr * g
 
 
+@checked
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
     """Adagrad: each parameter is slowed down by all the gradients it has seen.
@@ -219,14 +212,9 @@ class Adagrad(Optimizer):
     array([0.5])
     """
 
-    lr: float = 0.01
-    initial_accumulator_value: float = 0.0
-    eps: float = 1e-10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require(self.initial_accumulator_value >= 0, "initial_accumulator_value", "0 or more")
-        self._require(self.eps > 0, "eps", "more than 0")
+    lr: Positive = 0.01
+    initial_accumulator_value: NotNegative = 0.0
+    eps: Positive = 1e-10
 
     def init(self, w: Array) -> dict[str, Array]:  # noqa: D102
         return {"sum": namespace("Adagrad", w=w).full_like(w, self.initial_accumulator_value)}
@@ -239,6 +227,7 @@ class Adagrad(Optimizer):
         w -= lr * g / root
 
 
+@checked
 @dataclass(frozen=True)
 class RMSProp(Optimizer):
     """RMSProp: each parameter is slowed down by the gradients it has seen lately.
@@ -273,17 +262,11 @@ class RMSProp(Optimizer):
     array([0.5])
     """
 
-    lr: float = 0.01
-    alpha: float = 0.99
-    eps: float = 1e-8
-    momentum: float = 0.0
+    lr: Positive = 0.01
+    alpha: Share = 0.99
+    eps: Positive = 1e-8
+    momentum: Share = 0.0
     centered: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require(0 <= self.alpha < 1, "alpha", "0 <= alpha < 1")
-        self._require(self.eps > 0, "eps", "more than 0")
-        self._require(0 <= self.momentum < 1, "momentum", "0 <= momentum < 1")
 
     def init(self, w: Array) -> dict[str, Array]:  # noqa: D102
         names = ["square"]
@@ -314,6 +297,7 @@ class RMSProp(Optimizer):
         w -= lr * r
 
 
+@checked
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adam: a running mean of the gradient over the root of a running mean of its square.
@@ -344,15 +328,14 @@ class Adam(Optimizer):
     array([0.5])
     """
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+    eps: Positive = 1e-8
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        good = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        self._require(good, "betas", "two numbers, 0 <= beta < 1")
-        self._require(self.eps > 0, "eps", "more than 0")
+        betas = self.betas if isinstance(self.betas, tuple | list) else ()
+        good = len(betas) == 2 and all(isinstance(b, int | float) and 0 <= b < 1 for b in betas)
+        self._require(good, "betas", "two numbers of at least 0 and below 1")
 
     def init(self, w: Array) -> dict[str, Array]:  # noqa: D102
         xp = namespace("Adam", w=w)
@@ -375,6 +358,7 @@ class Adam(Optimizer):
         w -= xp.astype(lr / (1 - beta1**t), w.dtype) * m / root
 
 
+@checked
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with a weight decay that the running means do not see:
@@ -403,7 +387,7 @@ class AdamW(Adam):
     array([1.])
     """
 
-    weight_decay: float = field(default=0.01, kw_only=True)
+    weight_decay: NotNegative = field(default=0.01, kw_only=True)
 
     def decayed(self, w: Array, g: Array, decay: Array, lr: float) -> Array:  # noqa: D102
         w -= lr * self.weight_decay * decay * w

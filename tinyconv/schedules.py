@@ -14,9 +14,9 @@ callable will do:
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
-from tinyconv.errors import ArgumentError
+from tinyconv.arguments import Count, Fraction, NotNegative, Number, Positive, checked
 
 __all__ = ["Cosine", "Exponential", "OnPlateau", "Rows", "ScheduleFunction", "Step"]
 
@@ -27,12 +27,7 @@ Rows: TypeAlias = Sequence[Mapping[str, float]]
 ScheduleFunction: TypeAlias = Callable[[int, Rows], float]
 
 
-def _require(schedule: object, good: bool, name: str, expected: str) -> None:
-    if not good:
-        value = getattr(schedule, name)
-        raise ArgumentError(f"{type(schedule).__name__}: {name} is {value!r}, expected {expected}")
-
-
+@checked
 @dataclass(frozen=True)
 class Step:
     """Multiply the rate by ``factor`` once every so often: ``factor^floor(t / every)``.
@@ -49,18 +44,15 @@ class Step:
     [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     """
 
-    every: int
-    factor: float = 0.1
-
-    def __post_init__(self) -> None:
-        _require(self, self.every >= 1, "every", "at least 1")
-        _require(self, self.factor > 0, "factor", "more than 0")
+    every: Count
+    factor: Positive = 0.1
 
     def __call__(self, t: int, rows: Rows = ()) -> float:
         """Return the factor after ``t`` epochs (or steps)."""
         return float(self.factor ** (t // self.every))
 
 
+@checked
 @dataclass(frozen=True)
 class Exponential:
     """Multiply the rate by ``factor`` every time, down to a floor: ``max(factor^t, lowest)``.
@@ -79,18 +71,15 @@ class Exponential:
     [0.001, 0.0001, 1e-05, 1e-06, 1e-06]
     """
 
-    factor: float
-    lowest: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require(self, self.factor > 0, "factor", "more than 0")
-        _require(self, self.lowest >= 0, "lowest", "0 or more")
+    factor: Positive
+    lowest: NotNegative = 0.0
 
     def __call__(self, t: int, rows: Rows = ()) -> float:
         """Return the factor after ``t`` epochs (or steps)."""
         return float(max(self.factor**t, self.lowest))
 
 
+@checked
 @dataclass(frozen=True)
 class Cosine:
     """Let the rate fall along half a cosine, then stay at the lowest:
@@ -112,12 +101,8 @@ class Cosine:
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
 
-    length: int
-    lowest: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require(self, self.length >= 1, "length", "at least 1")
-        _require(self, 0 <= self.lowest <= 1, "lowest", "0 <= lowest <= 1")
+    length: Count
+    lowest: Fraction = 0.0
 
     def __call__(self, t: int, rows: Rows = ()) -> float:
         """Return the factor after ``t`` epochs (or steps)."""
@@ -125,6 +110,7 @@ class Cosine:
         return self.lowest + (1 - self.lowest) * (1 + cosine) / 2
 
 
+@checked
 @dataclass(frozen=True)
 class OnPlateau:
     """Multiply the rate by ``factor`` whenever a figure has not improved for some epochs.
@@ -150,14 +136,9 @@ class OnPlateau:
     """
 
     monitor: str = "val_loss"
-    factor: float = 0.1
-    patience: int = 10
-    lowest: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require(self, 0 < self.factor < 1, "factor", "0 < factor < 1")
-        _require(self, self.patience >= 1, "patience", "at least 1")
-        _require(self, self.lowest >= 0, "lowest", "0 or more")
+    factor: Annotated[float, Number(above=0, below=1)] = 0.1
+    patience: Count = 10
+    lowest: NotNegative = 0.0
 
     def __call__(self, t: int, rows: Rows) -> float:
         """Return the factor that follows from the history.

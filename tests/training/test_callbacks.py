@@ -72,7 +72,7 @@ def test_early_stopping(
 
 
 def test_early_stopping_refuses_no_patience() -> None:
-    with pytest.raises(ArgumentError, match="EarlyStopping: patience is 0, expected at least 1"):
+    with pytest.raises(ArgumentError, match="EarlyStopping: patience is 0, expected an int"):
         tc.EarlyStopping(patience=0)
 
 

@@ -301,6 +301,7 @@ def test_a_network_that_is_broken_already(engine: dict[str, str]) -> None:
         run(net, **engine)
 
 
+@pytest.mark.filterwarnings("ignore:fit. the optimizer's lr")
 @ENGINES
 def test_a_rate_that_is_far_too_high(engine: dict[str, str]) -> None:
     """Without weight decay the weights explode within a few steps; a layer is named."""
@@ -309,6 +310,7 @@ def test_a_rate_that_is_far_too_high(engine: dict[str, str]) -> None:
     assert "not finite" in str(e.value)
 
 
+@pytest.mark.filterwarnings("ignore:fit. the optimizer's lr")
 @ENGINES
 def test_the_last_update_is_looked_at_too(engine: dict[str, str], tmp_path: Path) -> None:
     """One batch an epoch, whose loss is finite: only the update overflows."""

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import numpy as np
 
+from tinyconv.arguments import Count, OneOf, checked, shown
 from tinyconv.backend import Array, like
 from tinyconv.errors import ArgumentError
 from tinyconv.schedules import ScheduleFunction
@@ -201,9 +202,15 @@ class Schedule(Callback):
     [0.1, 0.05, 0.025]
     """
 
-    def __init__(self, schedule: ScheduleFunction, per: str = "epoch") -> None:
-        if per not in ("epoch", "step"):
-            raise ArgumentError(f"Schedule: per is {per!r}, expected 'epoch' or 'step'")
+    @checked
+    def __init__(
+        self, schedule: ScheduleFunction, per: Annotated[str, OneOf("epoch", "step")] = "epoch"
+    ) -> None:
+        if isinstance(schedule, type) or not callable(schedule):
+            raise ArgumentError(
+                f"Schedule: schedule is {shown(schedule)}, expected one such as "
+                "schedules.Step(every=10), or another function of (t, rows)"
+            )
         self.schedule = schedule
         self.per = per
 
@@ -244,6 +251,7 @@ class KeepBest(Callback):
         ArgumentError: (in ``fit``, before the first epoch) the rows will have no such entry.
     """
 
+    @checked
     def __init__(self, monitor: str = "val_accuracy") -> None:
         self.monitor = monitor
         self._best: dict[str, Array] = {}
@@ -291,12 +299,11 @@ class EarlyStopping(KeepBest):
             have no such entry.
     """
 
+    @checked
     def __init__(
-        self, monitor: str = "val_accuracy", patience: int = 5, *, restore_best: bool = False
+        self, monitor: str = "val_accuracy", patience: Count = 5, *, restore_best: bool = False
     ) -> None:
         super().__init__(monitor)
-        if patience < 1:
-            raise ArgumentError(f"EarlyStopping: patience is {patience}, expected at least 1")
         self.patience = patience
         self.restore_best = restore_best
 

@@ -1,5 +1,6 @@
 """What ``fit``, ``evaluate`` and ``predict`` check of their arguments before anything runs."""
 
+import warnings
 from inspect import signature
 from typing import Any
 
@@ -11,7 +12,11 @@ from tinyconv.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from tinyconv.losses import Loss, Targets
 from tinyconv.losses.checks import mended_shape
 
-__all__ = ["as_array", "check_input", "check_targets"]
+__all__ = ["as_array", "check_input", "check_targets", "warn_of_nonsense"]
+
+
+#: A learning rate above this one is a slip of the pen.
+HIGHEST_RATE = 1000
 
 
 def as_array(op: str, name: str, value: Any) -> Array:
@@ -114,3 +119,21 @@ def check_targets(
             "expected numbers of at least 0, and one above"
         )
     return Targets(y, weight)
+
+
+def warn_of_nonsense(x: Array, lr: float) -> None:
+    """Warn of what is possible and never learns: the bytes of pictures, and a rate far too high."""
+    if lr > HIGHEST_RATE:
+        warnings.warn(
+            f"fit: the optimizer's lr is {lr:g}; no network learns at rates above {HIGHEST_RATE:,}",
+            stacklevel=4,
+        )
+    xp = namespace("fit", x=x)
+    first = x[:256]
+    low, high = float(xp.min(first)), float(xp.max(first))
+    if low >= 0 and 100 < high <= 255 and bool(xp.all(first == xp.round(first))):
+        warnings.warn(
+            f"fit: x runs from {low:g} to {high:g}, as the bytes of pictures do; networks learn "
+            "from numbers near 1: pass x / 255",
+            stacklevel=4,
+        )
