@@ -14,9 +14,10 @@
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyconv import data, initializers, models, ops, schedules
+from tinyconv.arguments import missing
 from tinyconv.engines.thread_count import get_num_threads, set_num_threads
 from tinyconv.ensemble import Ensemble
 from tinyconv.errors import (
@@ -92,6 +93,7 @@ from tinyconv.network import Sequential, load
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import ParameterSpec
 from tinyconv.register import register
+from tinyconv.spellings import OTHER_NAMES
 from tinyconv.training import (
     Callback,
     EarlyStopping,
@@ -215,3 +217,10 @@ __all__ = [
     "schedules",
     "set_num_threads",
 ]
+
+
+if not TYPE_CHECKING:  # for a type checker, a name that is not there is not there
+
+    def __getattr__(name):
+        """Say what a name that the package does not have is called here."""
+        raise AttributeError(missing("tinyconv", name, OTHER_NAMES, __all__))

@@ -49,11 +49,13 @@ __all__ = [
     "Natural",
     "NotNegative",
     "Number",
+    "Numbers",
     "OneOf",
     "Positive",
     "Share",
     "checked",
     "integer",
+    "missing",
     "nearest",
     "shown",
 ]
@@ -108,6 +110,20 @@ class Number:
         if not (self.least <= number <= self.most and self.above < number < self.below):
             raise ValueError
         return number
+
+
+@dataclass(frozen=True)
+class Numbers(Number):
+    """A list, a tuple or an array of such numbers; what comes is a list."""
+
+    @property
+    def expected(self) -> str:  # noqa: D102
+        return super().expected.replace("a number", "numbers").replace("an integer", "integers")
+
+    def take(self, value: Any) -> Any:  # noqa: D102
+        if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) != 1:
+            raise ValueError
+        return [super(Numbers, self).take(each) for each in value]
 
 
 @dataclass(frozen=True, init=False)
@@ -223,8 +239,26 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     ('ReLU', None)
     """
     by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(str(name).lower(), by_lower, 1)
+    written = str(name).lower()
+    near = difflib.get_close_matches(written, by_lower, 1)
+    if not near and len(written) > 2:  # an abbreviation
+        near = [each for each in by_lower if each.startswith(written)]
     return by_lower[near[0]] if near else None
+
+
+def missing(owner: str, name: str, others: Mapping[str, str], known: Iterable[str]) -> str:
+    """Return the message for a name that ``owner`` does not have.
+
+    >>> missing("tinyconv", "Dense", {"Dense": "Linear(in_features, out_features)"}, [])
+    "tinyconv has no 'Dense'; instead: Linear(in_features, out_features)"
+    >>> missing("tinyconv", "Relu", {}, ["ReLU"])
+    "tinyconv has no 'Relu'; the nearest is 'ReLU'"
+    """
+    text = f"{owner} has no {name!r}"
+    if name in others:
+        return f"{text}; instead: {others[name]}"
+    near = nearest(name, known)
+    return f"{text}; the nearest is {near!r}" if near else text
 
 
 def shown(value: Any) -> str:
@@ -241,7 +275,8 @@ def shown(value: Any) -> str:
     if inspect.isroutine(value):
         return f"the function {value.__name__}"
     try:
-        return _SHORT.repr(value)
+        text = _SHORT.repr(value)
+        return f"a {type(value).__name__}" if " object at 0x" in text else text
     except Exception:  # a foreign object's; the message is about another mistake
         return f"a {type(value).__name__}"
 
@@ -316,19 +351,21 @@ def _rule(annotation: Any) -> tuple[Rule, bool] | None:
 
 def _unbound(signature: inspect.Signature, args: Any, kwargs: Mapping[str, Any]) -> str:
     """Say in a sentence why arguments do not fit a signature."""
-    parameters = {k: v for k, v in signature.parameters.items() if k != "self"}
+    parameters = {
+        name: p
+        for name, p in signature.parameters.items()
+        if name != "self" and p.kind is not p.VAR_POSITIONAL
+    }
     names = list(parameters)
     for name in kwargs:
         if name not in parameters:
             return f"there is no argument {name!r}; {_instead(name, names)}"
-    args = args[len(signature.parameters) - len(parameters) :]
+    args = args["self" in signature.parameters :]
     places = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
     if len(args) > len(places):
         rest = [name for name in names if name not in places]
         by_name = f"; by name only: {', '.join(rest)}" if rest else ""
-        return f"{len(args)} arguments came, expected {', '.join(places) or 'none'}{by_name}" + (
-            "; the layers are one list: Sequential([...])" if places == ["layers"] else ""
-        )
+        return f"{len(args)} arguments came, expected {', '.join(places) or 'none'}{by_name}"
     for name in kwargs:
         if name in places[: len(args)]:
             return f"{name} came twice, at its place and by name"

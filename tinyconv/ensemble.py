@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.arguments import shown
 from tinyconv.backend import Array, to_numpy
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.network import Sequential, load
@@ -35,6 +36,12 @@ class Ensemble:
 
     def __init__(self, nets: Sequence[Sequential] | Sequential, *more: Sequential) -> None:
         self.nets = [nets, *more] if isinstance(nets, Sequential) else [*nets, *more]
+        for net in self.nets:
+            if not isinstance(net, Sequential):
+                raise ArgumentError(
+                    f"Ensemble: a member is {shown(net)}, expected a network, such as "
+                    "tinyconv.load(path)"
+                )
         if not self.nets:
             raise ArgumentError("Ensemble: no networks, expected at least one")
         if len({id(net) for net in self.nets}) < len(self.nets):

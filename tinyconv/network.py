@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import Count, FilePath, Number, OneOf, Share, checked, shown
+from tinyconv.arguments import Count, FilePath, Number, OneOf, Share, checked, missing, shown
 from tinyconv.backend import Array, check_device, like, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Engine, Totals
@@ -33,6 +33,7 @@ from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss, Targets, loss_of
 from tinyconv.metrics import Metric, figures, metrics_of
 from tinyconv.optimizers import SGD, Optimizer, optimizer_of
 from tinyconv.parameters import Parameters
+from tinyconv.spellings import OTHER_METHODS
 from tinyconv.tables import html_table, text_table
 from tinyconv.training.batches import Augment
 from tinyconv.training.callbacks import Callback
@@ -147,6 +148,12 @@ class Sequential(Chain):
             self.build(input_shape)
         elif self.specs(None) is not None:
             self._make_parameters(None)
+
+    if not TYPE_CHECKING:  # for a type checker, a method that is not there is not there
+
+        def __getattr__(self, name):
+            """Say what a method that a network does not have is called here."""
+            raise AttributeError(missing("Sequential", name, OTHER_METHODS, dir(type(self))))
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Check every layer against samples of this shape, and make the parameters.
@@ -389,7 +396,7 @@ class Sequential(Chain):
         callbacks: Sequence[Callback] = (),
         engine: str = "auto",
         profile: bool = False,
-        checkpoint: str | Path | None = None,
+        checkpoint: Annotated[str | Path, FilePath()] | None = None,
         resume: bool = False,
     ) -> History:
         """Train the network.
@@ -541,6 +548,7 @@ class Sequential(Chain):
             x: (N, ...), floating-point, in host memory or on the network's device.
             batch_size: samples in memory at a time.
         """
+        x = as_array("predict", "x", x)
         self._accept(x)
         if self._predictor is None:
             self._predictor = engine_for(self)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import random
+from tinyconv.arguments import checked
 from tinyconv.backend import (
     Array,
     device_of,
@@ -52,6 +53,7 @@ class Layer(ABC):
         seed: seed of the network; with ``path`` and the step it fixes a dropout mask.
     """
 
+    @checked
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}
         self.grads: dict[str, Array] = {}

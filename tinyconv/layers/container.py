@@ -279,6 +279,10 @@ class Parallel(Container):
         join: Annotated[str, OneOf("concat", "add")] = "concat",
     ) -> None:
         super().__init__()
+        if isinstance(branches, Layer) or not isinstance(branches, Iterable):
+            raise ArgumentError(
+                f"Parallel: branches is {shown(branches)}, expected a list of layers"
+            )
         self.branches = [
             _as_layer("Parallel", f"branch {place}", branch)
             for place, branch in enumerate(branches)

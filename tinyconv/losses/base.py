@@ -11,6 +11,13 @@ from tinyconv.registry import arguments_of
 __all__ = ["Loss"]
 
 
+class _NotYet:
+    """What a loss has kept before its first forward pass."""
+
+    def __get__(self, loss: Any, kind: type) -> Any:
+        raise StateError(f"{kind.__name__}: backward was called before forward")
+
+
 class Loss(ABC):
     """The base of all losses, also of your own: override ``forward`` and ``backward``.
 
@@ -36,7 +43,7 @@ class Loss(ABC):
 
     one_class: bool = False
     ignore_index: int | None = None
-    _saved: Any = None
+    _saved: Any = _NotYet()
 
     @property
     def metrics(self) -> tuple[str, ...]:  # noqa: D102

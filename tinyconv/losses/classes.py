@@ -1,8 +1,9 @@
 """Losses of classes that exclude each other: one class a sample, or one a pixel."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from tinyconv.arguments import Fraction, Numbers, OneOf, Positive, checked, shown
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError
 from tinyconv.losses.base import Loss
@@ -72,19 +73,16 @@ class CrossEntropyLoss(_ClassLoss):
     (2, 10)
     """
 
+    @checked
     def __init__(
         self,
-        weight: Sequence[float] | None = None,
+        weight: Annotated[Sequence[float], Numbers(least=0)] | None = None,
         *,
         ignore_index: int | None = None,
-        label_smoothing: float = 0.0,
+        label_smoothing: Fraction = 0.0,
     ) -> None:
-        if weight is not None and not all(w >= 0 for w in weight):
-            raise ArgumentError(f"CrossEntropyLoss: weight is {weight!r}, expected 0 or more")
-        if not 0 <= label_smoothing <= 1:
-            raise ArgumentError(
-                f"CrossEntropyLoss: label_smoothing is {label_smoothing!r}, expected 0 to 1"
-            )
+        if weight is not None and not any(weight):
+            raise ArgumentError(f"CrossEntropyLoss: weight is {shown(weight)}, all of it 0")
         self.weight = None if weight is None else [float(w) for w in weight]
         self.ignore_index = ignore_index
         self.label_smoothing = float(label_smoothing)
@@ -146,10 +144,9 @@ class MultiMarginLoss(_ClassLoss):
     0.25
     """
 
-    def __init__(self, margin: float = 1.0) -> None:
-        if not margin > 0:
-            raise ArgumentError(f"MultiMarginLoss: margin is {margin!r}, expected more than 0")
-        self.margin = float(margin)
+    @checked
+    def __init__(self, margin: Positive = 1.0) -> None:
+        self.margin = margin
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {"margin": self.margin}
@@ -223,9 +220,8 @@ class Quadratic(_ClassLoss):
     0.5
     """
 
-    def __init__(self, output: str = "sigmoid") -> None:
-        if output not in ("sigmoid", "linear"):
-            raise ArgumentError(f"Quadratic: output is {output!r}, expected 'sigmoid' or 'linear'")
+    @checked
+    def __init__(self, output: Annotated[str, OneOf("sigmoid", "linear")] = "sigmoid") -> None:
         self.output = output
 
     def config(self) -> dict[str, Any]:  # noqa: D102

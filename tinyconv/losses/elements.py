@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from tinyconv.arguments import Positive, checked
 from tinyconv.backend import Array, namespace
-from tinyconv.errors import ArgumentError
 from tinyconv.losses.base import Loss
 from tinyconv.losses.checks import check_values
 from tinyconv.ops.activation import sigmoid
@@ -90,10 +90,9 @@ class HuberLoss(_ElementLoss):
     1.5
     """
 
-    def __init__(self, delta: float = 1.0) -> None:
-        if not delta > 0:
-            raise ArgumentError(f"HuberLoss: delta is {delta!r}, expected more than 0")
-        self.delta = float(delta)
+    @checked
+    def __init__(self, delta: Positive = 1.0) -> None:
+        self.delta = delta
 
     def config(self) -> dict[str, Any]:  # noqa: D102
         return {"delta": self.delta}

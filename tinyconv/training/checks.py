@@ -34,6 +34,11 @@ def as_array(op: str, name: str, value: Any) -> Array:
     Traceback (most recent call last):
     tinyconv.errors.DeviceError: fit: x is a int, expected an array
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise DeviceError(
+            f"{op}: {name} is a masked array, whose mask would be lost; pass {name}.filled(0), and "
+            "sample_weight= for samples that shall not count"
+        )
     if is_array_api_obj(value) and type(value).__module__.partition(".")[0] not in _FOREIGN:
         return value
     if not isinstance(value, list | tuple) and not hasattr(value, "__array__"):
@@ -101,6 +106,8 @@ def check_targets(
             f"{op}: y has shape {tuple(y.shape)}, expected {samples} {plural} as x has"
         )
     loss.check_targets(op, y, output_shape)
+    if loss.one_class:
+        _check_there_is_a_choice(op, y, loss, output_shape)
     if sample_weight is None:
         return Targets(y)
     if "sample_weight" not in signature(loss.forward).parameters:
@@ -119,6 +126,17 @@ def check_targets(
             "expected numbers of at least 0, and one above"
         )
     return Targets(y, weight)
+
+
+def _check_there_is_a_choice(op: str, y: Array, loss: Loss, output_shape: tuple[int, ...]) -> None:
+    if output_shape[:1] == (1,):
+        raise ArgumentError(
+            f"{op}: the network has one output, and {type(loss).__name__} asks for one a class; "
+            'end it with Linear(None, 2), or use loss="bce_with_logits"'
+        )
+    xp = namespace(op, y=y)
+    if loss.ignore_index is not None and len(y) and bool(xp.all(y == loss.ignore_index)):
+        raise ArgumentError(f"{op}: every label is {loss.ignore_index}, which is ignored")
 
 
 def warn_of_nonsense(x: Array, lr: float) -> None:
