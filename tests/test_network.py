@@ -367,7 +367,6 @@ def test_samples_and_labels_that_do_not_fit(
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        ([[1.0] * 7], DeviceError, "x is a list, expected an array"),
         (np.zeros((2, 7), int), DtypeError, "x has dtype int64"),
         (np.zeros(7), ShapeError, r"x has shape \(7,\), expected \(N, 7\)"),
         (np.zeros((2, 3, 7)), ShapeError, r"x has shape \(2, 3, 7\), expected \(N, 7\)"),

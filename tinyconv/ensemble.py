@@ -37,7 +37,7 @@ class Ensemble:
     def __init__(self, nets: Sequence[Sequential] | Sequential, *more: Sequential) -> None:
         self.nets = [nets, *more] if isinstance(nets, Sequential) else [*nets, *more]
         for net in self.nets:
-            if not isinstance(net, Sequential):
+            if not hasattr(net, "predict_proba"):
                 raise ArgumentError(
                     f"Ensemble: a member is {shown(net)}, expected a network, such as "
                     "tinyconv.load(path)"
