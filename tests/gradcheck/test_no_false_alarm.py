@@ -100,7 +100,7 @@ def test_a_right_gradient_never_fails_in_10000_cases(case):
     assert not report.failed, f"{name}\n{report}"
 
 
-@pytest.mark.parametrize("start", range(0, 400, 100))
+@pytest.mark.parametrize("start", range(0, 200, 100))
 def test_right_functions_of_other_people_never_fail(start):
     for seed in range(start, start + 100):
         name, family, inputs = case_of(seed)
