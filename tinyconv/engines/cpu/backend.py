@@ -226,14 +226,7 @@ class CpuTraining(CpuBackend):
 
     def finish_update(self) -> None:
         """Add what the optimizer does after all gradients are there."""
-        if self.rule.has_kernel:
-            return
-
-        def run(n: int) -> None:
-            if self.was_taken():
-                self.rule.update()
-
-        self.program.python("optimizer", run)
+        self.rule.add_rest(self.program, self.was_taken)
 
     def freeze(self) -> None:  # noqa: D102
         self.program.sums = address_of(self.sums)

@@ -1,9 +1,12 @@
-"""The update rules of a plan: which kernel, with which constants."""
+"""The update rule of a plan: which kernel, with which constants."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import update
 from tinyconv.kernels.cpu.kernel import address_of
@@ -15,84 +18,152 @@ __all__ = ["UpdateRule"]
 
 Array = np.ndarray[Any, Any]
 
-#: What a rule remembers -> its place in the kernel's arguments.
-PLACES = {"velocity": "velocity", "mean": "mean", "square": "square", "sum": "square"}
+
+@dataclass(frozen=True)
+class _Kernel:
+    """What the kernel of an optimizer is made of and takes.
+
+    Attributes:
+        make: of the number of lanes, of whether there is weight decay, and of ``terms``.
+        terms: which terms of the equation there are.
+        numbers: the constants, by their names in ``update.ARGS``.
+        of_step: likewise, of the optimizer, the learning rate and the number of the step from 1.
+        memory: name of what the optimizer remembers -> its name there.
+    """
+
+    make: Callable[..., Any]
+    terms: Callable[[Any], tuple[bool, ...]] = lambda rule: ()
+    numbers: Callable[[Any], dict[str, float]] = lambda rule: {}
+    of_step: Callable[[Any, float, float], dict[str, float]] = lambda rule, lr, t: {}
+    memory: tuple[tuple[str, str], ...] = ()
+
+
+def _numbers_of_adam(rule: Adam) -> dict[str, float]:
+    beta1, beta2 = rule.betas
+    rest = {"one_minus_beta1": 1 - beta1, "one_minus_beta2": 1 - beta2}
+    return {"beta1": beta1, "beta2": beta2, "eps": rule.eps} | rest
+
+
+def _step_of_adam(rule: Adam, lr: float, t: float) -> dict[str, float]:
+    beta1, beta2 = rule.betas
+    return {"rate": lr / (1 - beta1**t), "root_scale": 1 / (1 - beta2**t) ** 0.5}
+
+
+def _numbers_of_rmsprop(rule: RMSProp) -> dict[str, float]:
+    mean = {"beta2": rule.alpha, "one_minus_beta2": 1 - rule.alpha}
+    return mean | {"eps": rule.eps, "momentum": rule.momentum}
+
+
+_MOMENTS = (("mean", "mean"), ("square", "square"))
+
+KERNELS: dict[type[Optimizer], _Kernel] = {
+    SGD: _Kernel(
+        update.sgd,
+        lambda rule: (rule.momentum > 0, rule.nesterov),
+        lambda rule: {"momentum": rule.momentum},
+        memory=(("velocity", "velocity"),),
+    ),
+    Adagrad: _Kernel(
+        update.adagrad, numbers=lambda rule: {"eps": rule.eps}, memory=(("sum", "square"),)
+    ),
+    RMSProp: _Kernel(
+        update.rmsprop,
+        lambda rule: (rule.centered, rule.momentum > 0),
+        _numbers_of_rmsprop,
+        memory=(*_MOMENTS, ("velocity", "velocity")),
+    ),
+    Adam: _Kernel(
+        update.adam, lambda rule: (False,), _numbers_of_adam, _step_of_adam, memory=_MOMENTS
+    ),
+    AdamW: _Kernel(
+        update.adam, lambda rule: (True,), _numbers_of_adam, _step_of_adam, memory=_MOMENTS
+    ),
+}
 
 
 class UpdateRule:
     """An optimizer as a kernel over stretches of the flat vector of parameters.
 
-    A rule without a kernel, and one that needs the length of the whole gradient first, gets a
-    kernel that keeps the gradient, and works on it after all others.
+    Where the length of the whole gradient is needed first, or the optimizer has no kernel, a
+    kernel keeps the gradient instead, and :meth:`add_rest` comes after all others.
 
     Args:
         optimizer: the rule.
         parameters: flat and float32; changed in place.
         state: what the rule remembers; changed in place.
-
-    Attributes:
-        has_kernel: whether the kernel is all; else :meth:`update` comes after it.
     """
 
     def __init__(
         self, optimizer: Optimizer, parameters: Parameters, state: dict[str, Array]
     ) -> None:
         self.optimizer, self.parameters, self.state = optimizer, parameters, state
-        name, *constants = _kernel_of(optimizer) or ("keep",)
-        self.has_kernel = name != "keep"
-        self._kernel = compiled(getattr(update, name), LANES, *constants)
+        self._found = KERNELS.get(type(optimizer))
         args = self._args = np.zeros(1, update.ARGS)
         args["w"], args["decay"] = address_of(parameters.flat), address_of(parameters.decay)
         args["grad"] = address_of(parameters.flat_grad)
-        for part, array in state.items():
-            if part in PLACES and self.has_kernel:
-                args[PLACES[part]] = address_of(array)
-        beta1, beta2 = getattr(optimizer, "betas", (0.0, getattr(optimizer, "alpha", 0.0)))
-        args["beta1"], args["one_minus_beta1"] = beta1, 1 - beta1
-        args["beta2"], args["one_minus_beta2"] = beta2, 1 - beta2
-        for part in ("weight_decay", "momentum", "eps"):
-            args[part] = getattr(optimizer, part, 0.0)
-        self._lr, self._rate, self._root_scale = args["lr"], args["rate"], args["root_scale"]
+        args["weight_decay"] = optimizer.weight_decay
+        self._keep = compiled(update.keep, LANES)
+        self._kernel = self._keep
+        if self._found is not None:
+            terms = self._found.terms(optimizer)
+            self._kernel = compiled(self._found.make, LANES, optimizer.weight_decay > 0, *terms)
+            self._set(self._found.numbers(optimizer))
+            for name, place in self._found.memory:
+                if name in state:
+                    args[place] = address_of(state[name])
+
+    def _set(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._args[name] = value
 
     @property
     def call(self) -> tuple[int, int]:
-        """Address of the kernel and of its arguments."""
-        return self._kernel.address, address_of(self._args)
+        """Address of the kernel that gets the gradients and of its arguments."""
+        kernel = self._kernel if self.optimizer.clip_norm is None else self._keep
+        return kernel.address, address_of(self._args)
 
     def start(self, lr: float, step: int) -> None:
         """Set what depends on the step."""
-        self._lr[0] = lr
-        self._step = step
-        if isinstance(self.optimizer, Adam) and self.has_kernel:
-            t = float(self.state["steps"][0]) + 1
-            beta1, beta2 = self.optimizer.betas
-            self._rate[0] = lr / (1 - beta1**t)
-            self._root_scale[0] = 1 / (1 - beta2**t) ** 0.5
+        self._lr, self._step = lr, step
+        self._args["lr"] = lr
+        if self._found is not None:
+            steps = self.state.get("steps")
+            t = 1.0 if steps is None else float(steps[0]) + 1
+            self._set(self._found.of_step(self.optimizer, lr, t))
+
+    def add_rest(self, program: Program, was_taken: Callable[[], bool]) -> None:
+        """Add what is to be done with the gradients that were kept.
+
+        Args:
+            program: of the plan.
+            was_taken: whether the step goes on.
+        """
+        clip, P = self.optimizer.clip_norm, self.parameters.flat.size
+        if self._found is None:
+            program.python("optimizer", lambda n: self._update() if was_taken() else None)
+        elif clip is not None and P > 0:
+            self._squares = np.zeros((program.threads, 8))
+            values = {
+                "grad": address_of(self.parameters.flat_grad),
+                "squares": address_of(self._squares),
+                "threads": program.threads,
+                "clip": clip,
+                "function": self._kernel.address,
+                "function_args": address_of(self._args),
+            }
+            for name, maker in (("length", update.length), ("clipped", update.clipped)):
+                kernel = compiled(maker, LANES)
+                program.meet()
+                program.call(
+                    f"optimizer: {name}", kernel, update.CLIP, items=P, grain=16 * LANES, **values
+                )
 
     def finish(self) -> None:
-        """Count the step, where the kernel has taken it."""
-        if isinstance(self.optimizer, Adam) and self.has_kernel:
+        """Count the step, where a kernel has taken it."""
+        if self._found is not None and "steps" in self.state:
             self.state["steps"] += 1
 
-    def update(self) -> None:
+    def _update(self) -> None:
         """Take the step that the kernel has only gathered the gradient for."""
-        p, lr = self.parameters, float(self._lr[0])
-        self.optimizer.update(p.flat, p.flat_grad, self.state, p.decay, lr, self._step)
-
-
-def _kernel_of(rule: Optimizer) -> tuple[Any, ...] | None:
-    """Return the name of the kernel and the terms that it has; None if there is no kernel."""
-    if rule.clip_norm is not None:
-        return None
-    decays = rule.weight_decay > 0
-    if type(rule) is SGD:
-        return "sgd", decays, rule.momentum > 0, rule.nesterov
-    if type(rule) is Adam:
-        return "adam", decays, False
-    if type(rule) is AdamW:
-        return "adam", decays, True
-    if type(rule) is Adagrad:
-        return "adagrad", decays
-    if type(rule) is RMSProp:
-        return "rmsprop", decays, rule.centered, rule.momentum > 0
-    return None
+        p = self.parameters
+        self.optimizer.update(p.flat, p.flat_grad, self.state, p.decay, self._lr, self._step)

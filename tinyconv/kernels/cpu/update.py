@@ -12,6 +12,7 @@ from numba import carray
 
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
+    doubles_pointer,
     fma,
     invoke,
     load_first,
@@ -20,11 +21,24 @@ from tinyconv.kernels.cpu.simd import (
     splat,
     sqrt,
     store_first,
+    total,
 )
 
-__all__ = ["ARGS", "FLAT", "adagrad", "adam", "flat", "keep", "rmsprop", "sgd"]
+__all__ = [
+    "ARGS",
+    "CLIP",
+    "FLAT",
+    "adagrad",
+    "adam",
+    "clipped",
+    "flat",
+    "keep",
+    "length",
+    "rmsprop",
+    "sgd",
+]
 
-ZERO = np.float32(0)
+ZERO, ONE, SMALL = np.float32(0), np.float32(1), np.float32(1e-6)
 
 #: ``w``, ``decay`` and what the rule remembers (:mod:`tinyconv.optimizers` has the names): flat
 #: vectors; ``grad``: where :func:`keep` writes. ``root_scale``: 1 / sqrt(1 - beta2^t), ``rate``:
@@ -163,7 +177,7 @@ def flat() -> Any:
 def keep(L: int) -> Any:
     """Make the kernel that writes the gradient to the flat vector of gradients.
 
-    It serves an optimizer that has no kernel here and works on that vector afterwards.
+    It serves an optimizer that has no kernel here or clips, and works on that vector afterwards.
     """
 
     @kernel
@@ -174,3 +188,46 @@ def keep(L: int) -> Any:
             store_first(grad, i, load_first(dw, i - start, stop - i, L), stop - i)
 
     return update_keep
+
+
+#: ``squares``: for each thread 8 float64, of which the first is its part of the squared length of
+#: ``grad``. ``clip``: the largest length.
+CLIP = record("grad", "squares", "threads", "function", "function_args", floats=("clip",))
+
+
+def length(L: int) -> Any:
+    """Make the kernel of the sum of squares of gradients ``first`` to ``last``."""
+
+    @kernel
+    def update_length(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, CLIP)[0]
+        grad, whole = pointer(a.grad), 0.0
+        for start in range(first, last, 64 * L):
+            part = splat(ZERO, L)
+            for i in range(start, min(start + 64 * L, last), L):
+                g = load_first(grad, i, last - i, L)
+                part = fma(g, g, part)
+            whole += total(part)
+        doubles_pointer(a.squares)[8 * thread] = whole
+
+    return update_length
+
+
+def clipped(L: int) -> Any:
+    """Make the kernel that shortens gradients ``first`` to ``last`` and hands them to a rule.
+
+    g = g min(1, clip / (length + 1e-6))
+    """
+
+    @kernel
+    def update_clipped(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, CLIP)[0]
+        grad, squares, whole = pointer(a.grad), doubles_pointer(a.squares), 0.0
+        for t in range(a.threads):
+            whole += squares[8 * t]
+        factor = splat(min(ONE, a.clip / (np.float32(np.sqrt(whole)) + SMALL)), L)
+        for i in range(first, last, L):
+            store_first(grad, i, load_first(grad, i, last - i, L) * factor, last - i)
+        invoke(a.function, a.function_args, a.grad + 4 * first, first, last)
+
+    return update_clipped

@@ -1,0 +1,68 @@
+"""The optimizers' kernels against the optimizers, three steps of a flat vector."""
+
+import numpy as np
+import pytest
+
+import tinyconv as tc
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.cpu.update_rule import UpdateRule
+from tinyconv.kernels.cpu import update
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.optimizers import Optimizer
+
+
+class Twice(tc.SGD):
+    """A rule without a kernel."""
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        tc.SGD(lr=0.1),
+        tc.SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+        tc.SGD(lr=0.1, momentum=0.9, clip_norm=0.5),
+        tc.SGD(lr=0.1, clip_norm=1e6, weight_decay=0.1),
+        tc.Adam(lr=0.1, weight_decay=0.1),
+        tc.AdamW(lr=0.1, weight_decay=0.1, clip_norm=2.0),
+        tc.Adagrad(lr=0.1, weight_decay=0.1),
+        tc.RMSProp(lr=0.1, momentum=0.9, centered=True, weight_decay=0.1),
+        tc.RMSProp(lr=0.1),
+        Twice(lr=0.1, clip_norm=0.5),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_kernel_equals_optimizer(rule: Optimizer, threads: int) -> None:
+    nets = [
+        tc.Sequential([tc.Linear(37, 41), tc.Linear(41, 5)], seed=1, input_shape=(37,))
+        for _ in range(2)
+    ]
+    (p, q), states = (net.parameters for net in nets), [rule.init(n.parameters.flat) for n in nets]
+    kernel_rule, program = UpdateRule(rule, p, states[0]), Program(threads)
+    p.flat_grad[...] = np.nan
+    gradient = np.zeros_like(p.flat)
+    function, args = kernel_rule.call
+    program.call(
+        "update",
+        compiled(update.flat),
+        update.FLAT,
+        items=p.flat.size,
+        grain=LANES,
+        dw=address_of(gradient),
+        function=function,
+        function_args=args,
+    )
+    kernel_rule.add_rest(program, lambda: True)
+    program.freeze(6)
+    rng = np.random.default_rng(2)
+    for step in range(3):
+        gradient[:] = rng.normal(size=gradient.size)
+        kernel_rule.start(0.1 / (step + 1), step)
+        program.run(1)
+        kernel_rule.finish()
+        rule.update(q.flat, gradient, states[1], q.decay, 0.1 / (step + 1), step)
+        np.testing.assert_allclose(p.flat, q.flat, rtol=2e-5, atol=1e-6)
+        for name, value in states[1].items():
+            np.testing.assert_allclose(states[0][name], value, rtol=2e-5, atol=1e-6, err_msg=name)
