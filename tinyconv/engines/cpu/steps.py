@@ -1,6 +1,7 @@
 """Which step computes which unit."""
 
 from tinyconv.engines.cpu.activation_step import ActivationStep
+from tinyconv.engines.cpu.conv_max_step import ConvMaxStep
 from tinyconv.engines.cpu.conv_step import ConvStep
 from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
 from tinyconv.engines.cpu.dropout_step import DropoutStep
@@ -26,7 +27,7 @@ STEPS: dict[str, tuple[type[Step], ...]] = {
     "activation": (ActivationStep,),
     "add": (AddStep,),
     "concat": (ConcatStep,),
-    "conv": (DepthwiseStep, ConvStep),
+    "conv": (DepthwiseStep, ConvMaxStep, ConvStep),
     "dropout": (DropoutStep,),
     "flatten": (FlattenStep,),
     "global pool": (MaxPoolStep, ResampleStep),
