@@ -90,7 +90,8 @@ def check_callback(callback: object) -> None:
     name = type(callback).__name__
     if not isinstance(callback, Callback):
         of_keras = " of Keras" if hasattr(callback, "set_params") else ""
-        raise ArgumentError(f"fit: {name} is a callback{of_keras}, expected a tinyconv.Callback")
+        what = shown(callback)
+        raise ArgumentError(f"fit: a callback is {what}{of_keras}, expected a tinyconv.Callback")
     for hook in _HOOKS:
         names = list(inspect.signature(getattr(callback, hook)).parameters)
         if len(names) != 1:
