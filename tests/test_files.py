@@ -178,6 +178,7 @@ def described(path: Path, change: dict[str, Any]) -> None:
         [("Upsample", {"scale_factor": 10**6})],
         [("Upsample", {"size": 10**9, "mode": "bilinear"})],
         [("LocalResponseNorm", {"size": 10**9})],
+        [("Pad", {"padding": 10**9, "mode": "replicate"})],
         [("BatchNorm1d", {"num_features": 10**8})] * 50,
         [("BatchNorm1d", {"num_features": 10**8, "affine": False})] * 50,
         [("Linear", {"in_features": 8, "out_features": 10**12})] * 2,

@@ -163,7 +163,11 @@ X, Y = data()
         ((X, Y), {"validation_split": 0.5, "validation_data": (X, Y)}, "expected one of them"),
         ((X, Y), {"drop_last": True, "batch_size": 50}, "fit: 20 samples are no whole batch of 50"),
         ((X, Y), {"callbacks": tc.KeepBest()}, "fit: callbacks is no list, expected one such as"),
-        ((X, Y), {"callbacks": [print]}, "a callback is the function print, expected a tinyconv.Callback"),
+        (
+            (X, Y),
+            {"callbacks": [print]},
+            "a callback is the function print, expected a tinyconv",
+        ),
         (
             (X, Y),
             {"callbacks": [tc.KeepBest()]},

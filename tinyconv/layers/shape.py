@@ -14,6 +14,7 @@ from tinyconv.ops.shape import (
     flatten_backward,
     pad,
     pad_backward,
+    padded_shape,
     reshape,
     reshape_backward,
 )
@@ -136,7 +137,7 @@ class Pad(Layer):
         return {"padding": self.padding, "mode": self.mode, "value": self.value}
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return shape_of(lambda x: pad(x, **self.config()), shape)
+        return padded_shape((0, *shape), self.padding, self.mode)[1:]
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return pad(x, **self.config())

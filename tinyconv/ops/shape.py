@@ -341,6 +341,17 @@ def pad_sources(op: str, mode: str, axis: int, n: int, lo: int, hi: int) -> list
     >>> pad_sources("pad", "circular", 0, 3, 1, 2)
     [2, 0, 1, 2, 0, 1]
     """
+    _check_copies(op, mode, axis, n, lo, hi)
+    places = range(-lo, n + hi)
+    if mode == "reflect":
+        return [n - 1 - abs(n - 1 - abs(i)) for i in places]
+    if mode == "replicate":
+        return [min(max(i, 0), n - 1) for i in places]
+    return [i % n for i in places]
+
+
+def _check_copies(op: str, mode: str, axis: int, n: int, lo: int, hi: int) -> None:
+    """Check that there is an element for every place beside an axis."""
     # Replicating needs an element, reflecting one more than it copies.
     most = {"reflect": n - 1, "replicate": lo + hi if n else 0, "circular": n}[mode]
     if max(lo, hi) > most:
@@ -348,9 +359,24 @@ def pad_sources(op: str, mode: str, axis: int, n: int, lo: int, hi: int) -> list
             f"{op}: padding is {lo} + {hi} on axis {axis}, expected at most {most} on each side "
             f"because mode {mode!r} has {n} elements to copy"
         )
-    places = range(-lo, n + hi)
-    if mode == "reflect":
-        return [n - 1 - abs(n - 1 - abs(i)) for i in places]
-    if mode == "replicate":
-        return [min(max(i, 0), n - 1) for i in places]
-    return [i % n for i in places]
+
+
+def padded_shape(
+    shape: tuple[int, ...], padding: int | tuple[int | tuple[int, int], ...], mode: str
+) -> tuple[int, ...]:
+    """Return the shape that :func:`pad` gives an array (N, C, *size), without listing its places.
+
+    Raises:
+        ShapeError: as of :func:`pad`.
+
+    >>> padded_shape((5, 3, 8, 8), ((1, 2), (0, 10**9)), "replicate")
+    (5, 3, 11, 1000000008)
+    """
+    if len(shape) < 3:
+        raise ShapeError(f"pad: x has shape {shape}, expected (N, C, *size)")
+    pairs = spread_pairs("pad", "padding", padding, len(shape) - 2)
+    for axis, (n, (lo, hi)) in enumerate(zip(shape[2:], pairs, strict=True)):
+        if mode != "zeros" and (lo or hi):
+            _check_copies("pad", mode, axis, n, lo, hi)
+    sizes = (n + lo + hi for n, (lo, hi) in zip(shape[2:], pairs, strict=True))
+    return (*shape[:2], *sizes)
