@@ -364,7 +364,7 @@ def max_pool_spread_over_the_window(case: Case, dy: Array, x: Array) -> Any:
 
 @bug(MAX_POOL_OVERLAPPING)
 def max_pool_shared_maximum_counted_once(case: Case, dy: Array, x: Array) -> Any:
-    argmax = ops.max_pool2d(x, 3, 2)[1].argmax
+    argmax = ops.max_pool2d(x, 3, stride=2)[1].argmax
     dx = np.zeros_like(x)
     planes = dx.reshape(4, -1)
     np.put_along_axis(planes, argmax.reshape(4, -1), dy.reshape(4, -1), axis=1)

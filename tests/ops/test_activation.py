@@ -58,7 +58,7 @@ def test_scaled_tanh_by_hand() -> None:
 
 
 def test_leaky_relu_by_hand() -> None:
-    y, saved = ops.leaky_relu(np.array([-2.0, 0.0, 3.0]), 0.5)
+    y, saved = ops.leaky_relu(np.array([-2.0, 0.0, 3.0]), negative_slope=0.5)
     np.testing.assert_array_equal(y, [-1, 0, 3])
     dx = ops.leaky_relu_backward(np.array([4.0, 6.0, 8.0]), saved)
     np.testing.assert_array_equal(dx, [2, 3, 8])
@@ -100,12 +100,12 @@ def test_gelu_against_the_error_function_of_python(dtype: str) -> None:
 
 def test_tanh_gelu_comes_near_the_exact_one() -> None:
     x = np.linspace(-5, 5, 101)
-    np.testing.assert_allclose(ops.gelu(x, "tanh")[0], ops.gelu(x)[0], atol=5e-4)
+    np.testing.assert_allclose(ops.gelu(x, approximate="tanh")[0], ops.gelu(x)[0], atol=5e-4)
 
 
 def test_nothing_overflows() -> None:
     far = np.array([-1e300, 1e300])
-    np.testing.assert_array_equal(ops.leaky_relu(far, 0.5)[0], [-5e299, 1e300])
+    np.testing.assert_array_equal(ops.leaky_relu(far, negative_slope=0.5)[0], [-5e299, 1e300])
     np.testing.assert_array_equal(ops.elu(far)[0], [-1, 1e300])
     np.testing.assert_array_equal(ops.silu(far)[0], [0, 1e300])
     np.testing.assert_array_equal(ops.softplus(far)[0], [0, 1e300])
@@ -114,8 +114,8 @@ def test_nothing_overflows() -> None:
 
 def test_bad_options() -> None:
     with pytest.raises(ShapeError, match=r"^gelu: approximate is 'x', expected 'none' or 'tanh'$"):
-        ops.gelu(np.zeros(1), "x")
+        ops.gelu(np.zeros(1), approximate="x")
     for beta in (0.0, -1.0, math.nan):
         message = f"^softplus: beta is {beta}, expected a number greater than 0$"
         with pytest.raises(ShapeError, match=message):
-            ops.softplus(np.zeros(1), beta)
+            ops.softplus(np.zeros(1), beta=beta)

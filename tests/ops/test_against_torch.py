@@ -262,7 +262,7 @@ def test_lp_pool2d(torch: Any, g: dict[str, Any], p: float) -> None:
     agree(
         torch,
         (
-            lambda x: ops.lp_pool2d(x, p, g["kernel"], g["stride"], g["padding"]),
+            lambda x: ops.lp_pool2d(x, p, g["kernel"], stride=g["stride"], padding=g["padding"]),
             ops.lp_pool2d_backward,
         ),
         theirs,
@@ -358,7 +358,7 @@ def test_max_unpool2d(torch: Any, g: dict[str, Any]) -> None:
     stride = tuple(max(k, s) for k, s in zip(g["kernel"], g["stride"], strict=True))
     rng = np.random.default_rng(g["seed"])
     x = rng.normal(size=(g["batch"], 2, *g["size"]))
-    y, saved = ops.max_pool2d(x, g["kernel"], stride, g["padding"])
+    y, saved = ops.max_pool2d(x, g["kernel"], stride=stride, padding=g["padding"])
     agree(
         torch,
         (lambda y: ops.max_unpool2d(y, *saved), ops.max_unpool2d_backward),

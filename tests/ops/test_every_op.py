@@ -1,6 +1,8 @@
 """What holds for every op alike: gradients, other array libraries, nothing changed, bad input."""
 
+import inspect
 import re
+from typing import Any
 
 import array_api_strict
 import numpy as np
@@ -29,6 +31,16 @@ def test_every_public_op_has_a_case() -> None:
     covered = {case.op for case in CASES}
     assert set(ops.__all__) == PLAIN_FUNCTIONS | covered | {op + "_backward" for op in covered}
     assert ops.__all__ == sorted(ops.__all__)
+
+
+def test_options_are_by_name_only() -> None:
+    """What has a default is an array, the size that an op is about, or by name only."""
+    for name in {case.op for case in CASES}:
+        for argument in inspect.signature(getattr(ops, name)).parameters.values():
+            if argument.default is argument.empty or argument.kind is argument.KEYWORD_ONLY:
+                continue
+            is_array = "Array" in str(argument.annotation) or argument.annotation is Any
+            assert is_array or argument.name == "size", f"{name}: {argument}"
 
 
 @every_case

@@ -129,7 +129,7 @@ def test_ceil_mode_by_hand() -> None:
 
 def test_avg_without_counting_the_padding() -> None:
     # The windows see 8; 8 and 4; 4.
-    y, saved = avg_pool2d(plane([8, 4]), (1, 2), 1, (0, 1), count_include_pad=False)
+    y, saved = avg_pool2d(plane([8, 4]), (1, 2), stride=1, padding=(0, 1), count_include_pad=False)
     np.testing.assert_array_equal(y, plane([8, 6, 4]))
     dx = avg_pool2d_backward(plane([1, 20, 300]), saved)
     np.testing.assert_array_equal(dx, plane([1 + 10, 10 + 300]))
@@ -137,9 +137,9 @@ def test_avg_without_counting_the_padding() -> None:
 
 def test_avg_in_ceil_mode_counts_the_padding_but_nothing_beyond() -> None:
     # Padded 0 8 4 2 0; the windows see 0 8 4, 4 2 0; and 2 0 of 2 0 _ at stride 3 over 0 8 4 2 0.
-    y, _ = avg_pool2d(plane([8, 4, 2]), (1, 3), (1, 2), (0, 1), ceil_mode=True)
+    y, _ = avg_pool2d(plane([8, 4, 2]), (1, 3), stride=(1, 2), padding=(0, 1), ceil_mode=True)
     np.testing.assert_array_equal(y, plane([4, 2]))
-    y, _ = avg_pool2d(plane([8, 4, 2]), (1, 3), (1, 3), (0, 1), ceil_mode=True)
+    y, _ = avg_pool2d(plane([8, 4, 2]), (1, 3), stride=(1, 3), padding=(0, 1), ceil_mode=True)
     np.testing.assert_array_equal(y, plane([4, 1]))
 
 
@@ -163,8 +163,8 @@ def test_lp_of_an_all_zero_window_has_no_gradient(p: float) -> None:
 
 def test_lp_of_two_is_l2() -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 5, 6))
-    y, saved = lp_pool2d(x, 2, 3, 2, 1, True)
-    y2, saved2 = l2_pool2d(x, 3, 2, 1, True)
+    y, saved = lp_pool2d(x, 2, 3, stride=2, padding=1, ceil_mode=True)
+    y2, saved2 = l2_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
     np.testing.assert_array_equal(y, y2)
     np.testing.assert_array_equal(lp_pool2d_backward(y, saved), l2_pool2d_backward(y, saved2))
 

@@ -26,7 +26,7 @@ NUMPYS_NAME = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "
     ],
 )
 def test_pad_by_hand(mode: str, expected: list[float]) -> None:
-    y, _ = pad(np.array([[[1.0, 2.0, 3.0, 4.0]]]), ((2, 1),), mode)
+    y, _ = pad(np.array([[[1.0, 2.0, 3.0, 4.0]]]), ((2, 1),), mode=mode)
     np.testing.assert_array_equal(y, [[expected]])
 
 
@@ -40,7 +40,7 @@ def test_pad_by_hand(mode: str, expected: list[float]) -> None:
     ],
 )
 def test_pad_backward_by_hand(mode: str, expected: list[float]) -> None:
-    _, saved = pad(np.array([[[1.0, 2.0, 3.0, 4.0]]]), ((2, 1),), mode)
+    _, saved = pad(np.array([[[1.0, 2.0, 3.0, 4.0]]]), ((2, 1),), mode=mode)
     dx = pad_backward(2.0 ** np.arange(7).reshape(1, 1, 7), saved)
     np.testing.assert_array_equal(dx, [[expected]])
 
@@ -59,7 +59,7 @@ def test_pad_is_numpys_pad_and_its_backward_the_adjoint(
     pairs = tuple(zip(data.draw(sides), data.draw(sides), strict=True))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 3, *size))
-    y, saved = pad(x, pairs, mode)
+    y, saved = pad(x, pairs, mode=mode)
     np.testing.assert_array_equal(y, np.pad(x, [(0, 0), (0, 0), *pairs], mode=NUMPYS_NAME[mode]))
     dy = rng.normal(size=y.shape)
     np.testing.assert_allclose(np.vdot(y, dy), np.vdot(x, pad_backward(dy, saved)), atol=1e-10)
@@ -72,7 +72,7 @@ def test_pad_with_a_value() -> None:
 def test_results_are_never_views() -> None:
     x = np.zeros((1, 1, 3))
     for mode in NUMPYS_NAME:
-        assert not np.shares_memory(pad(x, 0, mode)[0], x)
+        assert not np.shares_memory(pad(x, 0, mode=mode)[0], x)
     assert not np.shares_memory(crop(x, 0)[0], x)
 
 
@@ -123,7 +123,7 @@ def test_flatten_and_reshape_are_row_major() -> None:
 )
 def test_bad_padding(shape: tuple[int, ...], padding: Any, mode: str, message: str) -> None:
     with pytest.raises(ShapeError, match="^" + re.escape(f"pad: {message}") + "$"):
-        pad(np.zeros(shape), padding, mode)
+        pad(np.zeros(shape), padding, mode=mode)
 
 
 def test_bad_cropping() -> None:

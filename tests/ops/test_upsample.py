@@ -105,7 +105,7 @@ def test_unpooling_undoes_pooling_of_what_was_pooled() -> None:
 
 def test_unpooling_to_a_shared_place_adds_up() -> None:
     x = np.array([[[[0.0, 9.0, 0.0]]]])
-    _, saved = max_pool2d(x, (1, 2), 1)
+    _, saved = max_pool2d(x, (1, 2), stride=1)
     back, _ = max_unpool2d(np.array([[[[3.0, 4.0]]]]), *saved)
     np.testing.assert_array_equal(back, [[[[0, 7, 0]]]])
 

@@ -202,7 +202,7 @@ class _Conv(_AnyConv):
         self._check_input(shape)
         window = self._window(shape[1:])
         if self.padding_mode != "zeros":  # the other modes copy elements that must be there
-            shape_of(lambda x: pad(x, window.padding, self.padding_mode), shape)
+            shape_of(lambda x: pad(x, window.padding, mode=self.padding_mode), shape)
         return (self.out_channels, *window.output)
 
     def multiply_adds(self, shape: Shape) -> int:

@@ -108,7 +108,7 @@ class _BatchNorm(Layer):
         w, b = self.params.get("weight"), self.params.get("bias")
         if self.track_running_stats and not training:
             mean, var = self.state["running_mean"], self.state["running_var"]
-            return batch_norm(x, w, b, mean, var, self.eps)
+            return batch_norm(x, w, b, mean, var, eps=self.eps)
         self.require_a_variance(tuple(x.shape))
         y, saved = batch_norm(x, w, b, eps=self.eps)
         n = x.shape[0] * prod(x.shape[2:])

@@ -374,7 +374,7 @@ class Subsample2d(_Pool):
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         weight, bias = self.params["weight"], self.params["bias"]
-        return subsample2d(x, weight, bias, self.kernel_size, self.stride)
+        return subsample2d(x, weight, bias, self.kernel_size, stride=self.stride)
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, dw, db = subsample2d_backward(dy, saved)

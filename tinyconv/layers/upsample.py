@@ -81,8 +81,10 @@ class Upsample(Layer):
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         if self.mode == "nearest":
-            return upsample_nearest2d(x, self.size, self.scale_factor)
-        return upsample_bilinear2d(x, self.size, self.scale_factor, bool(self.align_corners))
+            return upsample_nearest2d(x, self.size, scale_factor=self.scale_factor)
+        return upsample_bilinear2d(
+            x, self.size, scale_factor=self.scale_factor, align_corners=bool(self.align_corners)
+        )
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         if self.mode == "nearest":

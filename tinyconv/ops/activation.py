@@ -235,7 +235,7 @@ def scaled_tanh_backward(dy: Array, y: Array) -> Array:
     return dy * (STEEPNESS * (AMPLITUDE - y * y / AMPLITUDE))
 
 
-def leaky_relu(x: Array, negative_slope: float = 0.01) -> tuple[Array, LeakyReluSaved]:
+def leaky_relu(x: Array, *, negative_slope: float = 0.01) -> tuple[Array, LeakyReluSaved]:
     """Rectify, but not wholly: ``y = x`` where x > 0, else ``negative_slope x``.
 
     Args:
@@ -252,7 +252,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> tuple[Array, LeakyRelu
     (2013).
 
     >>> import numpy as np
-    >>> leaky_relu(np.array([-1.0, 0.0, 2.0]), 0.25)[0]
+    >>> leaky_relu(np.array([-1.0, 0.0, 2.0]), negative_slope=0.25)[0]
     array([-0.25,  0.  ,  2.  ])
     """
     xp = namespace("leaky_relu", x=x)
@@ -275,7 +275,7 @@ def leaky_relu_backward(dy: Array, saved: LeakyReluSaved) -> Array:
         ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
-    >>> y, saved = leaky_relu(np.array([-1.0, 0.0, 2.0]), 0.25)
+    >>> y, saved = leaky_relu(np.array([-1.0, 0.0, 2.0]), negative_slope=0.25)
     >>> leaky_relu_backward(np.array([4.0, 8.0, 3.0]), saved)
     array([1., 2., 3.])
     """
@@ -285,7 +285,7 @@ def leaky_relu_backward(dy: Array, saved: LeakyReluSaved) -> Array:
     return xp.where(real_part(xp, x) > 0, dy, negative_slope * dy)
 
 
-def elu(x: Array, alpha: float = 1.0) -> tuple[Array, EluSaved]:
+def elu(x: Array, *, alpha: float = 1.0) -> tuple[Array, EluSaved]:
     """Rectify, saturating below: ``y = x`` where x > 0, else ``alpha (exp(x) - 1)``.
 
     Args:

@@ -44,7 +44,7 @@ class SoftplusSaved(NamedTuple):
     beta: float
 
 
-def gelu(x: Array, approximate: str = "none") -> tuple[Array, GeluSaved]:
+def gelu(x: Array, *, approximate: str = "none") -> tuple[Array, GeluSaved]:
     """Let x through with the probability that a normal variable is below it: ``y = x P(x)``.
 
         P(x) = (1 + erf(x / sqrt(2))) / 2                                     approximate="none"
@@ -158,7 +158,7 @@ def silu_backward(dy: Array, saved: SiluSaved) -> Array:
     return dy * (gate * (1 + x * (1 - gate)))
 
 
-def softplus(x: Array, beta: float = 1.0) -> tuple[Array, SoftplusSaved]:
+def softplus(x: Array, *, beta: float = 1.0) -> tuple[Array, SoftplusSaved]:
     """Rectify with a round corner: ``y = log(1 + exp(beta x)) / beta``.
 
     Computed as max(x, 0) + log(1 + exp(-\\|beta x\\|)) / beta, the same function, which no x

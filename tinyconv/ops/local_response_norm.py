@@ -25,7 +25,7 @@ class LocalResponseNormSaved(NamedTuple):
 
 
 def local_response_norm(
-    x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+    x: Array, size: int, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> tuple[Array, LocalResponseNormSaved]:
     """Divide each element by a power of the sum of squares over the channels around it.
 

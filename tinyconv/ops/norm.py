@@ -53,6 +53,7 @@ def batch_norm(
     b: Array | None = None,
     mean: Array | None = None,
     var: Array | None = None,
+    *,
     eps: float = 1e-5,
 ) -> tuple[Array, NormSaved]:
     """Normalise each channel over the batch and the plane, or by a given mean and variance.
@@ -147,6 +148,7 @@ def layer_norm(
     normalized_shape: int | tuple[int, ...],
     w: Array | None = None,
     b: Array | None = None,
+    *,
     eps: float = 1e-5,
 ) -> tuple[Array, NormSaved]:
     """Normalise each sample over its last axes: ``y = w (x - m) / sqrt(v + eps) + b``.
@@ -220,6 +222,7 @@ def group_norm(
     num_groups: int,
     w: Array | None = None,
     b: Array | None = None,
+    *,
     eps: float = 1e-5,
 ) -> tuple[Array, NormSaved]:
     """Normalise each sample over groups of neighbouring channels and the plane.

@@ -47,6 +47,7 @@ class AvgPoolSaved(NamedTuple):
 def max_pool2d(
     x: Array,
     kernel_size: Sizes,
+    *,
     stride: Sizes | None = None,
     padding: Padding = 0,
     dilation: Sizes = 1,
@@ -109,6 +110,7 @@ def max_pool2d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
 def avg_pool2d(
     x: Array,
     kernel_size: Sizes,
+    *,
     stride: Sizes | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,

@@ -28,6 +28,7 @@ Sizes = int | tuple[int, ...]
 def max_pool1d(
     x: Array,
     kernel_size: Sizes,
+    *,
     stride: Sizes | None = None,
     padding: Padding = 0,
     dilation: Sizes = 1,
@@ -58,6 +59,7 @@ def max_pool1d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
 def max_pool3d(
     x: Array,
     kernel_size: Sizes,
+    *,
     stride: Sizes | None = None,
     padding: Padding = 0,
     dilation: Sizes = 1,
@@ -90,6 +92,7 @@ def max_pool3d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
 def avg_pool1d(
     x: Array,
     kernel_size: Sizes,
+    *,
     stride: Sizes | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
@@ -120,6 +123,7 @@ def avg_pool1d_backward(dy: Array, saved: AvgPoolSaved) -> Array:
 def avg_pool3d(
     x: Array,
     kernel_size: Sizes,
+    *,
     stride: Sizes | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,

@@ -34,6 +34,7 @@ class LpPoolSaved(NamedTuple):
 def l2_pool2d(
     x: Array,
     kernel_size: Sizes,
+    *,
     stride: Sizes | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
@@ -95,6 +96,7 @@ def lp_pool2d(
     x: Array,
     norm_type: float,
     kernel_size: Sizes,
+    *,
     stride: Sizes | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,

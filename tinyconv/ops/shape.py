@@ -45,6 +45,7 @@ class CropSaved(NamedTuple):
 def pad(
     x: Array,
     padding: int | tuple[int | tuple[int, int], ...],
+    *,
     mode: str = "zeros",
     value: float = 0.0,
 ) -> tuple[Array, PadSaved]:

@@ -26,6 +26,7 @@ def subsample2d(
     w: Array,
     b: Array,
     kernel_size: int | tuple[int, ...],
+    *,
     stride: int | tuple[int, ...] | None = None,
 ) -> tuple[Array, SubsampleSaved]:
     """Add up each window, times one coefficient a channel, plus one bias a channel.

@@ -69,7 +69,7 @@ class UpsampleSaved(NamedTuple):
 
 
 def upsample_nearest2d(
-    x: Array, size: Sizes | None = None, scale_factor: Sizes | None = None
+    x: Array, size: Sizes | None = None, *, scale_factor: Sizes | None = None
 ) -> tuple[Array, UpsampleSaved]:
     """Repeat elements: ``y[n, c, p, q] = x[n, c, floor(p H / OH), floor(q W / OW)]``.
 
@@ -119,6 +119,7 @@ def upsample_nearest2d_backward(dy: Array, saved: UpsampleSaved) -> Array:
 def upsample_bilinear2d(
     x: Array,
     size: Sizes | None = None,
+    *,
     scale_factor: Sizes | None = None,
     align_corners: bool = False,
 ) -> tuple[Array, UpsampleSaved]:
