@@ -39,7 +39,7 @@ def test_options_are_by_name_only() -> None:
         for argument in inspect.signature(getattr(ops, name)).parameters.values():
             if argument.default is argument.empty or argument.kind is argument.KEYWORD_ONLY:
                 continue
-            is_array = "Array" in str(argument.annotation) or argument.annotation is Any
+            is_array = argument.annotation in ("Array | None", Any | None)
             assert is_array or argument.name == "size", f"{name}: {argument}"
 
 
