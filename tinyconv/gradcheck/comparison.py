@@ -6,12 +6,12 @@ compared before it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from tinyconv.gradcheck.calls import Called, first
 from tinyconv.gradcheck.element import Element, Options
@@ -34,6 +34,18 @@ TOGETHER = 32
 #: Of a failing tensor so many elements are compared at least, if it has them, and no more than
 #: what takes one evaluation of a function of so many inputs.
 FEW, WORK = 20, 2_000_000
+
+
+@contextmanager
+def _progress(**options: Any) -> Iterator[Callable[[int], object]]:
+    """Yield what is told how many elements are done; without tqdm nothing is shown."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda count: None
+        return
+    with tqdm(leave=False, **options) as bar:
+        yield bar.update
 
 
 class Comparison:
@@ -210,13 +222,13 @@ class Comparison:
         disable = None if progress is None else not progress
         name = f"gradcheck {self.problem.names[i]}"
         delay = 0.0 if progress else 2.0
-        with tqdm(total=len(flat), desc=name, delay=delay, disable=disable, leave=False) as bar:
+        with _progress(total=len(flat), desc=name, delay=delay, disable=disable) as advance:
             for start in range(0, len(flat), TOGETHER):
                 if self._time_is_up():
                     break
                 some = [int(k) for k in flat[start : start + TOGETHER]]
                 elements += self._elements(i, some)
-                bar.update(len(some))
+                advance(len(some))
         return self._store(i, elements)
 
     def _time_is_up(self) -> bool:
