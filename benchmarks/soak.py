@@ -19,7 +19,9 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +30,7 @@ import tinyconv as tc
 #: What the second half may be above the first, in its last quarter: bytes, and counts.
 MOST_BYTES_A_ROUND, MOST_MORE = 8_000, 2
 
-MIDDLES = {
+MIDDLES: dict[str, Callable[[int], list[tc.layers.Layer]]] = {
     "relu": lambda c: [tc.ReLU()],
     "elu": lambda c: [tc.ELU(), tc.Dropout(0.1)],
     "gelu": lambda c: [tc.GELU()],
@@ -71,7 +73,7 @@ def one_round(rng: random.Random, folder: Path) -> None:
     samples = rng.choice((17, 40, 100))
     x = np.random.default_rng(rng.randrange(99)).random((samples, 1, 12, 12), np.float32)
     y = np.arange(samples) % 4
-    how = {
+    how: dict[str, Any] = {
         "batch_size": rng.choice((5, 10)),
         "optimizer": rng.choice(OPTIMIZERS),
         "engine": rng.choice(("auto", "auto", "auto", "eager")),
@@ -92,7 +94,8 @@ def one_round(rng: random.Random, folder: Path) -> None:
 
 def _copied(net: tc.Sequential) -> list[tc.layers.Layer]:
     """Return new layers with the arguments of those of a network."""
-    return tc.layers.decode(tc.layers.encode(net.layers))
+    layers: list[tc.layers.Layer] = tc.layers.decode(tc.layers.encode(net.layers))
+    return layers
 
 
 def watched(cache: Path) -> dict[str, int]:
@@ -115,7 +118,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)  # of other numbers of threads on resuming
-    rng, rows = random.Random(given.seed), []
+    rng = random.Random(given.seed)
+    rows: list[dict[str, int]] = []
     end = time.monotonic() + 60 * given.minutes
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(os.environ.get("NUMBA_CACHE_DIR", tc.__path__[0]))
