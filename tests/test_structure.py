@@ -39,6 +39,7 @@ FLOORS = {
     "engines": 4,
     "training": 5,
     "network": 6,
+    "network_base": 6,
     "gradcheck": 7,
     "models": 7,
     "pictures": 7,

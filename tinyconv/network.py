@@ -1,45 +1,35 @@
 """A network as its user sees it: build, train, ask, save, load."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import Count, FilePath, Number, OneOf, Share, checked, missing, shown
-from tinyconv.backend import Array, check_device, like, namespace, to_numpy
+from tinyconv.arguments import Count, FilePath, Share, checked
+from tinyconv.backend import Array, check_device, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
-from tinyconv.engines.base import Engine, Totals
+from tinyconv.engines.base import Totals
 from tinyconv.engines.choose import engine_for
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.errors import (
     ArgumentError,
-    DtypeError,
     FileError,
     NonFiniteError,
-    ShapeError,
     StateError,
 )
-from tinyconv.geometry import spread
-from tinyconv.layers import Chain, Layer, decode, encode, initialize
-from tinyconv.layers.base import Shape
-from tinyconv.layers.snapshot import Snapshot, descendants
-from tinyconv.layers.summary import HEAD, summary_rows
-from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss, Targets, loss_of
+from tinyconv.layers import Chain, decode
+from tinyconv.losses import LOSSES, Loss, Targets, loss_of
 from tinyconv.metrics import Metric, figures, metrics_of
+from tinyconv.network_base import ABOUT, Network
 from tinyconv.optimizers import SGD, Optimizer, optimizer_of
-from tinyconv.parameters import Parameters
-from tinyconv.spellings import OTHER_METHODS
-from tinyconv.tables import html_table, text_table
 from tinyconv.training.batches import Augment
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.checks import (
     as_array,
-    check_input,
     check_targets,
     warn_of_nonsense,
 )
@@ -49,26 +39,8 @@ from tinyconv.training.run import check_callbacks, kept_in, read_data
 
 __all__ = ["Sequential", "load"]
 
-_COUNT = Number(whole=True, least=0)
 
-#: What the JSON in the file of a network is.
-ABOUT = {
-    "format": str,
-    "version": _COUNT,
-    "layers": [dict],
-    "input_shape": (None, [Number(whole=True, least=1)]),
-    "seed": int,
-    "dtype": OneOf("float32", "float64"),
-    "loss": str,
-    "loss_config": dict,
-    "epochs": _COUNT,
-    "steps": _COUNT,
-    "class_names": (None, [str]),
-    "pixels": (None, dict),
-}
-
-
-class Sequential(Chain):
+class Sequential(Network):
     """Layers one after the other, with everything to train and use them.
 
     Parameters are made at once where every layer names its input size, else with the first batch
@@ -106,174 +78,7 @@ class Sequential(Chain):
     ['0.weight', '0.bias', '2.weight', '2.bias']
     """
 
-    is_network = True
-
-    @checked
-    def __init__(
-        self,
-        layers: Sequence[Layer] | Layer,
-        *more: Layer,
-        seed: int = 0,
-        dtype: Any = "float32",
-        device: Any = "cpu",
-        input_shape: Sequence[int] | None = None,
-    ) -> None:
-        super().__init__(layers, *more)
-        if any(isinstance(layer, Sequential) for layer in self.layers):
-            raise ArgumentError(
-                "Sequential: a layer is a Sequential, which owns its parameters; "
-                "expected its layers, or a tinyconv.layers.Chain of them"
-            )
-        self.dtype = getattr(dtype, "__name__", str(dtype))  # np.float32 is a class
-        if self.dtype not in ("float32", "float64"):
-            raise DtypeError(
-                f"Sequential: dtype is {shown(dtype)}, expected 'float32' or 'float64'"
-            )
-        self.seed = seed
-        self.device = check_device(device)
-        self.input_shape: Shape | None = None
-        self.loss: Loss = CrossEntropyLoss()
-        self.position = Position()
-        self.class_names: Sequence[str] | None = None
-        self.pixels: Pixels | None = None
-        self._parameters: Parameters | None = None
-        self._predictor: Engine | None = None
-        self._snapshot: Snapshot | None = None
-        self.version = 0
-        self._trainer: int | None = None  # the process that trains it; a forked one does not
-        self._stepper: Engine | None = None
-        #: The optimizer of the last run and what it remembers.
-        self._rule: tuple[Optimizer, dict[str, Array] | None] = (SGD(lr=0.1), None)
-        if input_shape is not None:
-            self.build(input_shape)
-        elif self.specs(None) is not None:
-            self._make_parameters(None)
-
-    if not TYPE_CHECKING:  # for a type checker, a method that is not there is not there
-
-        def __getattr__(self, name):
-            """Say what a method that a network does not have is called here."""
-            raise AttributeError(missing("Sequential", name, OTHER_METHODS, dir(type(self))))
-
-    def build(self, input_shape: Sequence[int]) -> None:
-        """Check every layer against samples of this shape, and make the parameters.
-
-        Raises:
-            ShapeError: a layer does not fit; the text names its place.
-        """
-        shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
-        shape = spread("Sequential", "input_shape", shape, len(shape), least=1)
-        self.output_shape(shape)
-        self.input_shape = shape
-        if self._parameters is None:
-            self._make_parameters(shape)
-
-    def _make_parameters(self, input_shape: Shape | None) -> None:
-        specs = self.specs(input_shape)
-        assert specs is not None
-        own = Parameters(specs, self.dtype, self.device)
-        initialize(own, self.seed)
-        self._bind("", self.seed, own.values, own.grads, self.device, self.dtype)
-        self._parameters = own
-        self._bound = {
-            layer: (dict(layer.params), dict(layer.state)) for layer in descendants(self)
-        }
-        self._snapshot = Snapshot(self)
-
-    def refresh(self) -> int:
-        """Take in layers, options and arrays of parameters that were replaced since the last call.
-
-        Every method that uses the layers calls it, so nobody else has to. A new layer gets
-        initial values; a new array is copied to where the network keeps its parameters.
-
-        Returns:
-            How many times something had been replaced.
-
-        Raises:
-            ShapeError: a layer does not fit its place, or an array its layer.
-            StateError: a layer has parameters of its own or of another network.
-
-        >>> import numpy as np
-        >>> import tinyconv as tc
-        >>> net = tc.Sequential([tc.Linear(2, 3), tc.Sigmoid()], seed=0)
-        >>> net.layers[0].params["bias"] = np.ones(3)
-        >>> net.layers[1] = tc.ReLU()
-        >>> net.refresh(), net.refresh(), net.state_dict()["0.bias"]
-        (1, 1, array([1., 1., 1.], dtype=float32))
-        """
-        if self._snapshot is not None and not self._snapshot.holds():
-            self._take_in()
-            self._snapshot = Snapshot(self)
-            self.version += 1
-        return self.version
-
-    def _take_in(self) -> None:
-        """Make the parameters anew, with the values that the layers have, if any are others."""
-        if self.input_shape is not None:
-            self.output_shape(self.input_shape)
-        for layer in descendants(self):
-            if layer not in self._bound and (layer.params or layer.has_place):
-                raise StateError(
-                    f"Sequential: {type(layer).__name__}, which took a place in the network, was "
-                    "used before; expected a new layer"
-                )
-        if list(self._bound) == list(descendants(self)) and all(
-            before[name] is now[name]
-            for layer, kept in self._bound.items()
-            for before, now in zip(kept, (layer.params, layer.state), strict=True)
-            for name in before
-        ):
-            return
-        held = [(layer, layer.params, layer.state) for layer in self.walk() if layer in self._bound]
-        for layer, params, _ in held:
-            for name, spec in (layer.specs(None) or {}).items():
-                if name in params and tuple(params[name].shape) != spec.shape:
-                    raise ShapeError(
-                        f"Sequential: {name} of layer {layer.path} ({type(layer).__name__}) has "
-                        f"shape {tuple(params[name].shape)}, expected {spec.shape}"
-                    )
-        for layer in (self, *self._bound):
-            layer.unbind()
-        self._make_parameters(self.input_shape)
-        for layer, params, state in held:
-            for into, values in ((layer.params, params), (layer.state, state)):
-                for name in into.keys() & values.keys():
-                    into[name][...] = like(
-                        into[name], to_numpy(values[name]).astype(str(into[name].dtype))
-                    )
-
-    @property
-    def parameters(self) -> Parameters:
-        """All parameters and gradients.
-
-        Raises:
-            StateError: the input shape is not known yet.
-        """
-        if self._parameters is None:
-            raise StateError(
-                "Sequential: the parameters do not exist yet, because a layer takes its input "
-                "size from the first batch; pass input_shape= or call build()"
-            )
-        return self._parameters
-
     # One pass.
-
-    def forward(self, x: Array, training: bool = False, step: int = 0) -> Array:
-        """Map a batch layer by layer; every layer keeps its ``x`` and ``y``.
-
-        Args:
-            x: (N, ...), of the network's dtype and device.
-            training: whether dropout drops and statistics are updated.
-            step: number of the training step, which selects the dropout masks.
-
-        Returns:
-            The logits, (N, K).
-
-        Raises:
-            ShapeError: x does not fit the network.
-        """
-        self._accept(x)
-        return super().forward(x, training, step)
 
     def loss_and_grads(
         self, x: Array, y: Array, *, sample_weight: Array | None = None
@@ -648,92 +453,6 @@ class Sequential(Chain):
             weight = to_numpy(weight).astype(outputs.dtype)
         return figures(metrics, self.loss, outputs, to_numpy(y), weight)
 
-    # Files.
-
-    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return copies of all parameters and running statistics under PyTorch's names."""
-        return {name: np.array(to_numpy(array)) for name, array in self._tensors().items()}
-
-    def load_state_dict(self, tensors: Mapping[str, Any]) -> None:
-        """Set all parameters from arrays under PyTorch's names, such as PyTorch's own.
-
-        Raises:
-            FileError: a name is missing or unknown, or a shape differs.
-        """
-        if not isinstance(tensors, Mapping):
-            raise ArgumentError(
-                f"load_state_dict: tensors is {shown(tensors)}, expected names and arrays, such as "
-                "what state_dict() returns"
-            )
-        arrays = {name: np.asarray(array) for name, array in tensors.items()}
-        files.copy_tensors("load_state_dict", arrays, self._tensors())
-
-    @checked
-    def save(self, path: Annotated[str | Path, FilePath()]) -> None:
-        """Write architecture and weights to a safetensors file; ``tc.load`` reads it.
-
-        The file appears whole or not at all.
-        """
-        about = {
-            "format": "network",
-            **self._about(),
-            "loss": LOSSES.name_of(self.loss),
-            "loss_config": self.loss.config(),
-            "epochs": self.position.epoch,
-            "steps": self.position.step,
-            "class_names": None if self.class_names is None else list(self.class_names),
-            "pixels": None if self.pixels is None else self.pixels.to_json(),
-        }
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise FileError(f"{path}: its folder is a file") from None
-        files.write_tensors(path, self._tensors(), about)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle and copy what ``save`` writes: copies of views would be views of nothing."""
-        return {
-            "layers": encode(self.layers, by_class=True),
-            "about": {"input_shape": self.input_shape, "seed": self.seed, "dtype": self.dtype},
-            "device": self.device,
-            "loss": self.loss,
-            "position": asdict(self.position),
-            "class_names": self.class_names,
-            "pixels": self.pixels,
-            "tensors": {} if self._parameters is None else self.state_dict(),
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        layers = decode(state["layers"])
-        Sequential.__init__(self, layers, device=state["device"], **state["about"])
-        self.loss, self.position = state["loss"], Position(**state["position"])
-        self.class_names, self.pixels = state["class_names"], state["pixels"]
-        if state["tensors"]:
-            self.load_state_dict(state["tensors"])
-
-    def _tensors(self) -> dict[str, Array]:
-        self.refresh()
-        return {**self.parameters.values, **self.state}
-
-    def _about(self) -> dict[str, Any]:
-        """Describe the network so that JSON can hold it."""
-        return {
-            "layers": encode(self.layers),
-            "input_shape": self.input_shape,
-            "seed": self.seed,
-            "dtype": self.dtype,
-        }
-
-    # Checks and looks.
-
-    def _accept(self, x: Array, op: str = "Sequential") -> None:
-        """Build on the first batch; check the shape and the kind of every batch."""
-        if self.input_shape is None:
-            check_input(op, x, tuple(x.shape[1:]))
-            self.build(tuple(x.shape[1:]))
-        self.refresh()
-        check_input(op, x, self.input_shape or ())
-
     def _samples(
         self, op: str, x: Any, y: Any, sample_weight: Any, loss: Loss
     ) -> tuple[Array, Targets]:
@@ -743,33 +462,6 @@ class Sequential(Chain):
             sample_weight = as_array(op, "sample_weight", sample_weight)
         self._accept(x, op)
         return x, check_targets(op, x, y, sample_weight, loss, self._sample_output)
-
-    @property
-    def _sample_output(self) -> Shape:
-        """Shape of the output for one sample, once the input's is known."""
-        assert self.input_shape is not None
-        return self.output_shape(self.input_shape)
-
-    def summary(self) -> str:
-        """Return a table: each layer, its output shape, its parameters, its multiply-adds.
-
-        >>> import tinyconv as tc
-        >>> net = tc.Sequential([tc.Linear(4, 8), tc.ReLU(), tc.Linear(8, 3)], input_shape=(4,))
-        >>> print(net.summary())
-           layer    output  parameters  multiply-adds
-        0  Linear   8               40             32
-        1  ReLU     8                0              0
-        2  Linear   3               27             24
-           total                    67             56
-        """
-        return text_table([HEAD, *summary_rows(self.layers, self.input_shape)], left=3)
-
-    def _repr_html_(self) -> str:
-        """Return the table for a notebook."""
-        return html_table(HEAD, summary_rows(self.layers, self.input_shape))
-
-    def __str__(self) -> str:
-        return self.summary()
 
 
 @checked
