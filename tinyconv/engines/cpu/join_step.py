@@ -1,14 +1,17 @@
 """The steps that join branches: sums and concatenations."""
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import zip_longest
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Step, planes_of
 from tinyconv.engines.cpu.tiling import compiled
-from tinyconv.kernels.cpu import activation, join
+from tinyconv.engines.units import Unit
+from tinyconv.kernels.cpu import join
+from tinyconv.kernels.cpu.activation import Chosen
 from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.layers import Parallel
 from tinyconv.layers.base import Shape
 
 __all__ = ["AddStep", "ConcatStep", "add_image"]
@@ -16,65 +19,64 @@ __all__ = ["AddStep", "ConcatStep", "add_image"]
 
 def add_image(program: Program, name: str, x: Image, y: Image) -> None:
     """Add the call y = y + x."""
-    _whole(program, name, compiled(join.add, LANES), x, y)
+    _add(program, name, x, y, y, y, Chosen())
 
 
-def _whole(program: Program, name: str, kernel: Any, x: Image, y: Image) -> None:
-    """Add a call for images of one size, whose rows are one run each."""
+def _add(
+    program: Program, name: str, x: Image, other: Image, z: Image, y: Image, chosen: Chosen
+) -> None:
+    """Add the call z = x + other, y = activation(z)."""
     program.call(
         name,
-        kernel,
-        join.ARGS,
+        compiled(join.add, LANES, chosen.code),
+        join.ADD,
         **planes_of(x, "x"),
+        **planes_of(other, "other"),
         **planes_of(y, "y"),
-        planes=x.D,
-        rows=x.H,
-        positions=1,
-        count=x.W * x.C,
+        z=z.origin,
+        **_runs(y),
+        parameter=chosen.parameter,
     )
 
 
+def _runs(y: Image) -> dict[str, int]:
+    return {"planes": y.D, "rows": y.H, "count": y.W * y.C}
+
+
 class AddStep(Step):
-    """The sum of all inputs, with an activation behind it."""
+    """The sum of all inputs, two or more, with an activation behind it."""
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        layer = unit.layers[0]
+        return not isinstance(layer, Parallel) or len(layer.branches) > 1
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         return shapes[0]
 
     def forward(self, program: Program) -> None:
-        _whole(program, self.name, compiled(join.copy, LANES), self.xs[0], self.z)
-        for x in self.xs[1:]:
-            add_image(program, self.name, x, self.z)
-        if self.activation.code:
-            program.call(
-                f"{self.name}: activation",
-                compiled(activation.forward, LANES, self.activation.code),
-                activation.ROWS,
-                **planes_of(self.z, "x"),
-                **planes_of(self.y, "y"),
-                **self._runs(),
-            )
+        total, *others, last = self.xs
+        for other in others:
+            _add(program, self.name, total, other, self.z, self.z, Chosen())
+            total = self.z
+        _add(program, self.name, total, last, self.z, self.y, self.activation)
 
     def backward(self, program: Program) -> None:
-        dy = self.dy
+        dy, wanted = self.dy, [dx for dx in self.dxs if dx is not None]
         if dy is None:
             return
-        if self.activation.code:
+        for dx, other in zip_longest(wanted[::2], wanted[1::2]):
             program.call(
-                f"{self.name}: activation backward",
-                compiled(activation.backward, LANES, self.activation.code),
-                activation.ROWS,
-                **planes_of(self.z, "v"),
+                f"{self.name}: backward",
+                compiled(join.add_backward, LANES, self.activation.code),
+                join.ADD,
+                **planes_of(self.z, "y"),
                 **planes_of(dy, "dy"),
-                **planes_of(dy, "dx"),
-                **self._runs(),
+                **planes_of(dx, "dx"),
+                **(planes_of(other, "other_dx") if other else {}),
+                **_runs(dy),
+                parameter=self.activation.parameter,
             )
-        for dx in self.dxs:
-            if dx is not None:
-                _whole(program, f"{self.name}: backward", compiled(join.copy, LANES), dy, dx)
-
-    def _runs(self) -> dict[str, Any]:
-        y, parameter = self.y, self.activation.parameter
-        return {"planes": y.D, "rows": y.H, "count": y.W * y.C, "parameter": parameter}
 
 
 class ConcatStep(Step):

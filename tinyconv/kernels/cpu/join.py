@@ -7,10 +7,11 @@ from typing import Any
 
 from numba import carray
 
+from tinyconv.kernels.cpu.activation import activate, deactivate
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import load, pointer, store_first
 
-__all__ = ["ARGS", "add", "copy"]
+__all__ = ["ADD", "ARGS", "add", "add_backward", "copy"]
 
 #: ``planes`` times ``rows`` runs; in each, ``positions`` of ``count`` numbers, ``x_step`` and
 #: ``y_step`` apart.
@@ -18,27 +19,6 @@ ARGS = record(
     *("x", "x_sample", "x_plane", "x_row", "x_step", "y", "y_sample", "y_plane", "y_row", "y_step"),
     *("planes", "rows", "positions", "count"),
 )
-
-
-def add(L: int) -> Any:
-    """Make the kernel y = y + x."""
-
-    @kernel
-    def join_add(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
-        x, y = pointer(a.x), pointer(a.y)
-        for n in range(first, last):
-            for line in range(a.planes * a.rows):
-                plane, row = line // a.rows, line % a.rows
-                i = n * a.x_sample + plane * a.x_plane + row * a.x_row
-                j = n * a.y_sample + plane * a.y_plane + row * a.y_row
-                for _ in range(a.positions):
-                    for k in range(0, a.count, L):
-                        total = load(y, j + k, L) + load(x, i + k, L)
-                        store_first(y, j + k, total, a.count - k)
-                    i, j = i + a.x_step, j + a.y_step
-
-    return join_add
 
 
 def copy(L: int) -> Any:
@@ -59,3 +39,65 @@ def copy(L: int) -> Any:
                     i, j = i + a.x_step, j + a.y_step
 
     return join_copy
+
+
+def _places(*names: str) -> tuple[str, ...]:
+    return tuple(f"{name}{part}" for name in names for part in ("", "_sample", "_plane", "_row"))
+
+
+#: Runs of ``count`` numbers in images of one size. ``z``: laid out as y, what the activation is of;
+#: y itself where nobody wants it afterwards. ``other_dx`` may be 0.
+ADD = record(
+    *_places("x", "other", "y", "dx", "other_dx", "dy"),
+    *("z", "planes", "rows", "count"),
+    floats=("parameter",),
+)
+
+
+def add(L: int, A: int) -> Any:
+    """Make the kernel y = activation(x + other); y may be either."""
+
+    @kernel
+    def join_add(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, ADD)[0]
+        x, other, z, y = pointer(a.x), pointer(a.other), pointer(a.z), pointer(a.y)
+        count, p = a.count, a.parameter
+        for n in range(first, last):
+            for line in range(a.planes * a.rows):
+                plane, row = line // a.rows, line % a.rows
+                i = n * a.x_sample + plane * a.x_plane + row * a.x_row
+                t = n * a.other_sample + plane * a.other_plane + row * a.other_row
+                j = n * a.y_sample + plane * a.y_plane + row * a.y_row
+                for k in range(0, count, L):
+                    total = load(x, i + k, L) + load(other, t + k, L)
+                    if a.z != a.y:
+                        store_first(z, j + k, total, count - k)
+                    store_first(y, j + k, activate(total, A, p), count - k)
+
+    return join_add
+
+
+def add_backward(L: int, A: int) -> Any:
+    """Make the kernel that gives both summands dz; ``y`` is z where the slope needs that."""
+
+    @kernel
+    def join_add_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, ADD)[0]
+        v, dy, dx, other = pointer(a.y), pointer(a.dy), pointer(a.dx), pointer(a.other_dx)
+        count, p = a.count, a.parameter
+        for n in range(first, last):
+            for line in range(a.planes * a.rows):
+                plane, row = line // a.rows, line % a.rows
+                j = n * a.y_sample + plane * a.y_plane + row * a.y_row
+                d = n * a.dy_sample + plane * a.dy_plane + row * a.dy_row
+                i = n * a.dx_sample + plane * a.dx_plane + row * a.dx_row
+                t = n * a.other_dx_sample + plane * a.other_dx_plane + row * a.other_dx_row
+                for k in range(0, count, L):
+                    g = load(dy, d + k, L)
+                    if A > 0:
+                        g = deactivate(g, load(v, j + k, L), A, p)
+                    store_first(dx, i + k, g, count - k)
+                    if a.other_dx:
+                        store_first(other, t + k, g, count - k)
+
+    return join_add_backward
