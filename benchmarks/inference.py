@@ -1,147 +1,142 @@
-"""Prediction against ONNX Runtime: ``python benchmarks/inference.py`` (needs onnx, onnxruntime).
+"""Prediction against PyTorch and ONNX Runtime: ``python benchmarks/inference.py [--isa avx2]``.
 
-The net is conv-conv-ReLU, with the same weights on both sides. Each side is a process of its own
-that spins its own threads, so they take turns as in ``step.py``.
+Each library predicts in a process of its own with the same weights, and they take turns as in
+``step.py``. ONNX Runtime (needs onnx, onnxruntime) gets the book's net alone.
 """
 
-import argparse
-import json
-import subprocess
-import sys
-import time
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from nets import data, of_tinyconv
+from nets import NETS
 from report import table, write
+from sides import Side, measured, parser, restart_with, serve, torch_variants
 
-NET = "conv-conv-ReLU"
-GOAL = 1.5
+ONNX_NET, ONNX_GOALS = "conv-conv-ReLU", {1: 1.5, 10: 1.5, 128: 1.5, 1000: 1.5}
 
 
-def tinyconv_call(batch: int, threads: int) -> Callable[[], Any]:
+def tinyconv_call(net: Any, x: Any, variant: str, threads: int) -> Callable[[], Any]:
     import tinyconv as tc
 
     tc.set_num_threads(threads)
-    net, (x, _) = of_tinyconv(NET), data(NET, batch)
-    return lambda: net.logits(x, batch)
+    return lambda: net.logits(x, len(x))
 
 
-def onnx_call(batch: int, threads: int) -> Callable[[], Any]:
+def torch_call(net: Any, x: Any, variant: str, threads: int) -> Callable[[], Any]:
+    import torch
+
+    torch.set_num_threads(threads)
+    module, prepare = torch_variants(net, variant)
+    module.eval()
+    tensor = prepare(torch.from_numpy(x))
+
+    def call() -> Any:
+        with torch.no_grad():
+            return module(tensor).numpy()
+
+    return call
+
+
+def onnx_call(net: Any, x: Any, variant: str, threads: int) -> Callable[[], Any]:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    model = onnx_model().SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    x, _ = data(NET, batch)
-    return lambda: session.run(None, {"x": x})[0]
+    from tinyconv.interop.onnx import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        export(net, path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (source,) = session.get_inputs()
+    return lambda: session.run(["logits"], {source.name: x})[0]
 
 
-def onnx_model() -> Any:
-    """Return the net as an ONNX graph."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    w = of_tinyconv(NET).state_dict()
-    nodes: list[Any] = []
-    source = "x"
-    for place, kind in enumerate(
-        ["Conv", "MaxPool", "Relu", "Conv", "MaxPool", "Relu", "Flatten", "Gemm", "Relu", "Gemm"]
-    ):
-        inputs = [source]
-        options: dict[str, Any] = {}
-        if kind in ("Conv", "Gemm"):
-            inputs += [f"{place}.weight", f"{place}.bias"]
-        if kind == "Gemm":
-            options = {"transB": 1}
-        if kind == "MaxPool":
-            options = {"kernel_shape": [2, 2], "strides": [2, 2]}
-        source = f"y{place}"
-        nodes.append(helper.make_node(kind, inputs, [source], **options))
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 28, 28])],
-        [helper.make_tensor_value_info(source, TensorProto.FLOAT, ["N", 10])],
-        [numpy_helper.from_array(value, name) for name, value in w.items()],
-    )
-    opsets = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+CALLS = {"tinyconv": tinyconv_call, "PyTorch": torch_call, "ONNX Runtime": onnx_call}
+VARIANTS = {"tinyconv": [""], "PyTorch": ["eager", "channels-last"], "ONNX Runtime": [""]}
 
 
-def time_of(call: Callable[[], Any], seconds: float) -> float:
-    times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return median(times)
+def run_side(library: str, name: str, batch: int) -> None:
+    net = NETS[name].build()
+    x = NETS[name].data(batch)[0]
+    prepare = CALLS[library]
+
+    def make(variant: str, threads: int) -> Callable[[float], float]:
+        call = prepare(net, x, variant, threads)
+
+        def measure(seconds: float) -> float:
+            if library == "tinyconv":
+                import tinyconv as tc
+
+                tc.set_num_threads(threads)
+            elif library == "PyTorch":
+                import torch
+
+                torch.set_num_threads(threads)
+            return measured(call, seconds)
+
+        return measure
+
+    first = prepare(net, x, VARIANTS[library][0], 1)()
+    serve(make, np.ravel(first)[:20].astype(float).tolist())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.3)
-    parser.add_argument("--side", nargs=3)
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, rounds=5, seconds=0.2).parse_args()
+    restart_with(arguments.isa)
     if arguments.side:
-        library, batch, threads = arguments.side
-        make = {"tinyconv": tinyconv_call, "ONNX Runtime": onnx_call}[library]
-        call = make(int(batch), int(threads))
-        print(json.dumps(np.round(call()[0].astype(float), 4).tolist()), flush=True)
-        for line in sys.stdin:
-            print(time_of(call, float(line)), flush=True)
+        library, name, batch = arguments.side
+        run_side(library, name, int(batch))
         return
-
+    against = [
+        *((name, "PyTorch", batch, goal) for name in NETS for batch, goal in
+          NETS[name].predictions.items()),
+        *((ONNX_NET, "ONNX Runtime", batch, goal) for batch, goal in ONNX_GOALS.items()),
+    ]  # fmt: skip
     rows = []
-    for batch in (10, 128, 1000):
-        sides = {
-            (library, threads): subprocess.Popen(
-                [sys.executable, __file__, "--side", library, str(batch), str(threads)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for library in ("tinyconv", "ONNX Runtime")
-            for threads in (1, 2)
-        }
-        first = [np.array(eval(s.stdout.readline())) for s in sides.values()]  # type: ignore[union-attr]
-        for logits in first:
-            np.testing.assert_allclose(logits, first[0], atol=1e-3)
-        ratios, own, other = [], [], []
+    for name, library, batch, goal in against:
+        if arguments.only not in name:
+            continue
+        ours, other = (Side(__file__, side, name, batch) for side in ("tinyconv", library))
+        np.testing.assert_allclose(ours.answer(), other.answer(), rtol=1e-3, atol=1e-3)
+        own, best = [], []
         for _ in range(arguments.rounds):
-            times: dict[str, float] = {}
-            for (library, _threads), side in sides.items():
-                assert side.stdin is not None
-                assert side.stdout is not None
-                side.stdin.write(f"{arguments.seconds}\n")
-                side.stdin.flush()
-                seconds = float(side.stdout.readline())
-                times[library] = min(seconds, times.get(library, seconds))
-            own.append(times["tinyconv"])
-            other.append(times["ONNX Runtime"])
-            ratios.append(other[-1] / own[-1])
-        for side in sides.values():
-            side.communicate()
+            for side, times in ((ours, own), (other, best)):
+                times.append(
+                    min(
+                        side.measure(variant, threads, arguments.seconds)
+                        for variant in VARIANTS[side.library]
+                        for threads in (1, 2)
+                    )
+                )
+        ratios = [b / a for a, b in zip(own, best, strict=True)]
+        ours.close(), other.close()
         rows.append(
             [
+                name,
+                library,
                 str(batch),
                 f"{1e3 * median(own):.3f}",
-                f"{1e3 * median(other):.3f}",
-                f"**{median(ratios):.1f}** ({min(ratios):.1f} to {max(ratios):.1f})",
-                f"{GOAL:g}",
+                f"{1e3 * median(best):.3f}",
+                f"**{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})",
+                f"{goal:g}",
             ]
         )
         print(" | ".join(rows[-1]), flush=True)
+    if arguments.only:
+        return
     import onnxruntime
+    import torch
 
     write(
-        "Prediction",
-        f"{NET} against ONNX Runtime {onnxruntime.__version__}, {arguments.rounds} rounds, each "
-        "side on 1 or 2 threads as is faster: median (range).\n\n"
-        + table(["batch", "tinyconv ms", "ONNX Runtime ms", "ratio", "goal"], rows),
+        "Prediction" + (", restricted to AVX2" if arguments.isa == "avx2" else ""),
+        f"Against PyTorch {torch.__version__} (no_grad, eagerly and with the channels last) and "
+        f"ONNX Runtime {onnxruntime.__version__} (whose own kernels cannot be restricted), "
+        f"{arguments.rounds} rounds, each on 1 or 2 threads as is faster: median (range).\n\n"
+        + table(["net", "against", "batch", "tinyconv ms", "its ms", "ratio", "goal"], rows),
     )
 
 

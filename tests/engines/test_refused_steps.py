@@ -142,10 +142,10 @@ def test_profiling_does_not_hide_the_error() -> None:
 )  # fmt: skip
 def test_a_net_of_one_parameter(optimizer: Any) -> None:
     """The arrays that an optimizer counts steps in are of the size of its other arrays."""
-    x, y = np.ones((3, 1), np.float32), np.zeros(3, int)
+    x, y = np.ones((3, 1), np.float32), np.full((3, 1), 2, np.float32)
     nets = [tc.Sequential([tc.Linear(1, 1, bias=False)], seed=0) for _ in range(2)]
     for net, engine in zip(nets, ("plan", "eager"), strict=True):
-        net.fit(x, y, engine=engine, optimizer=optimizer, verbose=False)
+        net.fit(x, y, engine=engine, optimizer=optimizer, loss="mse", verbose=False)
     np.testing.assert_allclose(nets[0].parameters.flat, nets[1].parameters.flat, rtol=1e-6)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import llvmlite.binding
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -68,6 +69,9 @@ __all__ = [
 
 
 def _has_avx512() -> bool:
+    """Whether kernels may use AVX-512: on a machine chosen by NUMBA_CPU_NAME, if named with it."""
+    if numba.config.CPU_NAME not in (None, "host"):
+        return "+avx512f" in (numba.config.CPU_FEATURES or "")
     try:
         features = llvmlite.binding.get_host_cpu_features()
     except RuntimeError:  # LLVM does not know this machine
