@@ -285,7 +285,7 @@ class Sequential(Network):
             augment=augment,
             seed=self.seed,
         )
-        warn_of_nonsense(x, rule.lr)
+        warn_of_nonsense(data.some, rule.lr)
         measured = metrics_of("fit", metrics, loss, self._sample_output)
         validation = data.validation
         names = ["loss", *(metric.name for metric in measured)]

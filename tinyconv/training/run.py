@@ -36,11 +36,13 @@ class Data:
 
     Attributes:
         batches: of every epoch.
+        some: samples, all or those of the first batch.
         validation: samples and their targets; None for none.
         settings: what of it must be the same where a run is resumed.
     """
 
     batches: Batches
+    some: Array
     validation: tuple[Array, Targets] | None
     settings: dict[str, Any]
 
@@ -91,7 +93,7 @@ def read_data(
         )
         first_batch = next(batches.epoch(0, 0))  # builds the network
         settings |= {"batches": len(batches), "samples in the first": len(first_batch[1])}
-        return Data(batches, validation, settings)
+        return Data(batches, first_batch[0], validation, settings)
     x, targets = accept("fit", *pair)
     if validation_split:
         (x, targets), validation = split_off(validation_split, seed, x, targets)
@@ -107,7 +109,7 @@ def read_data(
         drop_last=drop_last,
         augment=augment,
     )
-    return Data(arrays, validation, settings)
+    return Data(arrays, x, validation, settings)
 
 
 def check_callbacks(
