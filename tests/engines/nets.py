@@ -47,6 +47,7 @@ from tinyconv.layers import (
     Sigmoid,
     SiLU,
     Softplus,
+    Subsample2d,
     Tanh,
     Upsample,
 )
@@ -606,6 +607,18 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         lambda: [
             ConvTranspose3d(2, 4, 3, 2, 1, 1),
             ConvTranspose3d(4, 1, (1, 2, 3), 1, (0, 1, 0)),
+            Flatten(),
+            Linear(None, 3),
+        ],
+    ),
+    "subsampling with coefficients": (
+        (2, 8, 9),
+        lambda: [
+            Conv2d(2, 5, 1),
+            Subsample2d(5, 2),
+            Tanh(),
+            Subsample2d(5, (2, 3), 1),
+            Subsample2d(5, 1),
             Flatten(),
             Linear(None, 3),
         ],

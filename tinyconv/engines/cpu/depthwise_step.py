@@ -62,7 +62,12 @@ class DepthwiseStep(ProductStep):
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         super().bind(x, dx, y, dy)
+        self._choose_products(x, dx)
+
+    def _choose_products(self, x: Image, dx: Image | None) -> None:
+        """Choose what makes y of x, and dx."""
         batch, arena, window = self.context.batch, self.context.arena, self.window
+        self.source, dy = x, self.dy
         self.product = convolution(
             window, x.channels(0, 1), self.z.channels(0, 1), batch, arena
         ).of_each_channel(self.C, arena)
@@ -101,7 +106,7 @@ class DepthwiseStep(ProductStep):
             self._add_product(program, f"{self.name}: dx", product, packed)
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
-        table, take, x = self.context.arena.table, self.context.arena.take, self.x
+        table, take, x = self.context.arena.table, self.context.arena.take, self.source
         (KD, KH, KW), threads, L = self.window.kernel, self.context.threads, self.product.tile.L
         RW = even(KW, SUMS)
         RH = even(KH, SUMS // RW)

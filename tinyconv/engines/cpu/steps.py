@@ -16,6 +16,7 @@ from tinyconv.engines.cpu.norm_step import NormStep
 from tinyconv.engines.cpu.plain_step import PlainStep
 from tinyconv.engines.cpu.resample_step import ResampleStep
 from tinyconv.engines.cpu.step import Step
+from tinyconv.engines.cpu.subsample_step import SubsampleStep
 from tinyconv.engines.cpu.transposed_step import TransposedStep
 from tinyconv.engines.units import Unit
 
@@ -36,7 +37,7 @@ STEPS: dict[str, tuple[type[Step], ...]] = {
     "norm": (NormStep, LayerNormStep),
     "pad": (ResampleStep,),
     "plain": (PlainStep,),
-    "pool": (MaxPoolStep, ResampleStep, NormPoolStep),
+    "pool": (MaxPoolStep, ResampleStep, NormPoolStep, SubsampleStep),
     "transposed": (TransposedStep,),
     "upsample": (ResampleStep,),
 }
