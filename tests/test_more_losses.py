@@ -230,11 +230,11 @@ def test_ignored_samples_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tc.CrossEntropyLoss([1.0, -1.0]), r"weight is \[1.0, -1.0\], expected 0 or"),
+        (lambda: tc.CrossEntropyLoss([1.0, -1.0]), r"weight is \[1.0, -1.0\], expected "),
         (lambda: tc.CrossEntropyLoss(label_smoothing=1.5), "label_smoothing is 1.5, expected"),
         (lambda: tc.Quadratic("tanh"), "Quadratic: output is 'tanh', expected 'sigmoid' or 'lin"),
-        (lambda: tc.HuberLoss(0), "HuberLoss: delta is 0, expected more than 0"),
-        (lambda: tc.MultiMarginLoss(0), "MultiMarginLoss: margin is 0, expected more than 0"),
+        (lambda: tc.HuberLoss(0), "HuberLoss: delta is 0, expected "),
+        (lambda: tc.MultiMarginLoss(0), "MultiMarginLoss: margin is 0, expected "),
     ],
 )
 def test_arguments_out_of_range(make: Callable[[], Loss], message: str) -> None:
@@ -243,7 +243,7 @@ def test_arguments_out_of_range(make: Callable[[], Loss], message: str) -> None:
 
 
 def test_a_file_with_wrong_arguments_is_refused() -> None:
-    with pytest.raises(FileError, match="MultiMarginLoss: margin is 0, expected more than 0"):
+    with pytest.raises(FileError, match="MultiMarginLoss: margin is 0, expected a number above 0"):
         LOSSES.make("MultiMarginLoss", {"margin": 0})
     with pytest.raises(FileError, match="loss SigmoidCrossEntropy does not take"):
         LOSSES.make("SigmoidCrossEntropy", {"margin": 1})
