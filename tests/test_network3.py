@@ -347,6 +347,7 @@ def test_runs_that_cannot_be(message):
         sgd(**BAD_RUNS[message])
 
 
+@pytest.mark.filterwarnings("ignore:fit. the optimizer's lr")
 def test_a_cost_that_explodes():
     net = small_network(linear, 0.0)
     with pytest.raises(NonFiniteError, match="epoch"):

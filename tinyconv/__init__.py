@@ -123,7 +123,7 @@ _PARTS = ("analysis", "gradcheck", "interop", "plots", "testing")
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
         return import_module(f"tinyconv.{name}")
-    raise AttributeError(f"module 'tinyconv' has no attribute {name!r}")
+    raise AttributeError(missing("tinyconv", name, OTHER_NAMES, __all__))
 
 
 __all__ = [
@@ -217,10 +217,3 @@ __all__ = [
     "schedules",
     "set_num_threads",
 ]
-
-
-if not TYPE_CHECKING:  # for a type checker, a name that is not there is not there
-
-    def __getattr__(name):
-        """Say what a name that the package does not have is called here."""
-        raise AttributeError(missing("tinyconv", name, OTHER_NAMES, __all__))

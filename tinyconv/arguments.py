@@ -250,11 +250,11 @@ def missing(owner: str, name: str, others: Mapping[str, str], known: Iterable[st
     """Return the message for a name that ``owner`` does not have.
 
     >>> missing("tinyconv", "Dense", {"Dense": "Linear(in_features, out_features)"}, [])
-    "tinyconv has no 'Dense'; instead: Linear(in_features, out_features)"
+    "tinyconv has no attribute 'Dense'; instead: Linear(in_features, out_features)"
     >>> missing("tinyconv", "Relu", {}, ["ReLU"])
-    "tinyconv has no 'Relu'; the nearest is 'ReLU'"
+    "tinyconv has no attribute 'Relu'; the nearest is 'ReLU'"
     """
-    text = f"{owner} has no {name!r}"
+    text = f"{owner} has no attribute {name!r}"
     if name in others:
         return f"{text}; instead: {others[name]}"
     near = nearest(name, known)
