@@ -14,7 +14,7 @@
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinyconv import data, initializers, models, ops, schedules
 from tinyconv.arguments import missing
