@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tinyconv import layers
-from tinyconv.engines.cpu.conv_step import ConvStep
 from tinyconv.engines.cpu.step import activation_of
+from tinyconv.engines.cpu.steps import step_for
 from tinyconv.engines.units import ACTIVATIONS, Unit
 from tinyconv.kernels.cpu import activation
 from tinyconv.kernels.cpu.kernel import address_of
@@ -79,8 +79,8 @@ def test_a_maximum_is_taken_first_only_where_that_is_the_same(layer: Layer) -> N
     z = np.linspace(-6, 6, 4001).astype(np.float32)
     increases = bool((np.diff(layer.forward(z)) >= 0).all())
     conv, pool = Conv2d(1, 2, 3), MaxPool2d(2)
-    assert ConvStep.accepts(Unit("conv", (conv, layer, pool))) == increases
-    assert ConvStep.accepts(Unit("conv", (conv, pool, layer)))
+    assert (step_for(Unit("conv", (conv, layer, pool))) is not None) == increases
+    assert step_for(Unit("conv", (conv, pool, layer))) is not None
 
 
 def test_a_layer_of_the_user_is_no_activation_of_ours() -> None:
