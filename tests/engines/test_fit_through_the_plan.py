@@ -281,3 +281,46 @@ def test_a_program_runs_python_functions_in_their_place() -> None:
     program.freeze(3)
     program.run(3)
     assert seen == [("first", 3), ("second", 3)]
+
+
+def test_no_array_is_allocated_whatever_the_layers() -> None:
+    """After the first step, with every kind of step that the plan has kernels for."""
+    x, y = samples(32)
+    layers = [
+        tc.Conv2d(1, 4, 3, padding=1, bias=False),
+        tc.BatchNorm2d(4),
+        tc.ReLU(),
+        tc.Residual([tc.Conv2d(4, 4, 3, padding=1, groups=4), tc.GELU()]),
+        tc.Parallel([tc.Conv2d(4, 4, 1), tc.MaxPool2d(3, 1, 1)]),
+        tc.GroupNorm(2, 8),
+        tc.ConvTranspose2d(8, 4, 2, 2),
+        tc.LeakyReLU(),
+        tc.AvgPool2d(3, 2, 1),
+        tc.LocalResponseNorm(3),
+        tc.Upsample(scale_factor=2),
+        tc.Dropout(0.2),
+        tc.GlobalAvgPool(),
+        tc.Flatten(),
+        tc.Linear(4, 8),
+        tc.LayerNorm(8),
+        tc.SiLU(),
+        tc.Linear(8, 4),
+    ]
+    net = tc.Sequential(layers, seed=0, input_shape=(1, 12, 12))
+    rule = tc.Adam(lr=0.01)
+    state = rule.init(net.parameters.flat)
+    training = CpuTraining(net.parameters, (1, 12, 12), 16, 1, CrossEntropyLoss(), rule, state)
+    plan = Plan(net, (1, 12, 12), training)
+    assert plan.is_compiled, str(plan)
+    targets, index = Targets(y), np.arange(16)
+    assert training.run(training.set_batch(x, targets, index, 0, 0.01))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for step in range(1, 10):
+            training.run(training.set_batch(x, targets, index[: 16 if step % 2 else 7], step, 0.01))
+        growth = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert growth < 8192  # views and numbers; the smallest image of the batch has 9216 bytes
