@@ -252,7 +252,7 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Conv2d(5, 4, 2),
             ELU(0.7),
             MaxPool2d(2),
-            LeakyReLU(0.2),
+            LeakyReLU(-0.2),
             Flatten(),
             Linear(16, 9),
             Softplus(2.0),
