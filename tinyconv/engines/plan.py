@@ -10,6 +10,7 @@ from typing import Any
 from tinyconv.engines.base import Net
 from tinyconv.engines.units import fuse
 from tinyconv.layers.base import Shape
+from tinyconv.layers.container import Container
 
 __all__ = ["Plan"]
 
@@ -117,7 +118,8 @@ class Plan:
         for step, value in zip(self.steps[::-1], self.values[:0:-1], strict=True):
             for other in value.gradients[1:]:
                 backend.add(f"{step.name}: sum of gradients", other, value.gradients[0])
-            is_trained = any(layer.params for layer in step.unit.layers)
+            layers = (layer for layer in step.unit.layers if not isinstance(layer, Container))
+            is_trained = any(layer.params for layer in layers)
             if is_trained and not step.keeps_gradients:
                 backend.watch(step)
             step.backward(program)

@@ -213,13 +213,12 @@ class CpuTraining(CpuBackend):
             )
 
     def watch_kept(self, step: Step) -> None:
-        """Add to the reach the gradients that a step's threads keep until the update."""
+        """Add to the reach what a step keeps of its gradients until the update."""
         for values in step.kept_gradients:
             self.program.call(
                 f"{step.name}: reach",
                 compiled(reach.reach_of_kept, LANES),
                 reach.KEPT,
-                items=self.threads,
                 sums=address_of(self.sums),
                 **values,
             )

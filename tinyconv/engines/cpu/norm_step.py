@@ -27,6 +27,8 @@ class NormStep(ChannelStep):
         is_fixed: by running statistics, so that nothing has to be measured.
     """
 
+    keeps_gradients = True
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         self.layer: Any = unit.layers[0]
@@ -59,6 +61,20 @@ class NormStep(ChannelStep):
             "sums_sample": rows,
             "C": self.C,
         }
+        if self.layer.params:
+            places = address_of(self.context.arena.table([0]))
+            self.kept_gradients = [
+                {
+                    "items": 0,
+                    "v": self._statistics[name],
+                    "v_owner": rows,
+                    "places": places,
+                    "size": 1,
+                    "width": self.C,
+                    "channels": self.C,
+                }
+                for name in ("sum1", "sum2")
+            ]
 
     def _call(self, program: Program, name: str, kernel: Any) -> None:
         """Add a call over images."""

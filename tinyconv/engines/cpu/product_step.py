@@ -192,8 +192,9 @@ class ProductStep(Step):
         """Note sums for :func:`tinyconv.kernels.cpu.reach.reach_of_kept`."""
         self.kept_gradients.append(
             {
+                "items": self.context.threads,
                 "v": v,
-                "v_thread": v_thread,
+                "v_owner": v_thread,
                 "places": address_of(places),
                 "size": len(places),
                 "width": width,

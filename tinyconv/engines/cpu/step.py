@@ -69,15 +69,16 @@ class Step:
         dx, dxs: where the gradients of the inputs go; None where nobody wants one.
         dy: where the gradient of the output will be; None in a plan without training.
         activation: what comes last, the identity if nothing does.
-        kept_gradients: where the threads' gradients lie, after ``backward``.
+        kept_gradients: where threads or samples have what gradients are sums of, after
+            ``backward``: arguments of :func:`tinyconv.kernels.cpu.reach.reach_of_kept`.
         z: laid out as y, what the activation is of; y itself unless the slope needs it.
     """
 
     #: What the inputs' buffers must have at least: a border of zeros, and spare numbers.
     border: Border = NO_BORDER
     spare = 0
-    #: Whether each thread keeps the gradients of the parameters until the update: then
-    #: :attr:`kept_gradients` tells where, for :func:`tinyconv.kernels.cpu.reach.reach_of_kept`.
+    #: Whether what the gradients of the parameters are sums of lies in memory before the update:
+    #: then :attr:`kept_gradients` tells where.
     keeps_gradients = False
     #: Whether y is x itself where the numbers of x lie in the order of y already.
     is_view = False

@@ -69,20 +69,21 @@ def reach(L: int) -> Any:
     return reach_of_gradients
 
 
-#: Gradients of ``channels`` channels, in blocks of ``width`` neighbours ``block`` apart, for each
-#: of ``size`` ``places``. A thread's begin ``v_thread`` behind those of the one before.
-KEPT = record("v", "v_thread", "places", "size", "width", "block", "channels", "sums")
+#: Sums of ``channels`` channels, in blocks of ``width`` neighbours ``block`` apart, for each of
+#: ``size`` ``places``. Those of an owner, a thread or a sample, begin ``v_owner`` behind those of
+#: the one before.
+KEPT = record("v", "v_owner", "places", "size", "width", "block", "channels", "sums")
 
 
 def reach_of_kept(L: int) -> Any:
-    """Make the kernel of the sums of sizes of what threads ``first`` to ``last`` keep."""
+    """Make the kernel of the sums of sizes of what owners ``first`` to ``last`` keep."""
 
     @kernel
     def reach_of_kept_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, KEPT)[0]
         places = ints_pointer(a.places)
         for owner in range(first, last):
-            v = pointer(a.v + 4 * owner * a.v_thread)
+            v = pointer(a.v + 4 * owner * a.v_owner)
             size = splat(ZERO, L)
             for channel in range(0, a.channels, a.width):
                 count = min(a.width, a.channels - channel)
@@ -90,6 +91,6 @@ def reach_of_kept(L: int) -> Any:
                     i = channel // a.width * a.block + places[k]
                     for o in range(0, count, L):
                         size = size + absolute(load_first(v, i + o, count - o, L))
-            doubles_pointer(a.sums)[8 * owner + 2] += total(size)
+            doubles_pointer(a.sums)[8 * thread + 2] += total(size)
 
     return reach_of_kept_gradients
