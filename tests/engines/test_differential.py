@@ -77,7 +77,11 @@ def check(number: int) -> None:
         assert worst <= FACTOR * rounding + 2e-5 * scale + 1e-6, f"{text}\n{name}: {worst}"
 
 
-@pytest.mark.parametrize("number", range(16))
+#: Beside the first ones: biases alone reach an output; a rule squares a gradient of 1e24.
+FOUND = (795, 876)
+
+
+@pytest.mark.parametrize("number", [*range(16), *FOUND])
 def test_both_engines_do_the_same(number: int) -> None:
     check(number)
 

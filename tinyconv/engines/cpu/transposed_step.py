@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Array
 from tinyconv.engines.cpu.arena import NO_BORDER, Image
 from tinyconv.engines.cpu.conv_dims import (
     border_of_gradient,
@@ -21,7 +22,7 @@ from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.engines.units import Unit
 from tinyconv.geometry import transposed_window
-from tinyconv.kernels.cpu import conv, depthwise
+from tinyconv.kernels.cpu import conv, depthwise, join
 from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
@@ -75,11 +76,36 @@ class TransposedStep(ProductStep):
         K = prod(self.window.kernel)
         packed = [self._pack(program, phase, K, bias) for phase in self.phases]
         # A phase that no tap reaches is nothing but bias, and has packed none itself.
-        b = next(b for phase, (_, b) in zip(self.phases, packed, strict=True) if phase.count)
+        reached = (b for phase, (_, b) in zip(self.phases, packed, strict=True) if phase.count)
+        b = next(reached, None)
+        if b is None:
+            b = self._copied(program, bias)
         self.packed = [(w, b) for w, _ in packed]
         if self.dy is not None and self.dx is not None:
             size = self.weight[0].size
             self.packed_back = self._pack(program, self.product, size, None)
+
+    def _copied(self, program: Program, bias: Array | None) -> Array:
+        """Add the calls that make the biases where no tap reaches any output."""
+        phase = self.phases[0]
+        channels = phase.tile.padded(phase.channels)
+        b = self.context.arena.take(self.groups * channels)
+        if bias is None:
+            return b
+        for group in range(self.groups):
+            program.call(
+                f"{self.name}: pack",
+                compiled(join.copy, LANES),
+                join.ARGS,
+                items=1,
+                x=address_of(bias) + 4 * group * phase.channels,
+                y=address_of(b) + 4 * group * channels,
+                planes=1,
+                rows=1,
+                positions=1,
+                count=phase.channels,
+            )
+        return b
 
     def forward(self, program: Program) -> None:
         for phase, packed in zip(self.phases, self.packed, strict=True):

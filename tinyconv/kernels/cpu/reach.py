@@ -26,9 +26,9 @@ from tinyconv.kernels.cpu.simd import (
 
 __all__ = ["ARGS", "KEPT", "LIMIT", "reach", "reach_of_kept"]
 
-#: The reach from which on the layers themselves take a step: float32 ends at 3e38, and some
-#: slopes and divisors are larger than 1.
-LIMIT = 1e30
+#: The reach from which on the layers themselves take a step: float32 ends at 3e38, some rules
+#: square the gradient, and some slopes and divisors are larger than 1.
+LIMIT = 1e15
 
 #: ``inputs``: for each sample the sum of the sizes of the input. ``sums``: 0, or for each thread 8
 #: float64, of which the third gets the reach.
