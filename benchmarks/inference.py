@@ -102,7 +102,8 @@ def main() -> None:
             continue
         ours, other = (Side(__file__, side, name, batch) for side in ("tinyconv", library))
         np.testing.assert_allclose(ours.answer(), other.answer(), rtol=1e-3, atol=1e-3)
-        own, best = [], []
+        own: list[float] = []
+        best: list[float] = []
         for _ in range(arguments.rounds):
             for side, times in ((ours, own), (other, best)):
                 times.append(
@@ -113,7 +114,8 @@ def main() -> None:
                     )
                 )
         ratios = [b / a for a, b in zip(own, best, strict=True)]
-        ours.close(), other.close()
+        ours.close()
+        other.close()
         rows.append(
             [
                 name,

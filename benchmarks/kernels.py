@@ -9,7 +9,7 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-from nets import data, of_tinyconv
+from nets import NETS
 from report import table, write
 
 import tinyconv as tc
@@ -68,8 +68,8 @@ def done(row: list[str]) -> float:
 
 def main() -> None:
     tc.set_num_threads(1)
-    x, y = data(NET, 20 * BATCH)
-    net = of_tinyconv(NET)
+    x, y = NETS[NET].data(20 * BATCH)
+    net = NETS[NET].build()
     profiles, peaks = [], []
     for _ in range(7):
         history = net.fit(

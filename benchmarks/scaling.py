@@ -5,7 +5,7 @@ from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 
-from nets import data, of_tinyconv
+from nets import NETS
 from report import table, write
 
 import tinyconv as tc
@@ -16,7 +16,7 @@ ROUNDS = 7
 
 def trainer(samples: int, batch: int, threads: int) -> Callable[[], float]:
     """Return a function that trains for an epoch and returns the microseconds a sample."""
-    net, (x, y) = of_tinyconv(NET), data(NET, samples)
+    net, (x, y) = NETS[NET].build(), NETS[NET].data(samples)
     rule = tc.SGD(lr=0.01)
 
     def epoch(count: int = samples) -> float:

@@ -69,13 +69,14 @@ def torch_steps(name: str, batch: int, variant: str, threads: int) -> Callable[[
     rule: Any = torch.optim.Adam if NETS[name].adam else torch.optim.SGD
     rule = rule(net.parameters(), lr=1e-4, fused=True)
     net.train()
-    order = iter(torch.randperm(len(x)).split(batch))
+    permuted: Any = torch.randperm
+    order = iter(permuted(len(x)).split(batch))
 
     def step() -> None:
         nonlocal order
         index = next(order, None)
         if index is None or len(index) < batch:
-            order = iter(torch.randperm(len(x)).split(batch))
+            order = iter(permuted(len(x)).split(batch))
             index = next(order)
         rule.zero_grad(set_to_none=True)
         loss(net(x[index]), y[index]).backward()
@@ -132,7 +133,8 @@ def main() -> None:
                 ]
             )
             print(" | ".join(rows[-1]), flush=True)
-            ours.close(), theirs.close()
+            ours.close()
+            theirs.close()
     if arguments.only:
         return
     import torch

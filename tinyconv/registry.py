@@ -19,6 +19,9 @@ class Registry(dict[str, type[T]], Generic[T]):
         what: the classes are called in messages.
         built_in: those that the library brings.
 
+    Attributes:
+        built_in: their names.
+
     >>> kinds = Registry("number", {"int": int})
     >>> kinds.make("int", {}), kinds.name_of(5)
     (0, 'int')
@@ -31,7 +34,7 @@ class Registry(dict[str, type[T]], Generic[T]):
     def __init__(self, what: str, built_in: Mapping[str, type[T]]) -> None:
         super().__init__(built_in)
         self.what = what
-        self._built_in = frozenset(built_in)
+        self.built_in = tuple(built_in)
 
     def add(self, kind: type[T]) -> None:
         """Let files name a class; again after its source was run again, in a notebook say.
@@ -41,7 +44,7 @@ class Registry(dict[str, type[T]], Generic[T]):
         """
         name = kind.__name__
         known = self.get(name)
-        if name in self._built_in and known is not kind:
+        if name in self.built_in and known is not kind:
             raise ArgumentError(
                 f"register: {name} is the name of a {self.what} of the library; name yours "
                 "otherwise, since files name it"

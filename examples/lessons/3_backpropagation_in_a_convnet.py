@@ -128,7 +128,7 @@ assert a1.ravel().tolist() == [2, 1]
 
 # %%
 z2, linear_saved = ops.linear(a1.reshape(1, 2), W, B)
-loss, loss_saved = ops.softmax_log_likelihood(z2, np.array([label]))
+loss, loss_saved = ops.cross_entropy(z2, np.array([label]))
 assert z2[0].tolist() == [1, 1]
 assert np.isclose(float(loss), np.log(2))
 
@@ -140,7 +140,7 @@ assert np.isclose(float(loss), np.log(2))
 
 # %%
 def cost_from_z2(z2):
-    return float(ops.softmax_log_likelihood(z2, np.array([label]))[0])
+    return float(ops.cross_entropy(z2, np.array([label]))[0])
 
 
 def cost_from_s(s):
@@ -165,7 +165,7 @@ def check(what, equation, measured):
 # **BP1.** $\delta^2 = (\tfrac12, \tfrac12) - (1, 0) = (-\tfrac12, \tfrac12)$.
 
 # %%
-delta2 = ops.softmax_log_likelihood_backward(1.0, loss_saved)
+delta2 = ops.cross_entropy_backward(1.0, loss_saved)
 assert np.allclose(delta2, [[-0.5, 0.5]])
 check("BP1", delta2, slopes(lambda: cost_from_z2(z2), z2))
 
@@ -265,8 +265,8 @@ p, l2_saved = ops.l2_pool2d(z, 2)
 s = p + b.reshape(2, 1, 1)
 a1, relu_saved = ops.relu(s)
 z2, linear_saved = ops.linear(a1.reshape(1, 2), W, B)
-_, loss_saved = ops.softmax_log_likelihood(z2, np.array([label]))
-delta2 = ops.softmax_log_likelihood_backward(1.0, loss_saved)
+_, loss_saved = ops.cross_entropy(z2, np.array([label]))
+delta2 = ops.cross_entropy_backward(1.0, loss_saved)
 delta1 = ops.relu_backward(
     ops.linear_backward(delta2, linear_saved)[0].reshape(p.shape), relu_saved
 )

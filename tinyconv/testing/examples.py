@@ -170,4 +170,4 @@ def op_names() -> list[str]:
 def layer_names() -> list[str]:
     """Return the layers that are not made of other layers, whose gradients follow from theirs."""
     containers = ("Chain", "Parallel", "Residual")
-    return [name for name in LAYERS if name not in containers]
+    return [name for name in LAYERS.built_in if name not in containers]
