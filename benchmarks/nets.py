@@ -45,11 +45,13 @@ class Net:
         Args:
             samples: S, less where they would take more than 64 MB.
         """
-        shape = self.build().input_shape
+        net = self.build()
+        shape = net.input_shape
         assert shape is not None
         rng = np.random.default_rng(0)
         x = rng.random((min(samples, MOST_BYTES // (4 * int(np.prod(shape)))), *shape), np.float32)
-        return x, x if self.is_autoencoder else rng.integers(0, 10, len(x))
+        classes = net.output_shape(shape)[0]
+        return x, x if self.is_autoencoder else rng.integers(0, classes, len(x))
 
 
 def digits(*layers: Layer) -> Callable[[], tc.Sequential]:
