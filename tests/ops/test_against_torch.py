@@ -203,18 +203,19 @@ def test_max_pool(
     g = data.draw(windows(axes, dilated=True, pooling=True))
     x = np.random.default_rng(g["seed"]).normal(size=(g["batch"], channels, *g["size"]))
     x = np.round(x) if ties else x
-    sizes = (g["kernel"], g["stride"], g["padding"], g["dilation"], ceil_mode)
+    sizes = {"kernel_size": g["kernel"], "ceil_mode": ceil_mode}
+    sizes |= {option: g[option] for option in ("stride", "padding", "dilation")}
     name = f"max_pool{axes}d"
     # Where a dilated window sees nothing but padding PyTorch's index points outside the plane.
-    assume(getattr(ops, name)(x, *sizes)[1].argmax.min() >= 0)
+    assume(getattr(ops, name)(x, **sizes)[1].argmax.min() >= 0)
     theirs = getattr(torch.nn.functional, name)
     saved = agree(
         torch,
-        (lambda x: getattr(ops, name)(x, *sizes), getattr(ops, name + "_backward")),
-        lambda x: theirs(x, *sizes),
+        (lambda x: getattr(ops, name)(x, **sizes), getattr(ops, name + "_backward")),
+        lambda x: theirs(x, **sizes),
         (x,),
     )
-    _, indices = theirs(torch.tensor(x), *sizes, return_indices=True)
+    _, indices = theirs(torch.tensor(x), **sizes, return_indices=True)
     np.testing.assert_array_equal(saved.argmax, indices.numpy())
 
 
@@ -238,12 +239,13 @@ def test_avg_pool(
     x = np.random.default_rng(g["seed"]).normal(size=(g["batch"], channels, *g["size"]))
     # PyTorch's avg_pool3d does not admit a window larger than the input without its padding.
     assume(axes < 3 or all(n >= k for n, k in zip(g["size"], g["kernel"], strict=True)))
-    sizes = (g["kernel"], g["stride"], g["padding"], ceil_mode, count_include_pad)
+    sizes = {"kernel_size": g["kernel"], "stride": g["stride"], "padding": g["padding"]}
+    sizes |= {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
     name = f"avg_pool{axes}d"
     agree(
         torch,
-        (lambda x: getattr(ops, name)(x, *sizes), getattr(ops, name + "_backward")),
-        lambda x: getattr(torch.nn.functional, name)(x, *sizes),
+        (lambda x: getattr(ops, name)(x, **sizes), getattr(ops, name + "_backward")),
+        lambda x: getattr(torch.nn.functional, name)(x, **sizes),
         (x,),
     )
 
@@ -373,13 +375,18 @@ def test_max_unpool2d(torch: Any, g: dict[str, Any]) -> None:
 @given(g=windows(pooling=True), channels=st.integers(1, 3))
 def test_l2_pool2d(torch: Any, g: dict[str, Any], channels: int) -> None:
     x = np.random.default_rng(g["seed"]).normal(size=(g["batch"], channels, *g["size"]))
-    sizes = (g["kernel"], g["stride"], g["padding"])
+    sizes = {"stride": g["stride"], "padding": g["padding"]}
 
     def theirs(x: Any) -> Any:  # PyTorch's own lp_pool2d takes no padding
         padded = torch.nn.functional.pad(x, [p for p in g["padding"][::-1] for _ in range(2)])
         return torch.nn.functional.lp_pool2d(padded, 2, g["kernel"], g["stride"])
 
-    agree(torch, (lambda x: ops.l2_pool2d(x, *sizes), ops.l2_pool2d_backward), theirs, (x,))
+    agree(
+        torch,
+        (lambda x: ops.l2_pool2d(x, g["kernel"], **sizes), ops.l2_pool2d_backward),
+        theirs,
+        (x,),
+    )
 
 
 @pytest.mark.parametrize("has_bias", [False, True])
