@@ -15,7 +15,7 @@ from tinyconv.models import NETS
 pytestmark = pytest.mark.oracle
 
 #: What PyTorch has no layer for, and what its exporter says in ways that no layer computes.
-NOT_IN_PYTORCH = {"conv", "subsample", "dropout"}
+NOT_IN_PYTORCH = {"subsample", "dropout"}
 NOT_TRACED = {"conv1d", "l2", "lp", "lrn", "lrn of rows", "pad and crop"}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.errors import FileError
-from tinyconv.geometry import spread_pairs
+from tinyconv.geometry import sliding_window, spread_pairs
 from tinyconv.interop.extras import require
 from tinyconv.layers.base import Layer
 from tinyconv.network import Sequential
@@ -208,12 +208,26 @@ class _Named:
 
 
 def _conv(torch: Any, layer: Any) -> Any:
-    is_same = layer.padding == "same" and set(layer.stride) == {1}
-    padding = "same" if is_same else _padding(layer)
-    return getattr(torch.nn, type(layer).__name__)(
-        *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding),
-        *(layer.dilation, layer.groups, layer.bias, layer.padding_mode),
-    )
+    """Return PyTorch's convolution; one that pads by itself where both sides differ."""
+    kind = getattr(torch.nn, type(layer).__name__)
+    sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
+    more = (layer.dilation, layer.groups, layer.bias)
+    try:
+        return kind(*sizes, _padding(layer), *more, layer.padding_mode)
+    except FileError:
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+
+    class Padded(kind):  # type: ignore[misc, valid-type]
+        def forward(self, x: Any) -> Any:
+            window = sliding_window(
+                *("to_module", tuple(x.shape[2:]), layer.kernel_size, layer.stride),
+                *(layer.padding, layer.dilation),
+            )
+            sides = [n for pair in reversed(window.padding) for n in pair]
+            return super().forward(torch.nn.functional.pad(x, sides, mode))
+
+    Padded.__name__ = kind.__name__
+    return Padded(*sizes, 0, *more)
 
 
 def _conv_transpose(torch: Any, layer: Any) -> Any:
