@@ -302,29 +302,46 @@ def checked(target: T) -> T:
         if (rule := _rule(parameter.annotation)) is not None
     }
 
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    names = list(signature.parameters)
+    places = names[: sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature.parameters.values())]
+    is_plain = kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    known = frozenset(names) if is_plain else frozenset()
+    needed = {n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty}
+
+    def named(args: Any, kwargs: Any) -> dict[str, Any] | None:
+        """Return the arguments by name, None where Python's own rules must be asked."""
+        given = dict(zip(places, args, strict=False)) | kwargs
+        fits = len(given) == len(args) + len(kwargs) and needed <= given.keys() <= known
+        return given if fits else None
+
     def take(args: Any, kwargs: Any) -> Any:
         op = type(args[0]).__name__ if target.__name__ == "__init__" else target.__name__
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError:
-            raise ArgumentError(f"{op}: {_unbound(signature, args, kwargs)}") from None
-        for name, value in bound.arguments.items():
+        given = named(args, kwargs)  # a tenth of the time of ``bind``
+        bound: Any = None
+        if given is None:
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError:
+                raise ArgumentError(f"{op}: {_unbound(signature, args, kwargs)}") from None
+            given = bound.arguments
+        for name, value in given.items():
             if name in rules:
                 rule, optional = rules[name]
                 if value is None and optional:
                     continue
                 try:
-                    bound.arguments[name] = rule.take(value)
+                    given[name] = rule.take(value)
                 except ValueError as more:
                     raise ArgumentError(
                         f"{op}: {name} is {shown(value)}, expected {rule.expected}"
                         f"{' or None' * optional}{more}"
                     ) from None
-        return bound
+        return ((), given) if bound is None else (bound.args, bound.kwargs)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        bound = take(args, kwargs)
-        return target(*bound.args, **bound.kwargs)
+        positional, by_name = take(args, kwargs)
+        return target(*positional, **by_name)
 
     # With the globals of the target, of which ``call`` needs none: doctest skips a function whose
     # globals are another module's.

@@ -93,9 +93,11 @@ class Image:
 
     def channels_first(self, n: int) -> Array:
         """Return the first n images as a view (n, C, D, H, W)."""
-        return np.lib.stride_tricks.as_strided(
-            self.array[self.first :],
+        return np.ndarray(
             (n, self.C, self.D, self.H, self.W),
+            np.float32,
+            self.array,
+            4 * self.first,
             (4 * self.sample, 4, 4 * self.plane, 4 * self.row, 4 * self.step),
         )
 
