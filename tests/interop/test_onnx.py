@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tests.interop.onnx_cases import CASES, network, random_network, runtime_outputs
 from tinyconv.cli import main
 from tinyconv.errors import FileError, StateError
 from tinyconv.interop import onnx as tonnx
 from tinyconv.models import NETS
+
+from .onnx_cases import CASES, network, random_network, runtime_outputs
 
 pytestmark = pytest.mark.oracle
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tests.interop.onnx_cases import CASES, network, random_network
 from tinyconv import ops
 from tinyconv.errors import FileError
 from tinyconv.interop import torch as ttorch
 from tinyconv.models import NETS
+
+from .onnx_cases import CASES, network, random_network
 
 pytestmark = pytest.mark.oracle
 
