@@ -114,7 +114,7 @@ def _draw(history: History) -> object:
 
 History.drawn_by = _draw
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Parts that are imported when they are first used.
 _PARTS = ("analysis", "gradcheck", "interop", "plots", "testing")
