@@ -59,21 +59,19 @@ def main() -> None:
     given = parser.parse_args()
 
     digits = tc.data.load(given.data)
-    images = tc.data.ByteImages.from_floats(digits.train.x[:])
     net = tc.models.ciresan_mlp(hidden=tuple(given.hidden))
     # The mean over a batch moves the weights once where single samples would B times. With 10 that
     # is made up for by a larger rate; with 100 the rate would be 0.1, and the loss grows.
     rate = FIRST_RATE * given.batch_size
     fall = (LAST_RATE / FIRST_RATE) ** (1 / max(1, given.epochs - 1))
     history = net.fit(
-        images,
-        digits.train.y,
+        *digits.train,
         epochs=given.epochs,
         batch_size=given.batch_size,
         optimizer=tc.SGD(lr=rate),
         validation_data=tuple(digits.validation),
+        augment=deform,
         callbacks=[
-            tc.DistortEachEpoch(images, deform),
             tc.Schedule(tc.schedules.Exponential(fall)),
             StopAfter(given.minutes),
             tc.StopOnInterrupt(),

@@ -10,13 +10,15 @@ from tinyconv.errors import ArgumentError, ShapeError
 
 
 class Says:
-    """Stands for a network: gives the probabilities it was made with."""
+    """Stands for a network: answers with what it was made with."""
 
-    def __init__(self, *rows):
-        self.rows = np.array(rows)
+    def __init__(self, *rows, loss=None):
+        self.rows, self.loss = np.array(rows), loss or tc.CrossEntropyLoss()
 
     def predict_proba(self, x, batch_size):
         return self.rows
+
+    predict = predict_proba
 
 
 X = np.zeros((1, 4), np.float32)
@@ -46,6 +48,38 @@ def test_votes_and_means(rows, vote, mean):
 def test_a_vote_weighs_more_than_any_probability():
     ensemble = tc.Ensemble([Says([0.51, 0.49]), Says([0.51, 0.49]), Says([0.0, 1.0])])
     assert ensemble.predict(X).tolist() == [0]
+
+
+def test_votes_on_every_pixel():
+    # (N, K, W): of two pixels the first goes to 0 by two votes, the second to 1.
+    first = [[[0.6, 0.1], [0.4, 0.9]]]
+    ensemble = tc.Ensemble(Says(*first), Says(*first), Says([[0.0, 0.2], [1.0, 0.8]]))
+    assert ensemble.predict(X).tolist() == [[0, 1]]
+    assert ensemble.predict(X, how="mean").tolist() == [[1, 1]]
+    assert ensemble.evaluate(X, np.array([[0, 0]])) == {"accuracy": 0.5}
+    for member in ensemble.nets:
+        member.loss = tc.CrossEntropyLoss(ignore_index=9)
+    assert ensemble.evaluate(X, np.array([[0, 9]])) == {"accuracy": 1.0}
+
+
+def test_votes_on_labels_that_coincide():
+    # Two of three give the first label; the third one has a vote of three and a mean above half.
+    rows = ([0.6, 0.3, 0.4], [0.6, 0.3, 0.9], [0.0, 0.3, 0.4])
+    ensemble = tc.Ensemble([Says(row, loss=tc.BCEWithLogitsLoss()) for row in rows])
+    assert ensemble.predict(X).tolist() == [[1, 0, 0]]
+    assert ensemble.predict(X, how="mean").tolist() == [[0, 0, 1]]
+    assert ensemble.evaluate(X, np.array([[1, 0, 1]])) == {"accuracy": pytest.approx(2 / 3)}
+
+
+def test_numbers_are_averaged():
+    ensemble = tc.Ensemble([Says([number], loss=tc.MSELoss()) for number in (1.0, 4.0)])
+    assert ensemble.predict(X).tolist() == [[2.5]]
+    assert ensemble.evaluate(X, np.array([[2.0]])) == {"loss": 0.25}
+    with pytest.raises(ArgumentError, match=r"how is 'vote', and the members of MSELoss\(\) "):
+        ensemble.predict(X, how="vote")
+    mixed = tc.Ensemble(Says([1.0]), Says([1.0], loss=tc.MSELoss()))
+    with pytest.raises(ArgumentError, match="whose answers cannot be put together; expected equal"):
+        mixed.predict(X)
 
 
 def nets(seeds=(3, 4, 5)):
@@ -116,5 +150,5 @@ def test_what_is_no_ensemble(digits):
     with pytest.raises(ArgumentError, match="processes is 0, expected at least 1"):
         ensemble.fit(*digits, processes=0)
     other = tc.Sequential([tc.Flatten(), tc.Linear(784, 7)])
-    with pytest.raises(ShapeError, match=r"the members have \[10, 7\] classes"):
+    with pytest.raises(ShapeError, match=r"the members answer with \(100, 10\), \(100, 7\), exp"):
         tc.Ensemble([one, other]).predict(digits[0])

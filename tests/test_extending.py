@@ -14,6 +14,7 @@ import tinyconv as tc
 from tinyconv.errors import ArgumentError, FileError, StateError
 from tinyconv.layers import LAYERS
 from tinyconv.losses import LOSSES
+from tinyconv.optimizers import OPTIMIZERS
 from tinyconv.testing import check_layer
 
 
@@ -70,7 +71,7 @@ class Signs(tc.Optimizer):
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    kept = [(registry, dict(registry)) for registry in (LAYERS, LOSSES)]
+    kept = [(registry, dict(registry)) for registry in (LAYERS, LOSSES, OPTIMIZERS)]
     yield
     for registry, before in kept:
         registry.clear()
@@ -151,6 +152,26 @@ def test_a_file_brings_them_back_if_they_are_registered(tmp_path: Path) -> None:
         tc.register(kind)
 
 
+def test_fit_knows_a_registered_optimizer_by_name() -> None:
+    x, y = data()
+
+    @tc.register
+    @dataclass(frozen=True)
+    class Slow(Signs):
+        lr: float = 0.001
+
+    nets = network(), network()
+    for net, rule in zip(nets, ("Slow", Slow()), strict=True):
+        net.fit(x, y, loss="mse", optimizer=rule, verbose=False)
+    np.testing.assert_array_equal(nets[0].predict(x), nets[1].predict(x))
+    with pytest.raises(ArgumentError, match="optimizer is 'Signs', expected an object such as SGD"):
+        network().fit(x, y, loss="mse", optimizer="Signs")
+    tc.register(Signs)
+    message = r"fit: Signs needs arguments; expected an object, such as Signs\(lr=0.1\)"
+    with pytest.raises(ArgumentError, match=message):
+        network().fit(x, y, loss="mse", optimizer="Signs")
+
+
 def test_what_cannot_be_registered() -> None:
     class ReLU(tc.ReLU):
         pass
@@ -158,14 +179,17 @@ def test_what_cannot_be_registered() -> None:
     class MSELoss(tc.MSELoss):
         pass
 
-    for kind, what in ((ReLU, "layer"), (MSELoss, "loss")):
+    class Adam(tc.Adam):
+        pass
+
+    for kind, what in ((ReLU, "layer"), (MSELoss, "loss"), (Adam, "optimizer")):
         message = f"register: {kind.__name__} is the name of a {what} of the library; name yours"
         with pytest.raises(ArgumentError, match=message):
             tc.register(kind)
     with pytest.raises(StateError, match="the layer ReLU is not registered"):
         tc.Sequential([ReLU()])._about()
-    for other in (Signs, tc.Callback, 5):
-        with pytest.raises(ArgumentError, match="is no subclass of Layer or Loss, and files name"):
+    for other in (tc.Callback, 5):
+        with pytest.raises(ArgumentError, match="is no subclass of Layer, Loss or Optimizer"):
             tc.register(other)  # type: ignore[type-var]
     tc.register(Stretch)
     tc.register(Stretch)

@@ -103,7 +103,6 @@ from tinyconv.training import (
     Schedule,
     StopOnInterrupt,
 )
-from tinyconv.training.distort import DistortEachEpoch
 
 
 def _draw(history: History) -> object:
@@ -153,7 +152,6 @@ __all__ = [
     "CrossEntropyLoss",
     "DataError",
     "DeviceError",
-    "DistortEachEpoch",
     "Dropout",
     "DtypeError",
     "EarlyStopping",

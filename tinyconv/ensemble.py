@@ -11,6 +11,8 @@ import numpy as np
 from tinyconv.arguments import shown
 from tinyconv.backend import Array, to_numpy
 from tinyconv.errors import ArgumentError, ShapeError
+from tinyconv.losses import Loss
+from tinyconv.metrics import Accuracy, figures
 from tinyconv.network import Sequential, load
 from tinyconv.training.history import History
 
@@ -18,14 +20,15 @@ __all__ = ["Ensemble"]
 
 
 class Ensemble:
-    """Networks of equal inputs and classes that vote, or whose probabilities are averaged.
+    """Networks of equal inputs and outputs that vote, or whose answers are averaged.
 
     Args:
         nets: the members, a list of them or the first; give each a seed of its own.
         more: the others.
 
     Raises:
-        ArgumentError: there are no members, or one is in the list twice.
+        ArgumentError: there are no members, or one is in the list twice; or, as soon as they are
+            asked, their losses give answers of different kinds.
 
     >>> import tinyconv as tc
     >>> nets = [tc.models.nielsen_fully_connected(seed=seed) for seed in range(3)]
@@ -35,7 +38,7 @@ class Ensemble:
     """
 
     def __init__(self, nets: Sequence[Sequential] | Sequential, *more: Sequential) -> None:
-        self.nets = [nets, *more] if isinstance(nets, Sequential) else [*nets, *more]
+        self.nets = [*nets, *more] if isinstance(nets, Sequence) else [nets, *more]
         for net in self.nets:
             if not hasattr(net, "predict_proba"):
                 raise ArgumentError(
@@ -48,40 +51,36 @@ class Ensemble:
             raise ArgumentError("Ensemble: a network is in the list twice")
 
     def predict(
-        self, x: Array, batch_size: int = 256, *, how: str = "vote"
+        self, x: Array, batch_size: int = 256, *, how: str | None = None
     ) -> np.ndarray[Any, Any]:
-        """Return the class that the members agree on for every sample, (N,), int64.
+        """Return what the members agree on, of the shape that a member's ``predict`` returns.
 
         Args:
             x: (N, ...), samples.
             batch_size: samples in memory at a time.
-            how: ``"vote"`` takes the class that most members name, of equally many votes the one
-                of the highest mean probability; ``"mean"`` takes the highest mean probability.
+            how: of classes (of samples or of pixels) and of labels that coincide, ``"vote"``, also
+                if None, takes what most members say, of equally many votes what has the highest
+                mean probability; ``"mean"`` takes the highest mean probability. Of numbers the
+                mean is the only way.
 
         Raises:
-            ShapeError: the members have different numbers of classes.
-            ArgumentError: ``how`` is unknown.
+            ShapeError: the members have different numbers of classes, or outputs of other shapes.
+            ArgumentError: ``how`` is unknown, or is to count votes on numbers.
+            StateError: the loss knows no probabilities.
         """
-        if how not in ("vote", "mean"):
-            raise ArgumentError(f"Ensemble: how is {how!r}, expected 'vote' or 'mean'")
-        members = self._probabilities(x, batch_size)
-        # Half of a probability breaks ties, and cannot make up for a vote.
-        score = np.mean(members, axis=0) / 2
-        if how == "vote":
-            samples = np.arange(len(score))
-            for probabilities in members:
-                score[samples, probabilities.argmax(axis=1)] += 1
-        classes: np.ndarray[Any, Any] = score.argmax(axis=1)
-        return classes
+        predictions: np.ndarray[Any, Any] = self.loss.predictions(self._scores(x, batch_size, how))
+        return predictions
 
     def predict_proba(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
         """Return the mean of the members' probabilities, (N, K)."""
-        mean: np.ndarray[Any, Any] = np.mean(self._probabilities(x, batch_size), axis=0)
-        return mean
+        return self._mean("predict_proba", x, batch_size)[0]
 
-    def evaluate(self, x: Array, y: Array, *, how: str = "vote") -> dict[str, float]:
-        """Return ``{"accuracy": ...}`` of :meth:`predict` on labelled samples."""
-        return {"accuracy": float(np.mean(self.predict(x, how=how) == to_numpy(y)))}
+    def evaluate(self, x: Array, y: Array, *, how: str | None = None) -> dict[str, float]:
+        """Return ``{"accuracy": ...}`` of :meth:`predict`, of numbers ``{"loss": ...}``."""
+        y, scores = to_numpy(y), self._scores(x, 256, how)
+        if "accuracy" in self.loss.metrics:
+            return {"accuracy": Accuracy()(self.loss, scores, y)}
+        return figures([], self.loss, scores, y)
 
     def fit(
         self,
@@ -99,7 +98,7 @@ class Ensemble:
 
         Args:
             x: (S, ...), samples in host memory; the processes share them.
-            y: (S,), integer class indices.
+            y: (S, ...), targets as the members' loss takes them.
             processes: members trained at a time, at most one a core if None; 1 trains them one
                 after the other in this process.
             checkpoint: folder that gets one of every member: ``0``, ``1`` and so on.
@@ -148,12 +147,50 @@ class Ensemble:
                 net.position, net.loss = trained.position, trained.loss
         return histories
 
-    def _probabilities(self, x: Array, batch_size: int) -> list[np.ndarray[Any, Any]]:
-        members = [net.predict_proba(x, batch_size) for net in self.nets]
-        classes = [probabilities.shape[1] for probabilities in members]
-        if len(set(classes)) > 1:
-            raise ShapeError(f"Ensemble: the members have {classes} classes, expected equally many")
-        return members
+    @property
+    def loss(self) -> Loss:
+        """The members' loss, which says what their answers mean."""
+        losses = [net.loss for net in self.nets]
+        if len({(loss.one_class, loss.metrics) for loss in losses}) > 1:
+            raise ArgumentError(
+                f"Ensemble: the losses of the members are {', '.join(map(repr, losses))}, whose "
+                "answers cannot be put together; expected equal ones"
+            )
+        return losses[0]
+
+    def _scores(self, x: Array, batch_size: int, how: str | None) -> np.ndarray[Any, Any]:
+        """Return outputs of which the loss predicts what the members agree on."""
+        loss = self.loss
+        votes = "accuracy" in loss.metrics
+        if how not in (None, "vote", "mean"):
+            raise ArgumentError(f"Ensemble: how is {how!r}, expected 'vote' or 'mean'")
+        if not votes:
+            if how == "vote":
+                raise ArgumentError(
+                    f"Ensemble: how is 'vote', and the members of {loss!r} answer with numbers; "
+                    "expected 'mean'"
+                )
+            return self._mean("predict", x, batch_size)[0]
+        mean, members = self._mean("predict_proba", x, batch_size)
+        # Half of a probability breaks ties, and cannot make up for a vote.
+        scores = mean / 2 if loss.one_class else mean - 0.5
+        for probabilities in members if how != "mean" else ():
+            if loss.one_class:
+                best = np.expand_dims(probabilities.argmax(axis=1), 1)
+                np.put_along_axis(scores, best, np.take_along_axis(scores, best, 1) + 1, axis=1)
+            else:
+                scores += np.where(probabilities > 0.5, 1, -1)
+        return scores
+
+    def _mean(
+        self, method: str, x: Array, batch_size: int
+    ) -> tuple[np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
+        """Return the mean of what a method of the members returns, and each of them."""
+        members = [getattr(net, method)(x, batch_size) for net in self.nets]
+        if len({answer.shape for answer in members}) > 1:
+            shapes = ", ".join(str(answer.shape) for answer in members)
+            raise ShapeError(f"Ensemble: the members answer with {shapes}, expected equal shapes")
+        return np.mean(members, axis=0), members
 
 
 def _fit_saved(path: Path, device: str, x: Array, y: Array, arguments: dict[str, Any]) -> History:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import Count, FilePath, Share, checked
+from tinyconv.arguments import Count, FilePath, Share, checked, shown
 from tinyconv.backend import Array, check_device, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Totals
@@ -26,7 +26,7 @@ from tinyconv.losses import LOSSES, Loss, Targets, loss_of
 from tinyconv.metrics import Metric, figures, metrics_of
 from tinyconv.network_base import ABOUT, Network
 from tinyconv.optimizers import SGD, Optimizer, optimizer_of
-from tinyconv.training.batches import Augment
+from tinyconv.training.batches import Augment, as_pair
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.checks import (
     as_array,
@@ -59,10 +59,10 @@ class Sequential(Network):
         loss: of the last ``fit``; cross-entropy before one.
         position: epochs and steps that the network was trained for.
         version: counts the changes that :meth:`refresh` has found.
-        class_names: the names of the classes, ``data.class_names`` of a data set, if they are set;
-            saved with the network, used by ``tinyconv predict`` and ``plot``.
-        pixels: the numbers that the network was trained on, ``tc.data.report(data).pixels`` of a
-            data set, if they are set; saved, and compared with what ``tinyconv predict`` is given.
+        class_names: the names of the classes, those of the data set that it was fitted to, if they
+            are set; saved with the network, used by ``tinyconv predict`` and ``plot``.
+        pixels: the numbers that the network was trained on, likewise; saved, and compared with what
+            ``tinyconv predict`` is given.
 
     Raises:
         ShapeError: a layer does not fit the one before it.
@@ -209,8 +209,10 @@ class Sequential(Network):
         Args:
             x: (S, ...), floating-point samples: an array, or what NumPy makes one of (a list, a
                 data frame, a tensor of PyTorch or JAX in host memory). Or a pair (x, y) in place
-                of both; or batches (x, y) in a list or a ``DataLoader``, whose sizes and order
-                are then theirs.
+                of both; or what ``tc.data.load`` returned, whose validation part is taken too where
+                there is no other, and whose ``class_names`` and ``pixels`` the network keeps; or
+                batches (x, y), whose sizes and order are then theirs: a list of them, a
+                ``DataLoader``, a function that yields them, a generator (for one epoch).
             y: targets as the loss takes them: class indices (S,), or (S, H, W) for outputs
                 (K, H, W); probabilities (S, K); for the losses of numbers an array of the shape
                 of the outputs, such as x itself.
@@ -284,6 +286,8 @@ class Sequential(Network):
             drop_last=drop_last,
             augment=augment,
             seed=self.seed,
+            epochs=epochs,
+            resumable=checkpoint is not None,
         )
         warn_of_nonsense(data.some, rule.lr)
         measured = metrics_of("fit", metrics, loss, self._sample_output)
@@ -297,6 +301,9 @@ class Sequential(Network):
                 "by one"
             )
         self.loss = loss
+        if data.source is not None:
+            self.class_names = data.source.class_names or None
+            self.pixels = Pixels.of(data.some, data.source.kind)
         executing.start_training(loss, rule, measured, verbose=verbose, profile=profile)
         for name, array in (memory or {}).items():
             executing.optimizer_state[name][...] = array
@@ -392,7 +399,7 @@ class Sequential(Network):
             return outputs
         place = int(wrong.argmax())
         why = "its numbers overflow"
-        if np.isnan(to_numpy(x[place])).any():
+        if np.isnan(to_numpy(as_array(op, "x", x)[place])).any():
             why = "it holds NaN"
         for name, values in self._tensors().items():
             if np.isnan(to_numpy(values)).any():
@@ -405,8 +412,8 @@ class Sequential(Network):
     @checked
     def evaluate(
         self,
-        x: Array,
-        y: Array,
+        x: Any,
+        y: Array | None = None,
         *,
         metrics: Sequence[str | Metric | Callable[[Any, Any], float]] | None = None,
         sample_weight: Array | None = None,
@@ -415,7 +422,7 @@ class Sequential(Network):
         """Return the mean loss and other figures on samples with known targets.
 
         Args:
-            x: (N, ...), samples.
+            x: (N, ...), samples; or a pair (x, y) in place of both, such as ``data.test``.
             y: targets as ``fit`` takes them.
             metrics: see ``fit``; what suits the loss, such as the accuracy, if None.
             sample_weight: (N,), how often each sample counts; None for 1.
@@ -425,7 +432,7 @@ class Sequential(Network):
             Name -> figure, ``"loss"`` first.
 
         Raises:
-            ArgumentError: a metric is unknown, or a target out of range.
+            ArgumentError: a metric is unknown, or a target out of range, or there are none.
             ShapeError: the shapes do not fit.
             DtypeError: the loss does not take such targets.
 
@@ -435,11 +442,17 @@ class Sequential(Network):
         >>> net.evaluate(np.ones((5, 4), "f"), np.zeros(5, int), metrics=["top_3"])["top_3"]
         1.0
         """
-        x, targets = self._samples("evaluate", x, y, sample_weight, self.loss)
+        pair = as_pair(x, y, sample_weight)
+        if pair is None:
+            raise ArgumentError(
+                f"evaluate: x is {shown(x)} and y is missing; expected x and y, or a pair of them "
+                "such as data.test"
+            )
+        x, targets = self._samples("evaluate", *pair, self.loss)
         measured = metrics_of("evaluate", metrics, self.loss, self._sample_output)
         return self._figures(x, targets, measured, batch_size)
 
-    def score(self, x: Array, y: Array) -> float:
+    def score(self, x: Any, y: Array | None = None) -> float:
         """Return the accuracy, as scikit-learn's classifiers do; the loss where there is none."""
         figures = self.evaluate(x, y)
         return figures.get("accuracy", figures["loss"])

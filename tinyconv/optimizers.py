@@ -13,8 +13,18 @@ from tinyconv.arguments import NotNegative, Positive, Share, checked, shown
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError
 from tinyconv.parameters import Parameters
+from tinyconv.registry import Registry
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "optimizer_of"]
+__all__ = [
+    "OPTIMIZERS",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSProp",
+    "optimizer_of",
+]
 
 
 class Network(Protocol):
@@ -395,7 +405,7 @@ class AdamW(Adam):
 
 
 #: What ``optimizer=`` takes as a string, with PyTorch's constants and for SGD the rate of ``fit``.
-_BY_NAME: dict[str, Callable[[], Optimizer]] = {
+_SHORT_NAMES: dict[str, Callable[[], Optimizer]] = {
     "sgd": lambda: SGD(lr=0.1),
     "adagrad": Adagrad,
     "adam": Adam,
@@ -403,12 +413,17 @@ _BY_NAME: dict[str, Callable[[], Optimizer]] = {
     "rmsprop": RMSProp,
 }
 
+#: The rules by the names of their classes, with those of one's own that were registered.
+OPTIMIZERS: Registry[Optimizer] = Registry(
+    "optimizer", {kind.__name__: kind for kind in (SGD, Adagrad, Adam, AdamW, RMSProp)}
+)
+
 
 def optimizer_of(op: str, optimizer: Optimizer | str) -> Optimizer:
     """Return the update rule that an argument means: an object, or a name.
 
     Raises:
-        ArgumentError: there is none of that name, or it is no optimizer.
+        ArgumentError: there is none of that name, it needs arguments, or it is no optimizer.
 
     >>> optimizer_of("fit", "adam").lr
     0.001
@@ -419,9 +434,15 @@ def optimizer_of(op: str, optimizer: Optimizer | str) -> Optimizer:
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
-    if not isinstance(optimizer, str) or optimizer not in _BY_NAME:
+    make = {**OPTIMIZERS, **_SHORT_NAMES}.get(optimizer) if isinstance(optimizer, str) else None
+    if make is None:
         raise ArgumentError(
             f"{op}: optimizer is {shown(optimizer)}, expected an object such as SGD(lr=0.1) or "
-            f"one of {', '.join(map(repr, _BY_NAME))}"
+            f"one of {', '.join(map(repr, _SHORT_NAMES))}"
         )
-    return _BY_NAME[optimizer]()
+    try:
+        return make()
+    except TypeError:
+        raise ArgumentError(
+            f"{op}: {optimizer} needs arguments; expected an object, such as {optimizer}(lr=0.1)"
+        ) from None

@@ -1,4 +1,4 @@
-"""Classes of one's own made known to files."""
+"""Classes of one's own made known by their names, to files and to ``fit``."""
 
 from typing import Any, TypeVar
 
@@ -6,6 +6,8 @@ from tinyconv.arguments import shown
 from tinyconv.errors import ArgumentError
 from tinyconv.layers import LAYERS, Layer
 from tinyconv.losses import LOSSES, Loss
+from tinyconv.optimizers import OPTIMIZERS, Optimizer
+from tinyconv.registry import Registry
 
 __all__ = ["register"]
 
@@ -15,16 +17,17 @@ Kind = TypeVar("Kind", bound=type[Any])
 def register(kind: Kind) -> Kind:
     """Let files name a layer or a loss of your own: ``save`` writes its name, ``load`` finds it.
 
-    The class must be registered wherever its files are loaded; a file never brings code.
+    The class must be registered wherever its files are loaded; a file never brings code. A loss or
+    an optimizer is also what ``fit(loss="Name")`` and ``fit(optimizer="Name")`` mean.
 
     Args:
-        kind: a subclass of :class:`Layer` or :class:`Loss`.
+        kind: a subclass of :class:`Layer`, :class:`Loss` or :class:`Optimizer`.
 
     Returns:
         The class, so that this can be a decorator.
 
     Raises:
-        ArgumentError: it is neither, or its name is that of another one.
+        ArgumentError: it is none of them, or its name is that of another one.
 
     >>> import tinyconv as tc
     >>> @tc.register
@@ -36,12 +39,9 @@ def register(kind: Kind) -> Kind:
     >>> tc.Sequential([Double()])
     Sequential([Double()])
     """
-    if isinstance(kind, type) and issubclass(kind, Layer):
-        LAYERS.add(kind)
-    elif isinstance(kind, type) and issubclass(kind, Loss):
-        LOSSES.add(kind)
-    else:
-        raise ArgumentError(
-            f"register: {shown(kind)} is no subclass of Layer or Loss, and files name no others"
-        )
-    return kind
+    registries: dict[type, Registry[Any]] = {Layer: LAYERS, Loss: LOSSES, Optimizer: OPTIMIZERS}
+    for base, registry in registries.items():
+        if isinstance(kind, type) and issubclass(kind, base):
+            registry.add(kind)
+            return kind
+    raise ArgumentError(f"register: {shown(kind)} is no subclass of Layer, Loss or Optimizer")

@@ -37,6 +37,6 @@ run(
     optimizer=tc.SGD(lr=0.03, momentum=0.9, weight_decay=1e-5),
     epochs=60,
     batch_size=50,
-    distortion=distort,
+    augment=distort,
     schedule=tc.schedules.Cosine,
 )

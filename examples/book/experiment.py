@@ -47,7 +47,7 @@ def run(
     batch_size: int = 10,
     loss=None,
     expanded: bool = False,
-    distortion: Callable[..., object] | None = None,
+    augment: Callable[..., object] | None = None,
     schedule: Callable[[int], Callable[..., float]] | None = None,
     seed: int | None = None,
 ) -> tc.Sequential | None:
@@ -61,7 +61,7 @@ def run(
         batch_size: images in a step.
         loss: what to minimise; the softmax log-likelihood if None.
         expanded: whether to train on each image and its four shifts by one pixel.
-        distortion: maps images and a key to distorted images, new ones in every epoch.
+        augment: maps images and a key to distorted images, new ones in every epoch.
         schedule: makes the learning rate's schedule from the number of epochs.
         seed: instead of the one of the command line.
 
@@ -76,9 +76,6 @@ def run(
     data = tc.data.load(options.data)
     x, y = tc.data.augment.expand(*data.train) if expanded else data.train
     hung: list[tc.Callback] = []
-    if distortion is not None:
-        x = tc.data.ByteImages.from_floats(x)
-        hung.append(tc.DistortEachEpoch(x, distortion, seed))
     net = build(seed=seed)
     if schedule is not None:
         hung.append(tc.Schedule(schedule(epochs)))
@@ -94,6 +91,7 @@ def run(
         optimizer=optimizer,
         loss=loss,
         validation_data=data.validation,
+        augment=augment,
         callbacks=hung,
         checkpoint=folder,
         resume=True,

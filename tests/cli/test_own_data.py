@@ -138,7 +138,7 @@ def test_classes_in_another_order_keep_their_numbers(run, tmp_path):
     from tinyconv.cli.data import load_for
 
     net = tc.load(run / "run" / "model.safetensors")
-    options = dict.fromkeys(("size", "channels", "shape", "label"))
+    options = dict.fromkeys(("size", "channels", "shape", "label", "task"))
     options["data"] = str(pictures(tmp_path / "fewer", count=12, names=("top", "left")))
     data = load_for(net, tmp_path, argparse.Namespace(**options))
     assert data.class_names == NAMES
@@ -175,6 +175,27 @@ def test_tables_arrays_and_many_classes(tmp_path, capsys):
         == 1
     )
     assert "input of shape (36,), which is no picture" in capsys.readouterr().err
+
+
+def test_numbers_to_be_predicted(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.random((80, 3))
+    rows = "\n".join(",".join(map(str, (*v, v @ [1, -1, 0.5]))) for v in x)
+    (tmp_path / "d.csv").write_text("a,b,c,y\n" + rows)
+    data = ["--data", str(tmp_path / "d.csv")]
+    assert main(["train", *data, "--epochs", "20", "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "\ntargets from -" in out
+    error = float(out.partition("test mean absolute error ")[2].split()[0])
+    net = tc.load(tmp_path / "run" / "model.safetensors")
+    assert (net.loss.__class__, net.class_names, net.input_shape) == (tc.MSELoss, None, (3,))
+    test = tc.data.load(tmp_path / "d.csv").test
+    assert error == pytest.approx(np.abs(net.predict(test.x) - test.y).mean(), rel=1e-3)
+    assert error < 0.5 * np.abs(test.y - test.y.mean()).mean()
+    assert main(["train", "--resume", str(tmp_path / "run"), "--epochs", "21"]) == 0
+    model = str(tmp_path / "run" / "model.safetensors")
+    assert main(["plot", "confusion", model, *data, "-o", str(tmp_path / "o.png")]) == 1
+    assert "d.csv: its labels are numbers, expected classes" in capsys.readouterr().err
 
 
 def test_data_that_are_none(tmp_path, capsys):

@@ -189,6 +189,56 @@ def test_a_table_of_pixels_is_a_table_of_square_pictures(tmp_path, names):
     assert everything(data) == rows_of(square, Y)
 
 
+def test_tables_of_numbers_to_be_predicted(tmp_path):
+    flat = X.reshape(30, 30)[:, :3].tolist()
+    rows = [[*x, label / 4 - 0.5] for label, x in zip(Y, flat, strict=True)]
+    path = write_csv(tmp_path / "d.csv", rows, "a,b,c,target")
+    data = tc.data.load(path)
+    assert (data.class_names, data.kind, data.test.y.dtype) == ((), "numbers", np.float32)
+    assert [y.shape for _, y in data] == [(21, 1), (3, 1), (6, 1)]
+    found = sorted((*x.tolist(), y.item()) for s in data for x, y in zip(*s, strict=True))
+    assert found == sorted(map(tuple, rows))
+    assert repr(data).endswith("samples of (3,), numbers of (1,))")
+    assert str(tc.data.report(data)).splitlines()[1:] == [
+        "  samples  train  validation  test",
+        "  all         21           3     6",
+        f"values from {data.train.x.min():.4g} to {data.train.x.max():.4g}, "
+        f"mean {data.train.x.mean():.4g}",
+        "targets from -0.5 to 0, mean " + f"{data.train.y.mean():.4g}",
+        f"warning: values from {data.train.x.min():.4g} to {data.train.x.max():.4g} are too large "
+        "to learn from; bring them to about 0 to 1",
+    ]
+    assert tc.data.load(path, task="classification").class_names == ("-0.25", "-0.5", "0.0")
+
+
+def test_whole_numbers_are_classes_unless_it_is_said(tmp_path):
+    path = write_csv(tmp_path / "d.csv", [[n, 1000 * n] for n in range(30)], "a,target")
+    data = tc.data.load(path, task="regression")
+    assert sorted(y.item() for part in data for y in part.y) == [1000.0 * n for n in range(30)]
+    assert "warning: targets from 0 to" in str(tc.data.report(data))
+    assert "are too large to learn; bring them to about -1 to 1" in str(tc.data.report(data))
+    words = write_csv(tmp_path / "w.csv", [[1, "ant"], [2, "bee"]], "a,target")
+    refused(words, "the label 'ant' is no number", task="regression")
+
+
+def test_more_numbers_than_there_may_be_classes(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinyconv.data.table.MOST_CLASSES", 20)
+    path = write_csv(tmp_path / "d.csv", [[n, n + 0.5] for n in range(30)], "a,target")
+    assert len(tc.data.load(path).train.y) == 21
+    refused(path, "has more than 20 different labels", task="classification")
+
+
+def test_npz_files_of_numbers_to_be_predicted(tmp_path):
+    for y, task in ((np.stack([Y, Y / 2], 1), None), (Y, "regression")):
+        path = write_npz(tmp_path / "d.npz", x=X, y=y)
+        data = tc.data.load(path, task=task)
+        assert data.train.y.shape == (21, y.size // 30)
+        sums = [part.y.sum(axis=0) for part in data]
+        np.testing.assert_allclose(np.sum(sums, axis=0), y.reshape(30, -1).sum(axis=0), rtol=1e-6)
+    refused(path, "size= is for a folder of pictures", size=3)
+    refused(write_npz(path, x=X, y=Y / 2), "y is float64 of shape", task="classification")
+
+
 def test_a_table_without_a_header_and_labels_by_number(tmp_path):
     rows = [[*x[:3], label * 10] for label, x in zip(Y, X.reshape(30, 30).tolist(), strict=True)]
     path = write_csv(tmp_path / "d.csv", rows)
@@ -387,7 +437,10 @@ def npy(array, **changes):
         ({"x.npy": b"", "y.npy": npy(Y)}, "no header of an array"),
         ({"x.npy": b"\x93NUMPY\x01\0\xff\xff" + b"{" * 65535}, "no header of an array"),
         ({"x.npy": npy(X), "y.npy": npy(Y[:-1])}, "30 samples and 29 labels"),
-        ({"x.npy": npy(X), "y.npy": npy(Y + 0.5)}, "y is float64 of shape"),
+        ({"x.npy": npy(X), "y.npy": npy((Y + 0.5)[:, None, None])}, r"y is float64 of .* \(N, K\)"),
+        ({"x.npy": npy(X), "y.npy": npy(Y * 1e99)}, "its train part holds labels that are NaN or"),
+        ({"x_train.npy": npy(X), "y_train.npy": npy(Y / 2), "x_test.npy": npy(X),
+          "y_test.npy": npy(np.stack([Y / 2, Y], 1))}, r"labels of different widths: \[1, 2\]"),
         ({"x.npy": npy(X), "y.npy": npy(np.stack([Y, Y], 1))}, "y is int64 of shape"),
         ({"x.npy": npy(Y), "y.npy": npy(Y)}, "x is int64 of shape"),
         ({"x.npy": npy(X[:0]), "y.npy": npy(Y[:0])}, r"x is uint8 of shape \(0, 6, 5\)"),
@@ -402,7 +455,7 @@ def npy(array, **changes):
         ({"x.npy": npy(X), "y.npy": npy(np.array(list("abc"))[Y]),
           "class_names.npy": npy(np.array(["a", "b", "c"]))}, "class_names has no use"),
         ({"x_train.npy": npy(X), "y_train.npy": npy(Y), "x_test.npy": npy(X),
-          "y_test.npy": npy(np.array(list("abc"))[Y])}, "of one part are numbers, those"),
+          "y_test.npy": npy(np.array(list("abc"))[Y])}, "of one part are of another kind"),
         ({"x.npy": npy(X), "y.npy": b"\x93NUMPY\x01\0\x76\0"
           + b"{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
           + b"\xff" * 4}, "y.npy: holds strings that are none"),
@@ -480,6 +533,7 @@ def test_options_that_are_not_for_the_data(tmp_path):
     npz = write_npz(tmp_path / "d.npz", x=X, y=Y)
     refused(npz, "size= is for a folder of pictures, and this is none", size=28)
     refused(npz, "label= is for a CSV file", label="y")
+    refused(write_idx(tmp_path / "i"), "task= is for a CSV or .npz file", task="regression")
     refused(npz, r"samples of shape \(6, 5\) do not make \(1, 28, 28\)", shape=(1, 28, 28))
     refused(write_idx(tmp_path / "idx"), "shape= is for a CSV or .npz file", shape=(1, 6, 5))
     table = write_csv(tmp_path / "d.csv", [[0, 1, 2], [1, 3, 4]], "label,a,b")
@@ -491,7 +545,7 @@ def test_options_that_are_not_for_the_data(tmp_path):
 
 @pytest.mark.parametrize("wrong", [
     {"source": None}, {"source": ""}, {"source": 3}, {"root": 1}, {"seed": 1.5}, {"shape": (0, 3)},
-    {"shape": ("a",)}, {"validation": 2}, {"sizes": 28},
+    {"shape": ("a",)}, {"validation": 2}, {"sizes": 28}, {"task": "regress"},
 ], ids=str)  # fmt: skip
 def test_arguments_that_are_none(wrong):
     with pytest.raises(tc.ArgumentError, match=f"load: .*{next(iter(wrong))}"):

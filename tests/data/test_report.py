@@ -8,7 +8,7 @@ import pytest
 import tinyconv as tc
 from tinyconv.data import DataSet, Pixels, Split
 from tinyconv.data.report import names_from_json
-from tinyconv.errors import FileError
+from tinyconv.errors import ArgumentError, FileError
 
 
 def split(x, y):
@@ -34,6 +34,14 @@ def test_the_table_counts_the_classes_of_each_split():
         "  all        6           6     6",
         "values from 0 to 0.9167, mean 0.4583",
     ]
+
+
+def test_the_report_in_a_notebook():
+    found = tc.data.report(data(split([[1.0, 100.0]], [0]), names=("<ant>", "bee")))
+    text = found._repr_html_()
+    assert text.startswith("<p>somewhere: 3 samples of 2 (as it is)</p><table><tr><th>class</th>")
+    assert "<tr><td>&lt;ant&gt;</td><td>1</td><td>1</td><td>1</td></tr>" in text
+    assert "<p>values from 1 to 100, mean 50.5<br>warning: nothing to learn" in text
 
 
 def test_many_classes_are_not_all_listed():
@@ -109,6 +117,27 @@ def test_a_network_keeps_the_names_and_the_pixels(tmp_path):
     for other in (tc.load(tmp_path / "net.safetensors"), copy.deepcopy(net)):
         assert other.class_names == ("ant", "bée")
         assert other.pixels == net.pixels
+
+
+def test_a_network_that_is_fitted_to_a_data_set_knows_it():
+    digits = tc.data.load("mnist1d")
+    few = DataSet(*(Split(x[:40], y[:40]) for x, y in digits), digits.class_names, kind="numbers")
+    nets = [tc.Sequential(tc.Flatten(), tc.Linear(40, 10), seed=1) for _ in range(2)]
+    history = nets[0].fit(few, verbose=False)
+    other = nets[1].fit(*few.train, validation_data=few.validation, verbose=False)
+    assert history["val_loss"] == other["val_loss"]
+    assert nets[0].class_names == digits.class_names
+    assert nets[0].pixels == Pixels.of(few.train.x, "numbers")
+    assert (nets[1].class_names, nets[1].pixels) == (None, None)
+    assert "val_loss" in nets[0].fit(few, validation_split=0.5, verbose=False)
+    assert nets[0].evaluate(few.test) == nets[0].evaluate(*few.test)
+    assert nets[0].score(few.test) == nets[0].score(*few.test)
+    with pytest.raises(ArgumentError, match="fit: x is a data set, which has targets, and y is"):
+        nets[0].fit(few, few.train.y)
+    with pytest.raises(
+        ArgumentError, match="and y is missing; expected x and y, or a pair of them"
+    ):
+        nets[0].evaluate(few)
 
 
 @pytest.mark.parametrize("wrong", ["names", [1, 2], ["a", "b\n"], {"a": 1}])

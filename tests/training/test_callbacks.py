@@ -5,8 +5,11 @@ import os
 import re
 import signal
 import struct
+import sys
 import threading
+import types
 from typing import Any, TextIO
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -268,6 +271,21 @@ def test_the_bar_of_a_resumed_run_counts_what_is_left(tmp_path: Any) -> None:
     assert f"/{2 * BATCHES - 2} batches" in text
     assert "epoch 2/3" in text
     assert "epoch 1/3" not in text
+
+
+def test_the_bar_of_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    drawn = types.ModuleType("tqdm.auto")
+    drawn.tqdm = Mock()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "tqdm.auto", drawn)
+    monkeypatch.setattr(sys, "stderr", Screen())
+    run(network(), epochs=2, callbacks=[tc.ProgressBar()])
+    assert drawn.tqdm.call_args.kwargs["total"] == 2 * BATCHES
+    assert drawn.tqdm.return_value.update.call_count == 2 * BATCHES
 
 
 def test_the_bar_can_be_sent_to_any_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tinyconv.errors import ArgumentError, ShapeError
+from tinyconv.errors import ArgumentError, DeviceError, ShapeError
 
 
 def data(n: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -63,6 +63,83 @@ def test_batches_of_ones_own(engine: str) -> None:
     np.testing.assert_allclose(
         fitted(weighed, epochs=2, engine=engine), net.parameters.flat, rtol=1e-5
     )
+
+
+class Stream:
+    """Gives batches again and again, and does not say how many."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
+def test_batches_whose_number_nobody_knows() -> None:
+    x, y = data()
+    batches = [(x[:8], y[:8]), (x[8:15], y[8:15]), (x[15:], y[15:])]
+    numbers: list[int] = []
+
+    class Count(tc.Callback):
+        def on_batch_end(self, training: Any) -> None:
+            numbers.append(training.batches)
+
+    def generate() -> Any:
+        yield from batches
+
+    def rates(source: Any) -> Any:
+        net = network()
+        falling = tc.Schedule(lambda t, rows: 1 / (1 + t), per="step")
+        history = net.fit(source, epochs=2, callbacks=[falling, Count()], verbose=False)
+        return net.parameters.flat, history["lr"], net.position
+
+    expected = rates(batches)
+    assert numbers == [3] * 6
+    for source in (Stream(batches), generate):
+        numbers.clear()
+        found = rates(source)
+        assert numbers == [0, 0, 3, 3, 3, 3]
+        np.testing.assert_array_equal(found[0], expected[0])
+        assert found[1:] == expected[1:]
+    np.testing.assert_array_equal(fitted(generate()), fitted(batches))
+    np.testing.assert_array_equal(fitted(iter(batches)), fitted(batches))
+
+
+def test_a_stop_within_the_first_epoch_of_a_stream() -> None:
+    class Stop(tc.Callback):
+        def on_batch_end(self, training: Any) -> None:
+            training.stop = "enough"
+
+    net = network()
+    history = net.fit(Stream([(X, Y)] * 3), callbacks=[Stop()], verbose=False)
+    assert (len(history), net.position.batch, net.position.step) == (0, 1, 1)
+
+
+class Capsule:
+    """What another library hands over by DLPack, and by nothing else."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+
+def test_arrays_by_dlpack_alone() -> None:
+    x, y = data()
+    np.testing.assert_array_equal(fitted(Capsule(x), Capsule(y)), fitted(x, y))
+    net = network()
+    np.testing.assert_array_equal(net.predict(Capsule(x)), net.predict(x))
+
+    class Elsewhere(Capsule):
+        def __dlpack__(self, **options: Any) -> Any:
+            raise BufferError("it is on another device")
+
+    with pytest.raises(DeviceError, match="fit: x cannot become a NumPy array: it is on another"):
+        net.fit(Elsewhere(x), y)
 
 
 def test_the_last_batch_may_be_dropped() -> None:
@@ -154,7 +231,13 @@ X, Y = data()
     [
         ((X,), {}, "fit: batch 1 is an array of shape (3,), expected (x, y) or (x, y, sample_w"),
         ((5,), {}, "fit: x is 5 and y is missing; expected x and y, or batches (x, y) in a list"),
-        ((iter([(X, Y)]),), {}, "and y is missing; expected x and y, or batches (x, y) in a list"),
+        (
+            (iter([(X, Y)]),),
+            {"epochs": 2},
+            "which gives its batches once, and epochs is 2",
+        ),
+        ((iter([(X, Y)]),), {"checkpoint": "no"}, "whose number of batches nobody knows, so a che"),
+        ((iter([]),), {}, "fit: no batches, expected at least one"),
         (([],), {}, "fit: no batches, expected at least one"),
         (([(X, Y), 5],), {}, "fit: batch 2 is 5, expected (x, y) or (x, y, sample_weight)"),
         (([(X, Y)],), {"validation_split": 0.5}, "which go with neither validation_split nor sam"),

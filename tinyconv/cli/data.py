@@ -17,7 +17,7 @@ __all__ = ["OPTIONS", "add_options", "load", "load_for", "picture", "warn"]
 NAMED = ("mnist-sample", "mnist")
 
 #: The options of :func:`add_options` besides ``data``: how data of one's own are read.
-OPTIONS = ("size", "channels", "shape", "label")
+OPTIONS = ("size", "channels", "shape", "label", "task")
 
 
 def add_options(verb: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -43,6 +43,12 @@ def add_options(verb: argparse.ArgumentParser, default: str | None = None) -> No
         "--shape", type=_sizes, metavar="CxHxW", help="shape of a sample in a .csv or .npz file"
     )
     verb.add_argument("--label", help="name or number of the column of a .csv that is the label")
+    verb.add_argument(
+        "--task",
+        choices=("classification", "regression"),
+        help="what the labels of a .csv or .npz file are: classes, or numbers to be predicted "
+        "(default: numbers if one of them is not whole)",
+    )
 
 
 def _source(text: str) -> str:
@@ -76,7 +82,8 @@ def load_for(net: tc.Sequential, model: Path, options: argparse.Namespace) -> tc
     """Load the data that options name as a network takes them, the classes in its order.
 
     Raises:
-        DataError: the samples have another shape, or a class is unknown to the network.
+        DataError: the samples have another shape, or a class is unknown to the network, or they
+            have numbers for classes.
     """
     settings = vars(options).copy()
     shape, path = net.input_shape or (), Path(settings["data"])
@@ -89,6 +96,8 @@ def load_for(net: tc.Sequential, model: Path, options: argparse.Namespace) -> tc
                            f"takes {shape}")  # fmt: skip
     if net.pixels is not None:
         warn(data.source, Pixels.of(data.test.x).differs(net.pixels))
+    if not data.class_names:
+        raise tc.DataError(f"{data.source}: its labels are numbers, expected classes")
     if net.class_names is None:
         return data
     names = list(net.class_names)

@@ -23,6 +23,9 @@ __all__ = ["add"]
 EPOCHS = {"mnist-sample": 12}
 DEFAULT_EPOCHS = 3
 
+#: Of the rate that suits a net with classes, for numbers: the gradient of a square has no bound.
+SHARE_OF_RATE = 0.25
+
 #: What a run keeps in run.json, and what --resume therefore takes from there. The number of
 #: threads is kept because the bits of a sum depend on it.
 SETTINGS: dict[str, Any] = {
@@ -31,6 +34,7 @@ SETTINGS: dict[str, Any] = {
     "channels": (None, Number(whole=True, least=1)),
     "shape": (None, [Number(whole=True, least=1)]),
     "label": (None, str),
+    "task": (None, OneOf("classification", "regression")),
     "net": OneOf(*models.NETS),
     "epochs": Number(whole=True, least=1),
     "batch_size": Number(whole=True, least=1),
@@ -116,7 +120,7 @@ def _train(options: argparse.Namespace) -> int:
     folder, settings, samples = _resumed(options) if options.resume else _started(options)
     net = models.named_net(settings["net"]).build(
         input_shape=samples.train.x.shape[1:],
-        classes=len(samples.class_names),
+        classes=len(samples.class_names) or samples.train.y.shape[1],
         seed=settings["seed"],
         device=options.device,
     )
@@ -141,9 +145,7 @@ def _run(
     net: tc.Sequential,
 ) -> int:
     """Train in a folder that is locked, and write there what came out."""
-    report = tc.data.report(samples)
-    net.class_names, net.pixels = report.class_names, report.pixels
-    print(report)
+    print(tc.data.report(samples))
     print(
         f"{settings['net']} on {settings['data']}: {len(samples.train.y):,} samples, "
         f"{net.parameters.flat.size:,} parameters, to {folder}/"
@@ -151,12 +153,14 @@ def _run(
 
     interrupt = tc.StopOnInterrupt()
     started = time.perf_counter()
+    figure = "accuracy" if samples.class_names else "mae"
     history = net.fit(
-        *samples.train,
+        samples,
         epochs=settings["epochs"],
         batch_size=settings["batch_size"],
         optimizer=tc.SGD(lr=settings["lr"], weight_decay=settings["weight_decay"]),
-        validation_data=samples.validation,
+        loss=None if samples.class_names else "mse",
+        metrics=[figure],
         callbacks=[interrupt],
         checkpoint=folder / "checkpoint",
         resume=options.resume is not None,
@@ -171,11 +175,9 @@ def _run(
         place = f"epoch {net.position.epoch + 1}, batch {net.position.batch}"
         print(f"\nstopped after {place}; saved. Continue with:\n  tinyconv train --resume {folder}")
         return 128 + interrupt.signal
-    figures = net.evaluate(*samples.test)
-    print(
-        f"test accuracy {figures['accuracy']:.2%} on {len(samples.test.y):,} samples, "
-        f"trained in {seconds:.1f} s"
-    )
+    value = net.evaluate(samples.test, metrics=[figure])[figure]
+    said = f"accuracy {value:.2%}" if samples.class_names else f"mean absolute error {value:.4g}"
+    print(f"test {said} on {len(samples.test.y):,} samples, trained in {seconds:.1f} s")
     print(f"{folder}/: {', '.join(written)}")
     return 0
 
@@ -227,7 +229,8 @@ def _started(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data
         "net": net,
         "epochs": options.epochs or EPOCHS.get(options.data, DEFAULT_EPOCHS),
         "batch_size": options.batch_size or 10,
-        "lr": options.lr or models.named_net(net).lr,
+        "lr": options.lr
+        or models.named_net(net).lr * (1 if samples.class_names else SHARE_OF_RATE),
         "weight_decay": options.weight_decay or 0.0,
         "seed": options.seed or 0,
         "threads": tc.get_num_threads(),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from tinyconv.arguments import FilePath, Number, checked
+from tinyconv.arguments import FilePath, Number, OneOf, checked
 from tinyconv.data import augment
 from tinyconv.data.byte_images import ByteImages
 from tinyconv.data.images import read_digit
@@ -61,6 +61,7 @@ def load(
     channels: int | None = None,
     shape: tuple[int, ...] | None = None,
     label: str | int | None = None,
+    task: Annotated[str, OneOf("classification", "regression")] | None = None,
     validation: _Part = 0.1,
     test: _Part = 0.2,
     seed: int = 0,
@@ -79,6 +80,9 @@ def load(
         shape: of one sample in a table or a ``.npz`` file, such as (3, 32, 32), if it is not
             clear from the file.
         label: name or number of the column of a table that holds the labels.
+        task: of a table or a ``.npz`` file, ``"regression"`` if the labels are numbers to be
+            predicted, ``"classification"`` if they name classes; if None, numbers if one of them is
+            not whole.
         validation: share of every class that is taken from the training samples for validation,
             where the data have no part for it.
         test: the same for the test.
@@ -96,7 +100,7 @@ def load(
     if shape is not None:
         sides = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
         shape = spread("load", "shape", sides, len(sides), least=1)
-    options = {"size": size, "channels": channels, "shape": shape, "label": label}
+    options = {"size": size, "channels": channels, "shape": shape, "label": label, "task": task}
     if source in _LOADERS:
         for name, value in options.items():
             if value is not None:

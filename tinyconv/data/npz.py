@@ -34,12 +34,14 @@ WHOLE = (("x", "y"), ("X", "y"), ("images", "labels"), ("data", "target"), ("dat
 CLASS_NAMES = "class_names"
 
 
-def read_npz(path: Path, shape: tuple[int, ...] | None = None) -> Parts:
+def read_npz(path: Path, shape: tuple[int, ...] | None = None, task: str | None = None) -> Parts:
     """Read samples and labels, and ``class_names`` where the file has it.
 
     Args:
         path: of the file.
         shape: of one sample, such as (3, 32, 32), if the arrays have another one.
+        task: ``"regression"`` if the labels are numbers to be predicted, (N,) or (N, K), which
+            those of a floating-point type are in any case; ``"classification"`` if not.
 
     Raises:
         DataError: the file is damaged or unpacks to too much, has no arrays of these names, or
@@ -53,11 +55,11 @@ def read_npz(path: Path, shape: tuple[int, ...] | None = None) -> Parts:
             for names in NAMES:
                 x, y = (name.format(spelling) for name in names)
                 if x in arrays and y in arrays and part not in found:
-                    found[part] = _part(path, x, arrays[x], y, arrays[y], shape)
+                    found[part] = _part(path, x, arrays[x], y, arrays[y], shape, task)
                     used |= {x, y}
     for x, y in WHOLE:
         if not found and x in arrays and y in arrays:
-            found["train"] = _part(path, x, arrays[x], y, arrays[y], shape)
+            found["train"] = _part(path, x, arrays[x], y, arrays[y], shape, task)
             used |= {x, y}
     if "train" not in found:
         raise DataError(
@@ -135,15 +137,8 @@ def _part(
     y_name: str,
     y: np.ndarray[Any, Any],
     shape: tuple[int, ...] | None,
+    task: str | None,
 ) -> Part:
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1 or y.dtype.kind not in "iuU":
-        raise DataError(
-            f"{path}: {y_name} is {y.dtype} of shape {y.shape}, expected (N,) integers or strings"
-        )
-    if y.dtype.kind == "u" and y.dtype.itemsize == 8 and y.size and y.max() >= 2**63:
-        raise DataError(f"{path}: {y_name} holds {y.max()}, which is no class")
     if x.ndim < 2 or 0 in x.shape or x.dtype.kind not in "uif":
         raise DataError(
             f"{path}: {x_name} is {x.dtype} of shape {x.shape}, expected (N, ...) numbers"
@@ -152,7 +147,24 @@ def _part(
         with np.errstate(over="ignore"):  # what becomes infinite is found and named
             x = x.astype(np.float32)
     x = as_samples(f"{path}: {x_name}", x, shape)
-    return Part(x, y if y.dtype.kind == "U" else y.astype(np.int64))
+    return Part(x, _labels(f"{path}: {y_name}", y, task))
+
+
+def _labels(name: str, y: np.ndarray[Any, Any], task: str | None) -> np.ndarray[Any, Any]:
+    """Return integers or strings (N,) that name classes, or numbers (N, K) to be predicted."""
+    came = f"{name} is {y.dtype} of shape {y.shape}, expected"
+    if task == "regression" or (task is None and y.dtype.kind == "f"):
+        if y.ndim not in (1, 2) or 0 in y.shape or y.dtype.kind not in "uif":
+            raise DataError(f"{came} (N,) or (N, K) numbers")
+        with np.errstate(over="ignore"):  # what becomes infinite is found and named
+            return y.astype(np.float32).reshape(len(y), -1)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1 or y.dtype.kind not in "iuU":
+        raise DataError(f"{came} (N,) integers or strings")
+    if y.dtype.kind == "u" and y.dtype.itemsize == 8 and y.size and y.max() >= 2**63:
+        raise DataError(f"{name} holds {y.max()}, which is no class")
+    return y if y.dtype.kind == "U" else y.astype(np.int64)
 
 
 def as_samples(

@@ -6,12 +6,14 @@ a path to                         holds
 a folder of IDX files             ``train-images-idx3-ubyte`` and the like, as MNIST's
 a folder of folders               one folder of PNG or JPEG pictures a class; or ``train``,
                                   ``test`` and perhaps ``validation``, each of such folders
-a file ``.csv`` or ``.tsv``       a sample a row, one column of them the label
+a file ``.csv`` or ``.tsv``       a sample a row, one column of them the label: a class, or a number
+                                  to be predicted
 a file ``.npz``                   arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``;
                                   ``train_images``, ``train_labels``, …; or ``x``, ``y``
 ================================  ==========================================================
 
-Where there is no part for validation or test, a share of every class is drawn for it by a seed.
+Labels that are no whole numbers are numbers to be predicted, for ``loss="mse"``; ``task=`` says it
+of others. Where there is no part for validation or test, a share of every class is drawn for it.
 Bytes are divided by 255; other numbers are left as they are. Every reader decides from the sizes
 in the file at hand before it takes memory, and gives either the whole data or one error.
 """
@@ -35,6 +37,7 @@ OPTIONS = {
     "channels": "a folder of pictures",
     "shape": "a CSV or .npz file",
     "label": "a CSV file",
+    "task": "a CSV or .npz file",
 }
 
 
@@ -53,9 +56,9 @@ def load_own(
     elif path.is_dir():
         parts = _read(path, pictures.read_pictures, options, ("size", "channels"))
     elif path.suffix.lower() in (".csv", ".tsv"):
-        parts = _read(path, table.read_table, options, ("label", "shape"))
+        parts = _read(path, table.read_table, options, ("label", "shape", "task"))
     elif path.suffix.lower() == ".npz":
-        parts = _read(path, npz.read_npz, options, ("shape",))
+        parts = _read(path, npz.read_npz, options, ("shape", "task"))
     elif path.exists():
         raise DataError(f"{path}: is no folder, and neither a .csv, a .tsv nor a .npz file")
     else:
@@ -84,8 +87,9 @@ def _split(path: Path, parts: Parts, shares: dict[str, float], seed: int) -> Dat
     for name, (x, labels) in parts.arrays.items():
         if not len(x):
             raise DataError(f"{path}: its {name} part has no samples")
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise DataError(f"{path}: its {name} part holds values that are NaN or infinite")
+        for what, array in (("values", x), ("labels", labels)):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise DataError(f"{path}: its {name} part holds {what} that are NaN or infinite")
         if len(labels) != len(x):
             raise DataError(
                 f"{path}: its {name} part has {len(x)} samples and {len(labels)} labels"
@@ -96,7 +100,7 @@ def _split(path: Path, parts: Parts, shares: dict[str, float], seed: int) -> Dat
     if missing:
         x, y = arrays["train"]
         try:
-            drawn = stratified(y, missing, seed)
+            drawn = stratified(y if names else np.zeros(len(y)), missing, seed)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
         arrays |= {name: (x[which], y[which]) for name, which in drawn.items()}
@@ -119,13 +123,18 @@ def _floats(x: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     return floats
 
 
-def _numbered(
-    path: Path, parts: Parts
-) -> tuple[tuple[str, ...], dict[str, np.ndarray[Any, np.dtype[np.int64]]]]:
-    """Return the names of the classes in their order, and the labels as numbers of classes."""
+def _numbered(path: Path, parts: Parts) -> tuple[tuple[str, ...], dict[str, np.ndarray[Any, Any]]]:
+    """Return the names of the classes in their order, and the labels as numbers of classes.
+
+    Numbers to be predicted stay as they are, and there are no names.
+    """
     labels = {name: part.labels for name, part in parts.arrays.items()}
-    if len({y.dtype.kind == "U" for y in labels.values()}) > 1:
-        raise DataError(f"{path}: the labels of one part are numbers, those of another strings")
+    if len({y.dtype.kind for y in labels.values()}) > 1:
+        raise DataError(f"{path}: the labels of one part are of another kind than those of another")
+    if any(y.dtype.kind == "f" for y in labels.values()):
+        if len(widths := {y.shape[1] for y in labels.values()}) > 1:
+            raise DataError(f"{path}: its parts have labels of different widths: {sorted(widths)}")
+        return (), labels
     if parts.class_names is not None:  # the labels number these already
         names = parts.class_names
         for y in labels.values():

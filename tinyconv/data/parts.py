@@ -9,7 +9,10 @@ __all__ = ["Part", "Parts"]
 
 
 class Part(NamedTuple):
-    """Samples (N, ...), uint8 or float32, and their labels (N,), integers or strings."""
+    """Samples (N, ...), uint8 or float32, and their labels.
+
+    Those of classes are (N,), integers or strings; numbers to be predicted are (N, K), float32.
+    """
 
     x: np.ndarray[Any, Any]
     labels: np.ndarray[Any, Any]

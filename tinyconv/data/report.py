@@ -3,12 +3,15 @@
 import hashlib
 import math
 from dataclasses import asdict, dataclass
+from html import escape
+from textwrap import indent
 from typing import Any
 
 import numpy as np
 
 from tinyconv.data.splits import DataSet
 from tinyconv.errors import FileError
+from tinyconv.tables import html_table, text_table
 
 __all__ = ["Pixels", "Report", "names_from_json", "report"]
 
@@ -128,6 +131,7 @@ class Report:
         class_names: of the classes.
         counts: name of a split -> samples of each class.
         pixels: of the training samples.
+        targets: of their targets, where these are numbers to be predicted; else None.
         duplicates: name of a split -> samples of it that the training split holds too.
         warnings: what should be looked at, a sentence each.
     """
@@ -138,30 +142,46 @@ class Report:
     class_names: tuple[str, ...]
     counts: dict[str, tuple[int, ...]]
     pixels: Pixels
+    targets: Pixels | None
     duplicates: dict[str, int]
     warnings: tuple[str, ...]
 
-    def __str__(self) -> str:
-        total = sum(map(sum, self.counts.values()))
-        size = " x ".join(map(str, self.shape))
-        about = f" ({self.about})" if self.about else ""
-        lines = [f"{self.source}: {total:,} samples of {size}{about}"]
-        rows = [("class", *self.counts)]
+    def _rows(self) -> list[tuple[str, ...]]:
+        """Return the table: a heading, a row a class, the sums."""
+        rows = [("class" if self.class_names else "samples", *self.counts)]
         for number, name in enumerate(self.class_names[:MOST_SHOWN]):
             rows.append((name, *(f"{counts[number]:,}" for counts in self.counts.values())))
         if (more := len(self.class_names) - MOST_SHOWN) > 0:
             rows.append((f"and {more:,} more", *(
                 f"{sum(counts[MOST_SHOWN:]):,}" for counts in self.counts.values())))  # fmt: skip
         rows.append(("all", *(f"{sum(counts):,}" for counts in self.counts.values())))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            cells = [row[0].ljust(widths[0])]
-            cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-            lines.append("  " + "  ".join(cells))
-        p = self.pixels
-        lines.append(f"values from {p.low:.4g} to {p.high:.4g}, mean {p.mean:.4g}")
-        lines += [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join(lines)
+        return rows
+
+    def _lines(self) -> list[str]:
+        """Return what is said before the table and, from the second line on, below it."""
+        total = sum(map(sum, self.counts.values()))
+        size = " x ".join(map(str, self.shape))
+        about = f" ({self.about})" if self.about else ""
+        measured = {"values": self.pixels, "targets": self.targets}
+        return [
+            f"{self.source}: {total:,} samples of {size}{about}",
+            *(
+                f"{what} from {p.low:.4g} to {p.high:.4g}, mean {p.mean:.4g}"
+                for what, p in measured.items()
+                if p is not None
+            ),
+            *(f"warning: {warning}" for warning in self.warnings),
+        ]
+
+    def __str__(self) -> str:
+        first, *rest = self._lines()
+        return "\n".join([first, indent(text_table(self._rows(), left=1), "  "), *rest])
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook."""
+        first, *rest = map(escape, self._lines())
+        head, *rows = self._rows()
+        return f"<p>{first}</p>{html_table(head, rows)}<p>{'<br>'.join(rest)}</p>"
 
 
 def report(data: DataSet) -> Report:
@@ -177,8 +197,9 @@ def report(data: DataSet) -> Report:
     values from -5.479 to 4.534, mean -0.0003...
     """
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    classes = len(data.class_names)
     counts = {
-        name: tuple(np.bincount(y, minlength=len(data.class_names)).tolist())
+        name: tuple(np.bincount(y, minlength=classes).tolist()) if classes else (len(y),)
         for name, (_, y) in splits.items()
     }
     known = set(map(_digest, data.train.x))
@@ -187,9 +208,10 @@ def report(data: DataSet) -> Report:
         for name in ("validation", "test")
     }
     pixels = Pixels.of(data.train.x, data.kind)
+    targets = None if classes else Pixels.of(data.train.y, "numbers")
     return Report(
         data.source, data.train.x.shape[1:], data.about, data.class_names, counts, pixels,
-        duplicates, tuple(_warnings(data, counts, duplicates, pixels)),
+        targets, duplicates, tuple(_warnings(data, counts, duplicates, pixels, targets)),
     )  # fmt: skip
 
 
@@ -199,7 +221,11 @@ def _digest(sample: np.ndarray[Any, Any]) -> bytes:
 
 
 def _warnings(
-    data: DataSet, counts: dict[str, tuple[int, ...]], duplicates: dict[str, int], pixels: Pixels
+    data: DataSet,
+    counts: dict[str, tuple[int, ...]],
+    duplicates: dict[str, int],
+    pixels: Pixels,
+    targets: Pixels | None,
 ) -> list[str]:
     found = []
     for name, count in duplicates.items():
@@ -224,5 +250,10 @@ def _warnings(
         found.append(
             f"values from {pixels.low:.4g} to {pixels.high:.4g} differ too little to learn from; "
             "were they divided by 255 twice?"
+        )
+    if targets is not None and max(-targets.low, targets.high) > LARGEST:
+        found.append(
+            f"targets from {targets.low:.4g} to {targets.high:.4g} are too large to learn; bring "
+            "them to about -1 to 1"
         )
     return found

@@ -18,11 +18,12 @@ class Split(NamedTuple):
     """Inputs and labels, unpacked as ``x, y = split``.
 
     ``x`` is float32 of shape (N, ...): (N, 1, 28, 28) for digits, (N, C, H, W) for pictures,
-    (N, D) for rows of a table; ``y`` holds the class of each, int64 of shape (N,).
+    (N, D) for rows of a table; ``y`` holds the class of each, int64 of shape (N,), or the numbers
+    to be predicted, float32 of shape (N, K).
     """
 
     x: np.ndarray[Any, np.dtype[np.float32]]
-    y: np.ndarray[Any, np.dtype[np.int64]]
+    y: np.ndarray[Any, Any]
 
     @classmethod
     def from_bytes(
@@ -50,7 +51,8 @@ class DataSet:
         train: what a network learns from.
         validation: what is looked at while it learns.
         test: what is looked at once, at the end.
-        class_names: the name of each class, in the order of the labels.
+        class_names: the name of each class, in the order of the labels; none where numbers are to
+            be predicted.
         source: where the data came from: a name or a path.
         kind: ``"digits"``, which ``tinyconv predict`` finds and centres in a photo as MNIST does;
             ``"pictures"``, which it takes as they are; or ``"numbers"``, which no picture holds.
@@ -81,7 +83,8 @@ class DataSet:
     def __repr__(self) -> str:
         sizes = " / ".join(f"{len(y):,}" for _, y in self)
         shape, classes = self.train.x.shape[1:], len(self.class_names)
-        return f"DataSet({self.source!r}: {sizes} samples of {shape}, {classes} classes)"
+        what = f"{classes} classes" if classes else f"numbers of {self.train.y.shape[1:]}"
+        return f"DataSet({self.source!r}: {sizes} samples of {shape}, {what})"
 
 
 def stratified(

@@ -1,4 +1,4 @@
-"""CSV and TSV: a sample a row, one column the label, the others numbers.
+"""CSV and TSV: a sample a row, one column the label, a class or a number, the others numbers.
 
 The first row is a header if none of its cells is a number. Columns are separated by the one of
 comma, semicolon and tab that the first row has most of.
@@ -7,8 +7,9 @@ comma, semicolon and tab that the first row has most of.
 import csv
 import math
 import re
+import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ MOST_COLUMNS = 1 << 20
 
 
 def read_table(
-    path: Path, label: str | int | None = None, shape: tuple[int, ...] | None = None
+    path: Path,
+    label: str | int | None = None,
+    shape: tuple[int, ...] | None = None,
+    task: str | None = None,
 ) -> Parts:
     """Read the rows of a file.
 
@@ -40,6 +44,8 @@ def read_table(
             target or y, or the only column whose first value is no number.
         shape: of one sample, such as (1, 28, 28); if None, a square picture where the columns
             are named as pixels, else (D,).
+        task: ``"regression"`` if the labels are numbers to be predicted, ``"classification"`` if
+            they name classes; if None, the former if all are numbers and one is not whole.
 
     Raises:
         DataError: the file is no table of numbers and labels; the text says the line.
@@ -48,14 +54,21 @@ def read_table(
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter = max(",;\t", key=file.readline(MOST_COLUMNS).count)
             file.seek(0)
-            return _read(path, csv.reader(file, delimiter=delimiter, strict=True), label, shape)
+            rows = csv.reader(file, delimiter=delimiter, strict=True)
+            return _read(path, rows, label, shape, task)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in UTF-8: {error.reason}") from None
     except csv.Error as error:
         raise DataError(f"{path}: is no table: {error}") from None
 
 
-def _read(path: Path, lines: Any, label: str | int | None, shape: tuple[int, ...] | None) -> Parts:
+def _read(
+    path: Path,
+    lines: Any,
+    label: str | int | None,
+    shape: tuple[int, ...] | None,
+    task: str | None,
+) -> Parts:
     rows: Iterator[list[str]] = (row for row in lines if row)
     first = next(rows, None)
     if first is None:
@@ -71,6 +84,7 @@ def _read(path: Path, lines: Any, label: str | int | None, shape: tuple[int, ...
     # Four bytes a number and eight a label: rows of Python's objects would take forty times that.
     numbers, labels, known = array("f"), array("q"), dict[str, int]()
     width = len(first if header is None else header)
+    most = MOST_CLASSES
     row: list[str] | None = first
     while row is not None:
         if len(row) != width:
@@ -78,8 +92,10 @@ def _read(path: Path, lines: Any, label: str | int | None, shape: tuple[int, ...
                 f"{path}: line {lines.line_num} has {len(row)} columns, expected {width}"
             )
         labels.append(known.setdefault(row.pop(column).strip(), len(known)))
-        if len(known) > MOST_CLASSES:
-            raise DataError(f"{path}: has more than {MOST_CLASSES:,} different labels")
+        if len(known) > most:
+            if (task or _task(known)) != "regression":
+                raise DataError(f"{path}: has more than {MOST_CLASSES:,} different labels")
+            task, most = "regression", sys.maxsize
         try:
             numbers.extend(map(float, row))
         except ValueError:
@@ -95,9 +111,30 @@ def _read(path: Path, lines: Any, label: str | int | None, shape: tuple[int, ...
     if shape is not None:
         x = as_samples(str(path), x, shape)
     kind = "pictures" if x.ndim == 4 else "numbers"
+    codes = np.frombuffer(labels, np.int64)
+    if (task or _task(known)) == "regression":
+        try:
+            values = np.array(list(map(float, known)), np.float32)
+        except ValueError:
+            wrong = next(name for name in known if not _is_number(name))
+            raise DataError(f"{path}: the label {wrong[:40]!r} is no number") from None
+        return Parts({"train": Part(x, values[codes][:, np.newaxis])}, kind, about=about)
     names, places = _sorted(known)
-    part = Part(x, places[np.frombuffer(labels, np.int64)])
+    part = Part(x, places[codes])
     return Parts({"train": part}, kind, names, like_mnist=True, about=about)
+
+
+def _task(labels: Collection[str]) -> str:
+    """Return what labels are, where nobody says it.
+
+    >>> _task(["1", "2.5"]), _task(["1", "2"]), _task(["1.5", "ant"])
+    ('regression', 'classification', 'classification')
+    """
+    if not all(map(_is_number, labels)):
+        return "classification"
+    values = list(map(float, labels))
+    fractions = all(map(math.isfinite, values)) and not all(map(float.is_integer, values))
+    return "regression" if fractions else "classification"
 
 
 def _is_number(cell: str) -> bool:

@@ -1,6 +1,9 @@
 """Where the batches of an epoch come from: arrays in an order of their own, or an iterable."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from inspect import isgeneratorfunction
+from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -24,7 +27,7 @@ class Batches(Protocol):
     """Gives the batches of any epoch, always the same ones."""
 
     def __len__(self) -> int:
-        """Return how many there are in an epoch."""
+        """Return how many there are in an epoch; 0 before that is known, at its last batch."""
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         """Yield the batches of an epoch from number ``first``."""
@@ -93,16 +96,22 @@ class ArrayBatches:
 
 
 class IterableBatches:
-    """Batches that an iterable gives: a list of them, a ``DataLoader``, anything with a length.
+    """Batches that an iterable gives: a list of them, a ``DataLoader``, a generator.
 
     Args:
-        batches: gives (x, y) or (x, y, sample_weight) in every epoch anew.
+        batches: gives (x, y) or (x, y, sample_weight) in every epoch anew, or is a function that
+            yields them; or gives them once, for one epoch.
         accept: returns checked samples and targets for x, y and weights or None.
         seed: fixes what ``augment`` draws.
         augment: what is done to each batch before it is trained on; None for nothing.
 
     Raises:
-        ArgumentError: it is no iterable with a length, or gives something else.
+        ArgumentError: it is no iterable, or gives something else.
+
+    >>> pairs = ((np.eye(2), np.array([0, 1])) for _ in range(3))
+    >>> source = IterableBatches(pairs, lambda x, y, weight: (x, Targets(y)))
+    >>> source.once, len(source), len(list(source.epoch(0, 0))), len(source)
+    (True, 0, 3, 3)
     """
 
     def __init__(
@@ -113,38 +122,66 @@ class IterableBatches:
         seed: int = 0,
         augment: Augment | None = None,
     ) -> None:
-        if not hasattr(batches, "__iter__") or not hasattr(batches, "__len__"):
+        self._begin: Callable[[], Iterator[Any]] = partial(iter, batches)
+        if isgeneratorfunction(batches):
+            self._begin = batches
+        elif not isinstance(batches, Iterable):
             raise ArgumentError(
                 f"fit: x is {shown(batches)} and y is missing; expected x and y, or batches (x, y) "
-                "in a list or in anything with a length that can be gone through again"
+                "in a list or in anything else that can be gone through"
             )
-        self.batches, self.accept, self.seed, self.augment = batches, accept, seed, augment
-        if len(batches) == 0:
-            raise ArgumentError("fit: no batches, expected at least one")
+        self.accept, self.seed, self.augment = accept, seed, augment
+        #: Whether there is one epoch of them.
+        self.once = isinstance(batches, Iterator)
+        try:
+            self._length = len(batches)
+        except TypeError:  # also of a DataLoader whose data set is a stream
+            self._length = 0
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return self._length
+
+    def first(self) -> Batch:
+        """Return the first batch, which is still the first one of the first epoch.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        batches = self._begin()
+        for batch in batches:
+            if self.once:
+                self._begin = partial(chain, [batch], batches)
+            return self._read(0, 0, batch)
+        raise ArgumentError("fit: no batches, expected at least one")
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:  # noqa: D102
-        number = -1
-        for number, batch in enumerate(self.batches):
-            if number < first:
-                continue
-            if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
-                raise ArgumentError(
-                    f"fit: batch {number + 1} is {shown(batch)}, expected (x, y) or "
-                    "(x, y, sample_weight)"
-                )
-            x, targets = self.accept(*batch, *[None] * (3 - len(batch)))
-            if self.augment is not None:
-                key = random.key(self.seed, "augment", epoch, number)
-                x = augmented(self.augment, x, key)
-            yield x, targets, np.arange(len(targets))
+        number, batches = -1, self._begin()
+        following = next(batches, self)  # itself stands for the end
+        while following is not self:
+            batch, following = following, next(batches, self)
+            number += 1
+            if self._length == 0 and following is self:
+                self._length = number + 1
+            if number >= first:
+                yield self._read(epoch, number, batch)
         if number + 1 != len(self):
             raise ArgumentError(
                 f"fit: {number + 1} batches came in epoch {epoch + 1}, expected {len(self)}, the "
                 "length of what gives them; an iterator gives them only once"
             )
+
+    def _read(self, epoch: int, number: int, batch: Any) -> Batch:
+        """Return a batch checked and transformed."""
+        if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
+            raise ArgumentError(
+                f"fit: batch {number + 1} is {shown(batch)}, expected (x, y) or "
+                "(x, y, sample_weight)"
+            )
+        x, targets = self.accept(*batch, *[None] * (3 - len(batch)))
+        if self.augment is not None:
+            key = random.key(self.seed, "augment", epoch, number)
+            x = augmented(self.augment, x, key)
+        return x, targets, np.arange(len(targets))
 
 
 def augmented(augment: Augment, x: Array, key: int) -> Array:

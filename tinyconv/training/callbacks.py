@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import numpy as np
@@ -104,7 +105,7 @@ def check_callback(callback: object) -> None:
 class ProgressBar(Callback):
     """Show epoch, batches, loss, accuracy, samples per second and the time left.
 
-    On a terminal it is a live bar, elsewhere one line an epoch.
+    On a terminal and in a notebook it is a live bar, elsewhere one line an epoch.
 
     Args:
         file: where to; standard error if None.
@@ -122,11 +123,12 @@ class ProgressBar(Callback):
         file = self.file or sys.stderr
         self._started, self._seen = time.perf_counter(), 0
         if file is not None and file.isatty():  # a program without a console has no stderr
-            from tqdm import tqdm  # what needs no bar works without it
-
+            # What needs no bar works without it. Making tqdm choose by itself imports asyncio.
+            kernel = self.file is None and "ipykernel" in sys.modules
+            tqdm = import_module("tqdm.auto" if kernel else "tqdm").tqdm
             remaining = (training.epochs - training.position.epoch) * training.batches
             self._bar = tqdm(
-                total=remaining - training.position.batch,
+                total=remaining - training.position.batch if training.batches else None,
                 file=file,
                 unit="batch",
                 dynamic_ncols=True,
@@ -225,7 +227,7 @@ class Schedule(Callback):
 
     def on_batch_end(self, training: "Training") -> None:  # noqa: D102
         # After the last batch the row of the epoch is yet to be written, with the rate it had.
-        if self.per == "step" and training.position.batch < training.batches:
+        if self.per == "step" and training.position.batch != training.batches:
             self._set(training)
 
     def _set(self, training: "Training") -> None:

@@ -23,7 +23,8 @@ def as_array(op: str, name: str, value: Any) -> Array:
     """Return samples or targets as an array that training can take batches of.
 
     Arrays of NumPy and of the GPU's library stay what they are. Lists, and what NumPy can read
-    (data frames and tensors of other libraries, in host memory), become NumPy arrays.
+    (data frames and tensors of other libraries, in host memory, also by DLPack alone), become
+    NumPy arrays.
 
     Raises:
         DeviceError: it is no array and cannot become one.
@@ -41,11 +42,14 @@ def as_array(op: str, name: str, value: Any) -> Array:
         )
     if is_array_api_obj(value) and type(value).__module__.partition(".")[0] not in _FOREIGN:
         return value
-    if not isinstance(value, list | tuple) and not hasattr(value, "__array__"):
+    listed = isinstance(value, list | tuple) or hasattr(value, "__array__")
+    if not listed and not hasattr(value, "__dlpack__"):
         raise DeviceError(f"{op}: {name} is a {type(value).__name__}, expected an array")
     try:
+        if not listed:
+            return np.from_dlpack(value)
         return np.asarray(value.detach() if hasattr(value, "detach") else value)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise DeviceError(f"{op}: {name} cannot become a NumPy array: {error}") from None
 
 

@@ -40,7 +40,7 @@ class Training:
         parameters: of the network.
         state: running statistics of the network, by name.
         epochs: the epoch at which the run ends.
-        batches: batches in an epoch.
+        batches: batches in an epoch; 0 as long as nobody knows.
         position: how far training has come.
         totals: sums of an epoch that was interrupted and is now resumed.
         history: a row for every epoch completed.
@@ -101,6 +101,7 @@ def fit(
             for x, y, index in source.epoch(position.epoch, position.batch):
                 if training.stop is not None:
                     break
+                training.batches = len(source)
                 try:
                     engine.train_step(x, y, index, position.step, float(training.lr))
                 except NonFiniteError as error:
@@ -113,7 +114,7 @@ def fit(
                 for callback in callbacks:
                     callback.on_batch_end(training)
             training.totals = engine.totals()
-            if position.batch < training.batches:
+            if position.batch != training.batches:
                 break
             _check_parameters(training)
             _finish_epoch(training, validate, time.perf_counter() - started, seen)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyconv import files
+from tinyconv.arguments import shown
 from tinyconv.backend import Array
+from tinyconv.data.splits import DataSet
 from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ArgumentError, StateError
 from tinyconv.losses import Targets
@@ -39,12 +41,14 @@ class Data:
         some: samples, all or those of the first batch.
         validation: samples and their targets; None for none.
         settings: what of it must be the same where a run is resumed.
+        source: the data set that all this was taken from, if it was one.
     """
 
     batches: Batches
     some: Array
     validation: tuple[Array, Targets] | None
     settings: dict[str, Any]
+    source: DataSet | None = None
 
 
 def read_data(
@@ -60,12 +64,21 @@ def read_data(
     drop_last: bool,
     augment: Augment | None,
     seed: int,
+    epochs: int,
+    resumable: bool,
 ) -> Data:
     """Return the batches and the validation data that the arguments of ``fit`` mean.
 
     Raises:
         ArgumentError: two arguments do not go together, or no batch is left.
     """
+    source = x if isinstance(x, DataSet) else None
+    if source is not None:
+        if y is not None:
+            raise ArgumentError("fit: x is a data set, which has targets, and y is given too")
+        x = source.train
+        if validation_data is None and not validation_split:
+            validation_data = source.validation
     validation = None
     if validation_data is not None:
         if validation_split:
@@ -91,7 +104,17 @@ def read_data(
         batches = IterableBatches(
             x, lambda xs, ys, weight: accept("fit", xs, ys, weight), seed=seed, augment=augment
         )
-        first_batch = next(batches.epoch(0, 0))  # builds the network
+        if batches.once and epochs > 1:
+            raise ArgumentError(
+                f"fit: x is {shown(x)}, which gives its batches once, and epochs is {epochs}; "
+                "expected a list, or the function that makes the generator"
+            )
+        if resumable and not len(batches):
+            raise ArgumentError(
+                f"fit: x is {shown(x)}, whose number of batches nobody knows, so a checkpoint "
+                "cannot say where the run stands; expected a list or anything else with a length"
+            )
+        first_batch = batches.first()  # builds the network
         settings |= {"batches": len(batches), "samples in the first": len(first_batch[1])}
         return Data(batches, first_batch[0], validation, settings)
     x, targets = accept("fit", *pair)
@@ -109,7 +132,7 @@ def read_data(
         drop_last=drop_last,
         augment=augment,
     )
-    return Data(arrays, x, validation, settings)
+    return Data(arrays, x, validation, settings, source)
 
 
 def check_callbacks(
