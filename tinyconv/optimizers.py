@@ -434,7 +434,8 @@ def optimizer_of(op: str, optimizer: Optimizer | str) -> Optimizer:
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
-    make = {**OPTIMIZERS, **_SHORT_NAMES}.get(optimizer) if isinstance(optimizer, str) else None
+    known: dict[str, Callable[[], Optimizer]] = {**OPTIMIZERS, **_SHORT_NAMES}
+    make = known.get(optimizer) if isinstance(optimizer, str) else None
     if make is None:
         raise ArgumentError(
             f"{op}: optimizer is {shown(optimizer)}, expected an object such as SGD(lr=0.1) or "
