@@ -11,6 +11,7 @@ it was reading and starts another.
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import resource
 import shutil
@@ -160,6 +161,8 @@ def main() -> None:
     parser.add_argument("--readers", nargs="+", choices=seeds.READERS, default=[*seeds.READERS])
     parser.add_argument("--keep", type=Path, help="folder for the files of findings")
     given = parser.parse_args()
+    # The nets are small, and threads that spin would take the other processes' time.
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     total: Counter[str] = Counter()
     for name in given.readers:
         started = time.perf_counter()

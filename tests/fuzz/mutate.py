@@ -27,6 +27,20 @@ VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 STEPS = (b"(", b"t", b"l", b"]", b")", b"N", b"b", b"R", b"0", b"e", b"a", b"h\0", b"q\0", b"\x85")
 STEPS += (b"\x94", b"cos\nsystem\n", b"J\xff\xff\xff\x7f", b"cnumpy\ndtype\n")
+OPS = (
+    "Relu",
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Concat",
+    "Reshape",
+    "Resize",
+    "Pad",
+)
+OPS += ("Slice", "Gather", "Shape", "Loop", "If", "Einsum", "Upsample", "LRN", "MaxPool", "Softmax")
+SIZES = (-1, 0, 1, 2, 3, 7, 10**6, 2**62)
 CELLS = ("", "0", "-1", "1e999", "nan", "inf", "9" * 400, "x", '"', "\x00", ",", "é", "0x10", "1_0")
 
 
@@ -74,14 +88,18 @@ def gzipped(inner: Mutation) -> Mutation:
 
 def tree(rng: random.Random, value: Any) -> Any:
     """Change one place of what JSON holds."""
+    if isinstance(value, int) and rng.random() < 0.5:
+        return value + rng.choice((-1, 1, 1, 10, value, 100 * value))
     if rng.random() < 0.15 or not isinstance(value, dict | list) or not value:
         return rng.choice(VALUES)
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    key = rng.choice(keys)
+    key, other = rng.choice(keys), rng.choice(keys)
     copy = value.copy()
     kind = rng.random()
     if kind < 0.1:
         del copy[key]
+    elif kind < 0.15:
+        copy[key], copy[other] = copy[other], copy[key]
     elif kind < 0.2 and isinstance(copy, dict):
         copy[rng.choice(("surprise", "", "layer", "config"))] = rng.choice(VALUES)
     elif kind < 0.3 and isinstance(copy, list):
@@ -105,7 +123,7 @@ def described(rng: random.Random, data: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 4))):
         about = tree(rng, about)
     if rng.random() < 0.3:
-        name = rng.choice([*tensors])
+        name = rng.choice(sorted(tensors))  # their order in the file differs from read to read
         change = rng.randrange(5)
         if change == 0:
             tensors[rng.choice(("x", f"{name}2"))] = tensors.pop(name)
@@ -148,6 +166,46 @@ def png(rng: random.Random, data: bytes) -> bytes:
         out += struct.pack(">I", len(content)) + kind + content
         out += struct.pack(">I", zlib.crc32(kind + content))
     return out
+
+
+def graph(rng: random.Random, data: bytes) -> bytes:
+    """Change a node, a weight or a size of an ONNX graph; the file stays one."""
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    g = model.graph
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        node, weight = rng.choice(g.node), rng.choice(g.initializer)
+        kind = rng.randrange(10)
+        if kind == 0:
+            node.op_type = rng.choice(g.node).op_type if rng.random() < 0.7 else rng.choice(OPS)
+        elif kind == 1 and node.input:
+            names = [name for each in g.node for name in (*each.input, *each.output)]
+            node.input[rng.randrange(len(node.input))] = rng.choice((*names, ""))
+        elif kind == 2:
+            node.output[0] = rng.choice(rng.choice(g.node).output)
+        elif kind == 3:
+            g.node.remove(node)
+        elif kind == 4:
+            g.node.insert(rng.randrange(len(g.node)), rng.choice(g.node))
+        elif kind == 5 and node.attribute:
+            attribute = rng.choice(node.attribute)
+            numbers = attribute.ints or [0]
+            numbers[rng.randrange(len(numbers))] = rng.choice(SIZES)
+            attribute.i = rng.choice(SIZES)
+            attribute.f = rng.choice((0.0, -1.0, 1e30, float("nan")))
+        elif kind == 6 and weight.dims:
+            weight.dims[rng.randrange(len(weight.dims))] = rng.choice(
+                (-1, 0, 1, 2, 7, 10**6, 2**62)
+            )
+        elif kind == 7:
+            weight.data_type = rng.randrange(24)
+        elif kind == 8:
+            weight.raw_data = of_bytes(rng, weight.raw_data)
+        else:
+            dims = g.input[0].type.tensor_type.shape.dim
+            rng.choice(dims).dim_value = rng.choice(SIZES)
+    return bytes(model.SerializeToString())
 
 
 def zipped(rng: random.Random, data: bytes) -> bytes:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,33 @@ def archives() -> list[bytes]:
     return out
 
 
+@cache
+def graphs() -> list[bytes]:
+    """Return ONNX files."""
+    from tinyconv.interop import onnx
+
+    joined = tc.Sequential(
+        [
+            tc.Residual([tc.Conv2d(1, 1, 3, padding=1), tc.BatchNorm2d(1)]),
+            *(tc.SiLU(), tc.MaxPool2d(2), tc.Flatten(), tc.Linear(None, 2)),
+        ],
+        input_shape=(1, 4, 4),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        out = []
+        for net in (network(), joined, tc.Sequential([tc.Linear(4, 3)], input_shape=(4,))):
+            onnx.export(net, path)
+            out.append(path.read_bytes())
+    return out
+
+
+def _read_graph(path: Path) -> tc.Sequential:
+    from tinyconv.interop import onnx
+
+    return onnx.import_(path)
+
+
 READERS = {
     "idx": Reader(
         "data.idx",
@@ -197,3 +225,5 @@ READERS = {
     "npz": Reader("data.npz", load_own, archives, (mutate.of_bytes, mutate.zipped)),
     "folder": Reader("data", load_own, pictures, fill=mutate.in_a_folder(mutate.of_bytes)),
 }
+if find_spec("onnx") is not None:
+    READERS["onnx"] = Reader("net.onnx", _read_graph, graphs, (mutate.of_bytes, mutate.graph))

@@ -15,6 +15,7 @@ import numpy as np
 from tinyconv.arguments import Count, OneOf, checked, shown
 from tinyconv.backend import Array, like
 from tinyconv.errors import ArgumentError
+from tinyconv.files import check_tensors
 from tinyconv.schedules import ScheduleFunction
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ class KeepBest(Callback):
 
     Raises:
         ArgumentError: (in ``fit``, before the first epoch) the rows will have no such entry.
+        FileError: (there too) the checkpoint to resume lacks an array of the best epoch.
     """
 
     @checked
@@ -265,6 +267,9 @@ class KeepBest(Callback):
     def on_train_begin(self, training: "Training") -> None:  # noqa: D102
         if not training.history.rows:
             self._best = {}  # of an earlier run; a resumed one has rows
+        elif self._best:
+            shapes = {name: tuple(array.shape) for name, array in self._kept(training).items()}
+            check_tensors(f"{type(self).__name__} in the checkpoint", self._best, shapes)
 
     def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
         if training.history.best(self.monitor) is training.history.rows[-1]:
