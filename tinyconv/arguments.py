@@ -32,14 +32,14 @@ import os
 import reprlib
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf, isfinite
 from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
 from tinyconv.errors import ArgumentError
-from tinyconv.spellings import OTHER_ARGUMENTS
+from tinyconv.spellings import OTHER_ARGUMENTS, OTHER_VALUES
 
 __all__ = [
     "Count",
@@ -53,7 +53,9 @@ __all__ = [
     "OneOf",
     "Positive",
     "Share",
+    "check_fields",
     "checked",
+    "hint",
     "integer",
     "missing",
     "nearest",
@@ -144,8 +146,7 @@ class OneOf:
         if not isinstance(value, str):
             raise ValueError
         if value not in self.names:
-            near = nearest(value, self.names)
-            raise ValueError(f"; the nearest is {near!r}" if near else "")
+            raise ValueError(hint(value, self.names))
         return value
 
 
@@ -237,13 +238,29 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     >>> nearest("Relu", ["ReLU", "Tanh"]), nearest("transformer", ["ReLU", "Tanh"])
     ('ReLU', None)
+    >>> nearest("mean_squared_error", ["l1", "mse"])
+    'mse'
     """
     by_lower = {each.lower(): each for each in known}
     written = str(name).lower()
+    for ours in OTHER_VALUES.get(written, ()):
+        if ours in by_lower:
+            return by_lower[ours]
     near = difflib.get_close_matches(written, by_lower, 1)
-    if not near and len(written) > 2:  # an abbreviation
-        near = [each for each in by_lower if each.startswith(written)]
+    if not near:  # an abbreviation, theirs or ours, of three letters or more
+        near = [n for n in by_lower if n.startswith(written) or written.startswith(n)]
+        near = [n for n in near if min(len(n), len(written)) > 2]
     return by_lower[near[0]] if near else None
+
+
+def hint(value: Any, known: Iterable[str]) -> str:
+    """Return the end of a message about a value that is none of the known names.
+
+    >>> hint("Adem", ["sgd", "adam"]), hint(0.1, ["sgd", "adam"])
+    ("; the nearest is 'adam'", '')
+    """
+    near = nearest(value, known) if isinstance(value, str) else None
+    return f"; the nearest is {near!r}" if near else ""
 
 
 def missing(owner: str, name: str, others: Mapping[str, str], known: Iterable[str]) -> str:
@@ -257,8 +274,7 @@ def missing(owner: str, name: str, others: Mapping[str, str], known: Iterable[st
     text = f"{owner} has no attribute {name!r}"
     if name in others:
         return f"{text}; instead: {others[name]}"
-    near = nearest(name, known)
-    return f"{text}; the nearest is {near!r}" if near else text
+    return text + hint(name, known)
 
 
 def shown(value: Any) -> str:
@@ -327,16 +343,7 @@ def checked(target: T) -> T:
             given = bound.arguments
         for name, value in given.items():
             if name in rules:
-                rule, optional = rules[name]
-                if value is None and optional:
-                    continue
-                try:
-                    given[name] = rule.take(value)
-                except ValueError as more:
-                    raise ArgumentError(
-                        f"{op}: {name} is {shown(value)}, expected {rule.expected}"
-                        f"{' or None' * optional}{more}"
-                    ) from None
+                given[name] = _taken(op, name, value, *rules[name])
         return ((), given) if bound is None else (bound.args, bound.kwargs)
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -347,6 +354,42 @@ def checked(target: T) -> T:
     # globals are another module's.
     own = types.FunctionType(call.__code__, target.__globals__, closure=call.__closure__)
     return functools.update_wrapper(own, target)  # type: ignore[return-value]
+
+
+def check_fields(thing: Any) -> None:
+    """Check the fields of a dataclass against their annotations, from its ``__post_init__``.
+
+    So the constants are checked of a class that a user derives, whoever writes its constructor.
+
+    Raises:
+        ArgumentError: one is not what its annotation says.
+
+    >>> @dataclass(frozen=True)
+    ... class Noise:
+    ...     scale: Positive
+    ...     def __post_init__(self):
+    ...         check_fields(self)
+    >>> Noise(-1)
+    Traceback (most recent call last):
+    tinyconv.errors.ArgumentError: Noise: scale is -1, expected a number above 0
+    """
+    op = type(thing).__name__
+    for field in fields(thing):
+        rule = _rule(field.type)
+        if rule is not None:
+            value = _taken(op, field.name, getattr(thing, field.name), *rule)
+            object.__setattr__(thing, field.name, value)
+
+
+def _taken(op: str, name: str, value: Any, rule: Rule, optional: bool) -> Any:
+    if value is None and optional:
+        return value
+    try:
+        return rule.take(value)
+    except ValueError as more:
+        raise ArgumentError(
+            f"{op}: {name} is {shown(value)}, expected {rule.expected}{' or None' * optional}{more}"
+        ) from None
 
 
 def _rule(annotation: Any) -> tuple[Rule, bool] | None:

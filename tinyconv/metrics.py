@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tinyconv.arguments import hint, shown
 from tinyconv.backend import Array, namespace, to_numpy
 from tinyconv.errors import ArgumentError
 from tinyconv.losses import Loss
@@ -213,8 +214,8 @@ def _metric_of(op: str, metric: str | Metric | Callable[[Any, Any], float]) -> M
     elif callable(metric) and not isinstance(metric, type):
         return FromFunction(metric)
     raise ArgumentError(
-        f"{op}: metric {metric!r}, expected {', '.join(map(repr, _BY_NAME))}, 'top_<k>', a Metric "
-        "or a function of targets and predictions"
+        f"{op}: metric {shown(metric)}, expected {', '.join(map(repr, _BY_NAME))}, 'top_<k>', "
+        f"a Metric or a function of targets and predictions{hint(metric, _BY_NAME)}"
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tinyconv.arguments import NotNegative, Positive, Share, checked, shown
+from tinyconv.arguments import NotNegative, Positive, Share, check_fields, checked, hint, shown
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError
 from tinyconv.parameters import Parameters
@@ -62,15 +62,17 @@ class Optimizer(ABC):
     >>> SignSGD(lr=0.5).update(w, np.array([3.0, -4.0]), {}, decay=np.ones(2))
     >>> w
     array([0.5, 2.5])
-    >>> SGD(lr=0.1, clip_norm=-1.0)
+    >>> SignSGD(lr=0.5, clip_norm=-1.0)
     Traceback (most recent call last):
-    tinyconv.errors.ArgumentError: SGD: clip_norm is -1.0, expected a number above 0 or
-    None
+    tinyconv.errors.ArgumentError: SignSGD: clip_norm is -1.0, expected a number above 0 or None
     """
 
     lr: Positive
     weight_decay: NotNegative = field(default=0.0, kw_only=True)
     clip_norm: Positive | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def _require(self, good: bool, name: str, expected: str) -> None:
         if not good:
@@ -175,6 +177,7 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._require(
             not self.nesterov or self.momentum > 0, "nesterov", "momentum greater than 0 with it"
         )
@@ -343,6 +346,7 @@ class Adam(Optimizer):
     eps: Positive = 1e-8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         betas = self.betas if isinstance(self.betas, tuple | list) else ()
         good = len(betas) == 2 and all(isinstance(b, int | float) and 0 <= b < 1 for b in betas)
         self._require(good, "betas", "two numbers of at least 0 and below 1")
@@ -439,7 +443,7 @@ def optimizer_of(op: str, optimizer: Optimizer | str) -> Optimizer:
     if make is None:
         raise ArgumentError(
             f"{op}: optimizer is {shown(optimizer)}, expected an object such as SGD(lr=0.1) or "
-            f"one of {', '.join(map(repr, _SHORT_NAMES))}"
+            f"one of {', '.join(map(repr, _SHORT_NAMES))}{hint(optimizer, known)}"
         )
     try:
         return make()

@@ -1,6 +1,6 @@
 """How Keras and PyTorch call what has another name here: for messages about unknown names."""
 
-__all__ = ["OTHER_ARGUMENTS", "OTHER_METHODS", "OTHER_NAMES"]
+__all__ = ["OTHER_ARGUMENTS", "OTHER_METHODS", "OTHER_NAMES", "OTHER_VALUES"]
 
 #: A foreign argument -> ours, the first that the function has; or a sentence.
 OTHER_ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -94,4 +94,37 @@ OTHER_METHODS: dict[str, str] = {
     "train": "fit(x, y); forward(x, training=True)",
     "train_on_batch": "fit(x, y, epochs=1)",
     "zero_grad": "backward sets the gradients anew",
+}
+
+#: A foreign text, in small letters -> ours, the first that is one of those known.
+OTHER_VALUES: dict[str, tuple[str, ...]] = {
+    "acc": ("accuracy",),
+    "bce": ("bce_with_logits",),
+    "binary_accuracy": ("accuracy",),
+    "binary_crossentropy": ("bce_with_logits",),
+    "categorical_accuracy": ("accuracy",),
+    "categorical_crossentropy": ("cross_entropy",),
+    "ce": ("cross_entropy",),
+    "constant": ("zeros",),
+    "cuda": ("gpu",),
+    "edge": ("replicate",),
+    "glorot_normal": ("glorot",),
+    "glorot_uniform": ("glorot",),
+    "he_normal": ("he",),
+    "he_uniform": ("he",),
+    "kaiming": ("he",),
+    "log_loss": ("cross_entropy",),
+    "mae": ("l1", "mae"),
+    "mean_absolute_error": ("l1", "mae"),
+    "mean_squared_error": ("mse",),
+    "mirror": ("reflect",),
+    "nll_loss": ("cross_entropy",),
+    "softmax": ("cross_entropy",),
+    "sparse_categorical_accuracy": ("accuracy",),
+    "sparse_categorical_crossentropy": ("cross_entropy",),
+    "sum": ("add",),
+    "symmetric": ("reflect",),
+    "val_acc": ("val_accuracy", "accuracy"),
+    "wrap": ("circular",),
+    "xavier": ("glorot",),
 }

@@ -78,7 +78,6 @@ def test_a_digit_of_ones_own(model, tmp_path):
         (["filters", "MODEL", "--layer", "1"], "the convolutions are layers [0], not 1"),
         (["features", "MODEL", "--layer", "4"], "layer 4 of 5 does not exist or gives"),
         (["features", "MODEL", "--index", "1000"], "--index is 1000, expected 0 to 999"),
-        (["mistakes", "MODEL", "--limit", "0"], "--limit is 0, expected at least 1"),
     ],
 )
 def test_what_cannot_be_drawn(arguments, message, model, tmp_path, monkeypatch, capsys):

@@ -91,11 +91,17 @@ def test_damaged_files_of_the_cache_are_made_again(tmp_path: Path) -> None:
     assert "compiling kernels" in train_with(NUMBA_CACHE_DIR=cache).stderr
     indices, kernels = sorted(tmp_path.rglob("*.nbi")), sorted(tmp_path.rglob("*.nbc"))
     for damaged in (indices, kernels):
+        broken = {}
         for number, path in enumerate(damaged):
-            path.write_bytes(path.read_bytes()[: 0 if number % 2 else 30])
+            whole = path.read_bytes()
+            middle = len(whole) // 2
+            flipped = whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
+            broken[path] = (b"", whole[:30], flipped)[number % 3]
+            path.write_bytes(broken[path])
         again = train_with(NUMBA_CACHE_DIR=cache)
         assert again.returncode == 0, again.stderr
         assert "compiling kernels" in again.stderr
+        assert not [path for path, damage in broken.items() if path.read_bytes() == damage]
         assert "compiling kernels" not in train_with(NUMBA_CACHE_DIR=cache).stderr
 
 

@@ -196,6 +196,16 @@ def test_the_best_epoch_is_kept_across_a_stop(
     np.testing.assert_array_equal(again.parameters.flat, plain.parameters.flat)
 
 
+def test_a_checkpoint_without_an_array_of_the_best_epoch(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"engine": "eager", "checkpoint": tmp_path}
+    run(network(), epochs=1, callbacks=[tc.KeepBest()], **how)
+    tensors, about = checkpoints.read_state(tmp_path)
+    tensors["callback.KeepBest.0.x"] = tensors.pop("callback.KeepBest.0.parameters")
+    files.write_tensors(tmp_path / FILE, tensors, about)
+    with pytest.raises(FileError, match="KeepBest in the checkpoint: tensors missing: parameters"):
+        run(network(), epochs=2, resume=True, callbacks=[tc.KeepBest()], **how)
+
+
 @tc.register
 class Count(Layer):
     """Counts the batches it was trained on, as a layer with running statistics does."""

@@ -12,6 +12,7 @@ import numpy as np
 import tinyconv as tc
 from tinyconv import models
 from tinyconv.cli import book, data, export, plot, train
+from tinyconv.cli.options import WHOLE, Parser, taken_by
 
 __all__ = ["main"]
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tinyconv",
         description="Train and use small convolutional networks.",
         epilog=EPILOG,
@@ -103,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare the backward pass of every operation and every layer with numeric "
         "derivatives, and print the table. Exits with 1 if one is not ok.",
     )
-    gradcheck.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    gradcheck.add_argument(
+        "--seed", type=taken_by(WHOLE), default=0, help="of the inputs (default: 0)"
+    )
     gradcheck.set_defaults(run=_gradcheck)
 
     plot.add(verbs, shared)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tinyconv as tc
+from tinyconv.arguments import hint
+from tinyconv.cli.options import WHOLE, taken_by
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -37,7 +39,7 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="an experiment of the list")
     parser.add_argument("--quick", action="store_true", help="a tenth of the epochs")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", type=taken_by(WHOLE), default=0, help="default: 0")
     parser.add_argument(
         "--out",
         type=Path,
@@ -77,7 +79,10 @@ def _book(options: argparse.Namespace) -> int:
         print("\ntinyconv book NAME --quick runs one on a tenth of its epochs.")
         return 0
     if options.name not in scripts:
-        raise tc.ShapeError(f"no experiment {options.name!r}, expected one of {', '.join(scripts)}")
+        raise tc.ArgumentError(
+            f"no experiment {options.name!r}, expected one of {', '.join(scripts)}"
+            f"{hint(options.name, scripts)}"
+        )
     arguments = ["--seed", str(options.seed), "--out", str(options.out)]
     return _execute(scripts[options.name], arguments + ["--quick"] * options.quick)
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 import tinyconv as tc
+from tinyconv.arguments import hint
+from tinyconv.cli.options import COUNT, taken_by
 from tinyconv.data import Pixels, idx_folder, read_picture
 
 __all__ = ["OPTIONS", "add_options", "load", "load_for", "picture", "warn"]
@@ -37,7 +39,10 @@ def add_options(verb: argparse.ArgumentParser, default: str | None = None) -> No
         help="pixels that pictures are scaled to, height x width (default: their own, else 28)",
     )
     verb.add_argument(
-        "--channels", type=int, choices=(1, 3), help="1 for grey pictures, 3 for coloured ones"
+        "--channels",
+        type=taken_by(COUNT),
+        choices=(1, 3),
+        help="1 for grey pictures, 3 for coloured ones",
     )
     verb.add_argument(
         "--shape", type=_sizes, metavar="CxHxW", help="shape of a sample in a .csv or .npz file"
@@ -57,14 +62,13 @@ def _source(text: str) -> str:
         return text
     if Path(text).expanduser().exists():
         return str(Path(text).expanduser().resolve())
-    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(NAMED)}, and no such path")
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is none of {', '.join(NAMED)}, and no such path{hint(text, NAMED)}"
+    )
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(side) for side in text.split("x"))
-
-
-_sizes.__name__ = "size"  # argparse puts it into its message
+    return tuple(taken_by(COUNT)(side) for side in text.split("x"))
 
 
 def load(settings: Mapping[str, Any]) -> tc.data.DataSet:

@@ -8,6 +8,7 @@ import numpy as np
 
 import tinyconv as tc
 from tinyconv.cli import data
+from tinyconv.cli.options import COUNT, PLACE, WHOLE, taken_by
 
 Floats: TypeAlias = np.ndarray[Any, Any]
 Figure: TypeAlias = Any  # matplotlib's; only the pictures themselves import it
@@ -44,16 +45,18 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
     filters = picture("filters", _filters, "the kernels of a convolution")
     _add_model(filters)
     filters.add_argument(
-        "--layer", type=int, help="place of the layer (default: the first convolution)"
+        "--layer", type=taken_by(PLACE), help="place of the layer (default: the first convolution)"
     )
 
     features = picture("features", _features, "what the layers of a network make of an image")
     _add_model(features)
-    features.add_argument("--layer", type=int, help="place of the layer (default: all)")
+    features.add_argument("--layer", type=taken_by(PLACE), help="place of the layer (default: all)")
     _add_image(features)
 
     mistakes = picture("mistakes", _mistakes, "misclassified images, true and predicted class")
-    mistakes.add_argument("--limit", type=int, default=60, help="images at most (default: 60)")
+    mistakes.add_argument(
+        "--limit", type=taken_by(COUNT), default=60, help="images at most (default: 60)"
+    )
     confusion = picture("confusion", _confusion, "which class is taken for which, as a table")
     for verb in (mistakes, confusion):
         verb.add_argument(
@@ -63,7 +66,9 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
 
     augmentations = picture("augmentations", _augmentations, "what each distortion does to a digit")
     _add_image(augmentations)
-    augmentations.add_argument("--seed", type=int, default=0, help="fixes the distortions")
+    augmentations.add_argument(
+        "--seed", type=taken_by(WHOLE), default=0, help="fixes the distortions"
+    )
 
 
 def _add_model(verb: argparse.ArgumentParser) -> None:
@@ -72,7 +77,9 @@ def _add_model(verb: argparse.ArgumentParser) -> None:
 
 def _add_image(verb: argparse.ArgumentParser) -> None:
     data.add_options(verb, default="mnist-sample")
-    verb.add_argument("--index", type=int, default=0, help="number of a test image (default: 0)")
+    verb.add_argument(
+        "--index", type=taken_by(PLACE), default=0, help="number of a test image (default: 0)"
+    )
     verb.add_argument("--image", type=Path, help="a picture of your own instead")
 
 
@@ -96,7 +103,7 @@ def _image(options: argparse.Namespace, net: tc.Sequential | None = None) -> Flo
         data.load(vars(options)) if net is None else data.load_for(net, options.model, options)
     )
     x, y = samples.test
-    if not 0 <= options.index < len(y):
+    if options.index >= len(y):
         raise tc.DataError(f"--index is {options.index}, expected 0 to {len(y) - 1}")
     image: Floats = x[options.index]
     return image
@@ -153,8 +160,6 @@ def _answers(options: argparse.Namespace) -> tuple[tc.data.DataSet, Floats]:
 def _mistakes(options: argparse.Namespace) -> Figure:
     from tinyconv import plots
 
-    if options.limit < 1:
-        raise tc.ShapeError(f"--limit is {options.limit}, expected at least 1")
     samples, predicted = _answers(options)
     return plots.mistakes(
         *samples.test,

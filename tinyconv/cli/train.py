@@ -12,6 +12,7 @@ import tinyconv as tc
 from tinyconv import files, models
 from tinyconv.arguments import Number, OneOf
 from tinyconv.cli import data
+from tinyconv.cli.options import COUNT, WHOLE, taken_by
 from tinyconv.training import checkpoint
 
 if TYPE_CHECKING:
@@ -30,18 +31,18 @@ SHARE_OF_RATE = 0.25
 #: threads is kept because the bits of a sum depend on it.
 SETTINGS: dict[str, Any] = {
     "data": str,
-    "size": (None, [Number(whole=True, least=1)]),
-    "channels": (None, Number(whole=True, least=1)),
-    "shape": (None, [Number(whole=True, least=1)]),
+    "size": (None, [COUNT]),
+    "channels": (None, COUNT),
+    "shape": (None, [COUNT]),
     "label": (None, str),
     "task": (None, OneOf("classification", "regression")),
     "net": OneOf(*models.NETS),
-    "epochs": Number(whole=True, least=1),
-    "batch_size": Number(whole=True, least=1),
+    "epochs": COUNT,
+    "batch_size": COUNT,
     "lr": Number(above=0),
     "weight_decay": Number(least=0),
     "seed": int,
-    "threads": Number(whole=True, least=1),
+    "threads": COUNT,
 }
 
 #: Pixels a side below which two convolutions of 5x5 with their pools leave too little.
@@ -60,29 +61,33 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
     data.add_options(train)
     train.add_argument(
         "--net",
-        choices=tuple(models.NETS),
+        type=taken_by(SETTINGS["net"]),
         metavar="NET",
         help="a name that 'tinyconv nets' lists (default: nielsen-conv-conv-relu; for samples that "
         "are no pictures of at least 16 x 16, nielsen-fully-connected)",
     )
     train.add_argument(
         "--epochs",
-        type=_positive(int),
+        type=taken_by(SETTINGS["epochs"]),
         help="how often to see every image (default: 12 for mnist-sample, else 3)",
     )
     train.add_argument(
-        "--batch-size", type=_positive(int), help="images in a training step (default: 10)"
+        "--batch-size",
+        type=taken_by(SETTINGS["batch_size"]),
+        help="images in a training step (default: 10)",
     )
     train.add_argument(
-        "--lr", type=_positive(float), help="learning rate (default: what suits the net)"
+        "--lr", type=taken_by(SETTINGS["lr"]), help="learning rate (default: what suits the net)"
     )
     train.add_argument(
         "--weight-decay",
-        type=_not_negative,
+        type=taken_by(SETTINGS["weight_decay"]),
         help="L2 coefficient of one step, on weights and not on biases (default: 0)",
     )
     train.add_argument(
-        "--seed", type=int, help="fixes initial weights, shuffles and dropout (default: 0)"
+        "--seed",
+        type=taken_by(WHOLE),
+        help="fixes initial weights, shuffles and dropout (default: 0)",
     )
     train.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
     train.add_argument("--out", type=Path, help="run folder (default: runs/NET-DATA-TIME)")
@@ -93,27 +98,6 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
         help="continue the run of this folder with its own settings; --epochs may raise the total",
     )
     train.set_defaults(run=_train, parser=train)
-
-
-def _positive(kind: type) -> Any:
-    def parse(text: str) -> Any:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    parse.__name__ = f"positive {kind.__name__}"  # argparse puts it into its message
-    return parse
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError
-    return value
-
-
-_not_negative.__name__ = "non-negative float"
 
 
 def _train(options: argparse.Namespace) -> int:

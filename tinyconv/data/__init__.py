@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from tinyconv.arguments import FilePath, Number, OneOf, checked
+from tinyconv.arguments import FilePath, Number, OneOf, checked, hint
 from tinyconv.data import augment
 from tinyconv.data.byte_images import ByteImages
 from tinyconv.data.images import read_digit
@@ -109,6 +109,6 @@ def load(
     if not Path(source).expanduser().exists():
         raise DataError(
             f"load: no data set is named {str(source)!r}, expected one of {names()}, "
-            "and no such file or folder is there"
+            f"and no such file or folder is there{hint(str(source), names())}"
         )
     return load_own(source, validation=validation, test=test, seed=seed, **options)

@@ -4,6 +4,7 @@ import os
 import warnings
 from functools import cache
 
+from tinyconv.arguments import hint
 from tinyconv.engines.base import Engine, Net
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.errors import ArgumentError, StateError
@@ -24,7 +25,8 @@ def engine_for(net: Net, name: str = "auto") -> Engine:
         StateError: ``"plan"`` was asked for where there is none.
     """
     if name not in ("auto", "plan", "eager"):
-        raise ArgumentError(f"fit: engine is {name!r}, expected 'auto', 'plan' or 'eager'")
+        near = hint(name, ("auto", "plan", "eager"))
+        raise ArgumentError(f"fit: engine is {name!r}, expected 'auto', 'plan' or 'eager'{near}")
     has_kernels = net.dtype == "float32" and net.device == "cpu"
     if has_kernels and os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         if name != "eager":

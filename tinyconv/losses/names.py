@@ -1,5 +1,6 @@
 """Losses by name: what a file may say of a loss, and what ``fit(loss="mse")`` means."""
 
+from tinyconv.arguments import hint, shown
 from tinyconv.errors import ArgumentError
 from tinyconv.losses.base import Loss
 from tinyconv.losses.classes import (
@@ -41,14 +42,14 @@ def loss_of(op: str, loss: Loss | str) -> Loss:
     Traceback (most recent call last):
     tinyconv.errors.ArgumentError: fit: loss is 'mse_loss', expected an object such as MSELoss() or
     one of 'cross_entropy', 'mse', 'l1', 'huber', 'bce_with_logits', 'hinge', 'quadratic',
-    'sigmoid_cross_entropy'
+    'sigmoid_cross_entropy'; the nearest is 'mse'
     """
     if isinstance(loss, Loss):
         return loss
     kind = {**LOSSES, **SHORT_NAMES}.get(loss) if isinstance(loss, str) else None
     if kind is None:
         raise ArgumentError(
-            f"{op}: loss is {loss!r}, expected an object such as MSELoss() or one of "
-            f"{', '.join(map(repr, SHORT_NAMES))}"
+            f"{op}: loss is {shown(loss)}, expected an object such as MSELoss() or one of "
+            f"{', '.join(map(repr, SHORT_NAMES))}{hint(loss, SHORT_NAMES)}"
         )
     return kind()

@@ -7,7 +7,8 @@ that classify digits of 28 x 28 pixels.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tinyconv.errors import ShapeError
+from tinyconv.arguments import hint, shown
+from tinyconv.errors import ArgumentError
 from tinyconv.models.alexnet import alexnet
 from tinyconv.models.audio import audio_conv1d
 from tinyconv.models.ciresan import ciresan_mlp
@@ -92,15 +93,17 @@ def named_net(name: str) -> NamedNet:
     """Return a network of the list by its name.
 
     Raises:
-        ShapeError: there is none of that name.
+        ArgumentError: there is none of that name.
 
     >>> named_net("nielsen-conv").lr
     0.1
     >>> named_net("nielsen-transformer")
     Traceback (most recent call last):
-    tinyconv.errors.ShapeError: no net 'nielsen-transformer', expected one of
+    tinyconv.errors.ArgumentError: no net 'nielsen-transformer', expected one of
     nielsen-conv-conv-relu, ...
     """
     if name not in NETS:
-        raise ShapeError(f"no net {name!r}, expected one of {', '.join(NETS)}")
+        raise ArgumentError(
+            f"no net {shown(name)}, expected one of {', '.join(NETS)}{hint(name, NETS)}"
+        )
     return NETS[name]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import numpy as np
 
-from tinyconv.arguments import Count, OneOf, checked, shown
+from tinyconv.arguments import Count, OneOf, checked, hint, shown
 from tinyconv.backend import Array, like
 from tinyconv.errors import ArgumentError
 from tinyconv.files import check_tensors
@@ -348,7 +348,10 @@ def check_monitor(op: str, monitor: str, figures: Sequence[str]) -> None:
     known = f"{', '.join(first)} or {last}" if first else last
     needs = "; val_... needs validation_data or validation_split"
     missing = monitor.startswith("val_") and not any(f.startswith("val_") for f in figures)
-    raise ArgumentError(f"{op}: monitor is {monitor!r}, expected {known}{needs if missing else ''}")
+    raise ArgumentError(
+        f"{op}: monitor is {monitor!r}, expected {known}"
+        f"{needs if missing else hint(monitor, figures)}"
+    )
 
 
 class StopOnInterrupt(Callback):

@@ -11,9 +11,10 @@ weight. It holds no lock, allocates nothing and checks nothing.
 """
 
 import hashlib
+import io
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.ccallback import CFunc
 
 __all__ = ["address_of", "kernel", "njit", "record", "when_compiling"]
@@ -52,6 +53,37 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
+class _Files(IndexDataCacheFile):
+    """Numba's files of one function, each with a checksum behind what Numba reads of it.
+
+    A flipped bit in one of them would be executed, or lead to the code of another kernel. A file
+    that is damaged is one that is not there: what was in it is compiled and written again.
+    """
+
+    @contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:
+        content = io.BytesIO()
+        yield content
+        with super()._open_for_write(filepath) as file:
+            file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+    def _load_index(self) -> Any:
+        return super()._load_index() if _is_whole(self._index_path) else {}
+
+    def _load_data(self, name: str) -> Any:
+        if not _is_whole(self._data_path(name)):
+            raise OSError(f"{name}: damaged")  # which Numba takes for a file that was removed
+        return super()._load_data(name)
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return False
+    return content[-32:] == hashlib.sha256(content[:-32]).digest()
+
+
 class _Cache(FunctionCache):
     """Numba's cache of one function, which is out of date when any file of this folder changes.
 
@@ -60,16 +92,8 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file._source_stamp = (self._cache_file._source_stamp, _sources())
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return what is cached; None for a file that is damaged, which is emptied."""
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # unpickling half a file raises whatever its bytes lead to
-            with suppress(OSError):
-                self.flush()
-            return None
+        stamp = self._cache_file._source_stamp, _sources()
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Save what was compiled; a disk that is full costs time at the next start, no run."""
