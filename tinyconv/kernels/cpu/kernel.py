@@ -90,6 +90,8 @@ class _Cache(FunctionCache):
     Numba looks at the file of the function alone, not at those of the functions that it calls.
     """
 
+    _cache_file: Any
+
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         stamp = self._cache_file._source_stamp, _sources()
