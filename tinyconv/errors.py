@@ -45,4 +45,10 @@ class StateError(RuntimeError):
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss, an activation or a parameter became infinite or NaN."""
+    """A loss, an activation or a parameter became infinite or NaN.
+
+    Attributes:
+        step: number of the training step that was refused, if it was one.
+    """
+
+    step: int | None = None

@@ -177,8 +177,9 @@ class Sequential(Network):
             engine.start_epoch(Totals())
             rate = engine.optimizer.lr if lr is None else lr
             engine.train_step(x, targets, np.arange(len(x)), self.position.step, rate)
+            totals = engine.totals()
             self.position.step += 1
-        return engine.totals().means()["loss"]
+        return totals.means()["loss"]
 
     @checked
     def fit(

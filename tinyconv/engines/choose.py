@@ -18,7 +18,7 @@ def engine_for(net: Net, name: str = "auto") -> Engine:
     Args:
         net: the network.
         name: ``"plan"`` for compiled kernels, ``"eager"`` for the layers one by one, ``"auto"``
-            for the plan wherever there is one.
+            for the plan wherever there is one: for float32.
 
     Raises:
         ArgumentError: the name is none of these.
@@ -27,18 +27,23 @@ def engine_for(net: Net, name: str = "auto") -> Engine:
     if name not in ("auto", "plan", "eager"):
         near = hint(name, ("auto", "plan", "eager"))
         raise ArgumentError(f"fit: engine is {name!r}, expected 'auto', 'plan' or 'eager'{near}")
-    has_kernels = net.dtype == "float32" and net.device == "cpu"
-    if has_kernels and os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+    has_kernels, is_cpu = net.dtype == "float32", net.device == "cpu"
+    if has_kernels and is_cpu and os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         if name != "eager":
             _say_not_compiled()
         name = "eager"
     if name == "plan" and not has_kernels:
         raise StateError(
-            f"fit: engine is 'plan', which serves float32 on the CPU, and the network is "
-            f"{net.dtype} on the {net.device}; expected 'auto' or 'eager'"
+            f"fit: engine is 'plan', which serves float32, and the network is {net.dtype}; "
+            "expected 'auto' or 'eager'"
         )
     if name == "eager" or not has_kernels:
         return EagerEngine(net)
+    if not is_cpu:
+        from tinyconv.engines.gpu.engine import GpuEngine
+        from tinyconv.kernels.gpu.cuda import launcher  # imports CuPy
+
+        return GpuEngine(net, launcher())
     from tinyconv.engines.plan_engine import PlanEngine  # imports Numba
 
     return PlanEngine(net)

@@ -66,9 +66,11 @@ class EagerEngine:
             # What overflows is found and named.
             with single_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
                 self._step(x, y, index, step, lr)
-        except Exception:
+        except Exception as error:
             for name, array in before.items():
                 state[name][...] = array
+            if isinstance(error, NonFiniteError):
+                error.step = step
             raise
 
     def _step(

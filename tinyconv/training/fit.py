@@ -1,8 +1,8 @@
 """The training loop: epochs, batches, validation, callbacks. It computes nothing itself."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from tinyconv.backend import Array, namespace
@@ -98,22 +98,19 @@ def fit(
             started, seen = time.perf_counter(), 0
             for callback in callbacks:
                 callback.on_epoch_begin(training)
-            for x, y, index in source.epoch(position.epoch, position.batch):
-                if training.stop is not None:
-                    break
-                training.batches = len(source)
-                try:
+            with _named(position):
+                for x, y, index in source.epoch(position.epoch, position.batch):
+                    if training.stop is not None:
+                        break
+                    training.batches = len(source)
                     engine.train_step(x, y, index, position.step, float(training.lr))
-                except NonFiniteError as error:
-                    place = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
-                    raise NonFiniteError(f"fit: {place}: {error}") from None
-                position.batch += 1
-                position.step += 1
-                training.last_batch_size = len(index)
-                seen += len(index)
-                for callback in callbacks:
-                    callback.on_batch_end(training)
-            training.totals = engine.totals()
+                    position.batch += 1
+                    position.step += 1
+                    training.last_batch_size = len(index)
+                    seen += len(index)
+                    for callback in callbacks:
+                        callback.on_batch_end(training)
+                training.totals = engine.totals()
             if position.batch != training.batches:
                 break
             _check_parameters(training)
@@ -122,6 +119,20 @@ def fit(
                 callback.on_epoch_end(training)
         training.ended = True
     return training.history
+
+
+@contextmanager
+def _named(position: Position) -> Iterator[None]:
+    """Say at which batch a step was refused; go back there, if that was found some steps later."""
+    try:
+        yield
+    except NonFiniteError as error:
+        if error.step is None:
+            raise
+        position.batch -= position.step - error.step
+        position.step = error.step
+        place = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
+        raise NonFiniteError(f"fit: {place}: {error}") from None
 
 
 def _check_parameters(training: Training) -> None:

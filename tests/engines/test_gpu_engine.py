@@ -1,0 +1,367 @@
+"""Training and prediction through the engine of the GPU, on the emulator, against the layers."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from emulator import Emulator, needs_compiler
+
+import tinyconv as tc
+from tinyconv.data import ByteImages
+from tinyconv.engines.base import Totals
+from tinyconv.engines.eager import EagerEngine
+from tinyconv.engines.gpu.engine import GpuEngine
+from tinyconv.layers import Layer
+from tinyconv.losses import Loss, Targets
+from tinyconv.metrics import Accuracy, Metric
+from tinyconv.random import key, permutation
+
+Array = np.ndarray[Any, Any]
+
+pytestmark = needs_compiler
+
+
+def small_net(seed: int = 1, image: int = 8) -> tc.Sequential:
+    side = (image - 2) // 2
+    layers: list[Layer] = [
+        tc.Conv2d(1, 4, 3),
+        tc.MaxPool2d(2),
+        tc.ReLU(),
+        tc.Dropout(0.25),
+        tc.Flatten(),
+        tc.Linear(4 * side * side, 12),
+        tc.Tanh(),
+        tc.Dropout(0.5),
+        tc.Linear(12, 3),
+    ]
+    return tc.Sequential(layers, seed=seed, input_shape=(1, image, image))
+
+
+def samples(count: int, image: int = 8) -> tuple[Array, Array]:
+    rng = np.random.default_rng(2)
+    return rng.random((count, 1, image, image), np.float32), rng.integers(0, 3, count)
+
+
+def trained(
+    engine: Any,
+    x: Any,
+    y: Targets,
+    steps: int,
+    loss: Loss,
+    rule: tc.Optimizer,
+    metrics: Sequence[Metric] = (),
+    batch: int = 5,
+) -> Totals:
+    """Epochs over x in an order of their own, the last batch of each of which is short."""
+    engine.start_training(loss, rule, metrics)
+    engine.start_epoch(Totals())
+    step, S = 0, len(y)
+    while step < steps:
+        order = np.random.default_rng(step).permutation(S)
+        for first in range(0, S, batch):
+            engine.train_step(x, y, order[first : first + batch], step, rule.lr)
+            step += 1
+    return engine.totals()
+
+
+def compare(
+    nets: list[tc.Sequential],
+    x: Any,
+    y: Targets,
+    loss: Loss,
+    rule: tc.Optimizer,
+    metrics: Sequence[Metric] = (),
+    steps: int = 20,
+) -> Emulator:
+    launcher = Emulator()
+    gpu = trained(GpuEngine(nets[0], launcher), x, y, steps, loss, rule, metrics)
+    eager = trained(EagerEngine(nets[1]), x, y, steps, loss, rule, metrics)
+    assert gpu.samples == pytest.approx(eager.samples)
+    assert list(gpu.sums) == list(eager.sums)
+    assert gpu.means() == pytest.approx(eager.means(), rel=1e-4)
+    for name, value in nets[1].state_dict().items():
+        np.testing.assert_allclose(
+            nets[0].state_dict()[name], value, rtol=0, atol=2e-5 * np.abs(value).max() + 1e-6
+        )
+    return launcher
+
+
+RULES = [
+    tc.SGD(lr=0.05),
+    tc.SGD(lr=0.03, momentum=0.9, nesterov=True, weight_decay=1e-2),
+    tc.SGD(lr=0.05, momentum=0.5, clip_norm=0.1),
+    tc.Adam(lr=0.003, weight_decay=1e-2, eps=1e-3),
+    tc.AdamW(lr=0.003, weight_decay=0.1, eps=1e-3),
+    tc.Adagrad(lr=0.02, eps=1e-3),
+    tc.RMSProp(lr=0.001, eps=1e-3),
+    tc.RMSProp(lr=0.001, momentum=0.5, centered=True, weight_decay=1e-3, eps=1e-3),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_twenty_steps_of_every_optimizer_with_dropout(rule: tc.Optimizer) -> None:
+    x, y = samples(18)
+    compare([small_net(), small_net()], x, Targets(y), tc.CrossEntropyLoss(), rule, [Accuracy()])
+
+
+LOSSES: list[tuple[Loss, str]] = [
+    (tc.CrossEntropyLoss([0.5, 2.0, 1.0], ignore_index=1, label_smoothing=0.1), "labels"),
+    (tc.CrossEntropyLoss(ignore_index=-100), "labels"),
+    (tc.losses.SigmoidCrossEntropy(), "labels"),
+    (tc.losses.Quadratic(), "labels"),
+    (tc.losses.Quadratic(output="linear"), "labels"),
+    (tc.losses.MultiMarginLoss(), "labels"),
+    (tc.CrossEntropyLoss(), "weighted"),
+    (tc.MSELoss(), "numbers"),
+    (tc.losses.L1Loss(), "numbers"),
+    (tc.losses.HuberLoss(0.3), "numbers"),
+    (tc.losses.BCEWithLogitsLoss(), "numbers"),
+    (tc.MSELoss(), "weighted numbers"),
+]
+
+
+@pytest.mark.parametrize(("loss", "kind"), LOSSES, ids=str)
+def test_every_loss(loss: Loss, kind: str) -> None:
+    """As a kernel, or by its own methods where the targets have weights or there is none."""
+    x, labels = samples(13)
+    rng = np.random.default_rng(3)
+    y = rng.random((13, 3)) if "numbers" in kind else labels
+    weight = rng.random(13) if "weighted" in kind else None
+    metrics = [Accuracy()] if loss.one_class else []
+    nets = [small_net(), small_net()]
+    compare(nets, x, Targets(y, weight), loss, tc.SGD(lr=0.1), metrics, steps=8)
+
+
+def test_dropout_masks_are_those_of_the_layers_to_the_bit() -> None:
+    net, other = (tc.Sequential([tc.Dropout(0.3), tc.Linear(40, 2)], seed=5) for _ in range(2))
+    engine = GpuEngine(net, Emulator())
+    x = np.ones((6, 40), np.float32)
+    engine.start_training(tc.CrossEntropyLoss(), tc.SGD(lr=0.1))
+    for step in (0, 1, 2, 255, 256, 1000):  # also beyond the keys that lie on the device
+        engine.train_step(x, Targets(np.zeros(6, int)), np.arange(6), step, 0.1)
+        other.forward(x, training=True, step=step)
+        assert engine._training is not None
+        np.testing.assert_array_equal(engine._training.steps[0].y, other.layers[0].y)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_reruns_give_the_same_bits_whatever_runs_first(order: int) -> None:
+    nets, (x, y) = [small_net(), small_net()], samples(18)
+    for net, launcher in zip(nets, (Emulator(), Emulator(order)), strict=True):
+        engine = GpuEngine(net, launcher)
+        trained(engine, x, Targets(y), 8, tc.CrossEntropyLoss(), tc.Adam(lr=0.01))
+    np.testing.assert_array_equal(nets[0].parameters.flat, nets[1].parameters.flat)
+
+
+def test_a_step_is_one_graph_and_the_host_neither_writes_nor_reads() -> None:
+    net, (x, y) = small_net(), samples(23)
+    launcher = Emulator()
+    engine = GpuEngine(net, launcher)
+    engine.start_training(tc.CrossEntropyLoss(), tc.Adam(lr=0.01), [Accuracy()])
+    engine.start_epoch(Totals())
+    targets, order = Targets(y), np.random.default_rng(0).permutation(23)
+    engine.train_step(x, targets, order[:5], 0, 0.01)
+    before = launcher.counts()
+    for step in range(1, 4):
+        engine.train_step(x, targets, order[5 * step : 5 * step + 5], step, 0.01)
+    engine.train_step(x, targets, order[20:], 4, 0.01)  # the short one, launched call by call
+    after = launcher.counts()
+    assert after["replays"] - before["replays"] == 3
+    for what in ("uploads", "writes", "reads"):
+        assert after[what] == before[what], what
+    engine.totals()
+    assert launcher.counts()["reads"] == before["reads"] + 2
+    # The next epoch: one order, and where it begins.
+    engine.start_epoch(Totals())
+    order, before = order[::-1].copy(), launcher.counts()
+    for step in range(5, 10):
+        engine.train_step(x, targets, order[5 * step - 25 : 5 * step - 20], step, 0.01)
+    after = launcher.counts()
+    assert after["replays"] - before["replays"] == 5
+    assert after["uploads"] - before["uploads"] == 1
+    assert after["writes"] - before["writes"] <= 3
+
+
+def test_bytes_stay_bytes_on_the_device() -> None:
+    x, y = samples(13)
+    images = ByteImages.from_floats(x)
+    compare([small_net(), small_net()], images, Targets(y), tc.CrossEntropyLoss(), tc.SGD(lr=0.1))
+
+
+def test_data_that_do_not_fit_come_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Emulator, "free_bytes", 1000)
+    x, y = samples(13)
+    for data in (x, x.astype(np.float64), ByteImages.from_floats(x)):
+        nets = [small_net(), small_net()]
+        launcher = compare(nets, data, Targets(y), tc.CrossEntropyLoss(), tc.SGD(lr=0.1), steps=6)
+        assert launcher.largest_upload <= 4 * 5 * 64
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """``fit`` and ``predict`` take the emulated GPU."""
+    launcher = Emulator()
+    monkeypatch.setattr(tc.network, "engine_for", lambda net, name="auto": GpuEngine(net, launcher))
+    return launcher
+
+
+def fitted(x: Any, y: Any, engine: str = "auto", **options: Any) -> tuple[tc.Sequential, Any]:
+    net = small_net()
+    history = net.fit(x, y, engine=engine, verbose=False, batch_size=6, **options)
+    return net, history
+
+
+def test_fit_and_predict(emulated: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = samples(40)
+    options = {"epochs": 2, "optimizer": "adam", "validation_split": 0.25}
+    net, history = fitted(x, y, **options)
+    assert emulated.replays > 0
+    predicted = net.predict_proba(x, batch_size=16)
+    monkeypatch.setattr(tc.network, "engine_for", lambda net, name="auto": EagerEngine(net))
+    other, expected = fitted(x, y, **options)
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert history[name] == pytest.approx(expected[name], rel=1e-4), name
+    np.testing.assert_allclose(net.parameters.flat, other.parameters.flat, atol=1e-4)
+    np.testing.assert_allclose(predicted, other.predict_proba(x), atol=1e-4)
+
+
+def test_a_resumed_run_ends_with_the_same_bits(emulated: Emulator, tmp_path: Any) -> None:
+    x, y = samples(33)
+    options = {"optimizer": "adam", "epochs": 2}
+    net, history = fitted(x, y, **options)
+    fitted(x, y, checkpoint=tmp_path, **(options | {"epochs": 1}))
+    again, second = fitted(x, y, checkpoint=tmp_path, resume=True, **options)
+    np.testing.assert_array_equal(again.parameters.flat, net.parameters.flat)
+    assert second["loss"] == history["loss"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_refused_step_found_later_has_changed_nothing(emulated: Emulator, bad: float) -> None:
+    """The third batch of the second epoch holds the number; six more batches follow it."""
+    x, y = samples(48)
+    good, _ = fitted(x, y, shuffle=False)
+    x[15, 0, 2, 2] = bad
+    net = small_net()
+    net.fit(x[:12], y[:12], verbose=False, batch_size=6, shuffle=False)
+    before = {name: value.copy() for name, value in net.state_dict().items()}
+    with pytest.raises(tc.NonFiniteError) as error:
+        net.fit(x, y, verbose=False, batch_size=6, shuffle=False)
+    assert str(error.value) == (
+        "fit: epoch 2, batch 3: the input of the network holds values that are not finite"
+    )
+    # Two good steps of the second run were taken.
+    other = small_net()
+    for _ in range(2):
+        other.fit(x[:12], y[:12], verbose=False, batch_size=6, shuffle=False)
+    assert net.position.step == 4
+    assert any((before[name] != value).any() for name, value in net.state_dict().items())
+    for name, value in other.state_dict().items():
+        np.testing.assert_array_equal(net.state_dict()[name], value)
+    assert good.position.step == 8
+
+
+def test_steps_behind_one_that_only_the_kernels_refused_are_done_again() -> None:
+    """A gradient is made NaN on the device alone; the layers take the step, and all go on."""
+    nets, (x, y) = [small_net(), small_net()], samples(30)
+    launcher = Emulator()
+    engine, eager = GpuEngine(nets[0], launcher), EagerEngine(nets[1])
+    rule, targets = tc.Adam(lr=0.01), Targets(y)
+    for each in (engine, eager):
+        each.start_training(tc.CrossEntropyLoss(), rule, [Accuracy()])
+        each.start_epoch(Totals())
+    order = np.arange(30)
+    for step in range(6):
+        index = order[5 * step : 5 * step + 5]
+        if step == 2:
+            assert engine._training is not None
+            engine._training._counters[3] = 2  # as if the kernel had seen something
+        engine.train_step(x, targets, index, step, 0.01)
+        eager.train_step(x, targets, index, step, 0.01)
+    assert engine.totals().means() == pytest.approx(eager.totals().means(), rel=1e-4)
+    np.testing.assert_allclose(nets[0].parameters.flat, nets[1].parameters.flat, atol=1e-5)
+    np.testing.assert_array_equal(engine.optimizer_state["steps"], [6])
+
+
+def test_a_step_by_hand_sees_what_became_of_its_data(emulated: Emulator) -> None:
+    """One buffer, filled anew before every step, as loops by hand have it."""
+    x, y = samples(12)
+    losses: list[list[float]] = []
+    for engine in (GpuEngine, EagerEngine):
+        net, buffer, labels = small_net(), np.empty_like(x[:6]), np.empty_like(y[:6])
+        net.start_training()
+        if engine is EagerEngine:
+            net._stepper = EagerEngine(net)
+            net._stepper.start_training(net.loss, tc.SGD(lr=0.1))
+        losses.append([])
+        for step in range(4):
+            half = slice(6 * (step % 2), 6 * (step % 2) + 6)
+            buffer[...], labels[...] = x[half], y[half]
+            losses[-1].append(net.train_step(buffer, labels))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    net = small_net()
+    with pytest.raises(tc.NonFiniteError, match="the input of the network holds"):
+        net.train_step(x + np.float32(np.nan), y)
+    assert net.position.step == 0
+
+
+def test_batches_of_an_iterable_and_of_many_sizes(emulated: Emulator) -> None:
+    x, y = samples(60)
+    sizes = np.cumsum([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    batches = [(x[a:b], y[a:b]) for a, b in pairwise(sizes)]
+    net, other = small_net(), small_net()
+    net.fit(batches, epochs=3, verbose=False)
+    layers = EagerEngine(other)
+    layers.start_training(tc.CrossEntropyLoss(), tc.SGD(lr=0.1))
+    for step in range(30):
+        xs, ys = batches[step % 10]
+        layers.train_step(xs, Targets(ys), np.arange(len(ys)), step, 0.1)
+    np.testing.assert_allclose(net.parameters.flat, other.parameters.flat, atol=1e-5)
+
+
+def test_a_schedule_of_rates_and_a_profile(emulated: Emulator) -> None:
+    x, y = samples(18)
+    nets = [small_net(), small_net()]
+    halved = tc.Schedule(lambda t, rows: 0.5**t, per="step")
+    nets[0].fit(x, y, batch_size=6, verbose=False, callbacks=[halved])
+    layers = EagerEngine(nets[1])
+    layers.start_training(tc.CrossEntropyLoss(), tc.SGD(lr=0.1))
+    order = permutation(key(1, "shuffle", 0), 18)
+    for step in range(3):
+        index = order[6 * step : 6 * step + 6]
+        layers.train_step(x, Targets(y), index, step, 0.1 * 0.5**step)
+    np.testing.assert_allclose(nets[0].parameters.flat, nets[1].parameters.flat, atol=1e-6)
+    history = small_net().fit(x, y, verbose=False, profile=True)
+    assert {"gather", "loss", "judge", "optimizer", "advance"} <= set(history.profile)
+    assert all(seconds > 0 for seconds in history.profile.values())
+
+
+class Squares(tc.Optimizer):
+    """A rule of a user's, without a kernel."""
+
+    def move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
+        w -= lr * g * np.abs(g)
+
+
+def test_an_optimizer_without_a_kernel() -> None:
+    x, y = samples(13)
+    nets = [small_net(), small_net()]
+    compare(nets, x, Targets(y), tc.CrossEntropyLoss(), Squares(lr=0.5), [Accuracy()])
+    x[3] = np.nan
+    engine, before = GpuEngine(nets[0], Emulator()), nets[0].parameters.flat.copy()
+    engine.start_training(tc.CrossEntropyLoss(), Squares(lr=0.5))
+    with pytest.raises(tc.NonFiniteError):
+        engine.train_step(x, Targets(y), np.arange(5), 0, 0.5)
+    np.testing.assert_array_equal(nets[0].parameters.flat, before)
+
+
+def test_what_was_replaced_in_a_network_is_used(emulated: Emulator) -> None:
+    x, y = samples(12)
+    net = small_net()
+    net.fit(x, y, verbose=False)
+    first = net.logits(x)
+    net.layers[6] = tc.Sigmoid()
+    second = net.logits(x)
+    assert np.abs(first - second).max() > 1e-3
+    np.testing.assert_allclose(second, net.forward(x), atol=1e-5)

@@ -1,0 +1,125 @@
+"""A step of a plan on the emulated GPU against the same step of the layers."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from emulator import Emulator, needs_compiler
+from nets import NETS
+
+import tinyconv as tc
+from tinyconv.engines.base import Totals
+from tinyconv.engines.eager import EagerEngine
+from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
+from tinyconv.engines.plan import Plan
+from tinyconv.layers import Dropout
+from tinyconv.losses import CrossEntropyLoss, Targets
+from tinyconv.metrics import Accuracy
+
+Array = np.ndarray[Any, Any]
+
+pytestmark = needs_compiler
+
+#: What runs by the layers' own methods.
+WITHOUT_KERNELS = {
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "Crop",
+    "LPPool2d",
+    "LocalHalf",
+    "LocalResponseNorm",
+    "Pad",
+    "Subsample2d",
+    "Upsample",
+}
+
+
+def make(name: str, samples: int) -> tuple[tc.Sequential, tc.Sequential, Array, Array]:
+    shape, layers = NETS[name]
+    nets = [tc.Sequential(layers(), seed=3, input_shape=shape) for _ in range(2)]
+    for net in nets:
+        net.parameters.flat[...] = np.random.default_rng(4).normal(0, 0.2, net.parameters.flat.size)
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(samples, *shape)).astype(np.float32)
+    K, *positions = nets[0].output_shape(shape)
+    return nets[0], nets[1], x, rng.integers(0, K, (samples, *positions))
+
+
+def training(net: tc.Sequential, order: int, batch: int, shape: Any) -> tuple[GpuTraining, Plan]:
+    dropouts = sum(isinstance(layer, Dropout) for layer in net.walk())
+    rule = tc.SGD(lr=1.0)  # so that the step is the gradient
+    backend = GpuTraining(
+        Emulator(order),
+        net.parameters,
+        shape,
+        batch,
+        net.output_shape(shape),
+        dropouts,
+        CrossEntropyLoss(),
+        rule,
+        {},
+        [Accuracy()],
+    )
+    return backend, Plan(net, shape, backend)
+
+
+@pytest.mark.parametrize("order", [0, 3], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("name", NETS)
+def test_a_full_and_a_short_batch(name: str, order: int) -> None:
+    """From buffers and gradients full of NaN, with threads and blocks in either order."""
+    batch = 5
+    net, other, x, labels = make(name, 2 * batch)
+    y, shape = Targets(labels), x.shape[1:]
+    backend, plan = training(net, order, batch, shape)
+    eager = EagerEngine(other)
+    eager.start_training(CrossEntropyLoss(), tc.SGD(lr=1.0), [Accuracy()])
+    permuted = np.random.default_rng(6).permutation(2 * batch)
+    for step, index in enumerate((permuted[:batch], permuted[: batch // 2 + 1])):
+        before = net.parameters.flat.copy()
+        other.parameters.flat[...] = before
+        net.parameters.flat_grad[...] = np.nan
+        eager.start_epoch(Totals())
+        backend.set_sums(0, 0, 0)
+        backend.poison()
+        backend.program.run(backend.set_batch(x, y, index, step, 1.0))
+        eager.train_step(x, y, index, step, 1.0)
+        assert backend.first_refused() is None
+        expected = eager.totals().sums
+        loss, correct, samples = backend.sums()
+        assert loss == pytest.approx(expected["loss"], rel=1e-5, abs=1e-6)
+        if backend.loss_step.has_kernel:
+            assert correct == expected["accuracy"]
+        assert samples == eager.totals().samples
+        for key, value in other.state.items():
+            np.testing.assert_allclose(net.state[key], value, rtol=1e-4, atol=1e-5, err_msg=key)
+        for key, gradient in other.parameters.grads.items():
+            scale = max(float(np.abs(gradient).max()), 0.05)
+            np.testing.assert_allclose(
+                net.parameters.grads[key], gradient, rtol=0, atol=1e-5 * scale, err_msg=key
+            )
+        np.testing.assert_array_equal(net.parameters.flat, before - net.parameters.flat_grad)
+    own = [step.layer for step in plan.steps if step.unit.kind == "plain"]
+    assert {type(layer).__name__ for layer in own} <= WITHOUT_KERNELS | {"Conv2d", "Conv3d"}
+    modes = [getattr(layer, "padding_mode", None) for layer in own]
+    assert "zeros" not in modes
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_prediction(name: str) -> None:
+    net, _, x, _ = make(name, 5)
+    shape = x.shape[1:]
+    backend = GpuBackend(Emulator(), net.parameters, shape, 5)
+    plan = Plan(net, shape, backend)
+    for n in (5, 2, 2):
+        backend.poison()
+        out = backend.predict(x[:n], plan.output.image, plan.output.shape)
+        np.testing.assert_allclose(out, net.forward(x[:n]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_units_of_a_plan_can_be_listed() -> None:
+    net, _, x, _ = make("layers without kernels among the others", 1)
+    backend = GpuBackend(Emulator(), net.parameters, x.shape[1:], 1)
+    plan = Plan(net, x.shape[1:], backend)
+    assert str(plan).startswith("0 LocalHalf  (by its own methods)\n1 Conv2d + ReLU\n")
+    assert not plan.is_compiled

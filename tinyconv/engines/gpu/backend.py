@@ -1,0 +1,297 @@
+"""What a plan gets from the GPU: memory, steps and a program over the kernels."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyconv.backend import Array
+from tinyconv.engines.gpu.element_steps import (
+    ActivationStep,
+    AddStep,
+    ConcatStep,
+    DropoutStep,
+    FlattenStep,
+    add_arrays,
+)
+from tinyconv.engines.gpu.launcher import Launcher
+from tinyconv.engines.gpu.loss_step import LossStep
+from tinyconv.engines.gpu.norm_step import NormStep
+from tinyconv.engines.gpu.plain_step import PlainStep, samples
+from tinyconv.engines.gpu.pool_step import PoolStep
+from tinyconv.engines.gpu.product_steps import ConvStep, LinearStep
+from tinyconv.engines.gpu.program import BATCH, Program, blocks
+from tinyconv.engines.gpu.sources import Sources
+from tinyconv.engines.gpu.step import Buffer, Context, Step, activation_of
+from tinyconv.engines.gpu.update_rule import UpdateRule
+from tinyconv.engines.units import ACTIVATIONS, Unit
+from tinyconv.layers.base import Shape
+from tinyconv.losses import Loss, Targets
+from tinyconv.metrics import Metric
+from tinyconv.optimizers import Optimizer
+from tinyconv.parameters import Parameters
+
+__all__ = ["GpuBackend", "GpuTraining"]
+
+#: Kind of a unit (:mod:`tinyconv.engines.units`) -> the step that computes it.
+STEPS: dict[str, type[Step]] = {
+    "activation": ActivationStep,
+    "add": AddStep,
+    "concat": ConcatStep,
+    "conv": ConvStep,
+    "dropout": DropoutStep,
+    "flatten": FlattenStep,
+    "global pool": PoolStep,
+    "linear": LinearStep,
+    "norm": NormStep,
+    "plain": PlainStep,
+    "pool": PoolStep,
+}
+
+#: Training steps of which the device has the keys of dropout masks.
+KEYS = 256
+
+
+class GpuBackend:
+    """Memory, steps and program of one plan, which maps batches to logits.
+
+    Args:
+        launcher: of the device.
+        parameters: of the network, float32, on the device.
+        shape: of one sample.
+        batch: samples at most.
+
+    Attributes:
+        training: whether the plan has a backward pass.
+        program: what the plan adds its calls to.
+        context: what its steps share.
+    """
+
+    training = False
+
+    def __init__(
+        self, launcher: Launcher, parameters: Parameters, shape: Shape, batch: int
+    ) -> None:
+        self.launcher, self.parameters, self.shape, self.batch = launcher, parameters, shape, batch
+        self.context = Context(launcher, batch, self.training, {}, [])
+        self.program = Program(launcher)
+        self.steps: list[Step] = []
+        self.buffers: list[Buffer] = []
+
+    # What a plan is built with.
+
+    def accepts(self, unit: Unit) -> bool:
+        """Whether there are kernels for a unit."""
+        last, step = unit.find(ACTIVATIONS), STEPS.get(unit.kind)
+        known = last is None or activation_of(last) is not None
+        return known and step is not None and step.accepts(unit)
+
+    def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:
+        """Return the step of a unit for inputs of these shapes."""
+        if unit.kind == "linear" and len(shapes[0]) > 1:
+            unit = replace(unit, kind="plain")
+        step = STEPS[unit.kind](unit, shapes, self.context)
+        self.steps.append(step)
+        return step
+
+    def needs_room(self, wanted: Sequence[Any]) -> bool:
+        """Whether a buffer's readers need more than its numbers: none does."""
+        return False
+
+    def buffer(self, shape: Shape, wanted: Sequence[Any]) -> Buffer:
+        """Return memory for a batch of samples."""
+        buffer = Buffer(self.context.empty(self.batch, *shape))
+        self.buffers.append(buffer)
+        return buffer
+
+    def gather(self, x: Buffer) -> None:
+        """Add the call that fetches the batch: in prediction it is written to its place."""
+        self.input = x.array
+
+    def freeze(self) -> None:
+        """End the program."""
+        self.program.freeze()
+
+    # What a plan is run with.
+
+    def predict(self, x: Array, logits: Buffer, shape: Shape) -> np.ndarray[Any, Any]:
+        """Return the logits of ``x`` (n, ...), float32, which have a shape (n, *shape)."""
+        n = len(x)
+        for step in self.steps:
+            step.start(n)
+        self.launcher.write(samples(self.input, n, self.shape), x)
+        self.program.run(n)
+        return self.launcher.read(samples(logits.array, n, shape))
+
+    def poison(self) -> None:
+        """Fill every activation and gradient with NaN: for tests."""
+        for buffer in self.buffers:
+            self.launcher.write(buffer.array, np.float32(np.nan))
+
+
+class GpuTraining(GpuBackend):
+    """Memory, steps and program of one plan, which does training steps.
+
+    What a step depends on lies on the device, and the last kernel of a step moves it on, so that
+    the next one is launched without a word from the host:
+
+    * ``counters``, int64: the place of the batch in the order of the epoch, the row of the keys
+      of dropout masks (tick), the number of the step, the first step that was refused (bad, -1 for
+      none), and whether the last one was taken;
+    * ``lr`` and ``sums`` (loss, correct, samples of the epoch), float64.
+
+    Args:
+        launcher: of the device.
+        parameters: of the network, float32, on the device; updated in place.
+        shape: of one sample.
+        batch: samples at most.
+        output_shape: of the outputs for one sample.
+        layers: how many dropout layers there may be.
+        loss: what is minimised.
+        optimizer: the update rule.
+        state: what the rule remembers; updated in place.
+        metrics: what is measured beside the loss.
+        targets: such as will come; None for one class index each. See :meth:`takes`.
+        of_bytes: whether samples are bytes, to be divided by 255.
+    """
+
+    training = True
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        parameters: Parameters,
+        shape: Shape,
+        batch: int,
+        output_shape: Shape,
+        layers: int,
+        loss: Loss,
+        optimizer: Optimizer,
+        state: dict[str, Array],
+        metrics: Sequence[Metric] = (),
+        targets: Targets | None = None,
+        of_bytes: bool = False,
+    ) -> None:
+        super().__init__(launcher, parameters, shape, batch)
+        self.of_bytes = of_bytes
+        self._counters = launcher.upload(np.array([0, 0, 0, -1, 0], np.int64))
+        names = ("place", "tick", "step", "bad", "taken")
+        self.context.counters = {name: self._counters[i : i + 1] for i, name in enumerate(names)}
+        self._lr, self._numbers = launcher.empty((1,), np.float64), launcher.empty((3,), np.float64)
+        self._sums = launcher.upload(np.zeros(3))
+        self.context.keys = launcher.empty((max(1, layers), KEYS), np.uint64)
+        self._first_key: int | None = None  # the step of which the first keys are
+        self._expected: tuple[int, ...] = ()  # place, tick and step as the device will have them
+        self._rate: float | None = None
+        self.sources = Sources(launcher, batch)
+        self.rule = UpdateRule(optimizer, parameters, state)
+        self.loss_step = LossStep(loss, metrics, targets, output_shape, self.context)
+
+    # What a plan is built with.
+
+    def gather(self, x: Buffer) -> None:
+        """Add the call that fetches the batch."""
+        self.input, count = x.array, prod(self.shape)
+        kernel = "gather_bytes" if self.of_bytes else "gather_floats"
+        arguments = (self.sources.addresses, self.context.counters["place"], self.input, BATCH)
+        self.program.call("gather", "batch", {"COUNT": count}, kernel, blocks(count), *arguments)
+
+    def loss(self, logits: Buffer, dlogits: Buffer | None, shape: Shape) -> None:
+        """Add the loss and its gradient with respect to the logits."""
+        gradient = self.buffer(shape, []) if dlogits is None else dlogits
+        self.program.judge = self._add_judgement
+        place = self.context.counters["place"]
+        self.loss_step.add(
+            self.program, logits.array, gradient.array, self.sources.addresses, place
+        )
+
+    def add(self, name: str, x: Buffer, y: Buffer) -> None:
+        """Add the call y = y + x."""
+        add_arrays(self.program, name, y.array, x.array, None, y.array)
+
+    def watch(self, step: Step) -> None:
+        """Nothing: whether gradients are finite is seen in themselves."""
+
+    def _add_judgement(self) -> None:
+        of_samples = (self.loss_step.losses, self.loss_step.correct, self.loss_step.counts)
+        rule, counters = self.rule, self.context.counters
+        rule.add_judgement(self.program, of_samples, self._numbers, self._lr, self._sums, counters)
+
+    def finish_update(self) -> None:
+        """Add what the optimizer does, and what gets ready for the next step."""
+        counters, program = self.context.counters, self.program
+        self.rule.add_update(
+            program, self._numbers, self._lr, counters["taken"], lambda: self.was_taken
+        )
+        moved = (counters["place"], counters["tick"], counters["step"], BATCH)
+        program.call(
+            "advance",
+            "update",
+            self.rule.sizes,
+            "step_advance",
+            lambda n: (1, 1, 1),
+            *moved,
+            threads=1,
+        )
+
+    # What a plan is run with.
+
+    def takes(self, targets: Targets) -> bool:
+        """Whether the loss's step is one for such targets."""
+        return self.loss_step.takes(targets)
+
+    def set_batch(self, x: Any, y: Targets, index: Array, step: int, lr: float) -> int:
+        """Make the samples ``x[index]`` with their targets the batch; return its size."""
+        n = len(index)
+        self.context.step, self.rule.lr, self.rule.step = step, lr, step
+        for each in self.steps:
+            each.start(n)
+        place = self.sources.place(x, y, index, self.loss_step.reads)
+        self.loss_step.set_batch(y, index)
+        if self._first_key is None or not 0 <= step - self._first_key < KEYS:
+            self._draw_keys(step)
+        assert self._first_key is not None
+        wanted = (place, step - self._first_key, step)
+        if wanted != self._expected:
+            self.launcher.write(self._counters[:3], np.array(wanted, np.int64))
+        self._expected = (place + n, wanted[1] + 1, step + 1)
+        if lr != self._rate:
+            self._rate = lr
+            self.launcher.write(self._lr, np.array([lr]))
+        return n
+
+    def _draw_keys(self, first: int) -> None:
+        """Upload the keys of the masks of the steps from ``first`` on."""
+        self._first_key = first
+        layers: list[Any] = self.context.dropouts
+        keys = [[layer.mask_key(first + k) for k in range(KEYS)] for layer in layers]
+        if keys:
+            assert self.context.keys is not None
+            self.launcher.write(self.context.keys[: len(keys)], np.array(keys, np.uint64))
+
+    @property
+    def was_taken(self) -> bool:
+        """Whether the last step was taken; waits for it."""
+        return bool(self.launcher.read(self.context.counters["taken"])[0])
+
+    def first_refused(self) -> int | None:
+        """Return the number of the first step that was refused, None if all were taken; waits."""
+        bad = int(self.launcher.read(self.context.counters["bad"])[0])
+        return None if bad < 0 else bad
+
+    def forgive(self) -> None:
+        """Take steps again after one was refused."""
+        self.launcher.write(self.context.counters["bad"], np.array([-1]))
+        for step in self.steps:
+            step.undo()
+
+    def set_sums(self, loss: float, correct: float, count: float) -> None:
+        """Let the sums over the epoch go on from these."""
+        self.launcher.write(self._sums, np.array([loss, correct, count]))
+
+    def sums(self) -> tuple[float, float, float]:
+        """Return loss, correct and samples of the epoch; waits."""
+        loss, correct, count = self.launcher.read(self._sums).tolist()
+        return loss, correct, count

@@ -1,0 +1,169 @@
+"""The steps that treat elements one by one: activation, dropout, change of shape, joints."""
+
+from collections.abc import Sequence
+from math import ceil, prod
+
+import numpy as np
+
+from tinyconv.backend import Array
+from tinyconv.engines.gpu.program import BATCH, Program, blocks
+from tinyconv.engines.gpu.step import Context, Step
+from tinyconv.engines.units import Unit
+from tinyconv.kernels.gpu.activations import IDENTITY, Chosen
+from tinyconv.layers import Parallel
+from tinyconv.layers.base import Shape
+
+__all__ = ["ActivationStep", "AddStep", "ConcatStep", "DropoutStep", "FlattenStep", "add_arrays"]
+
+
+def _call(program: Program, name: str, count: int, kernel: str, *arguments: object) -> None:
+    """Add a kernel without an activation over ``count`` elements of each sample."""
+    program.call(name, "elements", {"COUNT": count}, kernel, blocks(count), *arguments)
+
+
+def add_arrays(
+    program: Program,
+    name: str,
+    x: Array,
+    other: Array,
+    z: Array | None,
+    y: Array,
+    activation: Chosen = IDENTITY,
+) -> None:
+    """Add the call z = x + other, y = activation(z)."""
+    count = prod(y.shape[1:])
+    sizes = {"COUNT": count, "ACTIVATION": activation.code}
+    arguments = (x, other, z, y, np.float32(activation.parameter), BATCH)
+    program.call(name, "elements", sizes, "add_forward", blocks(count), *arguments)
+
+
+class ActivationStep(Step):
+    """An activation that no other step took in."""
+
+    def forward(self, program: Program) -> None:
+        self.z = None
+        self.v = self.x if self.activation.needs_z else self.y
+        self._add(program, self.name, "activation_forward", self.x, self.y)
+
+    def backward(self, program: Program) -> None:
+        if self.dx is not None:
+            name = f"{self.name}: backward"
+            self._add(program, name, "activation_backward", self.dy, self.v, self.dx)
+
+    def _add(self, program: Program, name: str, kernel: str, *arrays: Array | None) -> None:
+        count = prod(self.shape)
+        sizes = {"COUNT": count, "ACTIVATION": self.activation.code}
+        arguments = (*arrays, self.parameter, BATCH)
+        program.call(name, "elements", sizes, kernel, blocks(count), *arguments)
+
+
+class DropoutStep(Step):
+    """Dropout; in prediction, where it drops nothing, a factor for all."""
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        self.place = len(context.dropouts)
+        context.dropouts.append(self.layer)
+
+    def forward(self, program: Program) -> None:
+        kept, in_prediction = self.layer.scales
+        count = prod(self.shape)
+        if not self.context.training:
+            factor = np.float32(in_prediction)
+            _call(program, self.name, count, "scale", self.x, self.y, factor, BATCH)
+            return
+        assert self.context.keys is not None
+        # uniform >= p, with both sides multiplied by 2**24, which is exact
+        least = ceil(float(np.float32(self.layer.p)) * 2**24)
+        keys, tick = self.context.keys[self.place], self.context.counters["tick"]
+        self._draw = (keys, tick, np.int32(least), np.float32(kept), BATCH)
+        _call(program, self.name, count, "dropout", self.x, self.y, *self._draw)
+
+    def backward(self, program: Program) -> None:
+        if self.dx is not None:
+            name, count = f"{self.name}: backward", prod(self.shape)
+            _call(program, name, count, "dropout", self.dy, self.dx, *self._draw)
+
+
+class FlattenStep(Step):
+    """A change of shape, which leaves the numbers where they are."""
+
+    is_view = True
+
+    def forward(self, program: Program) -> None:
+        if self.context.launcher.address(self.x) != self.context.launcher.address(self.y):
+            raise AssertionError("a change of shape has a buffer of its own")
+
+
+class AddStep(Step):
+    """The sum of all inputs, two or more, with an activation behind it."""
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        layer = unit.layers[0]
+        return not isinstance(layer, Parallel) or len(layer.branches) > 1
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        return shapes[0]
+
+    def forward(self, program: Program) -> None:
+        total, *others, last = self.xs
+        for other in others:
+            add_arrays(program, self.name, total, other, None, self.y)
+            total = self.y
+        add_arrays(program, self.name, total, last, self.z, self.y, self.activation)
+
+    def backward(self, program: Program) -> None:
+        if self.dy is None:
+            return
+        count = prod(self.shape)
+        sizes = {"COUNT": count, "ACTIVATION": self.activation.code}
+        for dx in self.dxs:
+            if dx is not None:
+                program.call(
+                    f"{self.name}: backward",
+                    "elements",
+                    sizes,
+                    "activation_backward",
+                    blocks(count),
+                    *(self.dy, self.v, dx, self.parameter, BATCH),
+                )
+
+
+class ConcatStep(Step):
+    """All inputs side by side along the channels."""
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+    def forward(self, program: Program) -> None:
+        first = 0
+        for x in self.xs:
+            self._copy(program, self.name, x, 0, self.y, first, prod(x.shape[1:]))
+            first += prod(x.shape[1:])
+
+    def backward(self, program: Program) -> None:
+        first = 0
+        for x, dx in zip(self.xs, self.dxs, strict=True):
+            if dx is not None:
+                assert self.dy is not None
+                name = f"{self.name}: backward"
+                self._copy(program, name, self.dy, first, dx, 0, prod(x.shape[1:]))
+            first += prod(x.shape[1:])
+
+    def _copy(
+        self,
+        program: Program,
+        name: str,
+        x: Array,
+        x_first: int,
+        y: Array,
+        y_first: int,
+        count: int,
+    ) -> None:
+        """Copy ``count`` numbers of each sample, from one place of x on, to one of y on."""
+        places = [
+            (each, np.int32(prod(each.shape[1:])), np.int32(first))
+            for each, first in ((x, x_first), (y, y_first))
+        ]
+        _call(program, name, count, "copy_part", *places[0], *places[1], BATCH)

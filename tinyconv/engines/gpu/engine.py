@@ -1,0 +1,201 @@
+"""The engine of plans on the GPU: one graph launch a training step."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyconv.backend import Array
+from tinyconv.engines.base import Net, Totals
+from tinyconv.engines.eager import REPLACED, EagerEngine
+from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
+from tinyconv.engines.gpu.launcher import Launcher
+from tinyconv.engines.gpu.sources import holds_bytes
+from tinyconv.engines.plan import Plan
+from tinyconv.errors import StateError
+from tinyconv.layers import Dropout
+from tinyconv.losses import Loss, Targets
+from tinyconv.metrics import Metric
+from tinyconv.optimizers import Optimizer
+
+__all__ = ["GpuEngine"]
+
+#: Steps between two looks at whether one was refused, where no figure is asked for in between:
+#: data of so many steps are kept.
+MOST_UNSEEN = 1024
+#: Likewise where each step brings data of its own.
+MOST_DATA = 16
+
+
+class GpuEngine:
+    """Trains and predicts by plans, made with the first batch; same results as the eager engine.
+
+    Equal to float32 rounding, and to the bit from run to run: no kernel adds in an order that may
+    change. A step whose loss or gradient is not finite is found at the next call of
+    :meth:`totals`, and neither it nor any after it has changed anything. Data are uploaded once
+    and looked at again only where a whole data set is one batch, since the next one may then come
+    in the same memory.
+
+    Args:
+        net: the network, float32; its arrays are the launcher's.
+        launcher: of the device.
+    """
+
+    def __init__(self, net: Net, launcher: Launcher) -> None:
+        self.net, self.launcher = net, launcher
+        self._training: GpuTraining | None = None
+        self._prediction: tuple[GpuBackend, Plan] | None = None
+        self._trains = self._predicts = 0  # versions of the network that the plans are of
+        self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
+
+    def start_training(  # noqa: D102
+        self,
+        loss: Loss,
+        optimizer: Optimizer,
+        metrics: Sequence[Metric] = (),
+        *,
+        verbose: bool = False,
+        profile: bool = False,
+    ) -> None:
+        self.loss, self.metrics, self.optimizer = loss, metrics, optimizer
+        self._layers = EagerEngine(self.net)
+        self._layers.start_training(loss, optimizer, metrics)
+        self.optimizer_state = self._layers.optimizer_state
+        self._is_profiling, self._seconds, self._steps = profile, dict[str, float](), 0
+        self._training = None
+        self._trains, self._parameters = self.net.refresh(), self.net.parameters
+        self._totals = Totals()
+        # What was asked for since it was last seen that all steps were taken, by step.
+        self._unseen: dict[int, tuple[Array, Targets, Array, int, float]] = {}
+
+    def start_epoch(self, totals: Totals) -> None:  # noqa: D102
+        self._settle()
+        self._totals = totals.copy()
+        if self._training is not None:
+            self._send_sums(self._training)
+            if self._sees_all:
+                self._training.sources.forget()
+
+    def train_step(  # noqa: D102
+        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
+    ) -> None:
+        last = next(reversed(self._unseen.values()), None)
+        most = MOST_UNSEEN if last is None or last[0] is x else MOST_DATA
+        if len(self._unseen) >= most:
+            self._settle()
+        backend = self._trainer(x, len(index), y)
+        n = backend.set_batch(x, y, index, step, lr)
+        self._unseen[step] = (x, y, index, step, lr)
+        self._sees_all = len(index) == len(x)
+        if self._is_profiling:
+            backend.program.profile(n, self._seconds, lambda: backend.was_taken)
+        else:
+            backend.program.run(n)
+        self._steps += 1
+        if not backend.program.is_compiled:  # the host was asked in any case
+            self._settle()
+
+    @property
+    def profile(self) -> dict[str, float]:  # noqa: D102
+        return {name: seconds / max(self._steps, 1) for name, seconds in self._seconds.items()}
+
+    def totals(self) -> Totals:  # noqa: D102
+        self._settle()
+        return self._totals.copy()
+
+    def _settle(self) -> None:
+        """Wait for all steps and take over the sums; what was refused, the layers do or explain.
+
+        Raises:
+            NonFiniteError: they cannot do it either; its ``step`` says which one.
+        """
+        backend = self._training
+        if not self._unseen or backend is None:
+            return
+        refused = backend.first_refused()
+        self._fetch_sums(backend)
+        steps = [] if refused is None else [k for k in self._unseen if k >= refused]
+        again = [self._unseen[k] for k in steps]
+        self._unseen.clear()
+        if refused is None:
+            return
+        backend.forgive()
+        self._layers.start_epoch(self._totals)
+        self._layers.train_step(*again[0])
+        self._totals = self._layers.totals()
+        self._send_sums(backend)
+        for each in again[1:]:
+            self.train_step(*each)
+        self._settle()
+
+    def _fetch_sums(self, backend: GpuTraining) -> None:
+        loss, correct, count = backend.sums()
+        sums = {"loss": loss}
+        if backend.loss_step.has_kernel:
+            sums |= {metric.name: correct for metric in self.metrics}
+        elif backend.was_taken:  # each step is looked at
+            measured = backend.loss_step.measured.sums
+            sums |= {k: self._totals.sums.get(k, 0.0) + value for k, value in measured.items()}
+        self._totals = Totals(sums, count)
+
+    def _send_sums(self, backend: GpuTraining) -> None:
+        sums = self._totals.sums
+        backend.set_sums(sums.get("loss", 0.0), sums.get("accuracy", 0.0), self._totals.samples)
+
+    def _trainer(self, x: Array, batch: int, y: Targets) -> GpuTraining:
+        """Return the backend of a plan for such a batch."""
+        old, version = self._training, self.net.refresh()
+        if self.net.parameters is not self._parameters:
+            raise StateError(REPLACED)
+        of_bytes = holds_bytes(x)
+        if old is not None:
+            same = version == self._trains and of_bytes == old.of_bytes and old.takes(y)
+            if same and batch <= old.batch:
+                return old
+            self._settle()
+            batch = max(batch, old.batch)
+        self._trains = version
+        shape = tuple(x.shape[1:])
+        backend = GpuTraining(
+            self.launcher,
+            self.net.parameters,
+            shape,
+            batch,
+            self.net.output_shape(shape),
+            sum(isinstance(layer, Dropout) for layer in self.net.walk()),
+            self.loss,
+            self.optimizer,
+            self.optimizer_state,
+            self.metrics,
+            y,
+            of_bytes,
+        )
+        Plan(self.net, shape, backend)
+        self._training = backend
+        self._send_sums(backend)
+        return backend
+
+    def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
+        N, shape = len(x), tuple(x.shape[1:])
+        with self._lock:
+            backend, plan = self._predictor(shape, max(1, min(batch_size, N)))
+            out = np.empty((N, *plan.output.shape), np.float32)
+            for first in range(0, N, batch_size):
+                piece = x[first : first + batch_size].astype(np.float32, copy=False)
+                values = backend.predict(piece, plan.output.image, plan.output.shape)
+                out[first : first + batch_size] = values
+        return out
+
+    def _predictor(self, shape: tuple[int, ...], batch: int) -> tuple[GpuBackend, Plan]:
+        """Return a plan for so many samples and its backend."""
+        version = self.net.refresh()
+        if self._prediction is not None:
+            old, _ = self._prediction
+            same = (old.shape, self._predicts) == (shape, version)
+            if same and batch <= old.batch:
+                return self._prediction
+        self._predicts = version
+        backend = GpuBackend(self.launcher, self.net.parameters, shape, batch)
+        self._prediction = backend, Plan(self.net, shape, backend)
+        return self._prediction

@@ -1,0 +1,132 @@
+"""The step of a normalisation with its activation."""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from tinyconv.engines.gpu.program import BATCH, Program, blocks
+from tinyconv.engines.gpu.step import Buffer, Context, Step
+from tinyconv.engines.units import BATCH_NORMS, Unit
+from tinyconv.layers import LayerNorm
+from tinyconv.layers.base import Shape
+
+__all__ = ["NormStep"]
+
+
+class NormStep(Step):
+    """Normalisation over the batch, over groups of channels, or over the last axes of a sample.
+
+    Attributes:
+        is_batch: over the batch.
+        is_fixed: by running statistics, so that nothing has to be measured.
+    """
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        layer, shape = self.layer, self.input_shape
+        self.is_batch = type(layer) in BATCH_NORMS
+        self.is_fixed = self.is_batch and layer.track_running_stats and not context.training
+        self.rows = 1  # what the kernels take for samples, of a sample
+        self.C, self.P, self.groups = shape[0], prod(shape[1:]), 0
+        if type(layer) is LayerNorm:
+            self.C, self.P, self.groups = prod(layer.normalized_shape), 1, 1
+            self.rows = prod(shape) // self.C
+        elif not self.is_batch:
+            self.groups = layer.num_groups
+        of_set = self.C // self.groups if self.groups else self.context.batch
+        self.threads = self._threads(of_set * self.P)
+        self.sizes = {
+            "C": self.C,
+            "P": self.P,
+            "GROUPS": self.groups,
+            "ACTIVATION": self.activation.code,
+        }
+
+    def start(self, n: int) -> None:
+        if self.is_batch and not self.is_fixed:
+            self.layer.require_a_variance((n, *self.shape))
+
+    def connect(
+        self, xs: Sequence[Buffer], dxs: Sequence[Buffer | None], y: Buffer, dy: Buffer | None
+    ) -> None:
+        super().connect(xs, dxs, y, dy)
+        sets = self.C if self.is_batch else self.context.batch * self.rows * self.groups
+        names = () if self.is_fixed else ("mean", "scale", "variance")
+        self.statistics = [self.context.empty(sets) for _ in names]
+
+    def _threads(self, elements: int) -> int:
+        """Threads for a set of so many elements: whole warps."""
+        return min(256, -(-elements // 32) * 32)
+
+    def _samples(self, n: int) -> np.int32:
+        return np.int32(n * self.rows)
+
+    def _sets(self, n: int) -> tuple[int, int, int]:
+        return (self.C if self.is_batch else n * self.rows * self.groups), 1, 1
+
+    def forward(self, program: Program) -> None:
+        w, b = self.layer.params.get("weight"), self.layer.params.get("bias")
+        eps = np.float32(self.layer.eps)
+        if self.is_fixed:
+            state = self.layer.state
+            mean, variance = state["running_mean"], state["running_var"]
+            arguments = (self.x, w, b, mean, variance, self.y, eps, self.parameter, BATCH)
+            grid = blocks(prod(self.shape))
+            program.call(self.name, "norm", self.sizes, "norm_fixed", grid, *arguments)
+            return
+        program.call(
+            self.name,
+            "norm",
+            self.sizes,
+            "norm_forward",
+            self._sets,
+            *(self.x, w, b, *self.statistics, self.z, self.y, eps, self.parameter, self._samples),
+            threads=self.threads,
+        )
+
+    def backward(self, program: Program) -> None:
+        if self.dy is None:
+            return
+        mean, scale, _ = self.statistics
+        params, grads = self.layer.params, self.layer.grads
+        name, last = f"{self.name}: backward", (self.parameter, self._samples)
+        if params:
+            weights = (mean, scale, grads["weight"], grads.get("bias"), *last)
+            program.call(
+                name,
+                "norm",
+                self.sizes,
+                "norm_weights",
+                lambda n: (self.C, 1, 1),
+                *(self.dy, self.v, self.x, *weights),
+                threads=self._threads(self.context.batch * self.rows * self.P),
+            )
+        if self.dx is not None:
+            rest = (params.get("weight"), mean, scale, self.dx, *last)
+            program.call(
+                name,
+                "norm",
+                self.sizes,
+                "norm_backward",
+                self._sets,
+                *(self.dy, self.v, self.x, *rest),
+                threads=self.threads,
+            )
+
+    def update(self, program: Program) -> None:
+        if not self.is_batch or not self.layer.track_running_stats:
+            return
+        mean, _, variance = self.statistics
+        state, share = self.layer.state, self.layer.momentum
+        program.call(
+            f"{self.name}: running statistics",
+            "norm",
+            self.sizes,
+            "norm_track",
+            lambda n: (1, 1, 1),
+            *(mean, variance, state["running_mean"], state["running_var"]),
+            *(state["num_batches_tracked"], self.context.counters["taken"]),
+            *(np.float32(-1 if share is None else share), BATCH),
+            threads=self._threads(self.C),
+        )

@@ -1,0 +1,183 @@
+"""A list of kernel calls, with Python functions between them where a plan needs any."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyconv.engines.gpu.launcher import Launch, Launcher
+from tinyconv.kernels.gpu.source import Instance, threads_of
+
+__all__ = ["BATCH", "Program", "blocks"]
+
+Grid = Callable[[int], tuple[int, int, int]]
+
+#: Batch sizes of which a program keeps a graph: the usual one and that of an epoch's last batch;
+#: more where somebody's batches are of many sizes. Beyond these it launches one by one.
+MOST_GRAPHS = 8
+
+
+def BATCH(n: int) -> np.int32:
+    """The argument that is the size of the batch."""
+    return np.int32(n)
+
+
+def blocks(per_sample: int, threads: int = 256) -> Grid:
+    """Return the grid in which each element of a batch has a thread.
+
+    >>> blocks(100)(10)
+    (4, 1, 1)
+    """
+    return lambda n: (max(1, -(-n * per_sample // threads)), 1, 1)
+
+
+@dataclass
+class _Call:
+    name: str
+    instance: Instance
+    kernel: str
+    grid: Grid
+    threads: int
+    arguments: tuple[Any, ...]
+
+
+class Program:
+    """What a plan runs: built call by call, then frozen.
+
+    Args:
+        launcher: of the device.
+
+    Attributes:
+        judge: adds what decides whether a step is taken; called where the plan has all gradients.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        self.judge: Callable[[], None] = lambda: None
+        self._calls: list[_Call | tuple[str, Callable[[int], None]]] = []
+        self._graphs: dict[int, list[Callable[[], None]]] = {}
+        self._seen: set[int] = set()
+
+    def call(
+        self,
+        name: str,
+        family: str,
+        sizes: Mapping[str, int],
+        kernel: str,
+        grid: Grid,
+        *arguments: Any,
+        threads: int | None = None,
+    ) -> None:
+        """Add a kernel.
+
+        Args:
+            name: for the profile.
+            family: of kernels.
+            sizes: the macros; those not named are 0.
+            kernel: of the family.
+            grid: of the size of the batch.
+            arguments: as a launcher takes them, or functions of the size of the batch that return
+                such.
+            threads: of a block; the family's number if None.
+        """
+        instance = Instance.of(family, sizes)
+        threads = threads or threads_of(family)
+        self._calls.append(_Call(name, instance, kernel, grid, threads, arguments))
+
+    def python(self, name: str, function: Callable[[int], None]) -> None:
+        """Add a Python function of the number of samples."""
+        self._calls.append((name, function))
+
+    def guard(self) -> None:
+        """Let what follows run only if the loss and the gradients are finite."""
+        self.judge()
+
+    def freeze(self) -> None:
+        """Compile the kernels."""
+        instances = dict.fromkeys(c.instance for c in self._calls if isinstance(c, _Call))
+        self._launch: Launch = self.launcher.load(list(instances))
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether no Python function is in it."""
+        return all(isinstance(call, _Call) for call in self._calls)
+
+    def run(self, n: int) -> None:
+        """Run everything for a batch of n samples: from its second batch of a size on, as graphs.
+
+        The first one is launched call by call, so that nothing is loaded while a graph is made.
+        """
+        if n not in self._graphs:
+            if n not in self._seen or len(self._graphs) == MOST_GRAPHS:
+                self._seen.add(n)
+                for segment in self._segments(n):
+                    self.launcher.run(segment)
+                return
+            self._graphs[n] = [
+                segment if isinstance(segment, _Python) else self.launcher.capture(segment)
+                for segment in self._segments(n)
+            ]
+        for part in self._graphs[n]:
+            if isinstance(part, _Python):
+                self.launcher.run(part)
+            else:
+                part()
+
+    def _segments(self, n: int) -> list[Callable[[], None]]:
+        """Return the launches between two Python functions as one function each."""
+        segments: list[Callable[[], None]] = []
+        group: list[_Call] = []
+        for call in [*self._calls, None]:
+            if isinstance(call, _Call):
+                group.append(call)
+                continue
+            if group:
+                segments.append(self._launches(group, n))
+                group = []
+            if call is not None:
+                segments.append(_Python(call[1], n))
+        return segments
+
+    def _launches(self, calls: list[_Call], n: int) -> Callable[[], None]:
+        prepared = [
+            (
+                call.instance,
+                call.kernel,
+                call.grid(n),
+                call.threads,
+                [value(n) if callable(value) else value for value in call.arguments],
+            )
+            for call in calls
+        ]
+
+        def run() -> None:
+            for each in prepared:
+                self._launch(*each)
+
+        return run
+
+    def profile(self, n: int, seconds: dict[str, float], wait: Callable[[], object]) -> None:
+        """Run everything call by call and add up the time of each, launch included."""
+        for call in self._calls:
+            started = time.perf_counter()
+            if isinstance(call, _Call):
+                name, run = call.name, self._launches([call], n)
+            else:
+                name, run = call[0], _Python(call[1], n)
+            self.launcher.run(run)
+            wait()
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@dataclass
+class _Python:
+    """A Python function between two graphs."""
+
+    function: Callable[[int], None]
+    n: int
+
+    def __call__(self) -> None:
+        with np.errstate(all="ignore"):  # what overflows is found by the judge
+            self.function(self.n)

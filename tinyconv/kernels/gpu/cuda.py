@@ -1,0 +1,109 @@
+"""The launcher of a real GPU, over CuPy."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import cupy
+import numpy as np
+
+from tinyconv.kernels.gpu.source import Instance, kernels_of, module_source
+
+__all__ = ["CudaLauncher", "launcher"]
+
+Launch = Callable[[Instance, str, tuple[int, int, int], int, Sequence[Any]], None]
+
+
+class CudaLauncher:
+    """CuPy's arrays, modules and graphs on one stream.
+
+    The stream waits for CuPy's default stream and the other way round, so that what a user does to
+    the arrays between two steps is in turn with them.
+    """
+
+    def __init__(self) -> None:
+        self.stream = cupy.cuda.Stream()
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that an array could take."""
+        free, _ = cupy.cuda.runtime.memGetInfo()
+        return int(free + cupy.get_default_memory_pool().free_bytes())
+
+    def empty(self, shape: Sequence[int], dtype: Any = np.float32) -> Any:
+        """Return an array of any values."""
+        with self.stream:
+            return cupy.empty(tuple(shape), dtype)
+
+    def upload(self, values: np.ndarray[Any, Any]) -> Any:
+        """Return a copy on the device."""
+        with self.stream:
+            return cupy.array(values, order="C")
+
+    def write(self, array: Any, values: Any) -> None:
+        """Write values of the host or of the device to an array, in turn with the launches."""
+        with self.stream:
+            if isinstance(values, np.ndarray):
+                values = np.ascontiguousarray(values, array.dtype).reshape(array.shape)
+                array.set(values, self.stream)
+            else:
+                array[...] = values
+
+    def read(self, array: Any) -> np.ndarray[Any, Any]:
+        """Return a copy in the host's memory, when all that was launched before has ended."""
+        with self.stream:
+            values: np.ndarray[Any, Any] = array.get(self.stream)
+            return values
+
+    def address(self, array: Any) -> int:
+        """Return where an array begins in the device's memory."""
+        return int(array.data.ptr)
+
+    def load(self, instances: Sequence[Instance]) -> Launch:
+        """Compile families of kernels; CuPy keeps what comes of it in a folder of the user's."""
+        module = cupy.RawModule(code=module_source(instances), options=("--std=c++17",))
+        # All of them at once, because nothing may be loaded while a graph is made.
+        functions = {
+            (instance, name): module.get_function(f"{name}_{number}")
+            for number, instance in enumerate(instances)
+            for name in kernels_of(instance.family)
+        }
+        null = np.uint64(0)
+
+        def launch(
+            instance: Instance,
+            kernel: str,
+            grid: tuple[int, int, int],
+            threads: int,
+            arguments: Sequence[Any],
+        ) -> None:
+            given = tuple(null if argument is None else argument for argument in arguments)
+            functions[instance, kernel](grid, (threads, 1, 1), given)
+
+        return launch
+
+    def run(self, function: Callable[[], None]) -> None:
+        """Call a function that uses the arrays in turn with the launches."""
+        with self.stream:
+            function()
+
+    def capture(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Return what makes the launches that a function makes, all at once; none is made now."""
+        with self.stream:
+            self.stream.begin_capture()
+            try:
+                function()
+            finally:
+                graph = self.stream.end_capture()
+            graph.upload(self.stream)
+
+        def replay() -> None:
+            graph.launch(self.stream)
+
+        return replay
+
+
+@cache
+def launcher() -> CudaLauncher:
+    """Return the launcher of this process."""
+    return CudaLauncher()
