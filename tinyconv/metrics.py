@@ -12,6 +12,7 @@ from tinyconv.arguments import hint, shown
 from tinyconv.backend import Array, namespace, to_numpy
 from tinyconv.errors import ArgumentError
 from tinyconv.losses import Loss
+from tinyconv.losses.targets import beside
 
 __all__ = [
     "Accuracy",
@@ -20,7 +21,6 @@ __all__ = [
     "MeanSquaredError",
     "Metric",
     "TopK",
-    "batch_weight",
     "figures",
     "metrics_of",
 ]
@@ -69,8 +69,8 @@ class _MeanScore(Metric):
             return float(xp.mean(scores)) if 0 not in scores.shape else 0.0
         weights = xp.astype(loss.counts(targets), xp.float64)
         if sample_weight is not None:
-            weights = weights * _beside(xp, sample_weight, weights.ndim)
-        weights = xp.broadcast_to(_beside(xp, weights, scores.ndim), scores.shape)
+            weights = weights * beside(xp, sample_weight, weights.ndim)
+        weights = xp.broadcast_to(beside(xp, weights, scores.ndim), scores.shape)
         total = float(xp.sum(weights))
         return float(xp.sum(weights * scores)) / total if total else 0.0
 
@@ -236,26 +236,3 @@ def figures(
     weights = () if sample_weight is None else (sample_weight,)
     values = {"loss": float(loss.forward(outputs, targets, *weights))}
     return values | {metric.name: metric(loss, outputs, targets, *weights) for metric in metrics}
-
-
-def batch_weight(loss: Loss, targets: Array, sample_weight: Array | None = None) -> float:
-    """Return how much a batch counts in the mean over an epoch: its samples, without ignored ones.
-
-    >>> import numpy as np
-    >>> from tinyconv.losses import CrossEntropyLoss
-    >>> batch_weight(CrossEntropyLoss(ignore_index=9), np.array([1, 2, 9]))
-    2.0
-    """
-    if sample_weight is None and not loss.one_class:
-        return float(targets.shape[0])
-    xp = namespace("fit", targets=targets)
-    counts = loss.counts(targets)
-    if sample_weight is None:
-        return float(xp.count_nonzero(counts))
-    counts = xp.astype(counts, sample_weight.dtype)
-    return float(xp.sum(counts * _beside(xp, sample_weight, counts.ndim)))
-
-
-def _beside(xp: Any, array: Array, ndim: int) -> Array:
-    """Return the array with as many axes, for what has more of them behind."""
-    return xp.reshape(array, (*array.shape, *[1] * (ndim - array.ndim)))

@@ -15,6 +15,7 @@ from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Totals
 from tinyconv.engines.choose import engine_for
 from tinyconv.engines.eager import EagerEngine
+from tinyconv.engines.shared import ALONE, Comm, Ranks, SharedEngine, ends_all
 from tinyconv.errors import (
     ArgumentError,
     FileError,
@@ -181,6 +182,7 @@ class Sequential(Network):
             self.position.step += 1
         return totals.means()["loss"]
 
+    @ends_all
     @checked
     def fit(
         self,
@@ -204,6 +206,7 @@ class Sequential(Network):
         profile: bool = False,
         checkpoint: Annotated[str | Path, FilePath()] | None = None,
         resume: bool = False,
+        comm: Comm | None = None,
     ) -> History:
         """Train the network.
 
@@ -247,6 +250,11 @@ class Sequential(Network):
             resume: continue the run whose checkpoint the folder holds, bit for bit as if it had
                 not stopped, if the number of threads is the same (else with a warning); begin
                 where there is none. The data must be the same: a fingerprint of them is kept.
+            comm: a communicator of ``mpi4py``, or one like it, whose processes share each batch:
+                every one calls ``fit`` with the same arguments and data, and gets the same weights
+                as one process would, to rounding. Batch normalisation takes its statistics of its
+                process's part. Callbacks run in each process; the first one alone writes the
+                checkpoint and shows progress. An exception in one ends all.
 
         Returns:
             The history, a row an epoch.
@@ -294,6 +302,8 @@ class Sequential(Network):
         measured = metrics_of("fit", metrics, loss, self._sample_output)
         validation = data.validation
         names = ["loss", *(metric.name for metric in measured)]
+        ranks = Ranks(comm)
+        verbose = verbose and ranks.is_first
         hung = check_callbacks(callbacks, verbose, names, validation is not None)
         executing = engine_for(self, engine)
         if profile and isinstance(executing, EagerEngine):
@@ -305,6 +315,13 @@ class Sequential(Network):
         if data.source is not None:
             self.class_names = data.source.class_names or None
             self.pixels = Pixels.of(data.some, data.source.kind)
+        settings = data.settings | {
+            "engine": type(executing).__name__,
+            "optimizer": repr(rule),
+            "loss": repr(loss),
+        }
+        if ranks.size > 1:
+            executing = SharedEngine(self, executing, ranks)
         executing.start_training(loss, rule, measured, verbose=verbose, profile=profile)
         for name, array in (memory or {}).items():
             executing.optimizer_state[name][...] = array
@@ -318,16 +335,12 @@ class Sequential(Network):
             history=History(),
             lr=float(rule.lr),
             callbacks=hung,
+            ranks=ranks,
         )
-        settings = data.settings | {
-            "engine": type(executing).__name__,
-            "optimizer": repr(rule),
-            "loss": repr(loss),
-        }
 
         def validate() -> dict[str, float]:
             assert validation is not None
-            return self._figures(*validation, measured)
+            return self._figures(*validation, measured, ranks=ranks)
 
         with (
             self._trained_by_one(),
@@ -459,9 +472,16 @@ class Sequential(Network):
         return figures.get("accuracy", figures["loss"])
 
     def _figures(
-        self, x: Array, targets: Targets, metrics: Sequence[Metric], batch_size: int = 256
+        self,
+        x: Array,
+        targets: Targets,
+        metrics: Sequence[Metric],
+        batch_size: int = 256,
+        *,
+        ranks: Ranks = ALONE,
     ) -> dict[str, float]:
-        outputs = self._finite("evaluate", x, self.logits(x, batch_size))
+        outputs = ranks.outputs(lambda part: self.logits(part, batch_size), x)
+        outputs = self._finite("evaluate", x, outputs)
         y, weight = targets.y, targets.sample_weight
         if weight is not None:
             weight = to_numpy(weight).astype(outputs.dtype)

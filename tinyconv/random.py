@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["GAMMA", "bits", "generator", "key", "permutation", "uniform"]
+__all__ = ["GAMMA", "bits", "generator", "key", "later", "permutation", "uniform"]
 
 #: 2**64 divided by the golden ratio, made odd: the increment of SplitMix64.
 GAMMA = 0x9E3779B97F4A7C15
@@ -30,6 +30,15 @@ def key(seed: int, purpose: str, *counters: int | str) -> int:
     """
     text = repr((int(seed), purpose, *counters))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def later(key: int, n: int) -> int:
+    """Return the key of what a stream goes on with after its first ``n`` numbers.
+
+    >>> bool(bits(later(7, 2), 1)[0] == bits(7, 3)[2])
+    True
+    """
+    return (key + n * GAMMA) % 2**64
 
 
 def bits(key: int, n: int) -> np.ndarray[Any, np.dtype[np.uint64]]:

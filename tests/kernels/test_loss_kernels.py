@@ -20,7 +20,7 @@ from tinyconv.losses import (
     SigmoidCrossEntropy,
     Targets,
 )
-from tinyconv.metrics import batch_weight, figures, metrics_of
+from tinyconv.metrics import figures, metrics_of
 
 Array = np.ndarray[Any, Any]
 
@@ -59,7 +59,7 @@ def compare(loss: Loss, shape: tuple[int, ...], outputs: Array, targets: Array) 
         step.set_batch(Targets(targets), index)
         program.run(n)
         expected = figures(metrics, loss, outputs[index], targets[index])
-        samples = batch_weight(loss, targets[index])
+        samples = loss.samples(targets[index])
         taken = step.take_sums()
         assert taken.samples == samples
         assert set(taken.sums) == set(expected)

@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from tinyconv import files, models
 from tinyconv.arguments import Number, OneOf
 from tinyconv.cli import data
 from tinyconv.cli.options import COUNT, WHOLE, taken_by
+from tinyconv.cli.ranks import started_ranks
+from tinyconv.engines.shared import Ranks, ends_all
 from tinyconv.training import checkpoint
 
 if TYPE_CHECKING:
@@ -56,7 +59,8 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
         parents=[shared],
         help="train a network on digits or on data of your own",
         description="Train a network. Writes the model, its history and a picture of both to a "
-        "run folder, with a checkpoint after every epoch.",
+        "run folder, with a checkpoint after every epoch. Started as 'mpiexec -n 4 tinyconv train "
+        "...', four processes share each batch.",
     )
     data.add_options(train)
     train.add_argument(
@@ -101,24 +105,33 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    ranks = started_ranks()
+    return _train_together(options, ranks, comm=ranks.comm)
+
+
+@ends_all
+def _train_together(options: argparse.Namespace, ranks: Ranks, *, comm: Any) -> int:
     folder, settings, samples = _resumed(options) if options.resume else _started(options)
+    folder, settings = ranks.from_first((folder, settings))
     net = models.named_net(settings["net"]).build(
         input_shape=samples.train.x.shape[1:],
         classes=len(samples.class_names) or samples.train.y.shape[1],
         seed=settings["seed"],
         device=options.device,
     )
-    if options.resume is None and options.out is None:
-        folder = _made(folder)
-    with files.locked(folder):
-        if options.resume is None:
-            _check_empty(options, folder)
-        elif settings["threads"] != tc.get_num_threads():
-            tc.set_num_threads(settings["threads"])  # the same sums, so the same bits
-        for name in ("run.json", "model.safetensors", "history.csv"):
-            files.sweep(folder / name)
-        files.write(folder / "run.json", json.dumps(settings, indent=2) + "\n")
-        return _run(options, folder, settings, samples, net)
+    if options.resume and ranks.size == 1 and settings["threads"] != tc.get_num_threads():
+        tc.set_num_threads(settings["threads"])  # the same sums, so the same bits
+    with ExitStack() as locks:
+        if ranks.is_first:
+            if options.resume is None and options.out is None:
+                folder = _made(folder)
+            locks.enter_context(files.locked(folder))
+            if options.resume is None:
+                _check_empty(options, folder)
+            for name in ("run.json", "model.safetensors", "history.csv"):
+                files.sweep(folder / name)
+            files.write(folder / "run.json", json.dumps(settings, indent=2) + "\n")
+        return _run(options, folder, settings, samples, net, ranks)
 
 
 def _run(
@@ -127,13 +140,16 @@ def _run(
     settings: dict[str, Any],
     samples: tc.data.DataSet,
     net: tc.Sequential,
+    ranks: Ranks,
 ) -> int:
     """Train in a folder that is locked, and write there what came out."""
-    print(tc.data.report(samples))
-    print(
-        f"{settings['net']} on {settings['data']}: {len(samples.train.y):,} samples, "
-        f"{net.parameters.flat.size:,} parameters, to {folder}/"
-    )
+    if ranks.is_first:
+        print(tc.data.report(samples))
+        shared = "" if ranks.size == 1 else f" on {ranks.size} ranks"
+        print(
+            f"{settings['net']} on {settings['data']}: {len(samples.train.y):,} samples, "
+            f"{net.parameters.flat.size:,} parameters, to {folder}/{shared}"
+        )
 
     interrupt = tc.StopOnInterrupt()
     started = time.perf_counter()
@@ -148,8 +164,11 @@ def _run(
         callbacks=[interrupt],
         checkpoint=folder / "checkpoint",
         resume=options.resume is not None,
+        comm=ranks.comm,
     )
     seconds = time.perf_counter() - started
+    if not ranks.is_first:
+        return 128 + interrupt.signal if interrupt.interrupted else 0
     net.save(folder / "model.safetensors")
     history.save(folder / "history.csv")
     written = ["model.safetensors", "history.csv"]

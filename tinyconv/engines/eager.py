@@ -12,7 +12,7 @@ from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.diagnosis import fault_of_gradients, fault_of_outputs
 from tinyconv.errors import NonFiniteError, StateError
 from tinyconv.losses import Loss, Targets, take
-from tinyconv.metrics import Metric, batch_weight, figures
+from tinyconv.metrics import Metric, figures
 from tinyconv.optimizers import Optimizer
 
 __all__ = ["REPLACED", "EagerEngine"]
@@ -89,7 +89,7 @@ class EagerEngine:
         if not bool(xp.all(xp.isfinite(p.flat_grad))):
             raise NonFiniteError(fault_of_gradients(p))
         self.optimizer.update(p.flat, p.flat_grad, self.optimizer_state, p.decay, lr, step)
-        samples = batch_weight(self.loss, targets, weight)
+        samples = self.loss.samples(targets, weight)
         self._totals.add({name: mean * samples for name, mean in means.items()}, samples)
 
     def totals(self) -> Totals:  # noqa: D102

@@ -51,6 +51,7 @@ class Layer(ABC):
         has_place: whether it is part of a network.
         path: place in the network, ``"3"`` for the fourth layer of a ``Sequential``.
         seed: seed of the network; with ``path`` and the step it fixes a dropout mask.
+        first_sample: place of the first sample of ``x`` in the batch, above 0 where ranks share it.
     """
 
     @checked
@@ -64,6 +65,7 @@ class Layer(ABC):
         self.dx: Array | None = None
         self.path = ""
         self.seed = 0
+        self.first_sample = 0
         self.is_bound = False
         self.has_place = False
         self._saved: Any = None

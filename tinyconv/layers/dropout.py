@@ -59,15 +59,22 @@ class Dropout(Layer):
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return shape
 
-    def mask_key(self, step: int) -> int:
-        """Return the key of the mask of this step, for :func:`tinyconv.random.uniform`."""
-        return random.key(self.seed, "dropout", self.path, step)
+    def mask_key(self, step: int, size: int) -> int:
+        """Return the key of the mask of this step, for :func:`tinyconv.random.uniform`.
+
+        Args:
+            step: number of the training step.
+            size: numbers in a sample.
+        """
+        key = random.key(self.seed, "dropout", self.path, step)
+        return random.later(key, self.first_sample * size)
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         if not training:
             return self._scaled(x), None
         shape = tuple(x.shape)
-        mask = random.uniform(self.mask_key(step), prod(shape)) >= np.float32(self.p)
+        key = self.mask_key(step, prod(shape[1:]))
+        mask = random.uniform(key, prod(shape)) >= np.float32(self.p)
         # The mask is drawn on the CPU, so that every device trains with the same one. The
         # operation needs p for its scale alone, which is 1 if p is 0.
         return dropout(x, like(x, mask.reshape(shape)), 0.0 if self.scale_at_test else self.p)

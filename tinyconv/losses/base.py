@@ -6,6 +6,7 @@ from typing import Any
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import StateError
 from tinyconv.losses.checks import check_classes
+from tinyconv.losses.targets import beside
 from tinyconv.registry import arguments_of
 
 __all__ = ["Loss"]
@@ -115,6 +116,34 @@ class Loss(ABC):
         if self.ignore_index is None or labels is not targets:
             return xp.ones(labels.shape, dtype=xp.bool, device=targets.device)
         return labels != self.ignore_index
+
+    def samples(self, targets: Array, sample_weight: Array | None = None) -> float:
+        """Return how much a batch counts in an epoch: its samples, without ignored ones.
+
+        Args:
+            targets: (N, ...), of the batch.
+            sample_weight: (N,), floating-point; None for 1.
+
+        >>> import numpy as np
+        >>> from tinyconv.losses import CrossEntropyLoss
+        >>> CrossEntropyLoss(ignore_index=9).samples(np.array([1, 2, 9]))
+        2.0
+        """
+        if sample_weight is None and not self.one_class:
+            return float(targets.shape[0])
+        xp = namespace("fit", targets=targets)
+        counts = self.counts(targets)
+        if sample_weight is None:
+            return float(xp.count_nonzero(counts))
+        counts = xp.astype(counts, sample_weight.dtype)
+        return float(xp.sum(counts * beside(xp, sample_weight, counts.ndim)))
+
+    def divisor(self, targets: Array, sample_weight: Array | None = None) -> float:
+        """Return what the mean over a batch divides by, the samples unless overridden.
+
+        Where processes share a batch, their gradients are weighted by it.
+        """
+        return self.samples(targets, sample_weight)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())

@@ -8,6 +8,7 @@ from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError
 from tinyconv.losses.base import Loss
 from tinyconv.losses.checks import check_classes, check_probabilities
+from tinyconv.losses.targets import beside
 from tinyconv.ops.activation import sigmoid, sigmoid_backward
 from tinyconv.ops.binary_cross_entropy import (
     binary_cross_entropy_with_logits,
@@ -120,6 +121,20 @@ class CrossEntropyLoss(_ClassLoss):
 
     def probabilities(self, outputs: Array) -> Array:  # noqa: D102
         return softmax(outputs)[0]
+
+    def divisor(self, targets: Array, sample_weight: Array | None = None) -> float:
+        """Return Z, in which a label counts as often as its class."""
+        if self.weight is None or _is_floating(targets):
+            return self.samples(targets, sample_weight)
+        xp = namespace("CrossEntropyLoss", targets=targets)
+        counts = self.counts(targets)
+        labels = xp.where(counts, targets, xp.zeros_like(targets))
+        weight = xp.asarray(self.weight, device=targets.device)
+        of_label = xp.reshape(xp.take(weight, xp.reshape(labels, (-1,))), labels.shape)
+        often = of_label * xp.astype(counts, of_label.dtype)
+        if sample_weight is not None:
+            often = often * beside(xp, sample_weight, often.ndim)
+        return float(xp.sum(often))
 
 
 #: The name of the book.

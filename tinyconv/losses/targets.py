@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyconv.backend import Array, device_of, like, namespace
 
-__all__ = ["Targets", "take"]
+__all__ = ["Targets", "beside", "take"]
 
 
 class Targets:
@@ -57,3 +57,8 @@ def take(array: Array, index: np.ndarray[Any, Any], of: Array) -> Array:
     """Return ``array[index]`` on the device of ``of``."""
     part = array[index if device_of(array) == "cpu" else like(array, index)]
     return like(of, part) if isinstance(part, np.ndarray) else part
+
+
+def beside(xp: Any, array: Array, ndim: int) -> Array:
+    """Return the array with as many axes, for what has more of them behind."""
+    return xp.reshape(array, (*array.shape, *[1] * (ndim - array.ndim)))

@@ -24,7 +24,7 @@ from tinyconv.files import check_json, copy_tensors, read_tensors, sweep, write_
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.fit import Position, Training
 
-__all__ = ["Checkpoint", "begin", "exists", "read_state", "restore"]
+__all__ = ["Checkpoint", "begin", "exists", "read_state", "restore", "spread"]
 
 FILE = "checkpoint.safetensors"
 
@@ -169,6 +169,31 @@ def restore(checkpoint: Checkpoint, training: Training) -> None:
         )
     training.position, training.totals, training.lr = position, totals, float(state["lr"])
     training.history.rows = state["history"]
+
+
+def spread(training: Training, tensors: Mapping[str, Array], callbacks: Sequence[Callback]) -> None:
+    """Bring all ranks to where the first one is.
+
+    Args:
+        training: the run, changed in place.
+        tensors: parameters and state of the network by name, likewise.
+        callbacks: those that all ranks have, likewise.
+    """
+    memory = training.engine.optimizer_state
+    arrays = {**tensors, **{f"optimizer.{name}": array for name, array in memory.items()}}
+    states = {name: callback.state() for name, callback in _named(callbacks)}
+    of_run = (training.position, training.totals, training.lr, training.epochs)
+    mine = (arrays, states, of_run, training.history.rows)
+    if training.ranks.is_first:
+        training.ranks.from_first(mine)
+        return
+    there, states, of_run, training.history.rows = training.ranks.from_first(None)
+    training.position, training.totals, training.lr, training.epochs = of_run
+    for name, array in arrays.items():
+        array[...] = there[name]
+    for name, callback in _named(callbacks):
+        if name in states:
+            callback.restore(states[name])
 
 
 def _differences(place: str, saved: Any, expected: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tinyconv.backend import Array, namespace
 from tinyconv.engines.base import Engine, Totals
+from tinyconv.engines.shared import ALONE, Ranks
 from tinyconv.errors import NonFiniteError
 from tinyconv.parameters import Parameters
 from tinyconv.training.batches import Batches
@@ -49,6 +50,7 @@ class Training:
         stop: None, or the reason to stop after the current batch.
         last_batch_size: samples in the batch that has just ended.
         ended: whether the loop came to its end, and no exception broke a batch off halfway.
+        ranks: the processes that train together; what one of them wants to stop, all stop.
     """
 
     engine: Engine
@@ -64,6 +66,7 @@ class Training:
     stop: str | None = None
     last_batch_size: int = 0
     ended: bool = False
+    ranks: Ranks = ALONE
 
 
 def fit(
@@ -93,14 +96,14 @@ def fit(
         for callback in callbacks:
             callback.on_train_begin(training)
             ending.callback(callback.on_train_end, training)
-        while position.epoch < training.epochs and training.stop is None:
+        while position.epoch < training.epochs and not _ends(training):
             engine.start_epoch(training.totals)
             started, seen = time.perf_counter(), 0
             for callback in callbacks:
                 callback.on_epoch_begin(training)
             with _named(position):
                 for x, y, index in source.epoch(position.epoch, position.batch):
-                    if training.stop is not None:
+                    if _ends(training):
                         break
                     training.batches = len(source)
                     engine.train_step(x, y, index, position.step, float(training.lr))
@@ -133,6 +136,15 @@ def _named(position: Position) -> Iterator[None]:
         position.step = error.step
         place = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
         raise NonFiniteError(f"fit: {place}: {error}") from None
+
+
+def _ends(training: Training) -> bool:
+    """Whether somebody wants to stop, on any rank."""
+    # A signal may set the reason at any moment, on one rank; all must read the same.
+    reason = training.ranks.agree(training.stop)
+    if reason is not None:
+        training.stop = reason
+    return reason is not None
 
 
 def _check_parameters(training: Training) -> None:

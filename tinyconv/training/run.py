@@ -1,7 +1,7 @@
 """A run of ``fit`` from its arguments: data, validation, engine, callbacks, checkpoint."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,22 +164,27 @@ def kept_in(
 ) -> Iterator[None]:
     """Lock the folder of a run's checkpoints, resume from it, and save into it.
 
+    Of ranks that train together the first one does so, and all begin where it does.
+
     Raises:
         StateError: ``resume`` without a folder.
         FileError: the checkpoint is corrupt or of another run, or one is there and not wanted.
+        ArgumentError: a rank has other data or arguments.
     """
-    if folder is None:
-        if resume:
-            raise StateError("fit: resume=True needs checkpoint=, the folder to resume from")
-        yield
-        return
+    if folder is None and resume:
+        raise StateError("fit: resume=True needs checkpoint=, the folder to resume from")
     epochs = training.epochs - training.position.epoch
-    with files.locked(folder):
-        keeper = checkpoints.Checkpoint(
-            folder, tensors, about(), settings, {"threads": get_num_threads()}
-        )
-        checkpoints.begin(keeper, training, resume)
-        done_before_the_run = training.position.epoch - len(training.history)
-        training.epochs = done_before_the_run + epochs
-        training.callbacks = [*training.callbacks, keeper]
+    ranks, callbacks = training.ranks, training.callbacks
+    with ExitStack() as locks:
+        if folder is not None and ranks.is_first:
+            locks.enter_context(files.locked(folder))
+            machine = {"threads": get_num_threads(), "ranks": ranks.size}
+            keeper = checkpoints.Checkpoint(folder, tensors, about(), settings, machine)
+            checkpoints.begin(keeper, training, resume)
+            done_before_the_run = training.position.epoch - len(training.history)
+            training.epochs = done_before_the_run + epochs
+            training.callbacks = [*callbacks, keeper]
+        if ranks.size > 1:
+            ranks.check_same(settings)
+            checkpoints.spread(training, tensors, callbacks)
         yield

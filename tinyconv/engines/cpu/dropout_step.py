@@ -29,7 +29,7 @@ class DropoutStep(Step):
         self.key = np.zeros(1, np.uint64)
 
     def start(self, step: int) -> None:
-        self.key[0] = self.layer.mask_key(step)
+        self.key[0] = self.layer.mask_key(step, prod(self.shape))
 
     def _arguments(self) -> dict[str, int]:
         return {

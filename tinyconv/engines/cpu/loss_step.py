@@ -29,7 +29,7 @@ from tinyconv.losses import (
     SigmoidCrossEntropy,
     Targets,
 )
-from tinyconv.metrics import Metric, batch_weight, figures
+from tinyconv.metrics import Metric, figures
 
 __all__ = ["LossStep"]
 
@@ -170,7 +170,7 @@ class LossStep:
     def _run(self, logits: Image, gradient: Image, n: int) -> None:
         loss = self.loss
         z = np.ascontiguousarray(logits.channels_first(n)).reshape(n, *self.shape)
-        samples = batch_weight(loss, *self._batch)
+        samples = loss.samples(*self._batch)
         means = figures(self.metrics, loss, z, *self._batch)
         sums = {name: mean * samples for name, mean in means.items()}
         self.sums[0, 0] += sums.pop("loss")
