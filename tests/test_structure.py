@@ -49,6 +49,7 @@ FLOORS = {
     "network3": 7,
     "testing": 7,
     "interop": 7,
+    "explore": 7,
     "__init__": 7,
     "cli": 8,
     "__main__": 8,

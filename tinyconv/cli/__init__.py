@@ -11,7 +11,7 @@ import numpy as np
 
 import tinyconv as tc
 from tinyconv import models
-from tinyconv.cli import book, data, export, plot, train
+from tinyconv.cli import book, data, explore, export, plot, train
 from tinyconv.cli.options import WHOLE, Parser, taken_by
 
 __all__ = ["main"]
@@ -25,6 +25,7 @@ examples:
   tinyconv predict runs/…/model.safetensors seven.png
   tinyconv plot mistakes runs/…/model.safetensors
   tinyconv export runs/…/model.safetensors net.onnx
+  tinyconv explore                        a page that shows where gradients go
   tinyconv book                           the experiments of Nielsen's chapter on convnets
 """
 
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     gradcheck.set_defaults(run=_gradcheck)
 
     plot.add(verbs, shared)
+    explore.add(verbs, shared)
     book.add(verbs, shared)
     export.add(verbs, shared)
     return parser
