@@ -34,9 +34,8 @@ KERNEL(loss_cross_entropy)(const float *x, const unsigned long long *sources,
     float share = total == 0 ? 1.0f : (float)(1 / total);
     const float *row = x + n * K;
     float largest = -INFINITY;
-    int best = 0;
     for (int k = 0; k < K; k++)  // every thread reads the whole row, which is short
-        if (row[k] > largest) largest = row[k], best = k;
+        if (row[k] > largest) largest = row[k];
     float sum = 0;
     for (int k = t; k < K; k += blockDim.x) sum += expf(row[k] - largest);
     float log_sum = logf(block_sum(sum, room)), loss = 0, all = 0;
@@ -58,6 +57,8 @@ KERNEL(loss_cross_entropy)(const float *x, const unsigned long long *sources,
             dx[n * K + k] = (expf(row[k] - largest - log_sum) * all - target) * share;
         }
     if (t == 0) {
+        int best = 0;
+        while (best < K - 1 && row[best] != largest) best++;  // of equal ones the first
         losses[n] = loss * share;
         correct[n] = counted && best == label;
         counts[n] = counted;
@@ -75,10 +76,7 @@ KERNEL(loss_elements)(const float *x, const unsigned long long *sources, const l
     long long label = of_labels ? ((const long long *)sources[1])[sample] : -1;
     const float *targets = (const float *)sources[1] + (of_labels ? 0 : sample * K);
     const float *row = x + blockIdx.x * K;
-    float loss = 0, largest = -INFINITY;
-    int best = 0;
-    for (int k = 0; k < K; k++)
-        if (row[k] > largest) largest = row[k], best = k;
+    float loss = 0;
     for (int k = threadIdx.x; k < K; k += blockDim.x) {
         float target = of_labels ? (k == label ? 1.0f : 0.0f) : targets[k], value = row[k], slope;
         float away = value - target;
@@ -104,6 +102,9 @@ KERNEL(loss_elements)(const float *x, const unsigned long long *sources, const l
     }
     loss = block_sum(loss, room);
     if (threadIdx.x == 0) {
+        int best = 0;
+        for (int k = 1; k < K; k++)
+            if (row[k] > row[best]) best = k;
         losses[blockIdx.x] = share * loss;
         correct[blockIdx.x] = best == label;
         counts[blockIdx.x] = 1;
