@@ -152,3 +152,18 @@ def test_what_is_no_ensemble(digits):
     other = tc.Sequential([tc.Flatten(), tc.Linear(784, 7)])
     with pytest.raises(ShapeError, match=r"the members answer with \(100, 10\), \(100, 7\), exp"):
         tc.Ensemble([one, other]).predict(digits[0])
+
+
+def test_a_member_that_fails_is_named_and_the_others_are_trained(digits):
+    x, y = digits
+    ensemble = tc.Ensemble(nets((3, 4)))
+    ensemble.nets[0].build((1, 28, 28))
+    ensemble.nets[0].parameters.flat[:] = np.nan
+    alone = nets((4,))[0]
+    alone.fit(x, y, **ARGUMENTS)
+    with pytest.raises(tc.NonFiniteError) as caught:
+        ensemble.fit(x, y, processes=1, **ARGUMENTS)
+    assert caught.value.__notes__ == [
+        "of the members those with seeds 3 failed; the others are trained"
+    ]
+    np.testing.assert_array_equal(ensemble.nets[1].parameters.flat, alone.parameters.flat)

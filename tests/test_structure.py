@@ -46,6 +46,7 @@ FLOORS = {
     "plots": 7,
     "analysis": 7,
     "ensemble": 7,
+    "trials": 7,
     "network3": 7,
     "testing": 7,
     "interop": 7,

@@ -103,6 +103,7 @@ from tinyconv.training import (
     Schedule,
     StopOnInterrupt,
 )
+from tinyconv.trials import Search, search
 
 
 def _draw(history: History) -> object:
@@ -193,6 +194,7 @@ __all__ = [
     "Residual",
     "ScaledTanh",
     "Schedule",
+    "Search",
     "Sequential",
     "ShapeError",
     "SiLU",
@@ -213,5 +215,6 @@ __all__ = [
     "ops",
     "register",
     "schedules",
+    "search",
     "set_num_threads",
 ]

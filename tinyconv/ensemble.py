@@ -1,7 +1,5 @@
 """Several networks that answer together."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ from tinyconv.backend import Array, to_numpy
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.losses import Loss
 from tinyconv.metrics import Accuracy, figures
-from tinyconv.network import Sequential, load
+from tinyconv.network import Sequential
 from tinyconv.training.history import History
+from tinyconv.trials import attempt_all
 
 __all__ = ["Ensemble"]
 
@@ -99,8 +98,8 @@ class Ensemble:
         Args:
             x: (S, ...), samples in host memory; the processes share them.
             y: (S, ...), targets as the members' loss takes them.
-            processes: members trained at a time, at most one a core if None; 1 trains them one
-                after the other in this process.
+            processes: members trained at a time; 1 trains them one after the other in this
+                process, None one a core, or what ``joblib.parallel_config`` names.
             checkpoint: folder that gets one of every member: ``0``, ``1`` and so on.
             arguments: what :meth:`Sequential.fit` takes besides.
 
@@ -109,43 +108,39 @@ class Ensemble:
 
         Raises:
             ImportError: joblib is not installed, and more than one process is asked for.
-            ArgumentError: processes is below 1, or what ``Sequential.fit`` finds.
+            ArgumentError: processes is below 1, or what ``Sequential.fit`` finds. An exception of
+                a member leaves the others trained; a note of it names the seeds that failed.
         """
-        count = min(len(self.nets), os.cpu_count() or 1) if processes is None else processes
-        if count < 1:
+        if processes is not None and processes < 1:
             raise ArgumentError(f"Ensemble: processes is {processes!r}, expected at least 1")
-        folders = [
-            None if checkpoint is None else Path(checkpoint) / str(number)
-            for number in range(len(self.nets))
-        ]
-        if count == 1:
-            return [
-                net.fit(x, y, checkpoint=folder, **arguments)
-                for net, folder in zip(self.nets, folders, strict=True)
-            ]
-        try:
-            from joblib import Parallel, delayed
-        except ImportError:
-            raise ImportError(
-                "Ensemble: training in several processes needs joblib: "
-                'pip install "tinyconv[parallel]"'
-            ) from None
         for net in self.nets:
             net.build(tuple(x.shape[1:]))
-        with tempfile.TemporaryDirectory() as shared:
-            paths = [Path(shared) / f"{number}.safetensors" for number in range(len(self.nets))]
-            for net, path in zip(self.nets, paths, strict=True):
-                net.save(path)
-            jobs = [
-                delayed(_fit_saved)(path, net.device, x, y, {"checkpoint": folder, **arguments})
-                for net, path, folder in zip(self.nets, paths, folders, strict=True)
-            ]
-            histories: list[History] = Parallel(n_jobs=count, backend="loky")(jobs)
-            for net, path in zip(self.nets, paths, strict=True):
-                trained = load(path)
+        calls = [
+            (
+                net,
+                x,
+                y,
+                arguments | {"checkpoint": checkpoint and Path(checkpoint) / str(number)},
+            )
+            for number, net in enumerate(self.nets)
+        ]
+        attempts = attempt_all(_fitted, calls, 1 if len(self.nets) == 1 else processes)
+        failed: dict[int, Exception] = {}
+        for net, attempt in zip(self.nets, attempts, strict=True):
+            if attempt.error is not None:
+                failed[net.seed] = attempt.error
+            elif attempt.value[0] is not net:
+                trained = attempt.value[0]
                 net.load_state_dict(trained.state_dict())
                 net.position, net.loss = trained.position, trained.loss
-        return histories
+                net.class_names, net.pixels = trained.class_names, trained.pixels
+        for error in failed.values():
+            seeds = ", ".join(map(str, failed))
+            error.add_note(
+                f"of the members those with seeds {seeds} failed; the others are trained"
+            )
+            raise error
+        return [attempt.value[1] for attempt in attempts]
 
     @property
     def loss(self) -> Loss:
@@ -193,11 +188,9 @@ class Ensemble:
         return np.mean(members, axis=0), members
 
 
-def _fit_saved(path: Path, device: str, x: Array, y: Array, arguments: dict[str, Any]) -> History:
-    """Train the network of a file, in a process of its own, and write it back."""
-    net = load(path, device)
-    if isinstance(x, np.ndarray):
-        x = np.asarray(x)  # the array behind the file that the processes share
+def _fitted(
+    net: Sequential, x: Array, y: Array, arguments: dict[str, Any]
+) -> tuple[Sequential, History]:
+    """Train a network, in a process of its own as a copy, and return it."""
     history = net.fit(x, y, **arguments)
-    net.save(path)
-    return history
+    return net, history

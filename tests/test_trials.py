@@ -1,0 +1,118 @@
+"""Sweeps: every combination once, failures apart, the same on any backend."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinyconv as tc
+from tinyconv.trials import attempt_all
+
+X = np.random.default_rng(0).normal(size=(60, 2)).astype("float32")
+Y = (X[:, 0] > 0).astype(int)
+
+
+def train(x: Any, y: Any, *, seed: int, lr: float, width: int = 3) -> Any:
+    if seed == 9:
+        raise RuntimeError("no more paper")
+    assert not isinstance(x, np.memmap)
+    net = tc.Sequential(tc.Linear(2, width), tc.Tanh(), tc.Linear(width, 2), seed=seed)
+    return net.fit(x, y, epochs=2, optimizer=tc.SGD(lr=lr), verbose=False, engine="eager")
+
+
+GRID = {"lr": [0.01, 0.5], "width": [2, 4]}
+
+
+def test_every_setting_has_every_seed_and_is_what_it_is_alone():
+    found = tc.search(train, GRID, data=(X, Y), seeds=[0, 1], processes=1)
+    settings = [trial.settings for trial in found.trials]
+    assert len(found) == 8
+    assert settings[:3] == [
+        {"lr": 0.01, "width": 2, "seed": 0},
+        {"lr": 0.01, "width": 2, "seed": 1},
+        {"lr": 0.01, "width": 4, "seed": 0},
+    ]
+    for trial in found.trials:
+        alone = train(X, Y, **trial.settings).rows[-1]
+        assert trial.figures["loss"] == alone["loss"]
+        assert trial.error is None
+
+
+def test_processes_give_the_same_figures_and_lose_none_to_one_that_fails(tmp_path):
+    big = np.repeat(X, 3000, axis=0), np.repeat(Y, 3000)  # large enough for joblib's files
+    few = {"lr": [0.5]}
+    found = tc.search(train, few, data=big, seeds=[9, 1], processes=2)
+    failed, good = found.trials
+    assert failed.error == "RuntimeError: no more paper"
+    assert "in train" in failed.trace
+    assert failed.figures == {}
+    alone = tc.search(train, few, data=big, seeds=[1], processes=1)[0]
+    assert good.figures["loss"] == alone.figures["loss"]
+    found.to_csv(tmp_path / "found.csv")
+    head, *rows = (tmp_path / "found.csv").read_text().splitlines()
+    assert head.startswith("lr,seed,error,epoch,loss")
+    assert len(rows) == 2
+    assert "no more paper" in str(found)
+
+
+def test_medians_over_the_seeds():
+    def of(*, seed: int, a: int) -> dict[str, float]:
+        return {"figure": a + [0, 5, 1][seed]}
+
+    found = tc.search(of, {"a": [1, 2]}, seeds=range(3), processes=1)
+    assert found.medians("figure") == [({"a": 2}, 3.0), ({"a": 1}, 2.0)]
+    with pytest.raises(tc.ArgumentError, match="figure is 'accuracy', expected one of figure"):
+        found.medians("accuracy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"grid": {"lr": 0.1}}, "search: lr of the grid is 0.1, expected a list of values"),
+        ({"grid": {"net": "mlp"}}, "search: net of the grid is 'mlp', expected a list of values"),
+        ({"seeds": []}, "search: no seeds, expected at least one"),
+        ({"processes": 0}, "processes"),
+    ],
+)
+def test_what_is_no_search(arguments, message):
+    with pytest.raises(tc.ArgumentError, match=message):
+        tc.search(train, **arguments)
+
+
+def test_what_is_no_figure_is_the_trial_s_error():
+    trial = tc.search(lambda seed: 5, processes=1)[0]
+    expected = "search: train returned 5, expected figures by name or a history"
+    assert trial.error == f"ArgumentError: {expected}"
+
+
+def test_without_joblib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    with pytest.raises(ImportError, match=r'needs joblib: pip install "tinyconv\[parallel\]"'):
+        attempt_all(abs, [(1,)], 2)
+
+
+@pytest.mark.oracle
+def test_a_dask_cluster_of_two_workers_carries_searches_and_ensembles():
+    distributed = pytest.importorskip("distributed")
+    joblib = pytest.importorskip("joblib")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        found = tc.search(train, {"lr": [0.5]}, data=(X, Y), seeds=[0, 9, 1])
+        assert [trial.error for trial in found.trials] == [
+            None,
+            "RuntimeError: no more paper",
+            None,
+        ]
+        ensemble = tc.Ensemble([tc.Sequential(tc.Linear(2, 2), seed=seed) for seed in (3, 4)])
+        histories = ensemble.fit(X, Y, epochs=2, verbose=False)
+    assert found[2].figures["loss"] == train(X, Y, seed=1, lr=0.5)["loss"][-1]
+    alone = tc.Sequential(tc.Linear(2, 2), seed=4)
+    alone.fit(X, Y, epochs=2, verbose=False)
+    np.testing.assert_array_equal(ensemble.nets[1].parameters.flat, alone.parameters.flat)
+    assert len(histories) == 2

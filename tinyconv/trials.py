@@ -1,0 +1,239 @@
+"""Many trainings side by side: sweeps over seeds and hyper-parameters, members of an ensemble.
+
+They run through joblib: in processes of this machine or, inside ``joblib.parallel_config``, on
+whatever its backends reach, such as the workers of a Dask or a Ray cluster.
+"""
+
+import csv
+import itertools
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from tinyconv.arguments import Count, FilePath, checked, shown
+from tinyconv.errors import ArgumentError
+from tinyconv.tables import text_table
+from tinyconv.training.history import History
+
+__all__ = ["Attempt", "Search", "Trial", "attempt_all", "search"]
+
+
+@dataclass
+class Attempt:
+    """What came of a call.
+
+    Attributes:
+        value: what it returned; None if it failed.
+        error: the exception that it raised, None if it did not.
+        trace: where it did.
+    """
+
+    value: Any = None
+    error: Exception | None = None
+    trace: str = ""
+
+
+def attempt_all(
+    function: Callable[..., Any], calls: Iterable[Sequence[Any]], processes: int | None
+) -> list[Attempt]:
+    """Call a function with each tuple of arguments; one that fails leaves the others alone.
+
+    Args:
+        function: that other processes can import or unpickle.
+        calls: the arguments of each call.
+        processes: how many calls at a time; 1 for one after the other in this process, None for
+            as many as the machine, or the backend of ``joblib.parallel_config``, has workers.
+
+    Raises:
+        ImportError: joblib is not installed, and more than one process is asked for.
+
+    >>> [attempt.value or attempt.error for attempt in attempt_all(divmod, [(7, 2), (7, 0)], 1)]
+    [(3, 1), ZeroDivisionError('integer modulo by zero')]
+    """
+    if processes == 1:
+        return [_attempt(function, arguments) for arguments in calls]
+    try:
+        from joblib import Parallel, delayed
+    except ImportError:
+        raise ImportError(
+            'training in several processes needs joblib: pip install "tinyconv[parallel]"'
+        ) from None
+    jobs = [delayed(_attempt)(function, arguments) for arguments in calls]
+    attempts: list[Attempt] = Parallel(n_jobs=-1 if processes is None else processes)(jobs)
+    return attempts
+
+
+def _attempt(function: Callable[..., Any], arguments: Sequence[Any]) -> Attempt:
+    try:
+        # joblib hands over large arrays as files that processes share: these are the arrays behind.
+        return Attempt(function(*(_in_memory(argument) for argument in arguments)))
+    except Exception as error:
+        return Attempt(error=error, trace=traceback.format_exc())
+
+
+def _in_memory(argument: Any) -> Any:
+    return np.asarray(argument) if isinstance(argument, np.memmap) else argument
+
+
+@dataclass
+class Trial:
+    """One training of a search.
+
+    Attributes:
+        settings: what it was called with, by name, the seed too.
+        figures: what it returned, by name; nothing if it failed.
+        error: the text of its exception; None if there was none.
+        trace: where it was raised.
+    """
+
+    settings: dict[str, Any]
+    figures: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+    trace: str = ""
+
+
+class Search:
+    """What came of a search: a list of trials, in the order of the settings.
+
+    Attributes:
+        trials: one for each of the settings and each seed.
+    """
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self.trials = [*trials]
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __getitem__(self, place: int) -> Trial:
+        return self.trials[place]
+
+    def medians(self, figure: str) -> list[tuple[dict[str, Any], float]]:
+        """Return settings without the seed and the median over the seeds, the largest one first.
+
+        Args:
+            figure: a name such as ``"val_accuracy"``.
+
+        Raises:
+            ArgumentError: no trial has such a figure.
+        """
+        found: dict[str, tuple[dict[str, Any], list[float]]] = {}
+        for trial in self.trials:
+            if figure in trial.figures:
+                settings = {k: v for k, v in trial.settings.items() if k != "seed"}
+                found.setdefault(repr(settings), (settings, []))[1].append(trial.figures[figure])
+        if not found:
+            names = sorted({name for trial in self.trials for name in trial.figures})
+            raise ArgumentError(
+                f"search: figure is {figure!r}, expected one of {', '.join(names) or 'none'}"
+            )
+        medians = [(settings, float(np.median(values))) for settings, values in found.values()]
+        return sorted(medians, key=lambda pair: -pair[1])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return settings, figures and the error of each trial, by name."""
+        failed = any(trial.error is not None for trial in self.trials)
+        return [
+            trial.settings | trial.figures | ({"error": trial.error or ""} if failed else {})
+            for trial in self.trials
+        ]
+
+    @checked
+    def to_csv(self, path: Annotated[str | Path, FilePath()]) -> None:
+        """Write the rows to a file, with names in the first line."""
+        rows = self.rows()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        with Path(path).open("w", newline="") as file:
+            writer = csv.DictWriter(file, names, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return text_table(
+            [names, *([_cell(row.get(name, "")) for name in names] for row in rows)], left=0
+        )
+
+    __repr__ = __str__
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+@checked
+def search(
+    train: Callable[..., Any],
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    *,
+    data: Sequence[Any] = (),
+    seeds: Sequence[int] = (0,),
+    processes: Count | None = None,
+) -> Search:
+    """Train with all combinations of settings, each with all seeds, many at a time.
+
+    Args:
+        train: called as ``train(*data, seed=seed, **settings)``. Returns figures by name, or the
+            history of a ``fit``, whose last row they are.
+        grid: name of an argument of ``train`` -> its values.
+        data: arrays that all trainings share. They go to a worker once, not with every training.
+        seeds: of each of the settings.
+        processes: trainings at a time; 1 for one after the other in this process, None for one a
+            core, or what ``joblib.parallel_config`` names.
+
+    Returns:
+        The trials, in the order of the settings. One that failed has its error; the others go on.
+
+    Raises:
+        ArgumentError: the grid is no dictionary of lists, or there are no seeds.
+        ImportError: joblib is not installed, and more than one process is asked for.
+
+    >>> import tinyconv as tc
+    >>> def train(x, y, *, seed, width):
+    ...     net = tc.Sequential(tc.Linear(2, width), tc.Tanh(), tc.Linear(width, 2), seed=seed)
+    ...     return net.fit(x, y, epochs=30, optimizer=tc.SGD(lr=0.5), verbose=False)
+    >>> x = np.random.default_rng(0).normal(size=(200, 2)).astype("float32")
+    >>> y = (x[:, 0] * x[:, 1] > 0).astype(int)
+    >>> found = search(train, {"width": [1, 16]}, data=(x, y), seeds=[0, 1], processes=1)
+    >>> len(found), found.medians("accuracy")[0][0]
+    (4, {'width': 16})
+    """
+    grid = grid or {}
+    for name, values in grid.items():
+        if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+            raise ArgumentError(
+                f"search: {name} of the grid is {shown(values)}, expected a list of values"
+            )
+    if len(seeds) == 0:
+        raise ArgumentError("search: no seeds, expected at least one")
+    settings = [
+        dict(zip(grid, values, strict=True)) | {"seed": seed}
+        for values in itertools.product(*grid.values())
+        for seed in seeds
+    ]
+    attempts = attempt_all(_figures, [(train, each, *data) for each in settings], processes)
+    return Search([_trial(*pair) for pair in zip(settings, attempts, strict=True)])
+
+
+def _figures(train: Callable[..., Any], settings: dict[str, Any], *data: Any) -> dict[str, float]:
+    """Return the figures of one training."""
+    result = train(*data, **settings)
+    if isinstance(result, History):
+        result = result.rows[-1]
+    if not isinstance(result, Mapping):
+        raise ArgumentError(
+            f"search: train returned {shown(result)}, expected figures by name or a history"
+        )
+    return {name: float(value) for name, value in result.items()}
+
+
+def _trial(settings: dict[str, Any], attempt: Attempt) -> Trial:
+    if attempt.error is None:
+        return Trial(settings, attempt.value)
+    error = f"{type(attempt.error).__name__}: {attempt.error}"
+    return Trial(settings, error=error, trace=attempt.trace)
