@@ -111,7 +111,7 @@ class Geometry:
                 slices.append(slice(first, first + (count - 1) * stride + 1, stride))
             yield offset, tuple(slices)
 
-    def plane_index(self, offset: tuple[int, ...], xp: ModuleType) -> Array:
+    def plane_index(self, offset: tuple[int, ...], xp: ModuleType, device: Any = None) -> Array:
         """Return the flat index in the input plane of element ``offset`` of every window.
 
         The result is int64 of shape ``output``; it is -1 where the element lies in the padding.
@@ -126,11 +126,12 @@ class Geometry:
                [-1,  2,  3]])
         """
         axes = len(self.size)
-        index = xp.zeros((1,) * axes, dtype=xp.int64)
+        index = xp.zeros((1,) * axes, dtype=xp.int64, device=device)
         is_inside = index == 0
         for axis in range(axes):
             first = offset[axis] * self.dilation[axis] - self.padding[axis][0]
-            along = xp.arange(self.output[axis], dtype=xp.int64) * self.stride[axis] + first
+            along = xp.arange(self.output[axis], dtype=xp.int64, device=device)
+            along = along * self.stride[axis] + first
             shape = tuple(-1 if other == axis else 1 for other in range(axes))
             along = xp.reshape(along, shape)
             index = index * self.size[axis] + along

@@ -238,7 +238,7 @@ class Network(Chain):
         return {name: np.array(to_numpy(array)) for name, array in self._tensors().items()}
 
     def load_state_dict(self, tensors: Mapping[str, Any]) -> None:
-        """Set all parameters from arrays under PyTorch's names, such as PyTorch's own.
+        """Set all parameters from arrays under PyTorch's names, PyTorch's own or CuPy's included.
 
         Raises:
             FileError: a name is missing or unknown, or a shape differs.
@@ -248,7 +248,7 @@ class Network(Chain):
                 f"load_state_dict: tensors is {shown(tensors)}, expected names and arrays, such as "
                 "what state_dict() returns"
             )
-        arrays = {name: np.asarray(array) for name, array in tensors.items()}
+        arrays = {name: to_numpy(array) for name, array in tensors.items()}
         files.copy_tensors("load_state_dict", arrays, self._tensors())
 
     @checked

@@ -111,7 +111,7 @@ class Optimizer(ABC):
         if self.clip_norm is not None:
             xp = namespace("update", dw=dw)
             length = xp.sqrt(xp.vecdot(dw, dw))
-            g = dw * xp.clip(self.clip_norm / (length + 1e-6), max=1.0)
+            g = dw * xp.minimum(self.clip_norm / (length + 1e-6), xp.ones_like(length))
         if self.weight_decay:
             g = self.decayed(w, g, decay, lr)
         self.move(w, g, state, lr)
@@ -297,7 +297,7 @@ class RMSProp(Optimizer):
             a *= self.alpha
             a += (1 - self.alpha) * g
             # Rounding may leave a variance of 0 just below it.
-            root = xp.sqrt(xp.clip(s - a * a, min=0.0))
+            root = xp.sqrt(xp.maximum(s - a * a, xp.zeros_like(s)))
         else:
             root = xp.sqrt(s)
         root += self.eps

@@ -53,8 +53,17 @@ class Case:
         return tuple(g for g in result if g is not None) if type(result) is tuple else (result,)
 
 
-def to_strict(array: np.ndarray) -> Any:
-    return array_api_strict.asarray(array.copy())
+#: A device that stands in for a GPU: nothing on it becomes a NumPy array by itself, and nothing
+#: made without ``device=`` goes with it.
+FAR = array_api_strict.Device("device1")
+
+
+def to_strict(array: np.ndarray, device: Any = None) -> Any:
+    return array_api_strict.asarray(array.copy(), device=device)
+
+
+def from_strict(array: Any) -> np.ndarray:
+    return np.asarray(array.to_device(array_api_strict.Device("CPU_DEVICE")))
 
 
 def random_like(y: Any, seed: int = 7) -> np.ndarray:

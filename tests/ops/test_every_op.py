@@ -12,7 +12,7 @@ from tinyconv import ops
 from tinyconv.errors import DeviceError, DtypeError, ShapeError
 
 from .cases import CASES
-from .helpers import Case, numeric_gradients, random_like, to_strict
+from .helpers import FAR, Case, from_strict, numeric_gradients, random_like, to_strict
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -72,16 +72,18 @@ def test_gradients_equal_the_complex_step(case: Case) -> None:
 
 
 @every_case
-def test_runs_on_any_array_library(case: Case) -> None:
+def test_runs_on_any_array_library_and_device(case: Case) -> None:
     y, saved = case.forward()
     dy = random_like(y)
     gradients = case.backward(dy, saved)
 
-    strict_y, strict_saved = case.forward(*map(to_strict, case.inputs))
-    strict_gradients = case.backward(to_strict(dy), strict_saved)
+    inputs = [to_strict(array, FAR) for array in case.inputs]
+    strict_y, strict_saved = case.forward(*inputs)
+    strict_gradients = case.backward(to_strict(dy, FAR), strict_saved)
     for strict, plain in zip([strict_y, *strict_gradients], [y, *gradients], strict=True):
         assert isinstance(strict, type(to_strict(np.zeros(1))))
-        np.testing.assert_array_equal(np.asarray(strict), plain)
+        assert strict.device == FAR
+        np.testing.assert_array_equal(from_strict(strict), plain)
 
 
 @every_case

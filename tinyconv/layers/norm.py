@@ -130,11 +130,13 @@ class _BatchNorm(Layer):
 
     def _track(self, mean: Array, var: Array) -> None:
         """Move the running statistics towards those of a batch; the variance is unbiased."""
-        self.state["num_batches_tracked"][...] += 1
-        share = self.momentum
-        if share is None:
-            share = 1 / int(self.state["num_batches_tracked"])
         xp = namespace(type(self).__name__, mean=mean)
+        self.state["num_batches_tracked"][...] += 1
+        share: Any = self.momentum
+        if share is None:
+            share = 1 / xp.astype(
+                self.state["num_batches_tracked"], self.state["running_mean"].dtype
+            )
         for name, value in (("running_mean", mean), ("running_var", var)):
             running = self.state[name]
             running[...] = (1 - share) * running + share * real_part(xp, value)

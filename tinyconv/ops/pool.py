@@ -190,7 +190,7 @@ def max_pool_nd(
     argmax: Array = None
     for offset, window in geometry.windows():
         candidate = padded[:, :, *window]
-        index = xp.broadcast_to(geometry.plane_index(offset, xp), candidate.shape)
+        index = xp.broadcast_to(geometry.plane_index(offset, xp, x.device), candidate.shape)
         if y is None:
             y, argmax = candidate, index
             continue
@@ -212,7 +212,8 @@ def max_pool_backward_nd(op: str, dy: Array, saved: MaxPoolSaved) -> Array:
     dx = xp.zeros((*dy.shape[:2], *geometry.padded), dtype=dy.dtype, device=dy.device)
     zero = xp.zeros_like(dy)
     for offset, window in geometry.windows():
-        dx[:, :, *window] += xp.where(argmax == geometry.plane_index(offset, xp), dy, zero)
+        index = geometry.plane_index(offset, xp, dy.device)
+        dx[:, :, *window] += xp.where(argmax == index, dy, zero)
     return dx[:, :, *geometry.inside]
 
 
