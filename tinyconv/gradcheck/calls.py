@@ -1,16 +1,20 @@
 """The first calls of both functions, and everything that can be wrong about calling them."""
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.problem import DOUBLE, FloatArray, Problem, Stop, rounding_differs, scale_of
+from tinyconv.gradcheck.numbers import first, rounding_differs, scale_of
+from tinyconv.gradcheck.problem import DOUBLE, HALF, FloatArray, Leaf, Problem, Stop
 from tinyconv.gradcheck.shapes import explain_shape
+from tinyconv.gradcheck.sides import Gradients, Tangents
 
-__all__ = ["Called", "call", "call_forward", "draw_dy", "first", "is_stale"]
+__all__ = ["COMPLAINTS", "Called", "call", "draw_dy", "elsewhere", "is_stale"]
+
+#: What functions raise outside their domain, or of shapes that do not fit, which is no finding.
+COMPLAINTS = (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,12 @@ class Called:
 
     dy: FloatArray
     y: FloatArray
-    checked: list[int]  #: the inputs that have a gradient
-    gradients: list[Any]  #: in float64 where backward does that
-    given_gradients: list[Any]  #: in the precision of the inputs as given
-    point: list[Any]  #: the inputs that ``gradients`` belong to
-    point_elsewhere: list[Any]  #: another point, where both functions were called before
-    y_elsewhere: FloatArray | None  #: None each where a function refused
+    checked: list[Leaf]  #: those that have a gradient
+    side: Gradients | Tangents  #: in float64 where backward does that
+    given: list[Any]  #: the gradients in the precision of the inputs as given
+    y_elsewhere: FloatArray | None  #: at another point, None where a function refused
     elsewhere: list[Any]  #: the gradients there, for the same dy
-    shared: list[list[int]]  #: pairs of inputs whose gradients lie in the same memory
+    shared: list[set[str]]  #: pairs of inputs whose gradients lie in the same memory
 
 
 def draw_dy(shape: tuple[int, ...], seed: int = 0) -> FloatArray:
@@ -52,200 +54,189 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
         Stop: a function changes its inputs, is not deterministic, or returns wrong shapes; or
             forward returns numbers that are not finite.
     """
-    _require_numbers(problem)
-    point = elsewhere(problem)
-    y_elsewhere, gradients_elsewhere = _call_elsewhere(problem, point, seed)
-    y = call_forward(problem)
+    if not problem.leaves:
+        raise Stop("shape", "no input holds floating-point numbers")
+    nothing: list[Any] = [None] * len(problem.leaves)
+    y_elsewhere, gradients_elsewhere = None, nothing
+    if not problem.forward_mode:
+        y_elsewhere, gradients_elsewhere = _call_elsewhere(problem, seed)
+    y = _call_forward(problem)
     if y_elsewhere is not None and y_elsewhere.shape != y.shape:
-        y_elsewhere, gradients_elsewhere = None, [None] * len(point)
+        y_elsewhere, gradients_elsewhere = None, nothing
     dy = np.where(problem.dead, 0.0, draw_dy(y.shape, seed))
-    if problem.eps_numeric > 1e-4:  # float16 holds fewer digits of dy
+    if problem.eps_numeric > HALF:  # float16 holds fewer digits of dy
         dy = dy.astype(np.float16).astype(np.float64)
-    gradients = problem.gradients(dy, problem.given)
+    if problem.forward_mode:
+        precise_y = problem.choose_precision(y).astype(np.float64)
+        side = Tangents(problem, dy, precise_y, repeat)
+        return Called(dy, precise_y, problem.leaves, side, [], None, nothing, [])
+
+    gradients = problem.gradients(dy, problem.x)
     shared = _shared(problem)
-    _check_shapes(problem, gradients, dy, y)
-    checked = [i for i in problem.floating if gradients[i] is not None]
+    _check_shapes(problem, gradients, dy)
+    checked = [leaf for leaf, g in zip(problem.leaves, gradients, strict=True) if g is not None]
     if not checked:
         raise Stop("shape", "backward returned no gradient of a floating-point input")
     if repeat:
         _check_repeats(problem, y, gradients, dy)
-
-    precise_y = problem.choose_precision(y)
-    precise, point_here = gradients, problem.given
-    if problem.base is not problem.given:
-        promoted = _promoted(problem, checked, dy)
-        if promoted is not None:
-            precise, point_here = promoted, problem.base
-    return Called(
-        dy=dy,
-        y=precise_y.astype(np.float64),
-        checked=checked,
-        gradients=precise,
-        given_gradients=gradients,
-        point=point_here,
-        point_elsewhere=point,
-        y_elsewhere=y_elsewhere,
-        elsewhere=gradients_elsewhere,
-        shared=shared,
-    )
+    precise_y = problem.choose_precision(y).astype(np.float64)
+    promoted = _promoted(problem, gradients, dy) if problem.precise else None
+    side = Gradients(problem, dy, promoted or gradients, precise=promoted is not None)
+    rest = y_elsewhere, gradients_elsewhere, shared
+    return Called(dy, precise_y, checked, side, gradients, *rest)
 
 
-def call_forward(problem: Problem) -> Any:
+def _call_forward(problem: Problem) -> Any:
     """Return forward's output for the inputs as given; stop if it cannot be differentiated."""
-    _require_numbers(problem)
-    y = problem.value(problem.given)
+    y = problem.value(problem.x)
     if y.dtype.kind != "f":
         raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
     if np.all(np.isfinite(y)):
         return y
-    infinite = any(np.any(np.isinf(problem.given[i])) for i in problem.floating)
-    if np.any(np.isnan(y)) or not infinite:
+    if np.any(np.isnan(y)) or not np.any(np.isinf(problem.x)):
         where = first(~np.isfinite(y))
         raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
-    return problem.ignore_infinite(y)
+    problem.dead = np.isinf(y)
+    return np.where(problem.dead, 0, y)
 
 
-def _require_numbers(problem: Problem) -> None:
-    if not problem.floating:
-        raise Stop("shape", "no input holds floating-point numbers")
+def elsewhere(problem: Problem) -> FloatArray:
+    """Return another point: each input in reverse order, and smaller by a quarter."""
+    x = np.concatenate([problem.x[leaf.part][::-1] for leaf in problem.leaves])
+    return x * 0.75
 
 
-def is_stale(problem: Problem, called: Called, i: int) -> bool:
-    """Tell whether gradient i is right for the other point, where backward was called first.
+def _call_elsewhere(problem: Problem, seed: int) -> tuple[FloatArray | None, list[Any]]:
+    y, x = None, elsewhere(problem)
+    nothing: list[Any] = [None] * len(problem.leaves)
+    with contextlib.suppress(*COMPLAINTS):
+        y = problem.value(x)
+        if not np.all(np.isfinite(y)):
+            return None, nothing
+        return y, problem.gradients(draw_dy(y.shape, seed), x)
+    return y, nothing
+
+
+def is_stale(problem: Problem, called: Called, leaf: Leaf) -> bool:
+    """Tell whether a gradient is right for the other point, where backward was called first.
 
     It must be wrong here: the gradient of a linear function is the same everywhere.
     """
-    g = called.elsewhere[i]
-    if g is None or not np.array_equal(g, called.given_gradients[i]):
+    k = problem.leaves.index(leaf)
+    g = called.elsewhere[k]
+    if g is None or not np.array_equal(g, called.given[k]):
         return False
-    v = np.random.default_rng(0).choice([-1.0, 1.0], g.shape) * scale_of(called.point_elsewhere[i])
-    h = 2.0**-17 if g.dtype == np.float64 else 2.0**-8
-    return agrees_roughly(problem, called.point_elsewhere, i, g, called.dy, v, h)
+    return _agrees_roughly(problem, elsewhere(problem), leaf, g, called.dy, draws=1)
 
 
-def agrees_roughly(
-    problem: Problem, at: list[Any], i: int, g: Any, dy: FloatArray, v: FloatArray, h: float
+def _agrees_roughly(
+    problem: Problem, x: FloatArray, leaf: Leaf, g: Any, dy: FloatArray, draws: int
 ) -> bool:
-    """Tell whether ``<g, v>`` is a central difference, to three digits."""
+    """Tell whether ``<g, v>`` is a central difference at x, to three digits."""
+    rng, at = np.random.default_rng(0), leaf.of(x)
+    h = 2.0**-17 if leaf.dtype == np.float64 else 2.0**-8
 
-    def value(t: float) -> Any:
-        point = list(at)
-        point[i] = point[i] + (t * v).astype(point[i].dtype)
-        return problem.value(point)
+    def value(t: float, v: FloatArray) -> Any:
+        moved = x.copy()
+        moved[leaf.part] += t * v.reshape(-1)
+        return problem.value(moved)
 
-    numeric = float(np.sum(dy * (value(h) - value(-h)))) / (2 * h)
-    terms = g * v
-    return abs(numeric - float(np.sum(terms))) <= 1e-3 * float(np.sum(np.abs(terms)))
+    for _ in range(draws):
+        v = rng.choice([-1.0, 1.0], at.shape) * scale_of(at)
+        v = np.where(np.isfinite(at), v, 0)
+        numeric = float(np.sum(dy * (value(h, v) - value(-h, v)))) / (2 * h)
+        terms = g * v
+        if not abs(numeric - float(np.sum(terms))) <= 1e-3 * float(np.sum(np.abs(terms))):
+            return False
+    return True
 
 
-def first(where: Any) -> tuple[int, ...]:
-    """Return the index of the first element that is true."""
-    return tuple(int(k) for k in np.argwhere(where)[0])
-
-
-def elsewhere(problem: Problem) -> list[Any]:
-    """Return another point: the inputs in reverse order, and smaller by a quarter."""
+def _shared(problem: Problem) -> list[set[str]]:
+    """Return the pairs of inputs whose gradients lie in the same memory."""
+    named = [(leaf.name, problem.results[leaf.place]) for leaf in problem.leaves]
+    arrays = [(name, g) for name, g in named if isinstance(g, np.ndarray) and g.size]
     return [
-        (a.reshape(-1)[::-1].reshape(a.shape) * 0.75).astype(a.dtype)
-        if i in problem.floating
-        else a
-        for i, a in enumerate(problem.given)
-    ]
-
-
-def _call_elsewhere(
-    problem: Problem, point: list[Any], seed: int
-) -> tuple[FloatArray | None, list[Any]]:
-    y = None
-    # The other point may be outside the functions' domain: a complaint is no finding.
-    with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError, RuntimeError):
-        y = problem.value(point)
-        if not np.all(np.isfinite(y)):
-            return None, [None] * len(point)
-        return y, problem.gradients(draw_dy(y.shape, seed), point)
-    return y, [None] * len(point)
-
-
-def _shared(problem: Problem) -> list[list[int]]:
-    """Return the pairs of gradients that lie in the same memory."""
-    arrays = [(i, g) for i, g in enumerate(problem.results) if isinstance(g, np.ndarray) and g.size]
-    return [
-        [i, k]
-        for place, (i, a) in enumerate(arrays)
-        for k, b in arrays[place + 1 :]
+        {name, other}
+        for k, (name, a) in enumerate(arrays)
+        for other, b in arrays[k + 1 :]
         if a.flags.writeable and a.shape == b.shape and np.may_share_memory(a, b)
     ]
 
 
-def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray, y: FloatArray) -> None:
-    for i in problem.floating:
-        g, x, name = gradients[i], problem.given[i], problem.names[i]
-        if g is None:
-            continue
-        if g.dtype.kind != "f":
-            raise Stop("shape", f"the gradient of {name} is {g.dtype}, expected floats", "", i)
-        if g.shape != x.shape:
-            message = f"the gradient of {name} has shape {g.shape}, expected {x.shape}"
-            h = 2.0**-17 if x.dtype == np.float64 else 2.0**-8
+def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray) -> None:
+    for leaf, g in zip(problem.leaves, gradients, strict=True):
+        if g is not None and g.dtype.kind != "f":
+            message = f"the gradient of {leaf.name} is {g.dtype}, expected floats"
+            raise Stop("shape", message, leaf=leaf)
+        if g is not None and g.shape != leaf.shape:
+            message = f"the gradient of {leaf.name} has shape {g.shape}, expected {leaf.shape}"
 
-            def is_right(candidate: Any, i: int = i, x: Any = x, h: float = h) -> bool:
-                rng = np.random.default_rng(0)
-                draws = [rng.choice([-1.0, 1.0], x.shape) * scale_of(x) for _ in range(2)]
-                draws = [np.where(np.isfinite(x), v, 0) for v in draws]
-                return all(
-                    agrees_roughly(problem, problem.given, i, candidate, dy, v, h) for v in draws
-                )
+            def is_right(candidate: Any, leaf: Leaf = leaf) -> bool:
+                return _agrees_roughly(problem, problem.x, leaf, candidate, dy, draws=2)
 
-            raise Stop("shape", message, explain_shape(name, g, x.shape, dy, is_right), i)
+            raise Stop(
+                "shape", message, explain_shape(leaf.name, g, leaf.shape, dy, is_right), leaf
+            )
 
 
-def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: Any) -> None:
-    again = problem.value(problem.given)
+def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: FloatArray) -> None:
+    again = problem.value(problem.x)
     if rounding_differs(y, again, float(np.finfo(y.dtype).eps)):
-        raise Stop("nondeterministic", *_two_calls("forward", y, again, problem.value, problem))
-    second = problem.gradients(dy, problem.given)
-    for i, (a, b) in enumerate(zip(gradients, second, strict=True)):
+        once_more = problem.value(problem.x)
+        raise Stop("nondeterministic", *_two_calls("forward", y, again, once_more))
+    second = problem.gradients(dy, problem.x)
+    for k, (leaf, a, b) in enumerate(zip(problem.leaves, gradients, second, strict=True)):
         if a is None or (b is not None and not rounding_differs(a, b, problem.eps_analytic)):
             continue
-
-        def once_more(arrays: list[Any], i: int = i) -> Any:
-            return problem.gradients(dy, arrays)[i]
-
-        who = f"backward's gradient of {problem.names[i]}"
-        raise Stop("nondeterministic", *_two_calls(who, a, b, once_more, problem), tensor=i)
+        once_more = problem.gradients(dy, problem.x)[k]
+        who = f"backward's gradient of {leaf.name}"
+        raise Stop("nondeterministic", *_two_calls(who, a, b, once_more, dy), leaf=leaf)
     third = second
     # A backward may well refuse a second call after one forward; if it takes it, it must mean it.
     with contextlib.suppress(Exception):
-        third = problem.backward_again(dy, problem.given)
-    for i, (a, b) in enumerate(zip(second, third, strict=True)):
+        third = problem.gradients(dy, problem.x, again=True)
+    for leaf, a, b in zip(problem.leaves, second, third, strict=True):
         if a is not None and b is not None and rounding_differs(a, b, problem.eps_analytic):
-            message = f"backward's gradient of {problem.names[i]} differs in a second call"
+            message = f"backward's gradient of {leaf.name} differs in a second call"
             hint = "backward overwrites what forward saved: it works in place on a shared array"
-            raise Stop("nondeterministic", f"{message} after one forward pass", hint, i)
+            raise Stop("nondeterministic", f"{message} after one forward pass", hint, leaf)
 
 
 def _two_calls(
-    who: str, once: Any, twice: Any, function: Callable[[list[Any]], Any], problem: Problem
+    who: str, once: Any, twice: Any, third: Any, dy: FloatArray | None = None
 ) -> tuple[str, str]:
-    third = function(problem.given)
     if np.array_equal(twice, third, equal_nan=True):
         hint = "the call after one with other inputs differs: it uses values of the call before"
     elif twice is not None and third is not None and np.allclose(third - twice, twice - once):
         hint = "it adds up from call to call: start from zero in every call"
+    elif dy is not None and _is_masked(dy, once, twice, third):
+        hint = (
+            "every call differs, by where it is zero alone: it has the mask of another call, or "
+            "draws random numbers of its own; keep the mask that this call of forward drew"
+        )
     else:
         hint = "every call differs: it draws random numbers; save what forward drew, or pass a seed"
     return f"{who} differs between two calls with the same arguments", hint
 
 
-def _promoted(problem: Problem, checked: list[int], dy: FloatArray) -> list[Any] | None:
+def _is_masked(dy: FloatArray, *calls: Any) -> bool:
+    """Tell whether each call passes dy on, times one number for all, where it is not zero."""
+    if any(g is None or g.shape != dy.shape for g in calls):
+        return False
+    with np.errstate(all="ignore"):
+        ratios = np.concatenate([(g / dy)[g != 0] for g in calls])
+    few = all(0 < np.count_nonzero(g) < g.size for g in calls[1:])
+    return few and bool(np.ptp(ratios) <= 1e-6 * np.max(np.abs(ratios)))
+
+
+def _promoted(problem: Problem, gradients: list[Any], dy: FloatArray) -> list[Any] | None:
     """Return the gradients in float64, None if backward does not do that."""
     try:
-        gradients = problem.gradients(dy, problem.base)
+        promoted = problem.gradients(dy, problem.x, precise=True)
     except (TypeError, ValueError, RuntimeError):
         return None
-    for i in checked:
-        g = gradients[i]
-        if g is None or g.dtype != np.float64:
-            return None
+    pairs = zip(gradients, promoted, strict=True)
+    if any(a is not None and (b is None or b.dtype != np.float64) for a, b in pairs):
+        return None
     problem.eps_analytic = DOUBLE
-    return gradients
+    return promoted

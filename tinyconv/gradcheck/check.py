@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +12,9 @@ import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.gradcheck.calls import call, draw_dy
-from tinyconv.gradcheck.comparison import Comparison
-from tinyconv.gradcheck.element import Options
-from tinyconv.gradcheck.forward_mode import check_tangents
+from tinyconv.gradcheck.comparison import Comparison, Options
 from tinyconv.gradcheck.inquiry import moved
-from tinyconv.gradcheck.problem import Problem, Stop
+from tinyconv.gradcheck.problem import Problem, Stop, TimeUp
 from tinyconv.gradcheck.report import KinkWarning, Report, TensorReport
 from tinyconv.gradcheck.verdicts import check_given, judge, scope_of
 
@@ -113,33 +112,39 @@ def check(
         raise ValueError("check: neither backward nor jvp was given")
     options = Options(seed, method, samples, limit, seconds, progress)
     axis_names = {name: tuple(words) for name, words in (axes or {}).items()}
-    constants = dict(kwargs or {})
+    common: dict[str, Any] = {"kwargs": dict(kwargs or {}), "deadline": time.monotonic() + seconds}
+
+    def look(problem: Problem, code: str) -> Report:
+        """Check a problem; what the projection alone finds is looked at once more."""
+        report = _check_at(problem, options, axis_names, repeat=samples != 0)
+        if samples == 0 and not report.ok:
+            report = _check_at(problem.at(problem.x), options, axis_names)
+        code = f"from tinyconv.gradcheck import check\nprint(check({code}, seed={seed}))"
+        return replace(report, reproduce=reproduce or code)
+
     report = Report("ok", seed=seed)
     if jvp is not None:
-        report = check_tangents(forward, jvp, inputs, names, constants, options)
-        code = "from tinyconv.gradcheck import check\n"
-        code += f"print(check(forward, None, inputs, jvp=jvp, seed={seed}))"
-        report = replace(report, reproduce=reproduce or code)
+        problem = Problem(forward, jvp, inputs, names, forward_mode=True, **common)
+        report = look(problem, "forward, None, inputs, jvp=jvp")
     if backward is None or not report.ok:
         return report
-    many = {} if forward_many is None else {"forward_many": forward_many}
-    problem = Problem(forward, backward, inputs, names, constants, **many)
-    report = _check_at(problem, options, axis_names, repeat=samples != 0)
-    if samples == 0 and not report.ok:
-        report = _check_at(problem.at(problem.given), options, axis_names)
+    problem = Problem(forward, backward, inputs, names, forward_many=forward_many, **common)
+    report = look(problem, "forward, backward, inputs")
     for round_number in range(1, redraw + 1):
         if report.verdict != "kink":
             break
         at_kink = {row.name for row in report.tensors if row.verdict == "kink"}
-        move = [i for i in problem.floating if problem.names[i] in at_kink or not at_kink]
+        move = [leaf for leaf in problem.leaves if leaf.name in at_kink or not at_kink]
         problem = problem.at(moved(problem, move, 0.1, [seed, 2, round_number]))
-        report = replace(_check_at(problem, options, axis_names), redrawn=round_number)
+        again = look(problem, "forward, backward, inputs")
+        report = report if again.verdict == "timeout" else replace(again, redrawn=round_number)
     if double_backward is not None and report.ok:
-        dy = problem.like_output(draw_dy(problem.value(problem.given).shape, seed))
-        inputs = [dy, *problem.inputs]
-        second = Problem(backward, double_backward, inputs, ["dy", *names], constants)
-        report = replace(_check_at(second, options, axis_names), order=2)
-    return replace(report, reproduce=reproduce or _snippet(report, names, seed))
+        dy = problem.like_output(draw_dy(problem.y_shape, seed))
+        second = [dy, *problem.inputs], ["dy", *names]
+        code = "forward, backward, inputs, double_backward=double_backward"
+        report = look(Problem(backward, double_backward, *second, **common), code)
+        return replace(report, order=2)
+    return report if reproduce else replace(report, reproduce=_snippet(report, names, seed))
 
 
 def check_adjoint(
@@ -168,32 +173,20 @@ def check_adjoint(
         return A_T(u)
 
     problem = Problem(A, backward, [x], ["x"])
-    rng = np.random.default_rng([seed, 8])
-    problem = problem.at(
-        [
-            np.asarray(rng.normal(size=a.shape), a.dtype) if i in problem.floating else a
-            for i, a in enumerate(problem.given)
-        ]
-    )
-    settings = {"names": ["x"], "seed": seed, **settings}
-    try:
-        y = problem.value(problem.given)
-        u = draw_dy(y.shape, seed)
-        pairs = zip(problem.given, problem.gradients(u, problem.given), strict=True)
-        other = [np.sum(a * g, dtype=np.float64) for a, g in pairs if g is not None]
-    except (Stop, ValueError):  # wrong shapes and the like, which check explains
-        return check(A, backward, problem.inputs, **settings)
-    one, two = float(np.sum(u * y)), float(sum(other))
-    tolerance = 1e3 * problem.eps_analytic * (float(np.sum(np.abs(u * y))) + abs(two))
-    if abs(one - two) <= tolerance:
-        message = "<A(x), u> = <x, A_T(u)>"
-        return Report("ok", message, seed=seed, projection=(two, one, tolerance), evaluations=1)
-    report = check(A, backward, problem.inputs, **settings)
-    if report.ok:
-        message = f"<A(x), u> is {one:.6g}, <x, A_T(u)> is {two:.6g}"
-        hint = "A_T is right for the derivative of A, which is not linear: it adds a constant, say"
-        return replace(report, verdict="wrong", message=message, hint=hint)
-    return report
+    problem = problem.at(np.random.default_rng([seed, 8]).normal(size=problem.x.size))
+    report = check(A, backward, problem.inputs, **{"names": ["x"], "seed": seed} | settings)
+    if not report.ok:
+        return report
+    y = problem.value(problem.x)
+    u = draw_dy(y.shape, seed)
+    pairs = zip(problem.leaves, problem.gradients(u, problem.x), strict=True)
+    other = sum(float(np.sum(leaf.of(problem.x) * g)) for leaf, g in pairs if g is not None)
+    one, size = float(np.sum(u * y)), float(np.sum(np.abs(u * y)))
+    if abs(one - other) <= 1e3 * problem.eps_given * (size + abs(other)):
+        return replace(report, message="<A(x), u> = <x, A_T(u)>")
+    message = f"<A(x), u> is {one:.6g}, <x, A_T(u)> is {other:.6g}"
+    hint = "A_T is right for the derivative of A, which is not linear: it adds a constant, say"
+    return replace(report, verdict="wrong", message=message, hint=hint)
 
 
 def assert_gradients(
@@ -241,36 +234,41 @@ def assert_gradients(
 def _check_at(
     problem: Problem, options: Options, axes: dict[str, tuple[str, ...]], repeat: bool = True
 ) -> Report:
-    seed = options.seed
+    comparison = None
     try:
-        called = call(problem, seed, repeat)
-        comparison = Comparison(problem, called, options)
+        comparison = Comparison(problem, call(problem, options.seed, repeat), options)
         comparison.run()
-        _pardon(comparison, options)
+        _pardon(comparison)
+        rows = comparison.rows
+        if all(row.verdict == "ok" for row in rows.values()) and not comparison.kink_of_all:
+            rows.update({leaf: check_given(comparison, leaf) for leaf in rows})
     except Stop as stop:
-        tensors: tuple[TensorReport, ...] = ()
-        if stop.tensor is not None:
-            name, shape = problem.names[stop.tensor], problem.given[stop.tensor].shape
-            tensors = (TensorReport(name, shape, stop.verdict),)
-        return Report(stop.verdict, stop.message, stop.hint, tensors, seed)
-    rows = comparison.rows
-    if all(row.verdict == "ok" for row in rows.values()) and not comparison.kink_of_all:
-        rows = {i: check_given(row, comparison, i) for i, row in rows.items()}
-    verdict, message, hints = judge(rows, comparison, axes)
+        leaf, verdict = stop.leaf, stop.verdict
+        tensors = () if leaf is None else (TensorReport(leaf.name, leaf.shape, verdict),)
+        return Report(verdict, stop.message, stop.hint, tensors, options.seed)
+    except TimeUp:
+        if comparison is None or comparison.projection is None:
+            message = f"{options.seconds:g} seconds were over before anything was compared"
+            return Report("timeout", message, seed=options.seed, scope="nothing")
+        comparison.is_cut = True
+        for leaf in comparison.called.checked:
+            if leaf not in comparison.rows:
+                comparison.compare(leaf, [])
+    verdict, message, hints = judge(comparison, axes)
     return Report(
         verdict,
         message,
         "; ".join(hint for hint in hints if hint),
-        tuple(rows.values()),
-        seed,
+        tuple(comparison.rows.values()),
+        options.seed,
         "complex step" if comparison.slopes.complex_step else "central differences",
         comparison.projection,
         evaluations=problem.evaluations,
-        scope=scope_of(rows, comparison),
+        scope=scope_of(comparison),
     )
 
 
-def _pardon(comparison: Comparison, options: Options) -> None:
+def _pardon(comparison: Comparison) -> None:
     """Call wrong elements kinks, if there are kinks and they are right next to them.
 
     At a kink backward may return what is a slope of the function on neither side: where max-pools
@@ -282,34 +280,32 @@ def _pardon(comparison: Comparison, options: Options) -> None:
     problem, suspects = comparison.problem, comparison.wrong()
     if not suspects or not comparison.has_kinks(POINTS_NEARBY):
         return
-    inside = False  # the functions' domain
-    for k in range(POINTS_NEARBY):
-        if not any(suspects.values()) or options.is_over:
-            break
-        point = moved(problem, comparison.called.checked, NEARBY, [options.seed, 4, k])
-        with contextlib.suppress(Stop):
-            near = problem.at(point)
-            nearby = Comparison(near, call(near, options.seed, repeat=False), options)
-            nearby.slopes.complex_step = comparison.slopes.complex_step
-            inside = True
-            for i, flat in suspects.items():
-                nearby.compare(i, np.array(flat))
-                suspects[i] = sorted(set(flat) - set(nearby.wrong().get(i, [])))
-            problem.evaluations += near.evaluations
-    if inside:
-        for i, flat in suspects.items():
-            comparison.call_kinks(i, flat)
+    seed, inside = comparison.options.seed, False  # inside the functions' domain
+    try:
+        for k in range(POINTS_NEARBY):
+            if not any(suspects.values()):
+                break
+            near = problem.at(moved(problem, comparison.called.checked, NEARBY, [seed, 4, k]))
+            with contextlib.suppress(Stop):
+                nearby = comparison.at(near, seed)
+                inside = True
+                for leaf, ks in suspects.items():
+                    same = near.leaves[problem.leaves.index(leaf)]
+                    nearby.compare(same, np.array(ks))
+                    suspects[leaf] = sorted(set(ks) - set(nearby.wrong().get(same, [])))
+                problem.evaluations += near.evaluations
+    except TimeUp:  # to be called wrong, an element must be wrong next to the kink
+        comparison.is_cut = inside = True
+    for leaf, ks in suspects.items() if inside else ():
+        comparison.call_kinks(leaf, ks)
 
 
 def _snippet(report: Report, names: Sequence[str], seed: int) -> str:
     """Return code that shows the worst element again, given forward, backward and inputs."""
     failing = [row for row in report.tensors if row.verdict == report.verdict and row.index]
-    failing = [row for row in failing if row.name in names and report.order == 1]
+    failing = [row for row in failing if row.name in names]
     if report.verdict != "wrong" or not failing:
-        return (
-            "from tinyconv.gradcheck import check\n"
-            f"print(check(forward, backward, inputs, seed={seed}))"
-        )
+        return report.reproduce
     worst = max(failing, key=lambda row: row.relative_error)
     return f"""\
 import numpy as np

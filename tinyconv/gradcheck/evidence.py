@@ -1,45 +1,69 @@
 """What a check knows about one wrong gradient, for those who look for the reason."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.problem import FloatArray, largest
+from tinyconv.gradcheck.comparison import Comparison
+from tinyconv.gradcheck.numbers import largest
+from tinyconv.gradcheck.problem import FloatArray, Leaf
 
 __all__ = ["Evidence"]
 
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-@dataclass(frozen=True)
+
 class Evidence:
     """What is known about the wrong gradient of one input.
 
-    The numeric gradient is known at the flat indices ``flat``; kinks are left out. Of a check of
-    forward mode it is the tangent of the output that is known, and ``dy`` is that of the input.
+    ``analytic`` is the whole gradient; the numeric one is known at the flat indices ``flat``,
+    kinks left out. ``pairs`` names the complex inputs, pairs of real numbers along a last axis.
     """
 
-    name: str
-    inputs: dict[str, Any]  #: the arrays among the inputs, by name
-    dy: FloatArray
-    y: FloatArray
-    analytic: FloatArray  #: the whole gradient
-    others: dict[str, FloatArray]  #: the gradients of the other inputs
-    flat: np.ndarray[Any, Any]
-    numeric: FloatArray
-    tolerance: FloatArray
-    #: (dy, inputs that change) -> the gradient of this input
-    vjp: Callable[[FloatArray, Mapping[str, Any]], FloatArray]
-    #: v (a random direction of the input's shape) and the derivative of every output along it
-    jvp: Callable[[], tuple[FloatArray, FloatArray] | None] = lambda: None
-    #: whether the gradient is that of another point, where backward was called before
-    is_stale: Callable[[], bool] = lambda: False
-    #: (factor, power) -> the error in units of the gradient, with the inputs so many times as large
-    scaled_error: Callable[[float], float | None] = lambda _: None
-    shared: tuple[str, ...] = ()  #: other inputs whose gradients lie in the same memory
-    pairs: tuple[str, ...] = ()  #: the complex inputs: pairs of real numbers along the last axis
-    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)  #: names of axes, by input
+    def __init__(
+        self,
+        comparison: Comparison,
+        leaf: Leaf,
+        analytic: FloatArray,
+        axes: dict[str, tuple[str, ...]],
+        scaled_error: Callable[[float], float | None],
+    ):
+        problem, called = comparison.problem, comparison.called
+        smooth = [e for e in comparison.elements[leaf] if not e.slope.kink]
+        self.comparison, self.leaf, self.name, self.axes = comparison, leaf, leaf.name, axes
+        self.analytic, self.dy, self.y = analytic, called.dy, called.y
+        self.inputs = problem.arrays()
+        #: factor -> the error in units of the gradient, with this input so many times as large
+        self.scaled_error = scaled_error
+        self.flat = np.array([e.k for e in smooth], dtype=int) - leaf.part.start
+        self.numeric = np.array([e.numeric for e in smooth])
+        self.tolerance = comparison.tolerances(leaf, smooth)
+        #: other inputs whose gradients lie in the same memory
+        self.shared = [n for both in called.shared if leaf.name in both for n in both - {leaf.name}]
+        self.pairs = [leaf.name for leaf in problem.leaves if leaf.pairs]
+
+    @cached_property
+    def others(self) -> dict[str, FloatArray]:
+        """The gradients of the other inputs."""
+        rest = [leaf for leaf in self.comparison.called.checked if leaf is not self.leaf]
+        found = {leaf.name: self.comparison.side.here(leaf) for leaf in rest}
+        return {name: g for name, g in found.items() if g is not None}
+
+    @property
+    def jvp(self) -> tuple[FloatArray, FloatArray] | None:
+        """A random direction of the input's shape, and the derivative of every output along it."""
+        return self.comparison.output_slopes(self.leaf)
+
+    def vjp(self, dy: FloatArray, changed: Mapping[str, Any] | None = None) -> FloatArray:
+        """Return the gradient of this input for another dy, where some inputs change."""
+        problem = self.comparison.problem
+        x = problem.x.copy() if changed else problem.x
+        for leaf in problem.leaves:
+            if changed and leaf.name in changed:
+                x[leaf.part] = changed[leaf.name].reshape(-1)
+        return self.comparison.side.whole(self.leaf, dy, x)
 
     @cached_property
     def got(self) -> FloatArray:
@@ -47,7 +71,7 @@ class Evidence:
         return self.at(self.analytic)
 
     @cached_property
-    def wrong(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def wrong(self) -> BoolArray:
         """Where the two differ."""
         return ~self.close(self.got)
 
@@ -57,11 +81,11 @@ class Evidence:
         return max(largest(self.numeric), largest(self.got))
 
     @cached_property
-    def zero(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def zero(self) -> BoolArray:
         """Where there is no gradient."""
         return np.asarray(np.abs(self.numeric) <= self.tolerance + 1e-9 * self.size)
 
-    def close(self, got: Any, numeric: Any = None) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def close(self, got: Any, numeric: Any = None) -> BoolArray:
         """Tell where ``got`` is the numeric gradient, or another one, within the tolerance."""
         numeric = self.numeric if numeric is None else numeric
         with np.errstate(all="ignore"):

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from tinyconv.gradcheck.evidence import Evidence
+from tinyconv.gradcheck.numbers import largest
 from tinyconv.gradcheck.parts import broad_part, dy_part, narrow_part, places, selected
-from tinyconv.gradcheck.problem import FloatArray, largest
+from tinyconv.gradcheck.problem import FloatArray
 from tinyconv.gradcheck.shapes import axis_sets
 
 __all__ = ["Follow", "explain"]
@@ -27,11 +28,6 @@ def explain(evidence: Evidence, draw_again: Callable[[], Evidence | None], follo
     """Return what the pattern suggests, "" if nothing fits both draws."""
     if not np.any(evidence.wrong):
         return ""
-    if evidence.is_stale():
-        return (
-            f"{evidence.name}: the gradient is that of an earlier call with other inputs: saved "
-            "values are stale"
-        )
     second: Evidence | None = None
     for look in TABLE:
         sentences = _fitting(look, evidence)

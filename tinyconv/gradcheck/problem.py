@@ -1,52 +1,96 @@
-"""The functions under test, seen as functions of real NumPy arrays and watched while they run.
+"""The functions under test, seen as functions of one vector of real numbers, and watched.
 
-Whatever their arguments are, the checker computes with a list of *leaves*. The differentiated
-ones are float arrays; complex numbers are pairs of real ones along a last axis of length 2, so that
-their gradient, dL/dRe + i dL/dIm as in PyTorch, is the gradient of the pairs. The outputs become
-one array: the output itself, or the elements of several in a row.
+Whatever their arguments are, the checker computes with the *coordinates* of everything that is
+differentiated, in a row and in float64; a table of leaves says whose they are. Complex numbers are
+pairs of real ones along a last axis of length 2, so that their gradient, dL/dRe + i dL/dIm as in
+PyTorch, is the gradient of the pairs. Outputs become one array: the output itself, or the
+elements of several in a row.
 """
 
 import contextlib
-import functools
 import io
 import math
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
 
 from tinyconv.backend import Array, namespace, to_numpy
+from tinyconv.errors import DtypeError
 from tinyconv.gradcheck.trees import leaves_like, leaves_of, rebuild
 
-__all__ = ["DOUBLE", "FloatArray", "Problem", "Stop", "largest", "rounding_differs", "scale_of"]
+__all__ = ["DOUBLE", "HALF", "FloatArray", "Leaf", "Problem", "Stop", "TimeUp"]
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 AnyArray: TypeAlias = np.ndarray[Any, Any]
 
-#: The unit round-off of float64.
-DOUBLE = float(np.finfo(np.float64).eps)
+#: The unit round-off of float64, and what that of float16 alone is above.
+DOUBLE, HALF = float(np.finfo(np.float64).eps), 1e-4
 
 
 class Stop(Exception):
     """What makes further checking meaningless: a verdict, what was seen, and perhaps a hint."""
 
-    def __init__(self, verdict: str, message: str, hint: str = "", tensor: int | None = None):
+    def __init__(self, verdict: str, message: str, hint: str = "", leaf: "Leaf | None" = None):
         super().__init__(message)
-        self.verdict, self.message, self.hint, self.tensor = verdict, message, hint, tensor
+        self.verdict, self.message, self.hint, self.leaf = verdict, message, hint, leaf
+
+
+class TimeUp(BaseException):
+    """The budget of seconds is over. No ``Exception``: those of the functions may be ignored."""
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """One differentiated array or number among the inputs, and its part of the coordinates."""
+
+    name: str
+    place: int  #: among all leaves of the inputs
+    part: slice
+    shape: tuple[int, ...]  #: in real numbers
+    dtype: np.dtype[Any]  #: of these, as given
+    pairs: bool  #: whether it is complex
+
+    @property
+    def size(self) -> int:
+        """The number of its coordinates."""
+        return int(self.part.stop - self.part.start)
+
+    @property
+    def eps(self) -> float:
+        """The unit round-off of its numbers as given."""
+        return float(np.finfo(self.dtype).eps)
+
+    def of(self, x: AnyArray) -> AnyArray:
+        """Return its own part of a vector, in its shape."""
+        return x[self.part].reshape(self.shape)
+
+    def index(self, k: int) -> tuple[int, ...]:
+        """Return where in it coordinate k is."""
+        return tuple(int(n) for n in np.unravel_index(k - self.part.start, self.shape))
 
 
 class Problem:
-    """Forward, backward and the point at which they are checked.
+    """Two functions and the point at which they are checked, ``x``.
 
     Args:
         forward: ``forward(*inputs, **kwargs) -> y``, a nest of arrays and numbers.
-        backward: ``backward(dy, *inputs, **kwargs)`` -> a nest of gradients for each input.
+        backward: ``backward(dy, *inputs, **kwargs)`` -> a nest of gradients for each input; in
+            forward mode ``jvp(tangents, *inputs, **kwargs)`` -> tangents of y.
         inputs: nests; their floating-point and complex leaves are differentiated.
         names: one for each input, for messages.
         kwargs: further arguments of both functions, constants.
         forward_many: forward for a list of lists of inputs, if that is faster than a loop.
+        forward_mode: whether ``backward`` is a jvp.
+        deadline: on the clock of ``time.monotonic``; no call is begun after it.
+
+    Raises:
+        DeviceError: the inputs hold arrays of several libraries.
+        DtypeError: one holds bfloat16 or numbers of 8 bits, which tell no derivative.
     """
 
     def __init__(
@@ -57,67 +101,96 @@ class Problem:
         names: Sequence[str],
         kwargs: dict[str, Any] | None = None,
         forward_many: Callable[[list[list[Array]]], list[Array]] | None = None,
+        forward_mode: bool = False,
+        deadline: float = math.inf,
     ):
         self.forward, self.backward, self._forward_many = forward, backward, forward_many
-        self._kwargs, self._top, self.inputs = kwargs or {}, list(names), list(inputs)
+        self.forward_mode, self.deadline, self._kwargs = forward_mode, deadline, kwargs or {}
+        self._top, self.inputs = list(names), list(inputs)
         named = [leaf for n, a in zip(names, inputs, strict=True) for leaf in leaves_of(a, n)]
-        self.names = [name for name, _ in named]
-        self._leaves = [leaf for _, leaf in named]
+        self._names, self._given = [name for name, _ in named], [leaf for _, leaf in named]
         arrays = {name: a for name, a in named if array_api_compat.is_array_api_obj(a)}
         self._xp = namespace("gradcheck", **arrays)
         foreign = [a for a in arrays.values() if not isinstance(a, (np.ndarray, np.generic))]
         self._device = array_api_compat.device(foreign[0]) if foreign else None
-        taken = [_take(a) for a in self._leaves]
-        self.pairs = [isinstance(a, np.ndarray) and a.dtype.kind == "c" for a in taken]
-        #: the leaves; what is neither an array nor a floating-point number is there as it is
-        self.given = [_pairs(a) if p else a for a, p in zip(taken, self.pairs, strict=True)]
-        self.floating = [
-            i for i, a in enumerate(self.given) if isinstance(a, np.ndarray) and a.dtype.kind == "f"
-        ]
-        self.base = self.given  #: in float64 where forward takes that
-        self._wrapped: dict[bool, list[Any]] = {}
+        self.leaves: list[Leaf] = []
+        self._constants: list[Any] = []  #: all other leaves, None in the places of these
+        numbers: list[AnyArray] = [np.zeros(0)]
+        start = 0
+        for place, (name, leaf) in enumerate(named):
+            a = _take(name, leaf)
+            is_number = isinstance(a, np.ndarray) and a.dtype.kind in "fc"
+            self._constants.append(None if is_number else a)
+            if is_number:
+                pairs = a.dtype.kind == "c"
+                a = _pairs(a) if pairs else a
+                part = slice(start, start := start + a.size)
+                self.leaves.append(Leaf(name, place, part, a.shape, a.dtype, pairs))
+                numbers.append(a.reshape(-1))
+        self.x: FloatArray = np.concatenate(numbers, dtype=np.float64)
+        self.precise = False  #: whether the numeric side hands over float64 whatever was given
         #: unit round-off of the gradients and of the numeric evaluation, set by `choose_precision`
-        eps = [float(np.finfo(self.given[i].dtype).eps) for i in self.floating]
-        self.eps_analytic = self.eps_numeric = self.eps_given = max(eps, default=DOUBLE)
+        self.eps_given = max([leaf.eps for leaf in self.leaves], default=DOUBLE)
+        self.eps_analytic = self.eps_numeric = self.eps_given
         self.evaluations = 0
         self.results: list[Any] = []  #: the gradients of the last call, as backward returned them
         #: where forward was called last, known to all problems of the same functions
-        self._memory: list[Any] = [None]
+        self._memory: list[Any] = [None, False]
         self._loud = {forward, backward}  # functions whose first call is still to come
         self._y_tree: Any = None
+        self.y_shape: tuple[int, ...] = ()  #: of forward's last outputs, as one array
+        self._base: dict[bool, list[Any]] = {}
         #: where outputs are infinite, as they may be at infinite inputs: they count as constants
         self.dead: Any = False
 
-    def at(self, point: Sequence[Any]) -> "Problem":
+    def at(self, x: FloatArray) -> "Problem":
         """Return the problem of the same functions at another point."""
-        inputs = self._nests(self._hand_over(point))
-        return self._sibling(inputs)
+        return self._sibling(self._arguments(x))
 
     def resized(self, resize: Callable[[str, AnyArray], AnyArray]) -> "Problem":
         """Return the problem with ``resize(name, a)`` in the place of every array."""
-        leaves = [
-            self._give(i, resize(name, a)) if isinstance(a, np.ndarray) else a
-            for i, (name, a) in enumerate(zip(self.names, self.given, strict=True))
-        ]
-        return self._sibling(self._nests(leaves))
+        arguments, leaves = list(self._constants), {leaf.place: leaf for leaf in self.leaves}
+        for name, a in self.arrays().items():
+            place = self._names.index(name)
+            a, leaf = resize(name, a), leaves.get(place)
+            a = a.astype(leaf.dtype) if leaf else a
+            arguments[place] = self._like(place, _complex(a) if leaf and leaf.pairs else a)
+        return self._sibling(arguments)
 
-    def _sibling(self, inputs: list[Any]) -> "Problem":
-        functions = self.forward, self.backward
-        other = Problem(*functions, inputs, self._top, self._kwargs, self._forward_many)
+    def _sibling(self, arguments: list[Any]) -> "Problem":
+        inputs, functions = self._nests(arguments), (self.forward, self.backward)
+        options = self._kwargs, self._forward_many, self.forward_mode, self.deadline
+        other = Problem(*functions, inputs, self._top, *options)
         other._loud, other._memory = self._loud, self._memory
         return other
 
+    def arrays(self) -> dict[str, AnyArray]:
+        """Return the arrays among the inputs by name, constants too, complex ones as pairs."""
+        leaves = {leaf.place: leaf.of(self.x) for leaf in self.leaves}
+        found = (leaves.get(place, a) for place, a in enumerate(self._constants))
+        named = zip(self._names, found, strict=True)
+        return {name: a for name, a in named if isinstance(a, np.ndarray)}
+
     # -- between their kinds of arguments and ours ---------------------------------------------
 
-    def _hand_over(self, arrays: Sequence[Any]) -> list[Any]:
-        """Return the leaves in the library and on the device that the functions work with."""
-        return [self._give(i, a) for i, a in enumerate(arrays)]
+    def _arguments(self, x: AnyArray, precise: bool = False) -> list[Any]:
+        """Return fresh leaves in the library and on the device that the functions work with."""
+        constants = (a.copy() if isinstance(a, np.ndarray) else a for a in self._constants)
+        arguments = [self._like(place, a) for place, a in enumerate(constants)]
+        for leaf in self.leaves:
+            arguments[leaf.place] = self._argument(leaf, x[leaf.part], precise)
+        return arguments
 
-    def _give(self, i: int, a: Any) -> Any:
-        leaf = self._leaves[i]
+    def _argument(self, leaf: Leaf, numbers: AnyArray, precise: bool) -> Any:
+        dtype = np.dtype(np.float64) if precise else leaf.dtype
+        dtype = np.result_type(dtype, np.complex64) if numbers.dtype.kind == "c" else dtype
+        a = numbers.reshape(leaf.shape).astype(dtype)
+        return self._like(leaf.place, _complex(a) if leaf.pairs else a)
+
+    def _like(self, place: int, a: Any) -> Any:
+        leaf = self._given[place]
         if not isinstance(a, np.ndarray):
             return a
-        a = _complex(a) if self.pairs[i] else a
         if not hasattr(leaf, "shape"):
             return a.item()
         return a[()] if isinstance(leaf, np.generic) else self._asarray(a)
@@ -130,6 +203,8 @@ class Problem:
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function of theirs; what it prints and warns about is shown the first time."""
+        if time.monotonic() > self.deadline:
+            raise TimeUp
         with np.errstate(all="ignore"):
             if function in self._loud:
                 self._loud.discard(function)
@@ -167,77 +242,50 @@ class Problem:
 
     # -- calling them ---------------------------------------------------------------------------
 
-    def _constants(self, complex_numbers: bool) -> list[Any]:
-        """Return the base point, handed over once for each of the two kinds of numbers."""
-        if complex_numbers not in self._wrapped:
-            arrays = [
-                (a + 0j if complex_numbers else a) if i in self.floating else a
-                for i, a in enumerate(self.base)
-            ]
-            self._wrapped[complex_numbers] = self._hand_over([_copy(a) for a in arrays])
-        return self._wrapped[complex_numbers]
-
-    def evaluate(self, moved: dict[int, AnyArray], complex_step: bool = False) -> AnyArray:
-        """Return forward at the base point with some of its leaves replaced."""
-        leaves = list(self._constants(complex_step))
-        for i, a in moved.items():
-            leaves[i] = self._give(i, a)
-        self.evaluations += 1
-        self._memory[0] = None
-        return self._output(self._call(self.forward, *self._nests(leaves)), complex_step)
-
-    def value(self, arrays: Sequence[Any]) -> AnyArray:
-        """Return forward of ``arrays``; stop if it changes one of them."""
-        leaves = self._hand_over([_copy(a) for a in arrays])
-        self._y_tree = self._call(self.forward, *self._nests(leaves))
+    def value(self, x: FloatArray, precise: bool = False) -> AnyArray:
+        """Return forward at x, in the given types or in float64; stop if it changes an input."""
+        arguments = self._arguments(x, precise)
+        self._y_tree = self._call(self.forward, *self._nests(arguments))
         y = np.array(self._output(self._y_tree))
-        self._memory[0] = arrays
-        self._check_unchanged("forward", leaves, arrays, self.names)
+        self.y_shape = y.shape
+        self._memory[:] = x, precise
+        self._require_unchanged("forward", self._names, arguments, self._arguments(x, precise))
         return y
 
-    def ignore_infinite(self, y: AnyArray) -> AnyArray:
-        """Return y with zeros where it is infinite, which are constants from here on."""
-        self.dead = np.isinf(y)
-        return np.where(self.dead, 0, y)
-
-    def gradients(self, dy: AnyArray, arrays: Sequence[Any]) -> list[AnyArray | None]:
+    def gradients(
+        self, dy: AnyArray, x: FloatArray, precise: bool = False, again: bool = False
+    ) -> list[AnyArray | None]:
         """Return the gradient of every leaf; stop if backward changes dy or an input.
 
         A backward may use what the forward pass before it has saved, as layers do: the last call
-        of forward is always one with the same inputs.
+        of forward is one with the same inputs, and of no other call of backward, unless ``again``.
         """
-        if self._memory[0] is not arrays:
-            self.value(arrays)
-        return self.backward_again(dy, arrays)
-
-    def tangent(
-        self, jvp: Callable[..., Any], tangents: Sequence[Any], arrays: Sequence[Any]
-    ) -> AnyArray:
-        """Return the derivative of the outputs as ``jvp(tangents, *inputs)`` has it."""
-        leaves = self._hand_over([_copy(a) for a in arrays])
-        given = [None if t is None else self._give(i, t) for i, t in enumerate(tangents)]
-        result = self._call(jvp, tuple(self._nests(given)), *self._nests(leaves))
-        self._check_unchanged("jvp", leaves, arrays, self.names)
-        return np.array(self._output(result))
-
-    def backward_again(self, dy: AnyArray, arrays: Sequence[Any]) -> list[AnyArray | None]:
-        """Return :meth:`gradients` without a forward pass before."""
-        leaves = self._hand_over([_copy(a) for a in arrays])
-        dys = self.like_output(dy)
-        before = [(f"dy{n}", _copy(_take(a)), a) for n, a in leaves_of(dys) if a is not None]
-        result = self._call(self.backward, dys, *self._nests(leaves))
+        if not again and not (self._memory[0] is x and self._memory[1] == precise):
+            self.value(x, precise)
+        arguments, dys = self._arguments(x, precise), self.like_output(dy)
+        result = self._call(self.backward, dys, *self._nests(arguments))
         self.results = self._by_leaf(result)
-        for name, b, a in before:
-            if not np.array_equal(_take(a), b, equal_nan=True):
-                raise Stop("mutates-input", *_mutation("backward", name))
-        self._check_unchanged("backward", leaves, arrays, self.names)
+        after, before = leaves_of(dys, "dy"), leaves_of(self.like_output(dy))
+        names = [name for name, _ in after]
+        self._require_unchanged("backward", names, *([a for _, a in n] for n in (after, before)))
+        self._require_unchanged("backward", self._names, arguments, self._arguments(x, precise))
         gradients: list[AnyArray | None] = []
-        for i, g in enumerate(self.results):
-            a = None if g is None or i not in self.floating else np.array(to_numpy(g))
-            if a is not None and self.pairs[i]:
+        for leaf in self.leaves:
+            g = self.results[leaf.place]
+            a = None if g is None else np.array(to_numpy(g))
+            if a is not None and leaf.pairs:
                 a = _pairs(a.astype(np.result_type(a, np.complex64)) if a.dtype.kind == "f" else a)
             gradients.append(a)
         return gradients
+
+    def tangent(self, v: FloatArray, x: FloatArray, precise: bool = False) -> AnyArray:
+        """Return the derivative of the outputs along v, as a jvp has it."""
+        arguments, tangents = self._arguments(x, precise), [None] * len(self._names)
+        for leaf in self.leaves:
+            tangents[leaf.place] = self._argument(leaf, v[leaf.part], precise)
+        result = self._call(self.backward, tuple(self._nests(tangents)), *self._nests(arguments))
+        self._require_unchanged("jvp", self._names, arguments, self._arguments(x, precise))
+        return np.array(self._output(result))
 
     def _by_leaf(self, result: Any) -> list[Any]:
         """Return the gradient of each leaf, None where there is none.
@@ -245,46 +293,52 @@ class Problem:
         One of the only input, or of the only one with floating-point numbers, may come without a
         tuple around it, and constants may be left out altogether.
         """
-        tree, places, start = self.inputs, [], 0
-        for k, part in enumerate(tree):
-            stop = start + len(leaves_of(part))
-            if any(i in self.floating for i in range(start, stop)):
-                places.append(k)
-            start = stop
-        whole: list[Any] = [None] * len(tree)
-        if isinstance(result, (tuple, list)) and len(result) == len(tree):
+        is_several = isinstance(result, (tuple, list))
+        places = [
+            k
+            for k, (name, part) in enumerate(zip(self._top, self.inputs, strict=True))
+            if {n for n, _ in leaves_of(part, name)} & {leaf.name for leaf in self.leaves}
+        ]
+        whole: list[Any] = [None] * len(self.inputs)
+        if is_several and len(result) == len(whole):
             whole = list(result)
-        elif isinstance(result, (tuple, list)) and len(result) == len(places):
+        elif is_several and len(result) == len(places):
             for k, part in zip(places, result, strict=True):
                 whole[k] = part
         elif len(places) == 1 and (
-            not isinstance(result, (tuple, list)) or isinstance(tree[places[0]], (tuple, list))
+            not is_several or isinstance(self.inputs[places[0]], (tuple, list))
         ):
             whole[places[0]] = result
         else:
-            count = len(result) if isinstance(result, (tuple, list)) else 1
             raise Stop(
                 "shape",
-                f"backward returned {count} gradients, expected {len(tree)}: one "
-                "an input, None for an input that is not checked",
+                f"backward returned {len(result) if is_several else 1} gradients, expected "
+                f"{len(whole)}: one an input, None for an input that is not checked",
             )
         leaves: list[Any] = []
-        for name, part, gradient in zip(self._top, tree, whole, strict=True):
+        for name, part, gradient in zip(self._top, self.inputs, whole, strict=True):
             try:
                 leaves += leaves_like(part, gradient)
             except ValueError as error:
                 raise Stop("shape", f"the gradient of {name} is {error}") from None
         return leaves
 
-    def _check_unchanged(
-        self, who: str, after: Sequence[Any], before: Sequence[Any], names: Sequence[str]
+    def _require_unchanged(
+        self, who: str, names: Sequence[str], after: Sequence[Any], before: Sequence[Any]
     ) -> None:
-        for i, (name, a, b) in enumerate(zip(names, after, before, strict=True)):
-            if not isinstance(b, np.ndarray) or not hasattr(a, "shape"):
+        for name, a, b in zip(names, after, before, strict=True):
+            if not hasattr(b, "shape"):
                 continue
-            a = _pairs(to_numpy(a)) if self.pairs[i] else to_numpy(a)
+            a, b = to_numpy(a), to_numpy(b)
             if a.shape != b.shape or not np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
-                raise Stop("mutates-input", *_mutation(who, name))
+                raise Stop(
+                    "mutates-input",
+                    f"{who} changed {name}",
+                    f"{who} writes into its argument {name}: work on a copy "
+                    f"({name} = {name} * … instead of {name} *= …)",
+                )
+
+    # -- the numeric side -----------------------------------------------------------------------
 
     def choose_precision(self, y: AnyArray) -> AnyArray:
         """Evaluate numerically in float64 wherever forward takes it, and return its result.
@@ -293,30 +347,59 @@ class Problem:
         all the same, then the numeric side has that type's precision. ``y`` is forward's result
         for the inputs as given.
         """
-        if self.eps_analytic > DOUBLE:
-            promoted = [
-                a.astype(np.float64) if i in self.floating else a for i, a in enumerate(self.given)
-            ]
+        if self.eps_given > DOUBLE:
             # Any error means the same: this function is made for one precision.
             with contextlib.suppress(Exception):
-                precise = self.value(promoted)
+                precise = self.value(self.x, precise=True)
                 if precise.dtype == np.float64 and np.all(np.isfinite(precise)):
-                    self.base, y = promoted, precise
+                    self.precise, y = True, precise
         self.eps_numeric = float(np.finfo(y.dtype).eps)
         return y
 
-    @functools.cached_property
+    @property
     def eps(self) -> float:
-        """The unit round-off that the steps of differences must respect.
+        """The unit round-off that the steps of differences respect, after `choose_precision`."""
+        return max(self.eps_numeric, DOUBLE if self.precise else self.eps_given)
 
-        To be asked after :meth:`choose_precision`.
+    def evaluate(self, moved: Mapping[Leaf, AnyArray], complex_step: bool = False) -> AnyArray:
+        """Return forward at the base point with the coordinates of some leaves replaced."""
+        self.evaluations += 1
+        self._memory[0] = None
+        return self._output(
+            self._call(self.forward, *self._moved(moved, complex_step)), complex_step
+        )
+
+    def _moved(self, moved: Mapping[Leaf, AnyArray], complex_step: bool) -> list[Any]:
+        """Return inputs of which those that did not move are the same objects in every call."""
+        if complex_step not in self._base:
+            x = self.x.astype(complex) if complex_step else self.x
+            self._base[complex_step] = self._arguments(x, self.precise)
+        arguments = list(self._base[complex_step])
+        for leaf, numbers in moved.items():
+            arguments[leaf.place] = self._argument(leaf, numbers, self.precise)
+        return self._nests(arguments)
+
+    def complex_values(self, many: list[dict[Leaf, AnyArray]]) -> list[AnyArray | None]:
+        """Return forward of several complex points, None where it does not take them.
+
+        Where the user told how, they are taken all at once. The first one is always evaluated on
+        its own too: should the two differ, then what the user told is not the same function,
+        and it is not used again.
         """
-        eps = [float(np.finfo(self.base[i].dtype).eps) for i in self.floating]
-        return max(self.eps_numeric, *eps)
+        first = self._complex_value(many[0])
+        if self._forward_many is not None and first is not None and len(many) > 1:
+            points = [self._moved(moved, complex_step=True) for moved in many]
+            self.evaluations += len(many) - 1
+            with np.errstate(all="ignore"):
+                values = [self._output(y, complex_step=True) for y in self._forward_many(points)]
+            error, size = np.abs(values[0].imag - first.imag), np.abs(first.imag)
+            if np.all(error <= 1e3 * self.eps_numeric * np.max(size, initial=0)):
+                return [first, *values[1:]]
+            self._forward_many = None
+        return [first, *(self._complex_value(moved) for moved in many[1:])]
 
-    def complex_value(self, moved: dict[int, AnyArray]) -> AnyArray | None:
-        """Return forward of complex inputs, or None where it does not take them."""
-        if any(self.pairs):
+    def _complex_value(self, moved: dict[Leaf, AnyArray]) -> AnyArray | None:
+        if any(leaf.pairs for leaf in self.leaves):
             return None
         try:
             y = self.evaluate(moved, complex_step=True)
@@ -325,38 +408,17 @@ class Problem:
             return None
         return y if y.dtype.kind == "c" and np.all(np.isfinite(y)) else None
 
-    def complex_values(self, many: list[dict[int, AnyArray]]) -> list[AnyArray | None]:
-        """Return forward of several complex points, all at once if the user told how.
 
-        The first one is always evaluated on its own too. Should the two differ, then what the
-        user told is not the same function, and it is not used again.
-        """
-        first = self.complex_value(many[0])
-        if self._forward_many is not None and first is not None and len(many) > 1:
-            points = []
-            for moved in many:
-                leaves = list(self._constants(complex_numbers=True))
-                for i, a in moved.items():
-                    leaves[i] = self._give(i, a)
-                points.append(self._nests(leaves))
-            self.evaluations += len(many) - 1
-            with np.errstate(all="ignore"):
-                values = [self._output(y, complex_step=True) for y in self._forward_many(points)]
-            if not rounding_differs(values[0].imag, first.imag, self.eps_numeric):
-                return [first, *values[1:]]
-            self._forward_many = None
-        return [first, *(self.complex_value(moved) for moved in many[1:])]
-
-
-def _take(leaf: Any) -> Any:
+def _take(name: str, leaf: Any) -> Any:
     """Return a leaf as a NumPy array of its own, what holds no numbers of ours as it is."""
+    dtype = str(getattr(leaf, "dtype", ""))
+    if "bfloat16" in dtype or "float8" in dtype or "float4" in dtype:
+        raise DtypeError(
+            f"check: {name} is {dtype}, whose few digits tell no derivative: pass it as float32"
+        )
     if array_api_compat.is_array_api_obj(leaf) or isinstance(leaf, (float, complex)):
         return np.array(to_numpy(leaf))
     return leaf
-
-
-def _copy(a: Any) -> Any:
-    return a.copy() if isinstance(a, np.ndarray) else a
 
 
 def _pairs(a: AnyArray) -> AnyArray:
@@ -368,37 +430,3 @@ def _complex(a: AnyArray) -> AnyArray:
     """Return pairs along the last axis as complex numbers."""
     dtype = np.complex128 if a.dtype == np.float64 else np.complex64
     return np.asarray(np.ascontiguousarray(a).view(dtype)[..., 0])
-
-
-def _mutation(who: str, name: str) -> tuple[str, str]:
-    return (
-        f"{who} changed {name}",
-        f"{who} writes into its argument {name}: work on a copy "
-        f"({name} = {name} * … instead of {name} *= …)",
-    )
-
-
-def largest(a: AnyArray) -> float:
-    """Return the largest finite absolute value, 0 for no elements."""
-    a = np.abs(a)
-    return float(np.max(a, where=np.isfinite(a), initial=0.0))
-
-
-def rounding_differs(a: AnyArray, b: AnyArray, eps: float) -> bool:
-    """Tell whether two results differ by more than the order of a parallel sum explains."""
-    if a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
-        return True
-    difference = largest(np.where(np.isfinite(a), a, 0) - np.where(np.isfinite(b), b, 0))
-    return difference > 1e3 * eps * max(largest(a), largest(b))
-
-
-def scale_of(x: AnyArray) -> float:
-    """Return the size of a tensor's elements, in which steps are measured: their rms, or 1.
-
-    It is 1 as well for numbers so small that steps beside them would be subnormal.
-    """
-    top = largest(x)
-    if not top > 1e-280:
-        return 1.0
-    finite = x[np.isfinite(x)].astype(np.float64)
-    return top * float(np.sqrt(np.mean(np.square(finite / top))))

@@ -15,8 +15,17 @@ __all__ = ["KinkWarning", "Report", "TensorReport", "Verdict"]
 #: ``nonfinite``: forward or backward returns NaN or infinity.
 #: ``mutates-input``: a function writes into its arguments.
 #: ``shape``: a gradient does not have the shape of its input, or the number of them is off.
+#: ``timeout``: the budget of seconds was over before anything was compared.
 Verdict: TypeAlias = Literal[
-    "ok", "wrong", "kink", "precision", "nondeterministic", "nonfinite", "mutates-input", "shape"
+    "ok",
+    "wrong",
+    "kink",
+    "precision",
+    "nondeterministic",
+    "nonfinite",
+    "mutates-input",
+    "shape",
+    "timeout",
 ]
 
 

@@ -16,25 +16,23 @@ ladder goes on downwards until it has passed it or drowns in rounding errors.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tinyconv.gradcheck.calls import Called
-from tinyconv.gradcheck.problem import DOUBLE, FloatArray, Problem
+from tinyconv.gradcheck.problem import DOUBLE, HALF, FloatArray, Leaf, Problem
 
-__all__ = ["HALF", "Direction", "Slope", "Slopes"]
+__all__ = ["Direction", "Slope", "Slopes"]
 
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
 #: computed from them is far above the smallest number.
-COMPLEX_STEP = 2.0**-150
-COMPLEX_STEP_SINGLE = 2.0**-40
-#: Two neighbouring rungs of the ladder differ by this factor.
-RATIO = 8.0
+COMPLEX_STEP, COMPLEX_STEP_SINGLE = 2.0**-150, 2.0**-40
 #: Below inputs of this size the complex step would be subnormal.
 TINY = 1e-200
-#: A unit round-off above this is that of float16.
-HALF = 1e-4
+#: Two neighbouring rungs of the ladder differ by this factor.
+RATIO = 8.0
 #: How many standard deviations of rounding noise an error bar holds.
 SIGMAS = 10.0
 
@@ -45,30 +43,25 @@ class Slope:
 
     value: float
     bar: float  #: the true derivative is within value ± bar
-    left: float  #: slope towards smaller t, NaN where it was not taken
-    right: float
-    kink: bool
-    method: str  #: "complex" or "central"
+    left: float = np.nan  #: slope towards smaller t, NaN where it was not taken
+    right: float = np.nan
+    kink: bool = False
     rough: bool = False  #: something like a kink is near, which no step could resolve
 
     def is_near(self, other: "Slope") -> bool:
         """Tell whether the bars of two slopes overlap."""
         return abs(self.value - other.value) <= self.bar + other.bar
 
-    @property
-    def as_kink(self) -> "Slope":
-        """The same, called a kink."""
-        return replace(self, kink=True)
-
 
 @dataclass(frozen=True)
 class _Rung:
     """The slopes on both sides with one step, and what rounding adds to them."""
 
+    h: float
     left: float
     right: float
     size: float  #: of the values that were subtracted
-    noise: float
+    noise: float = 0.0
 
     @property
     def central(self) -> float:
@@ -80,53 +73,37 @@ class _Rung:
 
 
 class Direction:
-    """A direction in the space of all inputs: whole tensors, or one element.
+    """A direction in the space of all coordinates, some of one leaf or of several.
 
     ``v`` is rounded so that ``x + t v`` is exact for every t on the ladder, which removes the
     rounding of x from the differences: with E the spacing of numbers around x, ``h v`` is a
     multiple of E for the smallest step h.
     """
 
-    def __init__(self, problem: Problem, parts: dict[int, tuple[Any, Any]]):
-        """Take, for input i, ``parts[i] = (flat indices, v)``; None stands for all elements."""
-        self._problem = problem
+    def __init__(self, problem: Problem, parts: dict[Leaf, tuple[Any, Any]]):
+        """Take, for a leaf, ``(which coordinates, v)``: its slice, or an array of indices."""
+        self._x = problem.x
         self.rungs: dict[float, _Rung | None] = {}  #: the slopes taken along it, by step
-        self.parts: dict[int, tuple[Any, FloatArray]] = {}
-        for i, (where, v) in parts.items():
-            x = problem.base[i].reshape(-1)
-            x = x if where is None else x[where]
-            smallest = _rungs(problem.eps)[-1] / 4  # the noise is measured below the last rung
+        self.parts: dict[Leaf, tuple[Any, FloatArray]] = {}
+        smallest = _rungs(problem.eps)[-1] / 4  # the noise is measured below the last rung
+        for leaf, (where, v) in parts.items():
+            x = problem.x[where]
             # An infinite input has no neighbours: it stays.
             finite = np.isfinite(x)
-            spacing = np.where(finite, np.abs(x) + np.abs(v), 1).astype(np.float64)
+            spacing = np.where(finite, np.abs(x) + np.abs(v), 1)
             spacing = np.spacing(2 * spacing) * (problem.eps / DOUBLE)
             v = np.where(finite, np.round(np.asarray(v) * smallest / spacing), 0)
-            self.parts[i] = where, v * spacing / smallest
+            self.parts[leaf] = where, v * spacing / smallest
 
-    def moved(self, t: complex) -> dict[int, np.ndarray[Any, Any]]:
-        """Return the inputs that differ from the base point at ``x + t v``."""
+    def moved(self, t: complex) -> dict[Leaf, Any]:
+        """Return the coordinates of the leaves that differ from the base point at ``x + t v``."""
         result = {}
-        for i, (where, v) in self.parts.items():
-            x = self._problem.base[i]
-            # A fresh array each time: the function may keep or overwrite what it gets.
-            x = np.array(x + 0j if isinstance(t, complex) else x)
-            flat = x.reshape(-1)
-            if where is None:
-                flat += (t * v).astype(x.dtype)
-            else:
-                flat[where] += (t * v).astype(x.dtype)
-            result[i] = x
+        for leaf, (where, v) in self.parts.items():
+            x = self._x[leaf.part]
+            x = x + 0j if isinstance(t, complex) else x.copy()
+            x[slice(None) if isinstance(where, slice) else where - leaf.part.start] += t * v
+            result[leaf] = x
         return result
-
-    def dot(self, gradients: list[Any]) -> tuple[float, float]:
-        """Return ``<gradient, v>`` and the sum of the absolute values of its terms."""
-        total = absolute = 0.0
-        for i, (where, v) in self.parts.items():
-            g = gradients[i].reshape(-1).astype(np.float64)
-            terms = (g if where is None else g[where]) * v
-            total += float(np.sum(terms))
-            absolute += float(np.sum(np.abs(terms)))
-        return total, absolute
 
 
 def _rungs(eps: float) -> list[float]:
@@ -141,30 +118,28 @@ def _rungs(eps: float) -> list[float]:
 class Slopes:
     """Takes slopes of ``<dy, forward>`` at the base point of a problem.
 
-    The noise of differences is measured first, along ``direction``: what a slope is, and whether
-    it shows a kink, depends on nothing that is looked at before or after it.
+    The noise of differences is measured once, along ``direction``, and before any comparison
+    that it could matter to: what a slope is, and whether it shows a kink, depends on nothing
+    that is looked at before or after it.
     """
 
     def __init__(self, problem: Problem, called: Called, direction: Direction):
-        self.problem, self.dy, self.y = problem, called.dy, called.y
+        self.problem, self.dy, self.y, self._direction = problem, called.dy, called.y, direction
         self.complex_step = True
         dy = called.dy
         # The size of what is differentiated: sum of |dy_j y_j|, here or at another point, or the
         # root of the sum of (g_i x_i)^2. What is almost 0 here may be a difference of numbers
         # that are not, and those were rounded.
-        sizes = [float(np.sum(np.abs(dy * self.y)))]
+        sizes = [float(np.sum(np.abs(dy * self.y))), *map(called.side.size, called.checked)]
         if called.y_elsewhere is not None:
             sizes.append(float(np.sum(np.abs(dy * called.y_elsewhere))))
-        for i in called.checked:
-            with np.errstate(invalid="ignore"):  # 0 times infinity
-                terms = called.gradients[i] * problem.base[i].astype(np.float64)
-            sizes.append(float(np.sqrt(np.sum(np.square(terms[np.isfinite(terms)])))))
         self.size = max(sizes) or float(np.sum(np.abs(dy)))
         #: the size of an output of 1: what a saturated function that is almost 0 was taken from
         self.unit = float(np.sqrt(np.sum(np.square(dy))))
         self._rungs = _rungs(problem.eps)
         self._is_half = problem.eps_numeric > HALF
-        self._measured_noise = self._measure_noise(direction)
+
+    # -- the complex step -----------------------------------------------------------------------
 
     def complex_slope(self, direction: Direction) -> Slope | None:
         """Return the derivative by the complex step, None where forward does not admit it."""
@@ -177,7 +152,6 @@ class Slopes:
             return [None] * len(directions)
         moved = [direction.moved(1j * self._complex_step) for direction in directions]
         slopes: list[Slope | None] = []
-        nan = float("nan")
         for y in self.problem.complex_values(moved):
             derivative = self._imaginary(y)
             if derivative is None:
@@ -185,24 +159,8 @@ class Slopes:
                 continue
             terms = self.dy * derivative
             bar = 16 * self.problem.eps_numeric * (float(np.sum(np.abs(terms))) + self.size)
-            slopes.append(Slope(float(np.sum(terms)), bar, nan, nan, False, "complex"))
+            slopes.append(Slope(float(np.sum(terms)), bar))
         return slopes
-
-    def output_slopes(self, direction: Direction) -> FloatArray | None:
-        """Return the derivative of every output along ``direction``, None at an edge."""
-        if self.complex_step:
-            moved = direction.moved(1j * self._complex_step)
-            return self._imaginary(self.problem.complex_value(moved))
-        h = self._rungs[1]
-        above, below = (self._value(direction, t) for t in (h, -h))
-        return None if above is None or below is None else (above - below) / (2 * h)
-
-    def bends(self, direction: Direction) -> FloatArray:
-        """Return by how much every output leaves its tangent, next to the point."""
-        above, below = (self._value(direction, t) for t in (self._rungs[-2], -self._rungs[-2]))
-        if above is None or below is None:
-            return np.full_like(self.y, np.inf)
-        return np.abs(above + below - 2 * self.y)
 
     @property
     def _complex_step(self) -> float:
@@ -213,6 +171,29 @@ class Slopes:
             return None
         return np.asarray(y.imag.astype(np.float64) / self._complex_step)
 
+    def output_slopes(self, direction: Direction) -> FloatArray | None:
+        """Return the derivative of every output along ``direction``, None at an edge."""
+        if self.complex_step:
+            moved = direction.moved(1j * self._complex_step)
+            return self._imaginary(self.problem.complex_values([moved])[0])
+        h = self._rungs[1]
+        above, below = (self._value(direction, t) for t in (h, -h))
+        return None if above is None or below is None else (above - below) / (2 * h)
+
+    # -- differences ----------------------------------------------------------------------------
+
+    def confirms(self, direction: Direction, slope: Slope) -> bool:
+        """Tell whether the rounding of two values explains all that differs from ``slope``.
+
+        Then there is no kink either, and noise need not be measured: it could only widen this.
+        """
+        rung = self._rung(direction, self._rungs[-2])
+        if rung is None:
+            return False
+        noise = self._noise(rung.size, measured=0.0) / rung.h
+        bars = noise + abs(rung.jump) + slope.bar
+        return abs(rung.jump) <= 4 * noise and abs(rung.central - slope.value) <= bars
+
     def kink_slope(self, direction: Direction, coarse: bool = False) -> Slope:
         """Return a rough derivative, and whether x is a kink: two evaluations if it is none.
 
@@ -220,10 +201,9 @@ class Slopes:
         the kinks of thousands of ReLUs. Curvature looks like a jump too; only if there is
         something to see, two more rungs must tell which of them it is.
         """
-        rung = self._rung(direction, self._rungs[-2], coarse)
+        rung = self._noisy_rung(direction, self._rungs[-2], coarse)
         if rung is not None and abs(rung.jump) <= 4 * rung.noise:
-            bar = rung.noise + abs(rung.jump)
-            return Slope(rung.central, bar, rung.left, rung.right, kink=False, method="central")
+            return Slope(rung.central, rung.noise + abs(rung.jump), rung.left, rung.right)
         return self.real_slope(direction, coarse, max(0, len(self._rungs) - 3))
 
     def real_slope(self, direction: Direction, coarse: bool = False, first_rung: int = 0) -> Slope:
@@ -237,7 +217,7 @@ class Slopes:
         seen = 0.0  # the last extrapolated jump that showed
         rough = persists = False  # whether any showed, and whether the last one had not shrunk
         for h in self._rungs[first_rung:]:
-            rung = self._rung(direction, h, coarse)
+            rung = self._noisy_rung(direction, h, coarse)
             if rung is None or before is None:
                 before = rung  # outside the domain, only smaller steps can tell
                 continue
@@ -257,54 +237,54 @@ class Slopes:
             if rough:
                 bar += 7 * jump + 2 * difference  # none of that holds near a kink
             if best is None or bar < best.bar:
-                best = Slope(value, bar, rung.left, rung.right, kink=False, method="central")
+                best = Slope(value, bar, rung.left, rung.right)
             if not shows and not persists and bar <= 1e-8 * abs(value) + 1e-10 * self.size:
                 return best
             before = rung
         if best is None or before is None:
-            nan = float("nan")
-            return Slope(nan, float("inf"), nan, nan, kink=True, method="central")
+            return Slope(np.nan, np.inf, kink=True)
         if persists:
             half = abs(before.jump) / 2
-            return Slope(before.central, half, before.left, before.right, True, "central")
+            return Slope(before.central, half, before.left, before.right, kink=True)
         # A jump that showed, and was neither followed down nor seen to vanish, makes this rough.
         return replace(best, rough=rough and best.bar > 1e-6 * (abs(best.value) + self.size))
 
-    def _rung(self, direction: Direction, h: float, coarse: bool) -> "_Rung | None":
+    def _rung(self, direction: Direction, h: float) -> _Rung | None:
         """Evaluate at ``x ± h v``; None where forward is not finite there."""
         if h not in direction.rungs:
-            direction.rungs[h] = self._new_rung(direction, h)
-        rung = direction.rungs[h]
-        if rung is None or not coarse:
-            return rung
-        floor = 0.0 if self._is_half else SIGMAS * self.problem.eps_numeric * self.unit
-        return replace(rung, noise=max(rung.noise, floor / h))
+            above, below = (self._value(direction, t) for t in (h, -h))
+            direction.rungs[h] = None
+            if above is not None and below is not None:
+                right = float(np.sum(self.dy * (above - self.y))) / h
+                left = float(np.sum(self.dy * (self.y - below))) / h
+                sizes = np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))
+                if self._is_half:  # so coarse that the rounding of what stays must not count
+                    sizes = sizes[(above != self.y) | (below != self.y)]
+                direction.rungs[h] = _Rung(h, left, right, float(np.sum(sizes)))
+        return direction.rungs[h]
 
-    def _new_rung(self, direction: Direction, h: float) -> "_Rung | None":
-        above, below = (self._value(direction, t) for t in (h, -h))
-        if above is None or below is None:
+    def _noisy_rung(self, direction: Direction, h: float, coarse: bool) -> _Rung | None:
+        rung = self._rung(direction, h)
+        if rung is None:
             return None
-        right = float(np.sum(self.dy * (above - self.y))) / h
-        left = float(np.sum(self.dy * (self.y - below))) / h
-        sizes = np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))
-        if self._is_half:  # so coarse that the rounding of what does not move must not count
-            sizes = sizes[(above != self.y) | (below != self.y)]
-        size = float(np.sum(sizes))
-        return _Rung(left, right, size, self._noise(size) / h)
+        noise = self._noise(rung.size, self._measured_noise)
+        if coarse and not self._is_half:
+            noise = max(noise, SIGMAS * self.problem.eps_numeric * self.unit)
+        return replace(rung, noise=noise / h)
 
     def _value(self, direction: Direction, t: float) -> FloatArray | None:
         y = self.problem.evaluate(direction.moved(t))
         return y.astype(np.float64) if np.all(np.isfinite(y)) else None
 
-    def _noise(self, size: float) -> float:
+    def _noise(self, size: float, measured: float) -> float:
         """Return the error bar of a difference of two values of ``<dy, forward>`` of this size."""
         if self._is_half:
-            return 4 * max(self.problem.eps_numeric * size, self._measured_noise)
-        rounding = self.problem.eps_numeric * max(size, self.size)
-        return SIGMAS * max(rounding, self._measured_noise)
+            return 4 * max(self.problem.eps_numeric * size, measured)
+        return SIGMAS * max(self.problem.eps_numeric * max(size, self.size), measured)
 
-    def _measure_noise(self, direction: Direction) -> float:
-        """Return the rounding noise of ``<dy, forward>``.
+    @cached_property
+    def _measured_noise(self) -> float:
+        """The rounding noise of ``<dy, forward>``.
 
         On points so close to each other that every smooth function is linear between them, all
         that second differences show is noise, with sqrt(6) times the standard deviation of a value
@@ -313,13 +293,13 @@ class Slopes:
         three times: that is about the standard deviation of six random ones.
         """
         step = self._rungs[-1] / 4
-        differences = np.concatenate([self._noise_on_one_side(direction, s) for s in (step, -step)])
+        differences = np.concatenate([self._noise_on_one_side(s) for s in (step, -step)])
         smallest = float(np.min(differences, where=differences > 0, initial=np.inf))
         return 3 * smallest / float(np.sqrt(6)) if np.isfinite(smallest) else 0.0
 
-    def _noise_on_one_side(self, direction: Direction, step: float) -> FloatArray:
+    def _noise_on_one_side(self, step: float) -> FloatArray:
         for _ in range(4):
-            values = [self.y] + [self._value(direction, step * k) for k in (1, 2, 3, 4)]
+            values = [self.y] + [self._value(self._direction, step * k) for k in (1, 2, 3, 4)]
             finite = [y for y in values if y is not None]
             if len(finite) < 5:
                 break

@@ -1,0 +1,38 @@
+"""Sizes of arrays, and when two of them are the same but for rounding."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["first", "largest", "rounding_differs", "scale_of"]
+
+
+def first(where: Any) -> tuple[int, ...]:
+    """Return the index of the first element that is true."""
+    return tuple(int(k) for k in np.argwhere(where)[0])
+
+
+def largest(a: Any) -> float:
+    """Return the largest finite absolute value, 0 for no elements."""
+    a = np.abs(a)
+    return float(np.max(a, where=np.isfinite(a), initial=0.0))
+
+
+def rounding_differs(a: Any, b: Any, eps: float) -> bool:
+    """Tell whether two results differ by more than the order of a parallel sum explains."""
+    if a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return True
+    difference = largest(np.where(np.isfinite(a), a, 0) - np.where(np.isfinite(b), b, 0))
+    return difference > 1e3 * eps * max(largest(a), largest(b))
+
+
+def scale_of(x: Any) -> float:
+    """Return the size of a tensor's elements, in which steps are measured: their rms, or 1.
+
+    It is 1 as well for numbers so small that steps beside them would be subnormal.
+    """
+    top = largest(x)
+    if not top > 1e-280:
+        return 1.0
+    finite = x[np.isfinite(x)].astype(np.float64)
+    return top * float(np.sqrt(np.mean(np.square(finite / top))))
