@@ -101,4 +101,4 @@ def test_wrong_custom_rules_of_jax():
 
     cube.defjvp(lambda x, t: (x[0] ** 3, 2 * x[0] ** 2 * t[0]))
     report = check(cube, [jnp.arange(1.0, 4.0)], forward_mode=True)
-    assert report.hint == "y along inputs[0]: the tangent is 0.666667 times what it should be"
+    assert report.hint.startswith("inputs[0]: the tangent is 0.666667 times what it should be")

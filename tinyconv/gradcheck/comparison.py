@@ -16,6 +16,7 @@ from tinyconv.gradcheck.calls import Called, call
 from tinyconv.gradcheck.numbers import scale_of
 from tinyconv.gradcheck.problem import HALF, FloatArray, Leaf, Problem, Stop, TimeUp
 from tinyconv.gradcheck.report import TensorReport
+from tinyconv.gradcheck.sides import Tangents
 from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
 
 __all__ = ["WORK", "Comparison", "Element", "Options"]
@@ -155,7 +156,7 @@ class Comparison:
     # -- which numbers to compare -----------------------------------------------------------
 
     def _require_finite(self) -> None:
-        for leaf in self.called.checked:
+        for leaf in () if isinstance(self.side, Tangents) else self.called.checked:
             bad = np.flatnonzero(~np.isfinite(self.side.vector[leaf.part])) + leaf.part.start
             if not bad.size:
                 continue
@@ -267,11 +268,13 @@ class Comparison:
 
     def compare(self, leaf: Leaf, ks: Any) -> TensorReport:
         """Compare some coordinates of a leaf one by one; return its row."""
-        elements: list[Element] = []
+        known = {e.k: e for e in self.elements.get(leaf, [])}
+        elements = [known[k] for k in ks if k in known]
+        ks = [int(k) for k in ks if k not in known]
         name = f"gradcheck {leaf.name}"
         with _progress(name, len(ks), self.options.progress) as advance:
             for start in range(0, len(ks), TOGETHER):
-                some = [int(k) for k in ks[start : start + TOGETHER]]
+                some = ks[start : start + TOGETHER]
                 try:
                     for element in self._elements(leaf, some):
                         elements.append(element)
@@ -279,7 +282,7 @@ class Comparison:
                     self.is_cut = True
                     break
                 advance(len(some))
-        return self._store(leaf, elements)
+        return self._store(leaf, sorted(elements, key=lambda e: e.k))
 
     def _elements(self, leaf: Leaf, some: list[int]) -> Iterator[Element]:
         directions = [self._axis(leaf, k) for k in some]

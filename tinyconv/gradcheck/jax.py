@@ -38,71 +38,63 @@ def check(
     names = [top[path[0].idx] + jax.tree_util.keystr(path[1:]) for path, _ in paths]
     leaves = [np.asarray(a) for _, a in paths]
     where = [k for k, a in enumerate(leaves) if a.dtype.kind in "fc"]
+    asarray, conj = jax.numpy.asarray, jax.numpy.conj
 
-    def of_checked(others: Sequence[Any]) -> Callable[..., Any]:
-        """Return the function of the checked leaves alone, with a list of leaves as its result."""
+    def in_float64(run: Callable[..., Any]) -> Callable[..., Any]:
+        def inside(*arguments: Any) -> Any:
+            with jax.enable_x64(True):
+                return jax.tree_util.tree_map(np.asarray, run(*arguments))
+
+        return inside
+
+    def at(every: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
+        """Return the function of the checked leaves alone, which returns a list, and these."""
 
         def run(*checked: Any) -> Any:
-            every = list(others)
+            moved = list(every)
             for k, a in zip(where, checked, strict=True):
-                every[k] = a
-            return jax.tree_util.tree_leaves(function(*jax.tree_util.tree_unflatten(tree, every)))
+                moved[k] = a
+            return jax.tree_util.tree_leaves(function(*jax.tree_util.tree_unflatten(tree, moved)))
 
-        return run
+        return run, [asarray(every[k]) for k in where]
 
-    def pick(every: Sequence[Any]) -> list[Any]:
-        return [jax.numpy.asarray(every[k]) for k in where]
+    def put(checked: Sequence[Any]) -> list[Any]:
+        found = iter(checked)
+        return [next(found) if k in where else None for k in range(len(leaves))]
 
-    def differentiated(run: Callable[..., Any], checked: list[Any]) -> Callable[..., Any]:
-        """Leave out the outputs that are integers, which have no gradient."""
-        kinds = [jax.numpy.asarray(a).dtype.kind in "fc" for a in run(*checked)]
-        return lambda *xs: [a for a, keep in zip(run(*xs), kinds, strict=True) if keep]
+    def vjp(dy: Any, run: Callable[..., Any], checked: Sequence[Any]) -> Any:
+        kinds = [asarray(a).dtype.kind in "fc" for a in run(*checked)]  # integers have no gradient
+        # JAX's gradients of complex numbers are the conjugates of PyTorch's.
+        dys = [conj(asarray(d)) for d in dy if d is not None]
+        pull = jax.vjp(
+            lambda *xs: [a for a, keep in zip(run(*xs), kinds, strict=True) if keep], *checked
+        )[1]
+        return [conj(g) for g in pull(dys)]
 
     def forward(*every: Any) -> Any:
-        with jax.enable_x64(True):
-            return [np.asarray(a) for a in of_checked(every)(*pick(every))]
-
-    def vjp(dy: Any, every: Sequence[Any]) -> Any:
-        run = differentiated(of_checked(every), pick(every))
-        # JAX's gradients of complex numbers are the conjugates of PyTorch's.
-        dys = [jax.numpy.conj(jax.numpy.asarray(d)) for d in dy if d is not None]
-        return [jax.numpy.conj(g) for g in jax.vjp(run, *pick(every))[1](dys)]
+        run, checked = at(every)
+        return run(*checked)
 
     def backward(dy: Any, *every: Any) -> Any:
-        with jax.enable_x64(True):
-            found = iter(vjp(dy, every))
-            return [np.asarray(next(found)) if k in where else None for k in range(len(every))]
+        return put(vjp(dy, *at(every)))
 
     def double_backward(dg: Any, dy: Any, *every: Any) -> Any:
-        with jax.enable_x64(True):
-
-            def gradients(dys: Any, *checked: Any) -> Any:
-                moved = list(every)
-                for k, a in zip(where, checked, strict=True):
-                    moved[k] = a
-                return vjp(dys, moved)
-
-            dys = [None if d is None else jax.numpy.asarray(d) for d in dy]
-            conjugated = [jax.numpy.conj(jax.numpy.asarray(dg[k])) for k in where]
-            _, pull = jax.vjp(gradients, dys, *pick(every))
-            second, *rest = jax.tree_util.tree_map(
-                lambda g: np.asarray(jax.numpy.conj(g)), pull(conjugated)
-            )
-            found = iter(rest)
-            return [second, *(next(found) if k in where else None for k in range(len(every)))]
+        run, checked = at(every)
+        dys = [None if d is None else asarray(d) for d in dy]
+        _, pull = jax.vjp(lambda dys, *checked: vjp(dys, run, checked), dys, *checked)
+        second, *rest = jax.tree_util.tree_map(conj, pull([conj(asarray(dg[k])) for k in where]))
+        return [second, *put(rest)]
 
     def jvp(tangents: Any, *every: Any) -> Any:
-        with jax.enable_x64(True):
-            run = of_checked(every)
-            given = [jax.numpy.asarray(tangents[k]) for k in where]
-            return [np.asarray(t) for t in jax.jvp(run, pick(every), given)[1]]
+        run, checked = at(every)
+        return jax.jvp(run, checked, [asarray(tangents[k]) for k in where])[1]
 
     return check_functions(
-        forward,
-        backward,
+        in_float64(forward),
+        in_float64(backward),
         leaves,
         names=names,
-        jvp=jvp if forward_mode else None,
-        double_backward=double_backward if second_order else None,
+        jvp=in_float64(jvp) if forward_mode else None,
+        double_backward=in_float64(double_backward) if second_order else None,
         **settings,
     )

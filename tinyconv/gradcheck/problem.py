@@ -137,7 +137,7 @@ class Problem:
         #: where forward was called last, known to all problems of the same functions
         self._memory: list[Any] = [None, False]
         self._loud = {forward, backward}  # functions whose first call is still to come
-        self._y_tree: Any = None
+        self._y_trees: dict[bool, Any] = {}  #: what forward returned last, as given and precise
         self.y_shape: tuple[int, ...] = ()  #: of forward's last outputs, as one array
         self._base: dict[bool, list[Any]] = {}
         #: where outputs are infinite, as they may be at infinite inputs: they count as constants
@@ -225,11 +225,12 @@ class Problem:
         y = kept[0] if len(kept) == 1 else np.concatenate([a.reshape(-1) for a in kept])
         return np.where(self.dead, 0, y) if y.shape == np.shape(self.dead) and y.shape else y
 
-    def like_output(self, dy: AnyArray) -> Any:
+    def like_output(self, dy: AnyArray, precise: bool = False) -> Any:
         """Return dy as a nest like forward's last output, None for what is no floating number."""
+        tree = self._y_trees[precise]
         leaves: list[Any] = []
         rest = dy.reshape(-1)
-        for _, leaf in leaves_of(self._y_tree):
+        for _, leaf in leaves_of(tree):
             a = np.zeros(0, dtype=int) if leaf is None else np.asarray(to_numpy(leaf))
             if a.dtype.kind not in "fc":
                 leaves.append(None)
@@ -238,15 +239,15 @@ class Problem:
             part, rest = rest[: math.prod(shape)], rest[math.prod(shape) :]
             part = part.reshape(shape).astype(a.real.dtype)
             leaves.append(self._asarray(_complex(part) if a.dtype.kind == "c" else part))
-        return rebuild(self._y_tree, iter(leaves))
+        return rebuild(tree, iter(leaves))
 
     # -- calling them ---------------------------------------------------------------------------
 
     def value(self, x: FloatArray, precise: bool = False) -> AnyArray:
         """Return forward at x, in the given types or in float64; stop if it changes an input."""
         arguments = self._arguments(x, precise)
-        self._y_tree = self._call(self.forward, *self._nests(arguments))
-        y = np.array(self._output(self._y_tree))
+        self._y_trees[precise] = self._call(self.forward, *self._nests(arguments))
+        y = np.array(self._output(self._y_trees[precise]))
         self.y_shape = y.shape
         self._memory[:] = x, precise
         self._require_unchanged("forward", self._names, arguments, self._arguments(x, precise))
@@ -262,10 +263,10 @@ class Problem:
         """
         if not again and not (self._memory[0] is x and self._memory[1] == precise):
             self.value(x, precise)
-        arguments, dys = self._arguments(x, precise), self.like_output(dy)
+        arguments, dys = self._arguments(x, precise), self.like_output(dy, precise)
         result = self._call(self.backward, dys, *self._nests(arguments))
         self.results = self._by_leaf(result)
-        after, before = leaves_of(dys, "dy"), leaves_of(self.like_output(dy))
+        after, before = leaves_of(dys, "dy"), leaves_of(self.like_output(dy, precise))
         names = [name for name, _ in after]
         self._require_unchanged("backward", names, *([a for _, a in n] for n in (after, before)))
         self._require_unchanged("backward", self._names, arguments, self._arguments(x, precise))

@@ -4,7 +4,7 @@ What is checked is their backward pass as autograd runs it, with PyTorch on both
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tinyconv.gradcheck.check import check as check_functions
@@ -36,124 +36,107 @@ def check(
     """
     import torch
 
-    inputs = list(inputs)
-    call: Callable[..., Any] = function
-    if isinstance(function, type) and issubclass(function, torch.autograd.Function):
-        call = function.apply
-    count = len(inputs)
-    names = list(settings.pop("names", None) or [f"inputs[{k}]" for k in range(len(inputs))])
-    if isinstance(function, torch.nn.Module):
-        buffers = dict(function.named_buffers())
-        arguments = dict(function.named_parameters())
-        names += list(arguments)
-        inputs += arguments.values()
-
-        def call(*values: Any) -> Any:
-            own = dict(zip(arguments, values[count:], strict=True))
-            dtype = next(iter(own.values())).dtype if own else torch.get_default_dtype()
-            state = own | {
-                name: b.to(dtype, copy=True) if b.is_floating_point() else b.clone()
-                for name, b in buffers.items()
-            }
-            return torch.func.functional_call(function, state, values[:count])
-
-    given = [leaf for _, leaf in leaves_of(inputs)]
-    own_inputs = [leaf for _, leaf in leaves_of(inputs[:count])]
-    some = any(torch.is_tensor(a) and a.requires_grad for a in own_inputs)
+    inputs, count = list(inputs), len(inputs)
+    names = list(settings.pop("names", None) or [f"inputs[{k}]" for k in range(count)])
+    own = _leaves(inputs)
+    parameters = dict(function.named_parameters()) if isinstance(function, torch.nn.Module) else {}
+    names, inputs = [*names, *parameters], [*inputs, *parameters.values()]
+    some = any(torch.is_tensor(a) and a.requires_grad for a in own)
     is_checked = [
         torch.is_tensor(a)
         and (a.dtype.is_floating_point or a.dtype.is_complex)
-        and (a.requires_grad or (not some and k < len(own_inputs)))
-        for k, a in enumerate(given)
+        and (a.requires_grad or (not some and k < len(own)))
+        for k, a in enumerate(_leaves(inputs))
     ]
 
-    def run(leaves: Sequence[Any]) -> Any:
+    def call(*values: Any) -> Any:
+        if isinstance(function, type) and issubclass(function, torch.autograd.Function):
+            return function.apply(*values)
+        if not isinstance(function, torch.nn.Module):
+            return function(*values)
+        state = dict(zip(parameters, values[count:], strict=True))
+        dtype = next((p.dtype for p in state.values()), torch.get_default_dtype())
+        for name, b in function.named_buffers():
+            state[name] = b.to(dtype, copy=True) if b.is_floating_point() else b.clone()
+        return torch.func.functional_call(function, state, values[:count])
+
+    def run(leaves: Iterable[Any]) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return call(*rebuild(inputs, iter(leaves)))
 
-    def forward(*nests: Any) -> Any:
-        with torch.no_grad():
-            return run([leaf for _, leaf in leaves_of(list(nests))])
+    def tracked(leaves: list[Any], which: list[bool]) -> list[Any]:
+        pairs = zip(leaves, which, strict=True)
+        return [a.detach().requires_grad_() if c else a for a, c in pairs]
 
-    def differentiate(dy: Any, nests: Any, create_graph: bool = False) -> tuple[list[Any], Any]:
-        """Return the leaves, and the gradient of each that is checked."""
-        leaves = [leaf for _, leaf in leaves_of(list(nests))]
-        if not create_graph:
-            leaves = [a.detach().requires_grad_() if c else a for a, c in zip(leaves, is_checked,
-                      strict=True)]  # fmt: skip
-        with torch.enable_grad():
-            y = run(leaves)
-            pairs = [
-                (a, d)
-                for (_, a), d in zip(leaves_of(y), leaves_like(y, dy), strict=True)
-                if torch.is_tensor(a) and a.requires_grad and d is not None
-            ]
-            wanted = [a for a, c in zip(leaves, is_checked, strict=True) if c]
-            found: Any = [None] * len(wanted)
-            if pairs:
-                outputs, dys = zip(*pairs, strict=True)
-                options: Any = {"allow_unused": True, "create_graph": create_graph}
-                found = torch.autograd.grad(outputs, wanted, dys, **options)
-            gradients = iter(
-                torch.zeros_like(a) if g is None else g for g, a in zip(found, wanted, strict=True)
-            )
-        return leaves, rebuild(inputs, iter(next(gradients) if c else None for c in is_checked))
+    def only_checked(leaves: list[Any]) -> list[Any]:
+        return [a for a, c in zip(leaves, is_checked, strict=True) if c]
 
-    def backward(dy: Any, *nests: Any) -> Any:
-        return differentiate(dy, nests)[1]
+    def nest(gradients: Iterable[Any]) -> Any:
+        found = iter(gradients)
+        return rebuild(inputs, iter(next(found) if c else None for c in is_checked))
 
-    def double_backward(dg: Any, dy: Any, *nests: Any) -> Any:
-        both = [dy, *nests]
-        leaves = [leaf for _, leaf in leaves_of(both)]
-        count = len(leaves) - len(is_checked)
-        which = [torch.is_tensor(a) for a in leaves[:count]] + is_checked
-        leaves = [a.detach().requires_grad_() if c else a for a, c in zip(leaves, which,
-                  strict=True)]  # fmt: skip
-        again = rebuild(both, iter(leaves))
-        _, gradients = differentiate(again[0], again[1:], create_graph=True)
+    def gradients(y: Any, dy: Any, wanted: list[Any], create_graph: bool = False) -> list[Any]:
+        """Return the gradients of the tensors ``wanted``, zeros where y does not depend on one."""
         pairs = [
-            (g, d)
-            for (_, g), d in zip(leaves_of(gradients), leaves_like(gradients, dg), strict=True)
-            if g is not None and g.requires_grad and d is not None
+            (a, d)
+            for a, d in zip(_leaves(y), leaves_like(y, dy), strict=True)
+            if torch.is_tensor(a) and a.requires_grad and d is not None
         ]
-        wanted = [a for a, c in zip(leaves, which, strict=True) if c]
         found: Any = [None] * len(wanted)
         if pairs:
-            outputs, dgs = zip(*pairs, strict=True)
-            found = torch.autograd.grad(outputs, wanted, dgs, allow_unused=True)
-        second = iter(
-            torch.zeros_like(a) if g is None else g for g, a in zip(found, wanted, strict=True)
-        )
-        return rebuild(both, iter(next(second) if c else None for c in which))
+            outputs, dys = zip(*pairs, strict=True)
+            options: Any = {"allow_unused": True, "create_graph": create_graph}
+            found = torch.autograd.grad(outputs, wanted, dys, **options)
+        pairs = zip(found, wanted, strict=True)
+        return [torch.zeros_like(a) if g is None else g for g, a in pairs]
+
+    def forward(*nests: Any) -> Any:
+        with torch.no_grad():
+            return run(_leaves(list(nests)))
+
+    def backward(dy: Any, *nests: Any) -> Any:
+        leaves = tracked(_leaves(list(nests)), is_checked)
+        with torch.enable_grad():
+            return nest(gradients(run(leaves), dy, only_checked(leaves)))
+
+    def double_backward(dg: Any, dy: Any, *nests: Any) -> Any:
+        dys = _leaves(dy)
+        dys = tracked(dys, [torch.is_tensor(a) for a in dys])
+        leaves = tracked(_leaves(list(nests)), is_checked)
+        with torch.enable_grad():
+            y, wanted = run(leaves), only_checked(leaves)
+            first = nest(gradients(y, rebuild(dy, iter(dys)), wanted, create_graph=True))
+            count = sum(map(torch.is_tensor, dys))
+            second = gradients(first, dg, [*filter(torch.is_tensor, dys), *wanted])
+        found = iter(second[:count])
+        of_dy = rebuild(dy, iter(next(found) if torch.is_tensor(d) else None for d in dys))
+        return [of_dy, *nest(second[count:])]
 
     def jvp(tangents: Any, *nests: Any) -> Any:
-        forward_ad: Any = torch.autograd.forward_ad
-        with warnings.catch_warnings(), forward_ad.dual_level():
+        ad: Any = torch.autograd.forward_ad
+        nest_of = list(nests)
+        triples = zip(
+            _leaves(nest_of), leaves_like(nest_of, list(tangents)), is_checked, strict=True
+        )
+        with warnings.catch_warnings(), ad.dual_level():
             warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own, in its first use
-            dual = [
-                forward_ad.make_dual(a, t) if c else a
-                for (_, a), t, c in zip(
-                    leaves_of(list(nests)),
-                    leaves_like(list(nests), list(tangents)),
-                    is_checked,
-                    strict=True,
-                )
-            ]
-            y = run(dual)
-            out = []
-            for _, a in leaves_of(y):
-                t = forward_ad.unpack_dual(a).tangent if torch.is_tensor(a) else None
-                out.append(torch.zeros_like(a) if t is None and torch.is_tensor(a) else t)
+            y = run(ad.make_dual(a, t) if c else a for a, t, c in triples)
+            out = [ad.unpack_dual(a) if torch.is_tensor(a) else None for a in _leaves(y)]
+            out = [d and (torch.zeros_like(d.primal) if d.tangent is None else d.tangent)
+                   for d in out]  # fmt: skip
             return rebuild(y, iter(out))
 
-    plain = [a.detach() if torch.is_tensor(a) else a for a in given]
     return check_functions(
         forward,
         backward,
-        rebuild(inputs, iter(plain)),
+        rebuild(inputs, iter(a.detach() if torch.is_tensor(a) else a for a in _leaves(inputs))),
         names=names,
         jvp=jvp if forward_mode else None,
         double_backward=double_backward if second_order else None,
         **settings,
     )
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return [leaf for _, leaf in leaves_of(tree)]
