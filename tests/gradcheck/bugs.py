@@ -92,6 +92,7 @@ def bug(
     hint: str = "",
     forward: Any = None,
     memory: Callable[[], Any] | None = None,
+    bank: list[Bug] = BUGS,
 ) -> Any:
     """Register a function ``(case, dy, *inputs)`` as a mistaken backward of ``case``.
 
@@ -103,7 +104,7 @@ def bug(
             return functools.partial(function, case, *([] if memory is None else [memory()]))
 
         names = ("x", "labels") if case is LOSS else case.names[: len(case.inputs)]
-        BUGS.append(
+        bank.append(
             Bug(
                 function.__name__.replace("_", " "),
                 forward or case.forward,
@@ -412,7 +413,7 @@ def linear_bias_not_summed(case: Case, dy: Array, x: Array, w: Array, b: Array) 
 @bug(
     DROPOUT,
     verdict="nondeterministic",
-    hint="random numbers",
+    hint="the mask of another call, or draws random numbers",
     memory=lambda: np.random.default_rng(7),
 )
 def dropout_mask_redrawn(case: Case, rng: np.random.Generator, dy: Array, x: Array) -> Any:

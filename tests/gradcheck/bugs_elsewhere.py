@@ -451,6 +451,6 @@ DROP = _case(
 )
 
 
-@bug(DROP, verdict="nondeterministic", hint="every call differs", memory=_Mask)
+@bug(DROP, verdict="nondeterministic", hint="the mask of another call", memory=_Mask)
 def dropout_mask_of_the_call_before(case: Case, mask: _Mask, dy: Array, x: Array) -> Any:
     return np.where(mask.swap(), dy, 0)

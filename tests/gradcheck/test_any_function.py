@@ -152,6 +152,27 @@ def test_forward_mode_at_a_kink_and_misbehaving():
     assert report.verdict == "nonfinite"
 
 
+def test_forward_mode_locates_one_wrong_element():
+    x = rng.normal(size=20_000)
+    calls = []
+
+    def jvp(tangents, x):
+        calls.append(1)
+        t = 2 * x * tangents[0]
+        t[4321] *= 1.01
+        return t
+
+    report = check(np.square, None, [x], jvp=jvp)
+    assert report.tensors[0].index == (4321,)
+    assert len(calls) < 300
+    assert "jvp says" in report.message
+
+
+def test_forward_mode_has_the_hints_of_reverse_mode():
+    report = check(np.tanh, None, [X], jvp=lambda t, x: t[0], names=["x"])
+    assert report.hint == "x: the tangent is dy itself: the derivative of the function is missing"
+
+
 def cube_backward(dy, x):
     return 3 * x * x * dy
 
@@ -246,9 +267,36 @@ def test_functions_of_one_precision_alone(dtype):
         return (dy * (1 - np.tanh(x) ** 2)).astype(dtype)
 
     assert check(single, backward, [x], samples="all").ok
-    for factor in (-1, 2, 0.5):
+    for factor in (-1, 2, 1.5, 0.5):
         report = check(single, lambda dy, x, k=factor: np.asarray(k * backward(dy, x), dtype), [x])
         assert report.verdict == "wrong", (factor, str(report))
+        told = " times what it should be" in report.hint
+        assert told or not report.hint  # wide bars admit any pattern
+
+
+def test_products_in_float16_alone():
+    def product(x, w):
+        if x.dtype != np.float16:
+            raise TypeError("only my own precision")
+        return x @ w
+
+    found = 0
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        inputs = [draw.normal(size=shape).astype(np.float16) for shape in [(5, 7), (7, 3)]]
+        report = check(product, lambda dy, x, w: (dy @ w.T, x.T @ dy), inputs, seed=seed)
+        assert report.ok, str(report)
+        report = check(
+            product, lambda dy, x, w: (np.float16(1.5) * (dy @ w.T), x.T @ dy), inputs, seed=seed
+        )
+        found += report.verdict == "wrong"
+    assert found >= 15
+
+
+def test_bfloat16_is_refused_in_a_sentence():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    with pytest.raises(TypeError, match=r"inputs\[0\] is bfloat16, .*: pass it as float32"):
+        check(np.tanh, lambda dy, x: dy, [X.astype(bfloat16)])
 
 
 @pytest.mark.parametrize("scale", [1e-310, 1e-250, 1e-160, 1e-20, 1e12])
@@ -293,6 +341,48 @@ def test_a_budget_of_seconds():
     assert "0.05 seconds were over before the rest" in report.scope
     report = check(slow, lambda dy, x: 3 * x * dy, [np.ones(3000)], seconds=0.05)
     assert report.verdict == "wrong"
+
+
+def _counted(seconds_a_call):
+    """A clock that only calls of the function advance, and the function."""
+    now = [0.0]
+
+    def forward(x):
+        now[0] += seconds_a_call
+        return x * x
+
+    return (lambda: now[0]), forward
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("method", ["auto", "central"])
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_every_budget_gives_an_honest_verdict(monkeypatch, factor, method, mode):
+    seen = set()
+    for seconds in range(0, 120, 3):
+        clock, forward = _counted(1.0)
+        monkeypatch.setattr(time, "monotonic", clock)
+
+        def product(a, x):
+            return factor * x * a
+
+        reverse = mode == "reverse"
+        backward = product if reverse else None
+        jvp = None if reverse else lambda t, x: product(t[0], x)
+        report = check(forward, backward, [X], jvp=jvp, seconds=seconds, method=method)
+        seen.add(report.verdict)
+        right = "ok" if factor == 2 else "wrong"
+        assert report.verdict in ("timeout", right), str(report)
+        assert report.failed == (report.verdict != "ok")
+        assert clock() <= seconds + 1
+    assert seen == {"timeout", right}
+
+
+def test_no_call_at_all_within_no_time():
+    report = check(np.sin, lambda dy, x: dy, [X], seconds=-1)
+    assert str(report).startswith("timeout: -1 seconds were over before anything was compared")
+    assert report.scope == "nothing"
+    assert report.failed
 
 
 def test_a_progress_bar(capsys):

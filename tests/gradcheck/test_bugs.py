@@ -4,7 +4,7 @@ import pytest
 
 from tinyconv.gradcheck import check
 
-from . import bugs, bugs_elsewhere
+from . import bugs, bugs_elsewhere, bugs_unseen
 
 
 @pytest.mark.parametrize("bug", bugs.BUGS, ids=lambda bug: bug.name)
@@ -37,7 +37,15 @@ def test_the_bank_is_large_and_mostly_explained():
     assert len({bug.name for bug in bugs.BUGS}) == len(bugs.BUGS)
 
 
-@pytest.mark.parametrize("case", bugs.CASES)
+@pytest.mark.parametrize("bug", bugs_unseen.UNSEEN, ids=lambda bug: bug.name)
+def test_a_mistake_that_no_hint_was_made_for_is_found_and_not_explained_wrongly(bug):
+    report = check(bug.forward, bug.make_backward(), bug.inputs, names=bug.names, seed=1)
+    assert report.verdict == "wrong"
+    assert bug.hint in report.hint
+    assert bug.hint or not report.hint
+
+
+@pytest.mark.parametrize("case", bugs.CASES + bugs_unseen.CASES)
 def test_the_operations_themselves_are_right(case):
     report = check(case.forward, case.backward, case.inputs, samples="all")
     kinks = case is bugs.L2_POOL_HOLE

@@ -68,8 +68,8 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
         dy = dy.astype(np.float16).astype(np.float64)
     if problem.forward_mode:
         precise_y = problem.choose_precision(y).astype(np.float64)
-        side = Tangents(problem, dy, precise_y, repeat)
-        return Called(dy, precise_y, problem.leaves, side, [], None, nothing, [])
+        tangents = Tangents(problem, dy, precise_y, repeat)
+        return Called(dy, precise_y, problem.leaves, tangents, [], None, nothing, [])
 
     gradients = problem.gradients(dy, problem.x)
     shared = _shared(problem)
@@ -182,8 +182,8 @@ def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray) -> Non
 def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: FloatArray) -> None:
     again = problem.value(problem.x)
     if rounding_differs(y, again, float(np.finfo(y.dtype).eps)):
-        once_more = problem.value(problem.x)
-        raise Stop("nondeterministic", *_two_calls("forward", y, again, once_more))
+        calls = y, again, problem.value(problem.x)
+        raise Stop("nondeterministic", *_two_calls("forward", *calls))
     second = problem.gradients(dy, problem.x)
     for k, (leaf, a, b) in enumerate(zip(problem.leaves, gradients, second, strict=True)):
         if a is None or (b is not None and not rounding_differs(a, b, problem.eps_analytic)):

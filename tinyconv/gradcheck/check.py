@@ -174,7 +174,8 @@ def check_adjoint(
 
     problem = Problem(A, backward, [x], ["x"])
     problem = problem.at(np.random.default_rng([seed, 8]).normal(size=problem.x.size))
-    report = check(A, backward, problem.inputs, **{"names": ["x"], "seed": seed} | settings)
+    settings = {"names": ["x"], "seed": seed, **settings}
+    report = check(A, backward, problem.inputs, **settings)
     if not report.ok:
         return report
     y = problem.value(problem.x)

@@ -113,8 +113,8 @@ class Comparison:
         """
         self._require_finite()
         slope = self._choose_method(self._all)
-        self.projection = self.side.along(self._all)[0], slope.value, slope.bar
         agrees = self._agrees(self._all, slope)
+        self.projection = self.side.along(self._all)[0], slope.value, slope.bar
         self.projection_fails = not (agrees or slope.kink)
         for leaf in self.called.checked:
             if (agrees and not slope.kink) or not self._inspect(leaf):
@@ -156,7 +156,9 @@ class Comparison:
     # -- which numbers to compare -----------------------------------------------------------
 
     def _require_finite(self) -> None:
-        for leaf in () if isinstance(self.side, Tangents) else self.called.checked:
+        if isinstance(self.side, Tangents):
+            return
+        for leaf in self.called.checked:
             bad = np.flatnonzero(~np.isfinite(self.side.vector[leaf.part])) + leaf.part.start
             if not bad.size:
                 continue
@@ -216,7 +218,8 @@ class Comparison:
             everywhere = np.arange(leaf.part.start, leaf.part.stop)
             found = self._bisect(leaf, direction, everywhere, error, tolerance)
             row = self.compare(leaf, np.union1d(some, found).astype(int)) if found else row
-            if not row.wrong:
+            is_half = self.problem.eps_numeric > HALF  # its steps may cross a kink from afar
+            if not row.wrong and not (is_half and row.kinks):
                 row = replace(row, verdict="wrong")
         if slope.kink and row.verdict == "ok":
             step = self._scales[leaf]
@@ -396,6 +399,8 @@ class Comparison:
         return self.slopes.size / min(step, 1.0) + self.slopes.unit
 
     def _row(self, leaf: Leaf, elements: list[Element]) -> TensorReport:
+        if not elements:
+            return TensorReport(leaf.name, leaf.shape, "ok")
         kinks = [e for e in elements if e.slope.kink]
         smooth = [e for e in elements if not e.slope.kink]
         wrong = [e for e in smooth if e.is_wrong]

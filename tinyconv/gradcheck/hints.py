@@ -26,8 +26,8 @@ Follow = Callable[[float], str]
 
 def explain(evidence: Evidence, draw_again: Callable[[], Evidence | None], follow: Follow) -> str:
     """Return what the pattern suggests, "" if nothing fits both draws."""
-    if not np.any(evidence.wrong):
-        return ""
+    if not np.any(evidence.wrong) or np.median(evidence.tolerance) > 0.01 * evidence.size:
+        return ""  # within wide bars anything fits
     second: Evidence | None = None
     for look in TABLE:
         sentences = _fitting(look, evidence)
@@ -143,6 +143,7 @@ def _rearrangements(x: Any) -> Iterator[tuple[str, Any]]:
     if x.ndim > 2 and x.shape[0] == x.shape[1]:
         yield "transposed", np.swapaxes(x, 0, 1)
     yield "flipped", np.flip(x, last)
+    yield "flipped along its last axis", np.flip(x, -1)
 
 
 # -- elementwise functions: what dy is multiplied by ----------------------------------------------

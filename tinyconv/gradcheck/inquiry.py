@@ -120,6 +120,9 @@ def _follow(comparison: Comparison, leaf: Leaf, ratio: float) -> str:
         what = f"1/{number} is missing" if p > 0 else f"1/{number} is too much"
         if abs(p) == 1:
             what += ": a sum instead of a mean" if p > 0 else ": a mean instead of a sum"
+        if abs(abs(ratio) - size**p) > 1e-6 * abs(ratio):  # of a part of that length, say
+            word = {0.5: "the root of ", 1: "", 2: "the square of "}[abs(p)]
+            what = f"a factor that goes with {word}a length of these is wrong"
         return f"; with {names} twice as long it is {2**p:.3g} times that: {what}"
     if followed or not tried:
         return "" if followed else "; no other shape could be tried"

@@ -159,8 +159,8 @@ class Problem:
 
     def _sibling(self, arguments: list[Any]) -> "Problem":
         inputs, functions = self._nests(arguments), (self.forward, self.backward)
-        options = self._kwargs, self._forward_many, self.forward_mode, self.deadline
-        other = Problem(*functions, inputs, self._top, *options)
+        other = Problem(*functions, inputs, self._top, self._kwargs, self._forward_many,
+                        self.forward_mode, self.deadline)  # fmt: skip
         other._loud, other._memory = self._loud, self._memory
         return other
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyconv.gradcheck.numbers import first, largest, rounding_differs
-from tinyconv.gradcheck.problem import DOUBLE, FloatArray, Leaf, Problem, Stop
+from tinyconv.gradcheck.problem import DOUBLE, HALF, FloatArray, Leaf, Problem, Stop
 
 if TYPE_CHECKING:
     from tinyconv.gradcheck.slopes import Direction
@@ -20,8 +20,10 @@ __all__ = ["Gradients", "Tangents"]
 #: Of a leaf of so many elements, tangents are asked for all axes.
 FEW = 256
 #: Inputs and dy grow or shrink by so many units of round-off, all by the same, which keeps ties
-#: ties and zeros zeros.
-UNITS = (4, 0), (-8, 4), (12, -4), (-20, 0)
+#: ties and zeros zeros. So many times the change counts.
+UNITS, TIMES = ((4, 0), (-8, 4), (12, -4), (-20, 0)), 8
+#: In float16 that would be a fifth of the gradient itself.
+UNITS_OF_HALF, TIMES_OF_HALF = ((1, 0), (-2, 1), (3, -1)), 2
 
 
 class Gradients:
@@ -72,7 +74,7 @@ class Gradients:
         return float(np.sqrt(np.sum(np.square(terms[np.isfinite(terms)]))))
 
     def wobble(self, direction: "Direction") -> float:
-        """Return 8 times the distance by which rounding moves the derivative, at most.
+        """Return some times the distance by which rounding moves the derivative, at most.
 
         It is measured, once and when it first matters. Changes of more than a thousand times the
         root of the unit are no rounding: they do not count.
@@ -84,7 +86,8 @@ class Gradients:
 
     def _measured_wobbles(self) -> dict[Leaf, float]:
         problem, wobbles = self.problem, dict.fromkeys(self.problem.leaves, 0.0)
-        for units, dy_units in UNITS:
+        steps, times = _steps(problem)
+        for units, dy_units in steps:
             dy = self.dy * (1 + dy_units * problem.eps_analytic)
             gradients = problem.gradients(dy, _grown(problem, units, self.precise), self.precise)
             for leaf, moved in zip(problem.leaves, gradients, strict=True):
@@ -93,7 +96,7 @@ class Gradients:
                 change = np.abs(moved - self._arrays[leaf])
                 most = 1e3 * np.sqrt(problem.eps_analytic) * self.largest(leaf)
                 change = largest(np.where(change < most, change, 0))
-                wobbles[leaf] = max(wobbles[leaf], 8 * change)
+                wobbles[leaf] = max(wobbles[leaf], times * change)
         return wobbles
 
 
@@ -159,13 +162,19 @@ class Tangents:
         return 0.0
 
     def wobble(self, direction: "Direction") -> float:
-        """Return 8 times the distance by which rounding moves the derivative."""
+        """Return some times the distance by which rounding moves the derivative."""
         here, eps = self.along(direction)[0], self.problem.eps_analytic
         most, change = 1e3 * np.sqrt(eps) * abs(here), 0.0
-        for units, _ in UNITS:
+        steps, times = _steps(self.problem)
+        for units, _ in steps:
             moved = float(np.sum(self._terms(direction, _grown(self.problem, units, self.precise))))
             change = max(change, abs(moved - here) if abs(moved - here) < most else 0.0)
-        return 8 * change
+        return times * change
+
+
+def _steps(problem: Problem) -> tuple[tuple[tuple[int, int], ...], int]:
+    is_half = problem.eps_analytic > HALF
+    return (UNITS_OF_HALF, TIMES_OF_HALF) if is_half else (UNITS, TIMES)
 
 
 def _grown(problem: Problem, units: int, precise: bool) -> FloatArray:

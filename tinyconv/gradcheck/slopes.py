@@ -99,7 +99,7 @@ class Direction:
         """Return the coordinates of the leaves that differ from the base point at ``x + t v``."""
         result = {}
         for leaf, (where, v) in self.parts.items():
-            x = self._x[leaf.part]
+            x: Any = self._x[leaf.part]
             x = x + 0j if isinstance(t, complex) else x.copy()
             x[slice(None) if isinstance(where, slice) else where - leaf.part.start] += t * v
             result[leaf] = x
@@ -130,14 +130,19 @@ class Slopes:
         # The size of what is differentiated: sum of |dy_j y_j|, here or at another point, or the
         # root of the sum of (g_i x_i)^2. What is almost 0 here may be a difference of numbers
         # that are not, and those were rounded.
-        sizes = [float(np.sum(np.abs(dy * self.y))), *map(called.side.size, called.checked)]
+        self._is_half = problem.eps_numeric > HALF
+        sizes = [self._sum(dy * self.y), *map(called.side.size, called.checked)]
         if called.y_elsewhere is not None:
-            sizes.append(float(np.sum(np.abs(dy * called.y_elsewhere))))
+            sizes.append(self._sum(dy * called.y_elsewhere))
         self.size = max(sizes) or float(np.sum(np.abs(dy)))
         #: the size of an output of 1: what a saturated function that is almost 0 was taken from
         self.unit = float(np.sqrt(np.sum(np.square(dy))))
         self._rungs = _rungs(problem.eps)
-        self._is_half = problem.eps_numeric > HALF
+
+    def _sum(self, terms: FloatArray) -> float:
+        """Return the size of a sum: in float16, where all counts, its likely one, else a bound."""
+        root = float(np.sqrt(np.sum(np.square(terms))))
+        return root if self._is_half else float(np.sum(np.abs(terms)))
 
     # -- the complex step -----------------------------------------------------------------------
 
@@ -260,7 +265,7 @@ class Slopes:
                 sizes = np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))
                 if self._is_half:  # so coarse that the rounding of what stays must not count
                     sizes = sizes[(above != self.y) | (below != self.y)]
-                direction.rungs[h] = _Rung(h, left, right, float(np.sum(sizes)))
+                direction.rungs[h] = _Rung(h, left, right, self._sum(sizes))
         return direction.rungs[h]
 
     def _noisy_rung(self, direction: Direction, h: float, coarse: bool) -> _Rung | None:

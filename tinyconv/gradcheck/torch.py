@@ -51,7 +51,8 @@ def check(
 
     def call(*values: Any) -> Any:
         if isinstance(function, type) and issubclass(function, torch.autograd.Function):
-            return function.apply(*values)
+            apply: Any = function.apply
+            return apply(*values)
         if not isinstance(function, torch.nn.Module):
             return function(*values)
         state = dict(zip(parameters, values[count:], strict=True))
@@ -88,8 +89,8 @@ def check(
             outputs, dys = zip(*pairs, strict=True)
             options: Any = {"allow_unused": True, "create_graph": create_graph}
             found = torch.autograd.grad(outputs, wanted, dys, **options)
-        pairs = zip(found, wanted, strict=True)
-        return [torch.zeros_like(a) if g is None else g for g, a in pairs]
+        both = zip(found, wanted, strict=True)
+        return [torch.zeros_like(a) if g is None else g for g, a in both]
 
     def forward(*nests: Any) -> Any:
         with torch.no_grad():

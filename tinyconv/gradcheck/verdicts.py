@@ -46,7 +46,7 @@ def check_given(comparison: Comparison, leaf: Leaf) -> TensorReport:
     if not wrong:
         return row
     flat = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
-    at_kink = _jumps_within_rounding(comparison, leaf)
+    at_kink = _jumps_within_rounding(comparison, side, leaf)
     return replace(
         row,
         verdict="kink" if at_kink else "precision",
@@ -61,12 +61,12 @@ def check_given(comparison: Comparison, leaf: Leaf) -> TensorReport:
     )
 
 
-def _jumps_within_rounding(comparison: Comparison, leaf: Leaf) -> bool:
+def _jumps_within_rounding(comparison: Comparison, side: Gradients, leaf: Leaf) -> bool:
     """Tell whether a gradient jumps when the inputs move by the round-off of their own dtype.
 
     Then float32 inputs are so close to a kink that float32 arithmetic may take either side.
     """
-    side, x = comparison.side, comparison.problem.x
+    x = comparison.problem.x
     g = leaf.of(side.vector)
     eps = np.concatenate([np.full(each.size, each.eps) for each in comparison.problem.leaves])
     for seed in range(4):
@@ -102,9 +102,9 @@ def judge(comparison: Comparison, axes: dict[str, tuple[str, ...]]) -> tuple[str
         if who == "jvp":
             hints = [hint.replace("the gradient is", "the tangent is") for hint in hints]
         return verdict, message, hints
-    if comparison.projection and (
-        verdict == "wrong" or (verdict == "ok" and _is_unlocated(comparison))
-    ):
+    # The time may be over before it is known why the projection fails.
+    is_unlocated = comparison.projection_fails and comparison.is_cut
+    if comparison.projection and (verdict == "wrong" or (verdict == "ok" and is_unlocated)):
         analytic, numeric, bar = comparison.projection
         message = (
             f"along a direction of all inputs {who} says {analytic:.6g}, the derivative is "
@@ -118,11 +118,6 @@ def judge(comparison: Comparison, axes: dict[str, tuple[str, ...]]) -> tuple[str
     if comparison.kink_of_all:
         return "kink", "a kink where all inputs move together, though not one by one", []
     return verdict, "", []
-
-
-def _is_unlocated(comparison: Comparison) -> bool:
-    """Tell whether the projection fails, and time was over before it was known why."""
-    return comparison.projection_fails and comparison.is_cut
 
 
 def _explain_kink(rows: list[TensorReport]) -> str:
@@ -147,8 +142,9 @@ def _explain_precision(comparison: Comparison, leaf: Leaf) -> tuple[str, list[st
         message = f"the numeric derivative {at} is only known as {row.numeric:.3g} ± {row.bar:.0e}"
         return message, ["check in float64, or with a smaller or smoother function"]
     message = f"{at} the error is {row.relative_error:.1e} of the largest element"
+    cancels = f"{row.name}: an intermediate result is rounded to fewer digits, or cancels"
     if not isinstance(side, Gradients):
-        return message, [f"{row.name}: an intermediate result is rounded, or cancels"]
+        return message, [cancels]
     given: Any = comparison.called.given[comparison.problem.leaves.index(leaf)]
     if side.precise:
         return message, [f"{row.name}: right in float64, but {given.dtype} loses its digits"]
@@ -156,4 +152,4 @@ def _explain_precision(comparison: Comparison, leaf: Leaf) -> tuple[str, list[st
         is_single = np.array_equal(given, given.astype(np.float32))
     if is_single and given.dtype == np.float64:
         return message, [f"{row.name}: the values are float32 numbers: a cast to float32"]
-    return message, [f"{row.name}: an intermediate result is rounded to float32, or cancels"]
+    return message, [cancels]
