@@ -51,6 +51,7 @@ FLOORS = {
     "testing": 7,
     "interop": 7,
     "explore": 7,
+    "lessons": 7,
     "__init__": 7,
     "cli": 8,
     "__main__": 8,

@@ -17,11 +17,11 @@
 
 # %%
 import numpy as np
-from lesson import show, slopes
-from matplotlib.figure import Figure
 
 import tinyconv as tc
 from tinyconv import ops
+from tinyconv.lessons import slopes
+from tinyconv.plots import Figure
 
 
 def learn(slope_of_cost, steps=300, rate=0.15):
@@ -52,7 +52,7 @@ panel.plot(cross_entropy, label="cross-entropy")
 panel.set_xlabel("step")
 panel.set_ylabel("answer, to be 0")
 panel.legend(frameon=False)
-show(figure, "1-one-neuron")
+figure
 
 # %% [markdown]
 # After 100 steps the first has hardly moved, the second is nearly there.

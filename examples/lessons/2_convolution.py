@@ -16,11 +16,11 @@
 
 # %%
 import numpy as np
-from lesson import show, slopes
-from matplotlib.figure import Figure
 
 from tinyconv import ops
 from tinyconv.geometry import sliding_window
+from tinyconv.lessons import slopes
+from tinyconv.plots import Figure
 
 x = np.array(
     [
@@ -62,14 +62,16 @@ panels = figure.subplots(1, 3, width_ratios=(4, 9, 3))
 for panel, picture, title in zip(
     panels, (x, columns, y[0, 0]), ("image", "its columns", "result"), strict=True
 ):
-    panel.imshow(picture, cmap="gray_r")
+    drawn = panel.imshow(picture, cmap="RdBu_r", vmin=-6, vmax=6)  # one scale for all
     panel.set_title(title, fontsize=9)
     panel.set_xticks([])
     panel.set_yticks([])
     for row, numbers in enumerate(picture):
         for column, number in enumerate(numbers):
-            panel.text(column, row, f"{number:g}", ha="center", va="center", color="C1", fontsize=9)
-show(figure, "2-im2col")
+            ink = "white" if abs(number) > 4 else "black"
+            panel.text(column, row, f"{number:g}", ha="center", va="center", color=ink, fontsize=9)
+figure.colorbar(drawn, ax=panels, shrink=0.8)
+figure
 
 # %% [markdown]
 # ## Backwards
@@ -141,7 +143,8 @@ assert np.count_nonzero(matrix) == 9 * np.count_nonzero(w)
 
 figure = Figure(figsize=(5, 3), layout="constrained")
 panel = figure.subplots()
-panel.imshow(matrix, cmap="RdBu", vmin=-2, vmax=2)
+drawn = panel.imshow(matrix, cmap="RdBu_r", vmin=-2, vmax=2)
 panel.set_xlabel("pixel of the image")
 panel.set_ylabel("number of the result")
-show(figure, "2-matrix")
+figure.colorbar(drawn, ax=panel)
+figure

@@ -17,10 +17,9 @@
 
 # %%
 import numpy as np
-from lesson import show
-from matplotlib.figure import Figure
 
 import tinyconv as tc
+from tinyconv.plots import Figure
 
 (x, y), validation, _ = tc.data.load("mnist-sample")
 HIDDEN = 30
@@ -68,7 +67,7 @@ panel.set_xlabel("hidden layer")
 panel.set_ylabel("norm of the gradient")
 panel.set_xticks(range(1, DEPTH + 1))
 panel.legend(frameon=False, fontsize=8)
-show(figure, "4-before-training")
+figure
 
 # %% [markdown]
 # In the sigmoid net each layer learns several times slower than the one behind it, by a factor of
@@ -114,7 +113,7 @@ assert histories["sigmoid"]["val_accuracy"][-1] < 0.5
 assert histories["tanh"]["val_accuracy"][-1] > 0.85
 assert histories["ReLU, weights made for it"]["val_accuracy"][-1] > 0.85
 
-figure = Figure(figsize=(8, 3), layout="constrained")
+figure = Figure(figsize=(9, 3), layout="constrained")
 left, right = figure.subplots(1, 2)
 for name, history in histories.items():
     left.plot(history["epoch"], history["val_accuracy"], label=name)
@@ -125,8 +124,8 @@ for layer, norms in enumerate(kept["sigmoid"].T, start=1):
     right.semilogy(norms, label=f"hidden layer {layer}")
 right.set_xlabel("epoch")
 right.set_ylabel("norm of the gradient, sigmoid net")
-right.legend(frameon=False, fontsize=8)
-show(figure, "4-during-training")
+right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+figure
 
 # %% [markdown]
 # ## And the convolutional net?

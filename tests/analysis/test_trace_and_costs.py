@@ -164,3 +164,19 @@ def test_the_input_shape_must_be_known() -> None:
     for function in (flops, lambda net: memory(net, 1)):
         with pytest.raises(ShapeError, match="the shape of a sample is not known"):
             function(tc.Sequential([tc.Linear(2, 2)]))
+
+
+def test_a_trace_times_a_warm_pass() -> None:
+    """What is compiled or allocated once happens before the clock starts."""
+    net = tc.Sequential([tc.Linear(3, 2)], seed=0)
+    calls: list[str] = []
+    layer = net.layers[0]
+    forward = layer.forward
+
+    def counted(*arguments: Any) -> Any:
+        calls.append("forward")
+        return forward(*arguments)
+
+    vars(layer)["forward"] = counted
+    trace(net, np.ones((2, 3)), np.array([0, 1]))
+    assert len(calls) == 2

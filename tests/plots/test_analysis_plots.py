@@ -27,7 +27,10 @@ def circles(panel: Any) -> list[list[bool]]:
 
 
 def test_matrix_has_equal_colours_for_equal_weights() -> None:
-    image = plots.matrix(conv(1, 2, 1, -3), (1, 6)).axes[0].images[0].get_array()
+    figure = plots.matrix(conv(1, 2, 1, -3), (1, 6))
+    said = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert said == ["-3", "1", "2"]  # the bar tells which colour is which weight
+    image = figure.axes[0].images[0].get_array()
     assert image is not None
     assert np.ma.filled(image, 0).tolist() == [
         [2, 3, 2, 1, 0, 0],
@@ -103,6 +106,8 @@ def test_receptive_field_draws_the_middle_unit_of_each_layer_that_sees_more() ->
     # Units (12, 12), (6, 6), (4, 4) and (2, 2): left, top, width, height.
     assert boxes == [(12, 12, 5, 5), (12, 12, 6, 6), (8, 8, 14, 14), (8, 8, 16, 16)]
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), image)
+    again = plots.receptive_field(net, image=image[None])
+    np.testing.assert_array_equal(again.axes[0].images[0].get_array(), image)
 
 
 def test_receptive_field_that_is_refused() -> None:
@@ -149,5 +154,6 @@ def test_trace() -> None:
     assert list(lengths.lines[0].get_ydata()) == table["gradient"]
     assert lengths.get_yscale() == "log"
     assert list(zeros.lines[0].get_ydata()) == table["zeros"]
+    assert list(plots.trace(table).axes[0].lines[0].get_ydata()) == table["gradient"]
     with pytest.raises(StateError, match="trace: no trace, expected at least one"):
         plots.trace({})

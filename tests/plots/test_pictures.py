@@ -20,7 +20,8 @@ def digits():
 
 
 def shown(figure):
-    return [np.asarray(panel.images[0].get_array()) for panel in figure.axes]
+    """Return what the panels show, scales apart."""
+    return [np.asarray(panel.images[0].get_array()) for panel in figure.axes if panel.images]
 
 
 def test_feature_maps_are_the_outputs_of_the_layers(net, digits):
@@ -38,8 +39,8 @@ def test_feature_maps_of_one_layer(net, digits):
 
 
 def test_feature_maps_of_what_has_none(net, digits):
-    with pytest.raises(ShapeError, match=r"image has shape \(28, 28\), expected \(C, H, W\)"):
-        plots.feature_maps(net, np.zeros((28, 28)))
+    with pytest.raises(ShapeError, match=r"image has shape \(28,\), expected \(C, H, W\)"):
+        plots.feature_maps(net, np.zeros(28))
     with pytest.raises(ShapeError, match="layer 99 of 10 does not exist or gives"):
         plots.feature_maps(net, digits[0][0], layer=99)
     dense = tc.Sequential([tc.Flatten(), tc.Linear(784, 10)])
@@ -47,6 +48,30 @@ def test_feature_maps_of_what_has_none(net, digits):
         plots.feature_maps(dense, digits[0][0])
     with pytest.raises(ShapeError):
         plots.feature_maps(net, np.zeros((3, 28, 28)))
+
+
+def test_maps_of_a_layer_share_one_scale(net, digits):
+    with_axis = plots.feature_maps(net, digits[0][0], layer=0)
+    without = plots.feature_maps(net, digits[0][0, 0], layer=0)
+    assert all((a == b).all() for a, b in zip(shown(with_axis), shown(without), strict=True))
+    limits = {panel.images[0].get_clim() for panel in with_axis.axes if panel.images}
+    largest = float(np.abs(net.layers[0].y[:1]).max())
+    assert limits == {(-largest, largest)}
+    fresh = tc.Sequential([tc.Conv2d(None, 2, 3)])
+    assert len(shown(plots.feature_maps(fresh, np.zeros((9, 9))))) == 2
+
+
+def test_of_many_kernels_a_selection_is_drawn_and_the_rest_counted(net):
+    figure = plots.filters(net.layers[3])
+    assert len(shown(figure)) == 80
+    assert figure.get_suptitle() == "80 of 800 kernels (40 outputs from 20 inputs)"
+    limit = float(np.abs(net.layers[3].params["weight"]).max())
+    clims = {panel.images[0].get_clim() for panel in figure.axes if panel.images}
+    assert clims == {(-limit, limit)}
+
+
+def test_figures_are_pictures_in_a_notebook(net):
+    assert plots.filters(net.layers[0])._repr_png_().startswith(b"\x89PNG")
 
 
 def test_mistakes_shows_the_wrong_ones_with_both_labels(digits):
@@ -58,10 +83,7 @@ def test_mistakes_shows_the_wrong_ones_with_both_labels(digits):
     assert len(figure.axes) == 3
     for panel, n in zip(figure.axes, (4, 9, 30), strict=True):
         assert (np.asarray(panel.images[0].get_array()) == x[n, 0]).all()
-        top, bottom = panel.texts
-        assert (top.get_text(), bottom.get_text()) == (str(y[n]), str(predicted[n]))
-        assert top.get_position()[1] > bottom.get_position()[1]
-        assert top.get_position()[0] > 0.5
+        assert panel.get_xlabel() == f"true: {y[n]}\npredicted: {predicted[n]}"
 
 
 def test_mistakes_up_to_a_limit(digits):
@@ -84,11 +106,15 @@ def test_confusion_matrix_counts():
     y = np.array([0, 0, 0, 1, 2, 2])
     predicted = np.array([0, 0, 1, 1, 0, 0])
     figure = plots.confusion_matrix(y, predicted, classes=3)
-    (panel,) = figure.axes
+    panel, scale = figure.axes
+    assert scale.get_ylabel() == "mistakes"
     table = np.array([text.get_text() for text in panel.texts]).reshape(3, 3)
     assert table.tolist() == [["2", "1", "0"], ["0", "1", "0"], ["2", "0", "0"]]
     assert panel.get_title() == "3 of 6 correct"
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("predicted", "true")
+    inks = np.array([text.get_color() for text in panel.texts]).reshape(3, 3)
+    assert inks[2, 0] == "white"  # on the darkest ground
+    assert inks[0, 0] == "black"
     colours = np.asarray(panel.images[0].get_array())
     assert colours.tolist() == [[0, 1, 0], [0, 0, 0], [2, 0, 0]]
 
@@ -128,6 +154,11 @@ def test_learning_curves_of_several_runs():
     two = tc.History([{"epoch": 1, "loss": 0.4, "accuracy": 0.9}])
     figure = plots.learning_curves({"one": one, "two": two})
     labels = [line.get_label() for line in figure.axes[1].lines]
+    alone = plots.learning_curves(one)
+    assert [line.get_label() for line in alone.axes[1].lines] == ["training", "validation"]
+    figure.canvas.draw()
+    legend, panel = figure.axes[1].get_legend(), figure.axes[1]
+    assert legend.get_window_extent().x0 >= panel.get_window_extent().x1  # over no curve
     assert labels == ["one, training", "one, validation", "two, training"]
     with pytest.raises(StateError, match="no epoch has been completed"):
         plots.learning_curves({"none": tc.History()})

@@ -11,7 +11,7 @@ import numpy as np
 
 import tinyconv as tc
 from tinyconv import models
-from tinyconv.cli import book, data, explore, export, plot, train
+from tinyconv.cli import book, data, explore, export, lessons, plot, train
 from tinyconv.cli.options import WHOLE, Parser, taken_by
 
 __all__ = ["main"]
@@ -26,6 +26,7 @@ examples:
   tinyconv plot mistakes runs/…/model.safetensors
   tinyconv export runs/…/model.safetensors net.onnx
   tinyconv explore                        a page that shows where gradients go
+  tinyconv lessons                        notebooks that derive what it shows
   tinyconv book                           the experiments of Nielsen's chapter on convnets
 """
 
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plot.add(verbs, shared)
     explore.add(verbs, shared)
+    lessons.add(verbs, shared)
     book.add(verbs, shared)
     export.add(verbs, shared)
     return parser

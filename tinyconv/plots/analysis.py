@@ -14,10 +14,10 @@ from tinyconv.analysis.probe import input_shape_of, probe
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Chain, Layer
 from tinyconv.layers.base import Shape
+from tinyconv.plots.figure import DIVERGING, Figure, legend_beside, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["connections", "equivariance", "invariance", "matrix", "receptive_field", "trace"]
 
@@ -27,8 +27,10 @@ Floats = np.ndarray[Any, Any]
 COLOURS = 20
 
 
-def matrix(layer: Layer, input_shape: Shape, title: str = "") -> "Figure":
+def matrix(layer: Layer, input_shape: Shape, title: str = "") -> Figure:
     """Draw the matrix of a linear layer, equal weights in equal colours, zeros white.
+
+    A bar beside it says which colour is which weight.
 
     Args:
         layer: see :func:`tinyconv.analysis.as_matrix`.
@@ -43,7 +45,6 @@ def matrix(layer: Layer, input_shape: Shape, title: str = "") -> "Figure":
     'output, 4 elements'
     """
     from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
 
     A = as_matrix(layer, input_shape)
     kinds, weights = _kinds(A)
@@ -54,10 +55,15 @@ def matrix(layer: Layer, input_shape: Shape, title: str = "") -> "Figure":
     if len(weights) <= COLOURS:
         shown = np.ma.masked_equal(kinds, 0)
         colours = ListedColormap(_palette(len(weights)))
-        panel.imshow(shown, cmap=colours, vmin=0.5, vmax=max(1, len(weights)) + 0.5)
+        image = panel.imshow(shown, cmap=colours, vmin=0.5, vmax=max(1, len(weights)) + 0.5)
+        bar = figure.colorbar(image, ax=panel, shrink=0.8)
+        bar.set_ticks(
+            list(range(1, len(weights) + 1)), labels=[f"{weight:.3g}" for weight in weights]
+        )
     else:
         limit = float(np.abs(A).max())
-        panel.imshow(np.ma.masked_equal(A, 0), cmap="RdBu", vmin=-limit, vmax=limit)
+        image = panel.imshow(np.ma.masked_equal(A, 0), cmap=DIVERGING, vmin=-limit, vmax=limit)
+        figure.colorbar(image, ax=panel, shrink=0.8)
     panel.set_xlabel(f"input, {A.shape[1]} elements")
     panel.set_ylabel(f"output, {A.shape[0]} elements")
     panel.set_xticks([])
@@ -92,7 +98,7 @@ def _palette(count: int) -> list[Any]:
 
 def connections(
     networks: Mapping[str, Layer | Sequence[Layer]], length: int, unit: int | None = None
-) -> "Figure":
+) -> Figure:
     """Draw which unit is connected with which: stride, dilation and receptive field at a glance.
 
     A row of circles for the input and one for each layer above it, a line wherever the output
@@ -113,8 +119,6 @@ def connections(
     >>> [panel.get_title() for panel in figure.axes]
     ['stride 2', 'dilation 2']
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(0.4 * length * len(networks) + 1, 3.6), layout="constrained")
     panels = figure.subplots(1, len(networks), squeeze=False)[0]
     for panel, (title, net) in zip(panels, networks.items(), strict=True):
@@ -204,13 +208,13 @@ def _colours(layer: Layer, shape: Shape) -> list[list[Any]] | None:
 
 def receptive_field(
     net: Layer, input_shape: Shape | None = None, image: Floats | None = None
-) -> "Figure":
+) -> Figure:
     """Draw, over the input, what the middle unit of every layer sees; the padding is shaded.
 
     Args:
         net: a network or layer over two axes.
         input_shape: of one sample; what the network knows if None.
-        image: (H, W), the background; white if None.
+        image: (H, W) or (1, H, W), the background; white if None.
 
     Raises:
         ShapeError: the input shape is not known, has other than two axes, or is not the image's.
@@ -220,12 +224,13 @@ def receptive_field(
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['0 Conv2d, 5x5', '1 MaxPool2d, 6x6', '3 Conv2d, 14x14', '4 MaxPool2d, 16x16']
     """
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     shape = input_shape_of("receptive_field", net, input_shape)
     if len(shape) != 3:
         raise ShapeError(f"receptive_field: input of shape {shape}, expected (C, H, W)")
+    if image is not None and image.ndim == 3 and len(image) == 1:
+        image = image[0]
     if image is not None and image.shape != shape[1:]:
         raise ShapeError(f"receptive_field: image of shape {image.shape}, expected {shape[1:]}")
     field = measure_field(net, shape)
@@ -263,7 +268,7 @@ def receptive_field(
     return figure
 
 
-def equivariance(table: Equivariance) -> "Figure":
+def equivariance(table: Equivariance) -> Figure:
     """Draw the largest shift of a table, input and output, and the error of every shift.
 
     Raises:
@@ -275,8 +280,6 @@ def equivariance(table: Equivariance) -> "Figure":
     >>> [panel.get_title() for panel in figure.axes][:3]
     ['x', 'f(x)', "T' f(x)"]
     """
-    from matplotlib.figure import Figure
-
     if table.y.ndim not in (1, 2):
         raise ShapeError(f"equivariance: images of {table.y.ndim} axes, expected one or two")
     figure = Figure(figsize=(12, 4.6), layout="constrained")
@@ -290,6 +293,7 @@ def equivariance(table: Equivariance) -> "Figure":
         "f(T x)": table.y_of_shifted,
         "|f(T x) - T' f(x)|": difference,
     }
+    scales = []
     for place, (name, image) in enumerate(images.items()):
         panel = figure.add_subplot(grid[place // 3, place % 3])
         limit = float(np.abs(table.x if name in ("x", "T x") else table.y).max()) or 1.0
@@ -297,7 +301,7 @@ def equivariance(table: Equivariance) -> "Figure":
             panel.plot(image, color="C3" if image is difference else "C0")
             panel.set_ylim(-limit, limit)
         else:
-            panel.imshow(image, cmap="RdBu", vmin=-limit, vmax=limit)
+            scales.append((panel, panel.imshow(image, cmap=DIVERGING, vmin=-limit, vmax=limit)))
             panel.set_xticks([])
             panel.set_yticks([])
         panel.set_title(name, fontsize=10)
@@ -306,27 +310,29 @@ def equivariance(table: Equivariance) -> "Figure":
     panel.plot(places, table["error"], "o-", label="everywhere")
     panel.plot(places, table["inside"], "s-", label="inside")
     _label_shifts(panel, table["shift"], "error")
-    panel.legend(frameon=False)
+    panel.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    for beside, picture in scales:
+        figure.colorbar(picture, ax=beside, shrink=0.8)
     return figure
 
 
-def invariance(tables: Mapping[str, Table[InvarianceRow]]) -> "Figure":
+def invariance(tables: Table[InvarianceRow] | Mapping[str, Table[InvarianceRow]]) -> Figure:
     """Draw how far the outputs of networks change with the shift, and how often the class stays.
 
     Args:
-        tables: name in the legend -> what :func:`tinyconv.analysis.invariance` returned.
+        tables: what :func:`tinyconv.analysis.invariance` returned; or several, by the name in the
+            legend.
 
     Raises:
         StateError: there is no table.
 
     >>> from tinyconv import analysis
     >>> from tinyconv.models import nielsen_conv
-    >>> figure = invariance({"a network": analysis.invariance(nielsen_conv(), (0, 3))})
+    >>> figure = invariance(analysis.invariance(nielsen_conv(), (0, 3)))
     >>> [panel.get_ylabel() for panel in figure.axes]
     ['change of the output', 'share with the same class']
     """
-    from matplotlib.figure import Figure
-
+    tables = named(tables)
     if not tables:
         raise StateError("invariance: no table, expected at least one")
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -337,7 +343,7 @@ def invariance(tables: Mapping[str, Table[InvarianceRow]]) -> "Figure":
             panel.plot(range(len(table)), table[name], "o-", label=run)
         _label_shifts(panel, next(iter(tables.values()))["shift"], label)
     panels[1].set_ylim(0, 1.05)
-    panels[0].legend(frameon=False)
+    legend_beside(panels[1])
     return figure
 
 
@@ -348,13 +354,14 @@ def _label_shifts(panel: "Axes", shifts: list[tuple[int, ...]], label: str) -> N
     panel.grid(alpha=0.3)
 
 
-def trace(tables: Mapping[str, Trace]) -> "Figure":
+def trace(tables: Trace | Mapping[str, Trace]) -> Figure:
     """Draw the length of the gradient at every layer, and the share of zeros in it.
 
     On the logarithmic scale a gradient that vanishes is a line that falls towards the input.
 
     Args:
-        tables: name in the legend -> what :func:`tinyconv.analysis.trace` returned.
+        tables: what :func:`tinyconv.analysis.trace` returned; or several, by the name in the
+            legend.
 
     Raises:
         StateError: there is no trace.
@@ -362,12 +369,11 @@ def trace(tables: Mapping[str, Trace]) -> "Figure":
     >>> from tinyconv import analysis
     >>> from tinyconv.models import nielsen_conv
     >>> one = analysis.trace(nielsen_conv(), np.ones((2, 1, 28, 28)), np.array([3, 4]))
-    >>> figure = trace({"a network": one})
+    >>> figure = trace(one)
     >>> [label.get_text() for label in figure.axes[1].get_xticklabels()][:2]
     ['0 Conv2d', '1 MaxPool2d']
     """
-    from matplotlib.figure import Figure
-
+    tables = named(tables)
     if not tables:
         raise StateError("trace: no trace, expected at least one")
     longest = max(tables.values(), key=len)
@@ -387,5 +393,5 @@ def trace(tables: Mapping[str, Trace]) -> "Figure":
     panels[1].set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     for panel in panels:
         panel.grid(alpha=0.3)
-    panels[0].legend(frameon=False)
+    legend_beside(panels[0])
     return figure

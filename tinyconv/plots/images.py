@@ -9,30 +9,33 @@ from tinyconv.data import augment
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Conv2d
 from tinyconv.network import Sequential
+from tinyconv.plots.figure import DIVERGING, Figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import SubFigure
 
 __all__ = ["augmentations", "draw_filters", "feature_maps", "filters"]
 
 #: Feature maps drawn side by side.
 COLUMNS = 10
 
+#: Kernels drawn at most, down and across: more would be too small to be read.
+MOST = (8, 10)
 
-def filters(layer: Conv2d, title: str = "") -> "Figure":
-    """Draw the kernels of a convolution as grey images: dark is negative, white positive.
 
-    A kernel with several input channels is drawn as one row of images.
+def filters(layer: Conv2d, title: str = "") -> Figure:
+    """Draw the kernels of a convolution on one scale: blue is negative, red positive.
+
+    A kernel with several input channels is drawn as one row of images. Of many kernels and channels
+    the first are drawn, and the title counts all of them.
 
     Raises:
         StateError: the layer has no parameters yet.
 
     >>> from tinyconv.models import nielsen_conv
-    >>> len(filters(nielsen_conv().layers[0]).axes)
-    20
+    >>> len(filters(nielsen_conv().layers[0]).axes)  # 20 kernels and the scale
+    21
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(6, 5), layout="constrained")
     draw_filters(layer, figure, title)
     return figure
@@ -46,40 +49,49 @@ def draw_filters(layer: Conv2d, figure: "Figure | SubFigure", title: str) -> Non
     if w.ndim != 4:
         raise ShapeError(f"filters: weights of shape {w.shape}, expected (O, C, KH, KW)")
     O, C = w.shape[:2]
-    columns = C if C > 1 else int(np.ceil(O**0.5 * 1.2))
-    rows = -(-O * C // columns)
+    if C > 1:
+        rows, columns = min(O, MOST[0]), min(C, MOST[1])
+        shown = w[:rows, :columns].reshape(rows * columns, *w.shape[2:])
+    else:
+        shown = w[: MOST[0] * MOST[1], 0]
+        columns = int(np.ceil(len(shown) ** 0.5 * 1.2))
+        rows = -(-len(shown) // columns)
+    if len(shown) < O * C:
+        count = f"{len(shown)} of {O * C:,} kernels ({O} outputs from {C} inputs)"
+        title = f"{title}: {count}" if title else count
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     limit = float(np.abs(w).max()) or 1.0
-    for kernel, panel in zip(w.reshape(O * C, *w.shape[2:]), panels, strict=False):
-        panel.imshow(kernel, cmap="gray", vmin=-limit, vmax=limit)
-    for number, panel in enumerate(figure.axes):
-        panel.set_axis_off()
-        if number >= O * C:
-            panel.remove()
+    for panel in panels[len(shown) :]:
+        panel.remove()
+    for kernel, panel in zip(shown, panels, strict=False):
+        image = panel.imshow(kernel, cmap=DIVERGING, vmin=-limit, vmax=limit)
+        panel.set_xticks([])
+        panel.set_yticks([])
+    figure.colorbar(image, ax=panels[: len(shown)].tolist(), shrink=0.6)
     if title:
         figure.suptitle(title, fontsize=10)
 
 
-def feature_maps(
-    net: Sequential, image: np.ndarray[Any, Any], layer: int | None = None
-) -> "Figure":
+def feature_maps(net: Sequential, image: np.ndarray[Any, Any], layer: int | None = None) -> Figure:
     """Draw what the layers of a network make of an image, one small picture a feature map.
 
+    The maps of a layer have one scale, whose bar stands beside them: blue is negative.
+
     Args:
-        net: the network.
-        image: (C, H, W), floating-point.
+        net: the network; it need not have run before.
+        image: (C, H, W), or (H, W) of one channel, floating-point.
         layer: place of the layer to draw; every one that gives feature maps if None.
 
     Raises:
         ShapeError: the image does not fit the network, or no layer asked for gives feature maps.
 
     >>> from tinyconv.models import nielsen_conv
-    >>> figure = feature_maps(nielsen_conv(), np.zeros((1, 28, 28)), layer=1)
-    >>> len(figure.axes), figure.axes[0].images[0].get_array().shape
-    (20, (12, 12))
+    >>> figure = feature_maps(nielsen_conv(), np.zeros((28, 28)), layer=1)
+    >>> len(figure.axes), figure.axes[0].images[0].get_array().shape  # 20 maps and the scale
+    (21, (12, 12))
     """
-    from matplotlib.figure import Figure
-
+    if image.ndim == 2:
+        image = image[None]
     if image.ndim != 3:
         raise ShapeError(f"feature_maps: image has shape {image.shape}, expected (C, H, W)")
     x = image[None].astype(net.dtype)
@@ -97,22 +109,24 @@ def feature_maps(
         )
         raise ShapeError(f"feature_maps: {asked} gives (N, C, H, W), expected one that does")
     rows = [-(-len(maps) // COLUMNS) for _, maps in drawn]
-    figure = Figure(figsize=(COLUMNS * 0.8, 0.3 + sum(rows) * 0.8 + 0.3 * len(rows)))
+    figure = Figure(figsize=(COLUMNS * 0.8 + 0.8, 0.3 + sum(rows) * 0.8 + 0.3 * len(rows)))
     figure.set_layout_engine("constrained")
     parts = figure.subfigures(len(drawn), 1, squeeze=False, height_ratios=rows)[:, 0]
     for (name, maps), part, count in zip(drawn, parts, rows, strict=True):
         part.suptitle(name, fontsize=9)
         panels = part.subplots(count, COLUMNS, squeeze=False).ravel()
-        for number, panel in enumerate(panels):
+        limit = float(np.abs(maps).max()) or 1.0
+        for panel in panels[len(maps) :]:
+            panel.remove()
+        for panel, values in zip(panels, maps, strict=False):
             panel.set_axis_off()
-            if number < len(maps):
-                panel.imshow(maps[number], cmap="gray")
-            else:
-                panel.remove()
+            picture = panel.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit)
+        bar = part.colorbar(picture, ax=panels[: len(maps)].tolist())
+        bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:.2g}", "0", f"{limit:.2g}"], fontsize=7)
     return figure
 
 
-def augmentations(image: np.ndarray[Any, Any], key: int = 0, copies: int = 6) -> "Figure":
+def augmentations(image: np.ndarray[Any, Any], key: int = 0, copies: int = 6) -> Figure:
     """Draw what each distortion of :mod:`tinyconv.data.augment` does to an image.
 
     Args:
@@ -126,8 +140,6 @@ def augmentations(image: np.ndarray[Any, Any], key: int = 0, copies: int = 6) ->
     >>> len(augmentations(np.zeros((28, 28)), copies=3).axes)  # six rows of an image and copies
     24
     """
-    from matplotlib.figure import Figure
-
     if image.ndim == 3 and len(image) == 1:
         image = image[0]
     if image.ndim != 2:

@@ -1,14 +1,12 @@
 """Pictures of what a network answers: the images that it gets wrong, and what it takes for what."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tinyconv.errors import ShapeError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tinyconv.plots.figure import Figure
 
 __all__ = ["confusion_matrix", "mistakes"]
 
@@ -22,10 +20,8 @@ def mistakes(
     *,
     class_names: Sequence[str] | None = None,
     cmap: str = "gray_r",
-) -> "Figure":
-    """Draw misclassified images; top right stands the true class, bottom right the predicted one.
-
-    Names of more than two letters stand below the image.
+) -> Figure:
+    """Draw misclassified images; below each stands its class and the predicted one.
 
     Args:
         x: (N, C, H, W) of one or three channels, or (N, H, W), images in [0, 1].
@@ -41,11 +37,9 @@ def mistakes(
 
     >>> x, y = np.zeros((3, 1, 28, 28)), np.array([1, 2, 3])
     >>> figure = mistakes(x, y, np.array([1, 7, 3]))
-    >>> figure.get_suptitle(), [text.get_text() for text in figure.axes[0].texts]
-    ('1 of 3 wrong', ['2', '7'])
+    >>> figure.get_suptitle(), figure.axes[0].get_xlabel().split("\\n")
+    ('1 of 3 wrong', ['true: 2', 'predicted: 7'])
     """
-    from matplotlib.figure import Figure
-
     _check("mistakes", y, predicted)
     shape = tuple(x.shape)
     if x.ndim == 4 and x.shape[1] == 1:
@@ -57,13 +51,10 @@ def mistakes(
             f"mistakes: x has shape {shape}, expected ({len(y)}, 1, H, W) because y has "
             f"{len(y)} labels"
         )
-    below = class_names is not None and max(map(len, class_names), default=0) > 2
     wrong = np.flatnonzero(y != predicted)
     shown = wrong[:limit]
     rows = max(1, -(-len(shown) // columns))
-    figure = Figure(
-        figsize=(columns * 0.85, rows * (1.15 if below else 0.85) + 0.5), layout="constrained"
-    )
+    figure = Figure(figsize=(columns * 0.95, rows * 1.25 + 0.5), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels[len(shown) :]:
         panel.remove()
@@ -72,12 +63,9 @@ def mistakes(
         panel.set_xticks([])
         panel.set_yticks([])
         true, taken = (_name(class_names, label) for label in (y[n], predicted[n]))
-        if below:
-            panel.set_xlabel(f"{true[:16]}\nnot {taken[:16]}", fontsize=6, parse_math=False)
-            continue
-        for height, side, label in ((0.97, "top", true), (0.03, "bottom", taken)):
-            panel.text(0.96, height, label, transform=panel.transAxes, ha="right", va=side,
-                       fontsize=9, parse_math=False)  # fmt: skip
+        panel.set_xlabel(
+            f"true: {true[:12]}\npredicted: {taken[:12]}", fontsize=7, parse_math=False
+        )
     title = f"{len(wrong):,} of {len(y):,} wrong"
     if len(shown) < len(wrong):
         title += f", the first {len(shown)} of them"
@@ -91,11 +79,11 @@ def confusion_matrix(
     classes: int = 10,
     *,
     class_names: Sequence[str] | None = None,
-) -> "Figure":
+) -> Figure:
     """Draw how often each class is taken for which: rows are true, columns predicted.
 
-    The colours show the mistakes only, which the diagonal would outshine. The table has a row
-    for each of ``class_names``, or for the numbers below ``classes``.
+    The colours, whose scale stands beside, show the mistakes only; the diagonal would outshine
+    them. The table has a row for each of ``class_names``, or for the numbers below ``classes``.
 
     Raises:
         ShapeError: the shapes do not fit, or a label is out of range.
@@ -104,7 +92,7 @@ def confusion_matrix(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['1', '0', '1', '1']
     """
-    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     _check("confusion_matrix", y, predicted)
     classes = classes if class_names is None else len(class_names)
@@ -118,7 +106,10 @@ def confusion_matrix(
     mistakes_only = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(1.5 + 0.5 * classes, 1.2 + 0.5 * classes), layout="constrained")
     panel = figure.subplots()
-    panel.imshow(mistakes_only, cmap="Oranges", vmin=0, vmax=max(1, int(mistakes_only.max())))
+    most = max(1, int(mistakes_only.max()))
+    image = panel.imshow(mistakes_only, cmap="Oranges", vmin=0, vmax=most)
+    whole = MaxNLocator(integer=True)
+    figure.colorbar(image, ax=panel, label="mistakes", shrink=0.7, ticks=whole)
     for row in range(classes):
         for column in range(classes):
             weight = "bold" if row == column else "normal"
@@ -130,6 +121,7 @@ def confusion_matrix(
                 va="center",
                 fontsize=8,
                 fontweight=weight,
+                color="white" if mistakes_only[row, column] > 0.6 * most else "black",
             )
     names = [_name(class_names, number)[:16] for number in range(classes)]
     turned = 90 if max(map(len, names)) > 2 else 0

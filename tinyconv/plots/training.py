@@ -8,44 +8,40 @@ import numpy as np
 from tinyconv.errors import StateError
 from tinyconv.layers import Conv2d
 from tinyconv.network import Sequential
+from tinyconv.plots.figure import Figure, legend_beside, named
 from tinyconv.plots.images import draw_filters
 from tinyconv.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["learning_curves", "training_report"]
 
 
-def learning_curves(runs: Mapping[str, History]) -> "Figure":
+def learning_curves(runs: History | Mapping[str, History]) -> Figure:
     """Draw loss and accuracy against the epoch, training dashed and validation solid.
 
     Args:
-        runs: name in the legend -> history.
+        runs: a history, or name in the legend -> history.
 
     Raises:
         StateError: no run has completed an epoch.
 
     >>> history = History([{"epoch": 1, "loss": 0.5, "accuracy": 0.8}])
-    >>> learning_curves({"a run": history}).axes[0].get_ylabel()
+    >>> learning_curves(history).axes[0].get_ylabel()
     'loss'
     """
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    _draw_curves(runs, figure.subplots(1, 2))
+    _draw_curves(named(runs), figure.subplots(1, 2))
     return figure
 
 
-def training_report(net: Sequential, history: History) -> "Figure":
+def training_report(net: Sequential, history: History) -> Figure:
     """Draw the learning curves of a run and, beside them, the filters of the first convolution.
 
     Raises:
         StateError: no epoch has been completed.
     """
-    from matplotlib.figure import Figure
-
     first = next((layer for layer in net.walk() if isinstance(layer, Conv2d)), None)
     if first is None:
         return learning_curves({"training": history})
@@ -77,7 +73,7 @@ def _draw_curves(
         panel.grid(alpha=0.3)
         panel.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_yscale("log")
-    axes[len(figures) - 1].legend(frameon=False)
+    legend_beside(axes[len(figures) - 1])
 
 
 def _beside_the_loss(runs: Mapping[str, History]) -> list[str]:

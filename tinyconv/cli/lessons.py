@@ -1,0 +1,45 @@
+"""``tinyconv lessons``: copies the lessons, notebooks that have been run, and opens Jupyter."""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyconv import lessons
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["add"]
+
+
+def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
+    """Add ``lessons`` to the command line."""
+    parser = verbs.add_parser(
+        "lessons",
+        parents=[shared],
+        help="copy the lessons on backpropagation and convolution, as notebooks",
+        description="Copy the lessons and exercises to a folder, notebooks with their results and "
+        "pictures in them, and open them where Jupyter is installed.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("lessons"), help="default: lessons")
+    parser.add_argument("--no-open", action="store_true", help="copy them, do not open them")
+    parser.set_defaults(run=_lessons)
+
+
+def _lessons(options: argparse.Namespace) -> int:
+    titles = lessons.titles()
+    for path in lessons.copy_to(options.out):
+        print(f"{path}  {titles[path.name]}")
+    if options.no_open:
+        return 0
+    if (
+        importlib.util.find_spec("notebook") is None
+        and importlib.util.find_spec("jupyterlab") is None
+    ):
+        print("Open them with any program that shows notebooks; pip install jupyterlab is one.")
+        return 0
+    application = "lab" if importlib.util.find_spec("jupyterlab") else "notebook"
+    return subprocess.call([sys.executable, "-m", "jupyter", application, str(options.out)])

@@ -1,0 +1,45 @@
+"""A figure that shows itself in a notebook."""
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import matplotlib.figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["DIVERGING", "Figure", "legend_beside", "named"]
+
+#: Colours of what may be negative: blue below zero, red above, both told apart by the colour-blind.
+DIVERGING = "RdBu_r"
+
+T = TypeVar("T")
+
+
+class Figure(matplotlib.figure.Figure):
+    """matplotlib's figure, which Jupyter displays whether or not pyplot was imported.
+
+    >>> Figure(figsize=(1, 1))._repr_png_()[1:4]
+    b'PNG'
+    """
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=80)
+        return stream.getvalue()
+
+
+def named(one_or_several: T | Mapping[str, T]) -> Mapping[str, T]:
+    """Return what has names as it is, and a single one under no name.
+
+    >>> named(3), named({"a": 3})
+    ({'': 3}, {'a': 3})
+    """
+    return one_or_several if isinstance(one_or_several, Mapping) else {"": one_or_several}
+
+
+def legend_beside(panel: "Axes") -> None:
+    """Put the legend to the right of a panel, where no curve can be, if a curve has a name."""
+    if panel.get_legend_handles_labels()[1]:
+        panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
