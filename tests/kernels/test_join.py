@@ -17,18 +17,15 @@ def test_sum_and_activation(shape: tuple[int, ...], layer: Layer) -> None:
     chosen = activation_of(layer)
     assert chosen is not None
     rng = np.random.default_rng(0)
-    a, b, dy = (rng.normal(size=shape).astype(np.float32) for _ in range(3))
-    x, other, gradient = Image(a, 1), Image(b, 0), Image(dy, 2)
-    z, y, dx, other_dx = (poisoned(shape, border) for border in (2, 2, 1, 0))
+    a, b = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+    x, other = Image(a, 1), Image(b, 0)
+    z, y = poisoned(shape, 2), poisoned(shape, 2)
     kept = z if chosen.needs_z else y
     C, *size = shape[1:]
     values = {
         **x.arguments("x"),
         **other.arguments("other"),
         **y.arguments("y"),
-        **dx.arguments("dx"),
-        **other_dx.arguments("other_dx"),
-        **gradient.arguments("dy"),
         "z": kept.arguments("z")["z"],
         "planes": ([1, 1, *size])[-3],
         "rows": ([1, 1, *size])[-2],
@@ -37,11 +34,4 @@ def test_sum_and_activation(shape: tuple[int, ...], layer: Layer) -> None:
     }
     call(join.add(LANES, chosen.code), join.ADD, shape[0], **values)
     np.testing.assert_allclose(y.array, layer.forward(a + b), rtol=1e-5, atol=1e-6)
-    values |= kept.arguments("y")
-    call(join.add_backward(LANES, chosen.code), join.ADD, shape[0], **values)
-    for got in (dx, other_dx):
-        np.testing.assert_allclose(got.array, layer.backward(dy), rtol=1e-5, atol=1e-6)
-    one = poisoned(shape)
-    values |= {**one.arguments("dx"), "other_dx": 0}
-    call(join.add_backward(LANES, chosen.code), join.ADD, shape[0], **values)
-    np.testing.assert_array_equal(one.array, dx.array)
+    np.testing.assert_array_equal(kept.array, a + b if chosen.needs_z else y.array)

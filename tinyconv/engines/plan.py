@@ -4,13 +4,13 @@ It is the same for every device; a backend gives it memory, steps and a program.
 themselves (``net.forward``, ``net.backward``) are its specification.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tinyconv.engines.base import Net
+from tinyconv.engines.gradients import Gradients
 from tinyconv.engines.units import fuse
 from tinyconv.layers.base import Shape
-from tinyconv.layers.container import Container
 
 __all__ = ["Plan"]
 
@@ -22,14 +22,13 @@ class _Value:
     Attributes:
         shape: of one sample.
         image: its buffer.
-        gradients: a buffer for each reader that is to send a gradient back; the first gets the
-            sum.
+        is_view: whether that is its maker's input in another shape.
         is_trained: whether a parameter has a part in it.
     """
 
     shape: Shape
     image: Any = None
-    gradients: list[Any] = field(default_factory=list)
+    is_view: bool = False
     is_trained: bool = False
 
 
@@ -50,8 +49,7 @@ class Plan:
         self.steps: list[Any] = []
         for unit in units:
             step = backend.step(unit, [values[place].shape for place in unit.inputs])
-            trained = any(values[place].is_trained for place in unit.inputs)
-            trained = trained or any(layer.params for layer in unit.layers)
+            trained = step.is_trained or any(values[place].is_trained for place in unit.inputs)
             values.append(_Value(step.shape, is_trained=trained))
             self.steps.append(step)
         self.values, self.output = values, values[output]
@@ -76,53 +74,36 @@ class Plan:
             wanted = [(step.border, step.spare) for step in readers[place]]
             maker = self.steps[place - 1] if place else None
             # A change of shape that leaves the numbers where they are has no buffers of its own.
-            view = slot = None
             if maker is not None and maker.is_view and not backend.needs_room(wanted):
-                view = values[maker.unit.inputs[0]].image.flattened()
-                slot = self._slot(maker, 0)
-            value.image = backend.buffer(value.shape, wanted) if view is None else view
-            if not training or not value.is_trained:
-                continue
-            value.gradients = [backend.buffer(value.shape, wanted) for _ in readers[place][1:]]
-            if view is None or slot is None:
-                value.gradients.insert(0, backend.buffer(value.shape, wanted))
-            else:
-                value.gradients.insert(0, slot.flattened())
+                value.image = values[maker.unit.inputs[0]].image.flattened()
+                value.is_view = value.image is not None
+            if value.image is None:
+                value.image = backend.buffer(value.shape, wanted)
+        self.gradients = Gradients(
+            [value.shape for value in values],
+            [training and value.is_trained for value in values],
+            [value.is_view for value in values],
+            self.steps,
+            backend,
+        )
         for place, step in enumerate(self.steps):
-            y = values[place + 1]
-            inputs = [values[i] for i in step.unit.inputs]
-            gradients = [self._slot(step, k) for k in range(len(inputs))]
-            step.connect(
-                [x.image for x in inputs],
-                gradients,
-                y.image,
-                y.gradients[0] if y.gradients else None,
-            )
-
-    def _slot(self, step: Any, number: int) -> Any:
-        """Return the buffer for the gradient of an input of a step, None if nobody wants it."""
-        place = step.unit.inputs[number]
-        before = 0
-        for other in self.steps:
-            last = number if other is step else len(other.unit.inputs)
-            before += other.unit.inputs[:last].count(place)
-            if other is step:
-                break
-        gradients = self.values[place].gradients
-        return gradients[before] if gradients else None
+            xs = [values[i].image for i in step.unit.inputs]
+            slots = self.gradients.slots[place]
+            step.adds = [slot.adds for slot in slots]
+            dxs = [slot.image for slot in slots]
+            step.connect(xs, dxs, values[place + 1].image, self.gradients.of[place + 1])
 
     def _add_training(self) -> None:
         backend, program = self.backend, self.backend.program
-        gradients = self.output.gradients
-        backend.loss(self.output.image, gradients[0] if gradients else None, self.output.shape)
-        for step, value in zip(self.steps[::-1], self.values[:0:-1], strict=True):
-            for other in value.gradients[1:]:
-                backend.add(f"{step.name}: sum of gradients", other, value.gradients[0])
-            layers = (layer for layer in step.unit.layers if not isinstance(layer, Container))
-            is_trained = any(layer.params for layer in layers)
-            if is_trained and not step.keeps_gradients:
+        of, slots = self.gradients.of, self.gradients.slots
+        backend.loss(self.output.image, of[-1], self.output.shape)
+        for step, own in zip(self.steps[::-1], slots[::-1], strict=True):
+            if step.is_trained and not step.keeps_gradients:
                 backend.watch(step)
             step.backward(program)
+            for slot in own:
+                if slot.total is not None:
+                    backend.add(f"{step.name}: sum of gradients", slot.image, slot.total)
         for step in self.steps:
             if step.keeps_gradients:
                 backend.watch_kept(step)

@@ -72,6 +72,18 @@ class Image:
         (front, _), (top, _), (left, _) = border
         return self.origin - 4 * (front * self.plane + top * self.row + left * self.step)
 
+    def without_border(self) -> "Image":
+        """Return the same images, of whose border nothing is known."""
+        return replace(self, array=self.array[self.first :], border=NO_BORDER)
+
+    def has_border(self, wanted: Border) -> bool:
+        """Whether the border is at least as wide as another."""
+        return all(
+            has >= wants
+            for sides, others in zip(self.border, wanted, strict=True)
+            for has, wants in zip(sides, others, strict=True)
+        )
+
     @property
     def is_contiguous(self) -> bool:
         """Whether the numbers of an image follow each other without a gap."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.engines.cpu.arena import Image
+from tinyconv.engines.cpu.arena import NO_BORDER, Image
 from tinyconv.engines.cpu.conv_dims import inside
 from tinyconv.engines.cpu.conv_step import ConvStep, is_convolution, pool_sizes
 from tinyconv.engines.cpu.program import Program
@@ -31,8 +31,11 @@ POOLED = 9
 class ConvMaxStep(ConvStep):
     """Convolution with a max-pool of windows side by side and an increasing activation."""
 
+    dx_is_like_x = True
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
+        self.gradient_border, self.adds_gradients = NO_BORDER, False
         self._choose_runs()
 
     @staticmethod
@@ -43,7 +46,7 @@ class ConvMaxStep(ConvStep):
             and 1 < prod(pool_sizes(unit.find(MAX))) <= POOLED
         )
 
-    def _bind_gradient(self) -> None:
+    def _bind_gradient(self, dy: Image) -> None:
         """Leave dz where dy is: its kernel makes dx, too."""
 
     def prepare(self, program: Program) -> None:

@@ -15,14 +15,13 @@ from tinyconv.engines.cpu.conv_dims import (
     input_gradient,
     over_three_axes,
 )
-from tinyconv.engines.cpu.epilogue import add_activation_backward, add_fold
+from tinyconv.engines.cpu.epilogue import add_fold
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context, activation_of
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
-from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.terms import Terms, window_terms
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.shape import pad_sources
@@ -63,6 +62,8 @@ class ConvStep(ProductStep):
         self.pooling = pool_sizes(unit.find(MAX))
         front, top, left = self.window.padding
         self.border = (front, top, left)
+        self.gradient_border = border_of_gradient(self.window)
+        self.adds_gradients = not self.tables
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
@@ -83,16 +84,14 @@ class ConvStep(ProductStep):
         self.gradients: list[Product] = []
         if dy is not None:
             self.dz = dy
-            self._bind_gradient()
+            self._bind_gradient(dy)
 
-    def _bind_gradient(self) -> None:
+    def _bind_gradient(self, dy: Image) -> None:
         """Choose where dz is, the gradient of the convolution's result, and what makes dx of it."""
         if self.dsource is None:
             return
         batch, arena = self.context.batch, self.context.arena
-        border = border_of_gradient(self.window)
-        if border != NO_BORDER:
-            self.dz = arena.image(batch, self.shape, border)
+        self.dz = self._bordered(dy)
         dz = self.dz.channels(0, self.product.channels)
         dsource = self.dsource.channels(0, self.product.x.C)
         self.gradients = input_gradient(self.window, dz, dsource, batch, arena)
@@ -118,11 +117,11 @@ class ConvStep(ProductStep):
 
     def backward(self, program: Program) -> None:
         assert self.dy is not None
-        if self.activation.code != IDENTITY or self.dz is not self.dy:
-            add_activation_backward(self, program, self.dz)
+        self._add_dz(program, self.dy, self.dz)
         self._add_weight_gradient(program, self.dz)
         for product, packed in zip(self.gradients, self.packed[1:], strict=True):
-            self._add_product(program, f"{self.name}: dx", product, packed)
+            adds = self.adds[0] and not self.tables
+            self._add_product(program, f"{self.name}: dx", product, packed, adds=adds)
         if self.tables and self.dx is not None and self.dsource is not None:
             tables = [table.transposed() for table in self.tables]
             name = f"{self.name}: source backward"

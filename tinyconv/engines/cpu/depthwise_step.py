@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.engines.cpu.arena import NO_BORDER, Image
+from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import (
     SUMS,
     Product,
@@ -15,7 +15,7 @@ from tinyconv.engines.cpu.conv_dims import (
     input_gradient,
     over_three_axes,
 )
-from tinyconv.engines.cpu.epilogue import add_activation_backward, add_fold
+from tinyconv.engines.cpu.epilogue import add_fold
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
@@ -23,7 +23,6 @@ from tinyconv.engines.cpu.tiling import compiled, even
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import sliding_window
 from tinyconv.kernels.cpu import depthwise
-from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
@@ -48,6 +47,7 @@ class DepthwiseStep(ProductStep):
         self.window = over_three_axes(sliding_window("plan", self.input_shape[1:], *window))
         front, top, left = self.window.padding
         self.border = (front, top, left)
+        self.gradient_border = border_of_gradient(self.window)
         self.C = self.input_shape[0]
 
     @staticmethod
@@ -76,9 +76,7 @@ class DepthwiseStep(ProductStep):
             return
         self.dz = dy
         if dx is not None:
-            border = border_of_gradient(window)
-            if border != NO_BORDER:
-                self.dz = arena.image(batch, self.shape, border)
+            self.dz = self._bordered(dy)
             products = input_gradient(
                 window, self.dz.channels(0, 1), dx.channels(0, 1), batch, arena
             )
@@ -99,11 +97,11 @@ class DepthwiseStep(ProductStep):
 
     def backward(self, program: Program) -> None:
         assert self.dy is not None
-        if self.activation.code != IDENTITY or self.dz is not self.dy:
-            add_activation_backward(self, program, self.dz)
+        self._add_dz(program, self.dy, self.dz)
         self._add_weight_gradient(program, self.dz)
         for product, packed in zip(self.gradients, self.packed[1:], strict=True):
-            self._add_product(program, f"{self.name}: dx", product, packed)
+            adds = self.adds_gradients and self.adds[0]
+            self._add_product(program, f"{self.name}: dx", product, packed, adds=adds)
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
         table, take, x = self.context.arena.table, self.context.arena.take, self.source

@@ -54,9 +54,11 @@ class FlattenStep(Step):
             self._add(program, self.name, self.x, self.y)
 
     def backward(self, program: Program) -> None:
-        if self.dx is None or self.y.origin == self.x.origin:
+        if self.dx is None:
             return
         assert self.dy is not None
+        if self.dy.origin == self.dx.origin:
+            return
         self._add(program, f"{self.name}: backward", self.dy, self.dx)
 
     def _add(self, program: Program, name: str, x: Image, y: Image) -> None:

@@ -1,15 +1,15 @@
 """The steps that join branches: sums and concatenations."""
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
 from tinyconv.engines.cpu.arena import Image
+from tinyconv.engines.cpu.epilogue import add_activation_backward
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Step, planes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import join
-from tinyconv.kernels.cpu.activation import Chosen
+from tinyconv.kernels.cpu.activation import IDENTITY, Chosen
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import Parallel
 from tinyconv.layers.base import Shape
@@ -46,6 +46,13 @@ def _runs(y: Image) -> dict[str, int]:
 class AddStep(Step):
     """The sum of all inputs, two or more, with an activation behind it."""
 
+    adds_gradients = True
+    passes_gradient = True
+
+    @property
+    def changes_dy(self) -> bool:  # noqa: D102
+        return self.activation.code != IDENTITY
+
     @staticmethod
     def accepts(unit: Unit) -> bool:
         layer = unit.layers[0]
@@ -62,21 +69,24 @@ class AddStep(Step):
         _add(program, self.name, total, last, self.z, self.y, self.activation)
 
     def backward(self, program: Program) -> None:
-        dy, wanted = self.dy, [dx for dx in self.dxs if dx is not None]
+        dy, name = self.dy, f"{self.name}: backward"
         if dy is None:
             return
-        for dx, other in zip_longest(wanted[::2], wanted[1::2]):
-            program.call(
-                f"{self.name}: backward",
-                compiled(join.add_backward, LANES, self.activation.code),
-                join.ADD,
-                **planes_of(self.z, "y"),
-                **planes_of(dy, "dy"),
-                **planes_of(dx, "dx"),
-                **(planes_of(other, "other_dx") if other else {}),
-                **_runs(dy),
-                parameter=self.activation.parameter,
-            )
+        if self.changes_dy:
+            add_activation_backward(self, program, dy)
+        for dx, adds in zip(self.dxs, self.adds, strict=True):
+            if dx is not None and adds:
+                add_image(program, name, dy, dx)
+            elif dx is not None and dx.origin != dy.origin:
+                program.call(
+                    name,
+                    compiled(join.copy, LANES),
+                    join.ARGS,
+                    **planes_of(dy, "x"),
+                    **planes_of(dx, "y"),
+                    positions=1,
+                    **_runs(dy),
+                )
 
 
 class ConcatStep(Step):

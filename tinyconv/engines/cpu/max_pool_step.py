@@ -23,6 +23,8 @@ __all__ = ["MaxPoolStep"]
 class MaxPoolStep(Step):
     """The maximum of windows or of whole planes."""
 
+    dx_is_like_x = True
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]

@@ -11,6 +11,7 @@ from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.engines.units import BATCH_NORMS, Unit
 from tinyconv.kernels.cpu import norm
+from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import GroupNorm
@@ -38,6 +39,10 @@ class NormStep(ChannelStep):
         self.C, self.positions = self.shape[0], prod(self.shape[1:])
         self.L = lanes_for(self.C)
         self._statistics: dict[str, Any] = {}
+
+    @property
+    def changes_dy(self) -> bool:  # noqa: D102
+        return self.activation.code != IDENTITY
 
     @staticmethod
     def accepts(unit: Unit) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import SUMS, Product, elements_for, inside
-from tinyconv.engines.cpu.epilogue import add_activation
+from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.cpu.tiling import compiled
@@ -41,12 +41,28 @@ class ProductStep(Step):
     """
 
     keeps_gradients = True
+    adds_gradients = True
 
     layer: Any
     groups = 1
     weight: Array
     product: Product
     winners: Array | None = None
+
+    @property
+    def changes_dy(self) -> bool:  # noqa: D102
+        return self.activation.code != IDENTITY
+
+    def _bordered(self, dy: Image) -> Image:
+        """Return where dz is: in place of dy or, where that has no such border, in a copy."""
+        if dy.has_border(self.gradient_border):
+            return dy
+        return self.context.arena.image(self.context.batch, self.shape, self.gradient_border)
+
+    def _add_dz(self, program: Program, dy: Image, dz: Image) -> None:
+        """Add the call that makes dz of dy, if there is anything to do."""
+        if self.changes_dy or dz is not dy:
+            add_activation_backward(self, program, dz)
 
     def _pack(
         self, program: Program, product: Product, column: int, bias: Array | None
@@ -85,8 +101,11 @@ class ProductStep(Step):
         product: Product,
         packed: tuple[Array, Array],
         floor: float = -inf,
+        adds: bool = False,
     ) -> None:
         w, b = packed
+        if adds and not product.count:
+            return
         channels = product.tile.padded(product.channels)
         for group in range(self.groups):
             place = group * product.y.C
@@ -101,6 +120,7 @@ class ProductStep(Step):
                 y=product.y.base + 4 * place,
                 winners=0 if self.winners is None else address_of(self.winners) + place,
                 floor=floor,
+                adds=adds,
             )
 
     @property

@@ -16,6 +16,7 @@ from tinyconv.engines.units import ACTIVATIONS, Unit
 from tinyconv.kernels.cpu.activation import Chosen, find
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.container import Container
 
 __all__ = ["Context", "Step", "activation_of", "planes_of", "rows_of"]
 
@@ -69,6 +70,7 @@ class Step:
         dx, dxs: where the gradients of the inputs go; None where nobody wants one.
         dy: where the gradient of the output will be; None in a plan without training.
         activation: what comes last, the identity if nothing does.
+        adds: for each input, whether its gradient is added to what is there.
         kept_gradients: where threads or samples have what gradients are sums of, after
             ``backward``: arguments of :func:`tinyconv.kernels.cpu.reach.reach_of_kept`.
         z: laid out as y, what the activation is of; y itself unless the slope needs it.
@@ -77,6 +79,14 @@ class Step:
     #: What the inputs' buffers must have at least: a border of zeros, and spare numbers.
     border: Border = NO_BORDER
     spare = 0
+    #: The zeros that the step wants around dy.
+    gradient_border: Border = NO_BORDER
+    #: Whether dx is laid out as x, in whose border anything may be written.
+    dx_is_like_x = False
+    #: Whether the step can add to what is in dx.
+    adds_gradients = False
+    #: Whether dy, once the step has changed it, is the gradient of all inputs.
+    passes_gradient = False
     #: Whether what the gradients of the parameters are sums of lies in memory before the update:
     #: then :attr:`kept_gradients` tells where.
     keeps_gradients = False
@@ -89,9 +99,20 @@ class Step:
         self.context = context
         self.shape = self.output_shape(shapes)
         self.name = f"{unit.layers[0].path} {unit}"
+        self.adds: list[bool] = []
         self.kept_gradients: list[dict[str, int]] = []
         found = (activation_of(layer) for layer in unit.layers)
         self.activation = next((chosen for chosen in found if chosen is not None), Chosen())
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are parameters, but for those of branches that the step joins."""
+        return any(layer.params for layer in self.unit.layers if not isinstance(layer, Container))
+
+    @property
+    def changes_dy(self) -> bool:
+        """Whether the backward pass writes to dy."""
+        return True
 
     @staticmethod
     def accepts(unit: Unit) -> bool:

@@ -21,6 +21,8 @@ __all__ = ["SubsampleStep"]
 class SubsampleStep(DepthwiseStep):
     """A depthwise convolution, 1 x 1, of the sums of the windows."""
 
+    adds_gradients = False
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         ProductStep.__init__(self, unit, shapes, context)
         layer: Any = unit.layers[0]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.cpu.arena import NO_BORDER, Image
+from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import (
     border_of_gradient,
     convolution,
@@ -15,7 +15,6 @@ from tinyconv.engines.cpu.conv_dims import (
     inside,
     over_three_axes,
 )
-from tinyconv.engines.cpu.epilogue import add_activation_backward
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
@@ -23,7 +22,6 @@ from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.engines.units import Unit
 from tinyconv.geometry import transposed_window
 from tinyconv.kernels.cpu import conv, depthwise, join
-from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
@@ -55,6 +53,8 @@ class TransposedStep(ProductStep):
             )
         )
         self.border = border_of_gradient(self.window)
+        front, top, left = self.window.padding
+        self.gradient_border = (front, top, left)
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         super().bind(x, dx, y, dy)
@@ -64,10 +64,7 @@ class TransposedStep(ProductStep):
         self.phases = input_gradient(window, source, z, batch, arena)
         if dy is None:
             return
-        self.dz = dy
-        front, top, left = window.padding
-        if (front, top, left) != NO_BORDER:
-            self.dz = arena.image(batch, self.shape, (front, top, left))
+        self.dz = self._bordered(dy)
         target = source if dx is None else dx.channels(0, C)
         self.product = convolution(window, self.dz.channels(0, O), target, batch, arena)
 
@@ -114,12 +111,12 @@ class TransposedStep(ProductStep):
 
     def backward(self, program: Program) -> None:
         assert self.dy is not None
-        if self.activation.code != IDENTITY or self.dz is not self.dy:
-            add_activation_backward(self, program, self.dz)
+        self._add_dz(program, self.dy, self.dz)
         self._add_weight_gradient(program, self.x)
         self._add_bias_gradient(program)
         if self.dx is not None:
-            self._add_product(program, f"{self.name}: dx", self.product, self.packed_back)
+            name, packed = f"{self.name}: dx", self.packed_back
+            self._add_product(program, name, self.product, packed, adds=self.adds[0])
 
     def _add_bias_gradient(self, program: Program) -> None:
         """Add the call that sums dz: what came with dw are sums of x."""

@@ -24,7 +24,7 @@ import numpy as np
 from numba import carray
 
 from tinyconv.kernels.cpu.kernel import kernel, record
-from tinyconv.kernels.cpu.scattered import entries, outer_at, store_at, window_best
+from tinyconv.kernels.cpu.scattered import add_at, entries, outer_at, store_at, window_best
 from tinyconv.kernels.cpu.simd import bytes_pointer, ints_pointer, invoke, pointer, void_pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, outer, store_tile
 
@@ -53,8 +53,8 @@ DIMS = record(
 )
 
 #: ``w`` (blocks of V * L channels, elements, V * L), padded with zeros. ``floor``: 0 makes the
-#: ReLU of the result, minus infinity leaves it as it is.
-FORWARD = record("dims", "x", "w", "b", "y", "winners", floats=("floor",))
+#: ReLU of the result, minus infinity leaves it as it is. ``adds``: whether y is added to.
+FORWARD = record("dims", "x", "w", "b", "y", "winners", "adds", floats=("floor",))
 
 
 def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
@@ -87,8 +87,10 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
                         acc = outer_at(acc, x, rows, elements[step], w, j, S)
                         j += S * VL
                     out = entries(y_at, tile, windows - 1, N, 1)
-                    best = window_best(winners, out, acc, P, d.O - o)
-                    store_at(y, out, at_least(best, a.floor), d.O - o)
+                    best = at_least(window_best(winners, out, acc, P, d.O - o), a.floor)
+                    if a.adds:
+                        best = add_at(best, y, out)
+                    store_at(y, out, best, d.O - o)
 
     return conv
 

@@ -14,7 +14,7 @@ from numba import carray
 
 from tinyconv.kernels.cpu.conv import DIMS, FORWARD
 from tinyconv.kernels.cpu.kernel import kernel, record
-from tinyconv.kernels.cpu.scattered import entries, products_at, store_at
+from tinyconv.kernels.cpu.scattered import add_at, entries, products_at, store_at
 from tinyconv.kernels.cpu.simd import ints_pointer, pointer, void_pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, products, store_tile
 
@@ -48,7 +48,10 @@ def forward(L: int, V: int, N: int) -> Any:
                     for tap in range(taps):
                         acc = products_at(acc, x, rows, elements[tap] + c, w, j)
                         j += VL
-                    store_at(pointer(y + 4 * c), out, at_least(acc, a.floor), C - c)
+                    acc = at_least(acc, a.floor)
+                    if a.adds:
+                        acc = add_at(acc, pointer(y + 4 * c), out)
+                    store_at(pointer(y + 4 * c), out, acc, C - c)
 
     return depthwise
 

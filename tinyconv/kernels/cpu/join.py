@@ -7,11 +7,11 @@ from typing import Any
 
 from numba import carray
 
-from tinyconv.kernels.cpu.activation import activate, deactivate
+from tinyconv.kernels.cpu.activation import activate
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import load, pointer, store_first
 
-__all__ = ["ADD", "ARGS", "add", "add_backward", "copy"]
+__all__ = ["ADD", "ARGS", "add", "copy"]
 
 #: ``planes`` times ``rows`` runs; in each, ``positions`` of ``count`` numbers, ``x_step`` and
 #: ``y_step`` apart.
@@ -46,11 +46,9 @@ def _places(*names: str) -> tuple[str, ...]:
 
 
 #: Runs of ``count`` numbers in images of one size. ``z``: laid out as y, what the activation is of;
-#: y itself where nobody wants it afterwards. ``other_dx`` may be 0.
+#: y itself where nobody wants it afterwards.
 ADD = record(
-    *_places("x", "other", "y", "dx", "other_dx", "dy"),
-    *("z", "planes", "rows", "count"),
-    floats=("parameter",),
+    *_places("x", "other", "y"), *("z", "planes", "rows", "count"), floats=("parameter",)
 )
 
 
@@ -76,28 +74,3 @@ def add(L: int, A: int) -> Any:
 
     return join_add
 
-
-def add_backward(L: int, A: int) -> Any:
-    """Make the kernel that gives both summands dz; ``y`` is z where the slope needs that."""
-
-    @kernel
-    def join_add_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ADD)[0]
-        v, dy, dx, other = pointer(a.y), pointer(a.dy), pointer(a.dx), pointer(a.other_dx)
-        count, p = a.count, a.parameter
-        for n in range(first, last):
-            for line in range(a.planes * a.rows):
-                plane, row = line // a.rows, line % a.rows
-                j = n * a.y_sample + plane * a.y_plane + row * a.y_row
-                d = n * a.dy_sample + plane * a.dy_plane + row * a.dy_row
-                i = n * a.dx_sample + plane * a.dx_plane + row * a.dx_row
-                t = n * a.other_dx_sample + plane * a.other_dx_plane + row * a.other_dx_row
-                for k in range(0, count, L):
-                    g = load(dy, d + k, L)
-                    if A > 0:
-                        g = deactivate(g, load(v, j + k, L), A, p)
-                    store_first(dx, i + k, g, count - k)
-                    if a.other_dx:
-                        store_first(other, t + k, g, count - k)
-
-    return join_add_backward

@@ -30,7 +30,7 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import tile_type
 
-__all__ = ["entries", "outer_at", "products_at", "store_at", "window_best"]
+__all__ = ["add_at", "entries", "outer_at", "products_at", "store_at", "window_best"]
 
 TABLE = types.CPointer(types.int32)
 BYTES = types.CPointer(types.uint8)
@@ -132,6 +132,23 @@ def products_at(
         return emit_tile(context, builder, tile, vectors)
 
     return tile(tile, POINTER, places, INT, POINTER, INT), emit
+
+
+@instruction
+def add_at(typing: Any, tile: types.Type, a: types.Type, places: types.Type) -> Any:
+    """Add memory: ``tile[r, v] += a[places[r] + v * lanes]``."""
+    R, L = places.count, tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, a, rows = args
+        vectors = emit_vectors(builder, value, tile)
+        for n, vector in enumerate(vectors):
+            place = emit_plus(builder, builder.extract_value(rows, n // V), n % V * L)
+            vectors[n] = builder.fadd(vector, emit_load(builder, a, place, L))
+        return emit_tile(context, builder, tile, vectors)
+
+    return tile(tile, POINTER, places), emit
 
 
 @instruction

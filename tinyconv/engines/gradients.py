@@ -1,0 +1,193 @@
+"""Where the gradients of a plan lie: in few buffers, each free again when its last reader is done.
+
+The backward pass runs from the last step to the first. Of the readers of a value, the first in that
+order writes its gradient, and the others add to it; the step that made the value reads it last.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Gradients", "Slot"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a step puts the gradient of one of its inputs.
+
+    Attributes:
+        image: the buffer; None if nobody wants the gradient.
+        adds: whether the step adds to what is there.
+        total: what the plan has to add the buffer to, because the step cannot.
+    """
+
+    image: Any = None
+    adds: bool = False
+    total: Any = None
+
+
+@dataclass
+class _Memory:
+    """A buffer.
+
+    Attributes:
+        kind: says which values it fits.
+        places: of the values whose gradients lie in it now.
+    """
+
+    image: Any
+    kind: Any
+    places: list[int] = field(default_factory=list)
+
+
+class Gradients:
+    """The buffers of a plan's gradients, chosen by a walk through the backward pass.
+
+    Args:
+        shapes: of one sample of each value.
+        trained: which values want a gradient.
+        views: which values are their maker's input in another shape.
+        steps: step k makes value k + 1.
+        backend: gives the memory.
+
+    Attributes:
+        of: the gradient of each value, as the step that made it reads it.
+        slots: for each step, where the gradients of its inputs go.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[Any],
+        trained: Sequence[bool],
+        views: Sequence[bool],
+        steps: Sequence[Any],
+        backend: Any,
+    ) -> None:
+        self.shapes, self.trained, self.views = shapes, trained, list(views)
+        self.steps, self.backend = steps, backend
+        self.readers: list[list[int]] = [[] for _ in shapes]
+        for number, step in enumerate(steps):
+            for place in step.unit.inputs:
+                self.readers[place].append(number)
+        # What makers need of a gradient; one that a sum passes on is for its inputs' makers, too.
+        self.rooms: list[set[Any]] = [set()]
+        for step in steps:
+            passed = step.unit.inputs if step.passes_gradient else ()
+            self.rooms.append(
+                {(step.gradient_border, 0)}.union(*(self.rooms[place] for place in passed))
+            )
+        self.memory: list[_Memory | None] = [None] * len(shapes)
+        self.free: dict[Any, list[_Memory]] = defaultdict(list)
+        self.of: list[Any] = [None] * len(shapes)
+        self.slots: list[list[Slot]] = [[] for _ in steps]
+        if steps:
+            self._begin(len(shapes) - 1)
+        for number in reversed(range(len(steps))):
+            self._walk(number)
+
+    def _walk(self, number: int) -> None:
+        """Choose where a step puts its gradients, and free what nobody reads behind it."""
+        step = self.steps[number]
+        passed = self._pass_on(number) if step.passes_gradient else []
+        private = []
+        for place in step.unit.inputs:
+            if not self.trained[place]:
+                slot = Slot()
+            elif place in passed or self.memory[place] is None:
+                self._begin(place)
+                slot = Slot(self._whole(place))
+            elif step.adds_gradients:
+                slot = Slot(self._whole(place), adds=True)
+            else:
+                private.append(self._take(place))
+                slot = Slot(private[-1].image, total=self._whole(place))
+            self.slots[number].append(slot)
+        for memory in private:
+            self.free[memory.kind].append(memory)
+        own = self.memory[number + 1]
+        if own is not None and (step.keeps_gradients or not step.is_trained):
+            own.places.remove(number + 1)  # otherwise the update reads it
+            if not own.places:
+                self.free[own.kind].append(own)
+
+    def _whole(self, place: int) -> Any:
+        """Return the gradient of a value as its readers write it."""
+        memory = self.memory[place]
+        assert memory is not None
+        return self.of[place] if self.views[place] else memory.image
+
+    def _is_like_value(self, place: int) -> bool:
+        """Whether a gradient is laid out as its value, and readers spoil the border."""
+        return any(self.steps[number].dx_is_like_x for number in self.readers[place])
+
+    def _take(self, place: int) -> _Memory:
+        """Return a buffer for a gradient."""
+        rooms = self.rooms[place]
+        if self._is_like_value(place):
+            readers = [self.steps[number] for number in self.readers[place]]
+            rooms = {(step.border, step.spare) for step in readers}
+        wanted = [room for room in rooms if self.backend.needs_room([room])]
+        kind = (tuple(self.shapes[place]), self._is_like_value(place), frozenset(wanted))
+        if self.free[kind]:
+            return self.free[kind].pop()
+        return _Memory(self.backend.buffer(self.shapes[place], wanted), kind)
+
+    def _keep(self, place: int, memory: _Memory, image: Any) -> None:
+        memory.places.append(place)
+        self.memory[place], self.of[place] = memory, image
+
+    def _begin(self, place: int) -> None:
+        """Choose where a gradient is, before anything is written there."""
+        if not self.trained[place] or self.memory[place] is not None:
+            return
+        if self.views[place]:
+            (source,) = self.steps[place - 1].unit.inputs
+            if self.trained[source] and len(self.readers[source]) == 1:
+                self._begin(source)
+                memory = self.memory[source]
+                view = self._whole(source).flattened()
+                if memory is not None and view is not None:
+                    self._keep(place, memory, view)
+                    return
+            self.views[place] = False
+        memory = self._take(place)
+        is_dirty = self._is_like_value(place)
+        self._keep(place, memory, memory.image.without_border() if is_dirty else memory.image)
+
+    def _pass_on(self, number: int) -> list[int]:
+        """Let inputs of a sum have its gradient as theirs, where nobody is in the way of it.
+
+        While one of them waits for its maker, no reader of another may add to the buffer, and no
+        maker may change it.
+        """
+        memory, inputs = self.memory[number + 1], self.steps[number].unit.inputs
+        if memory is None or len(set(inputs)) < len(inputs):
+            return []
+        y, passed = self.of[number + 1], []
+        others = [place for place in memory.places if place != number + 1]
+        for place in sorted(inputs, reverse=True):
+            if (
+                self.trained[place]
+                and self.memory[place] is None
+                and not self.views[place]
+                and not self._is_like_value(place)
+                and all(y.has_border(border) for border, _ in self.rooms[place])
+                and all(
+                    self._is_read_first(a, b, number)
+                    for other in others + passed
+                    for a, b in ((place, other), (other, place))
+                )
+            ):
+                passed.append(place)
+        for place in passed:
+            self._keep(place, memory, y)
+        return passed
+
+    def _is_read_first(self, place: int, other: int, number: int) -> bool:
+        """Whether, behind a step, the maker of a value comes before what changes another's."""
+        changes = [reader for reader in self.readers[other] if reader < number]
+        if self.steps[other - 1].changes_dy:
+            changes.append(other - 1)
+        return all(place - 1 > change for change in changes)
+
