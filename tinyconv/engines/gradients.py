@@ -20,11 +20,13 @@ class Slot:
         image: the buffer; None if nobody wants the gradient.
         adds: whether the step adds to what is there.
         total: what the plan has to add the buffer to, because the step cannot.
+        finishes: the step that made the input, if the gradient is complete then.
     """
 
     image: Any = None
     adds: bool = False
     total: Any = None
+    finishes: Any = None
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Gradients:
                 {(step.gradient_border, 0)}.union(*(self.rooms[place] for place in passed))
             )
         self.memory: list[_Memory | None] = [None] * len(shapes)
+        self.written: set[int] = set()
         self.free: dict[Any, list[_Memory]] = defaultdict(list)
         self.of: list[Any] = [None] * len(shapes)
         self.slots: list[list[Slot]] = [[] for _ in steps]
@@ -94,11 +97,13 @@ class Gradients:
         for place in step.unit.inputs:
             if not self.trained[place]:
                 slot = Slot()
-            elif place in passed or self.memory[place] is None:
+            elif place in passed or place not in self.written:
                 self._begin(place)
-                slot = Slot(self._whole(place))
+                self.written.add(place)
+                slot = Slot(self._whole(place), finishes=self._finished(number, place))
             elif step.adds_gradients:
-                slot = Slot(self._whole(place), adds=True)
+                finished = self._finished(number, place)
+                slot = Slot(self._whole(place), adds=True, finishes=finished)
             else:
                 private.append(self._take(place))
                 slot = Slot(private[-1].image, total=self._whole(place))
@@ -110,6 +115,9 @@ class Gradients:
             own.places.remove(number + 1)  # otherwise the update reads it
             if not own.places:
                 self.free[own.kind].append(own)
+
+    def _finished(self, number: int, place: int) -> Any:
+        return self.steps[place - 1] if self.readers[place][0] == number else None
 
     def _whole(self, place: int) -> Any:
         """Return the gradient of a value as its readers write it."""
@@ -123,10 +131,10 @@ class Gradients:
 
     def _take(self, place: int) -> _Memory:
         """Return a buffer for a gradient."""
-        rooms = self.rooms[place]
-        if self._is_like_value(place):
-            readers = [self.steps[number] for number in self.readers[place]]
-            rooms = {(step.border, step.spare) for step in readers}
+        readers = [self.steps[number] for number in self.readers[place]]
+        rooms = {(step.border, step.spare) for step in readers}
+        if not self._is_like_value(place):
+            rooms |= self.rooms[place]
         wanted = [room for room in rooms if self.backend.needs_room([room])]
         kind = (tuple(self.shapes[place]), self._is_like_value(place), frozenset(wanted))
         if self.free[kind]:
@@ -190,4 +198,3 @@ class Gradients:
         if self.steps[other - 1].changes_dy:
             changes.append(other - 1)
         return all(place - 1 > change for change in changes)
-

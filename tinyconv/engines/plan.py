@@ -49,7 +49,8 @@ class Plan:
         self.steps: list[Any] = []
         for unit in units:
             step = backend.step(unit, [values[place].shape for place in unit.inputs])
-            trained = step.is_trained or any(values[place].is_trained for place in unit.inputs)
+            trained = any(values[place].is_trained for place in unit.inputs)
+            trained = trained or any(layer.params for layer in unit.layers)
             values.append(_Value(step.shape, is_trained=trained))
             self.steps.append(step)
         self.values, self.output = values, values[output]
@@ -90,6 +91,7 @@ class Plan:
             xs = [values[i].image for i in step.unit.inputs]
             slots = self.gradients.slots[place]
             step.adds = [slot.adds for slot in slots]
+            step.finishes = [slot.finishes for slot in slots]
             dxs = [slot.image for slot in slots]
             step.connect(xs, dxs, values[place + 1].image, self.gradients.of[place + 1])
 

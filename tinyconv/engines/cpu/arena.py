@@ -84,6 +84,10 @@ class Image:
             for has, wants in zip(sides, others, strict=True)
         )
 
+    def is_laid_out_as(self, other: "Image") -> bool:
+        """Whether the numbers of two buffers have the same places."""
+        return replace(self, array=other.array) == other
+
     @property
     def is_contiguous(self) -> bool:
         """Whether the numbers of an image follow each other without a gap."""

@@ -30,6 +30,7 @@ __all__ = [
     "input_gradient",
     "inside",
     "over_three_axes",
+    "taps_of_gradient",
     "tile_for",
 ]
 
@@ -269,6 +270,12 @@ def border_of_gradient(window: Geometry) -> Border:
         border.append((-min(ends), max(ends) - last))
     front, top, left = border
     return front, top, left
+
+
+def taps_of_gradient(window: Geometry) -> int:
+    """Return the products for a channel of dx and one of dz, zeros around dz included."""
+    axes = ([len(p.at) * len(p.taps) for p in _phases(window, axis)] for axis in range(3))
+    return prod(map(sum, axes))
 
 
 def input_gradient(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,22 @@ from tinyconv.engines.cpu.conv_dims import (
     border_of_gradient,
     convolution,
     input_gradient,
+    inside,
     over_three_axes,
+    taps_of_gradient,
+    tile_for,
 )
 from tinyconv.engines.cpu.epilogue import add_fold
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context, activation_of
+from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
+from tinyconv.kernels.cpu import conv, conv_max
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.kernels.cpu.terms import Terms, window_terms
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.shape import pad_sources
@@ -62,7 +69,10 @@ class ConvStep(ProductStep):
         self.pooling = pool_sizes(unit.find(MAX))
         front, top, left = self.window.padding
         self.border = (front, top, left)
-        self.gradient_border = border_of_gradient(self.window)
+        self._choose_runs()
+        self.dx_is_like_x = self._scatters()
+        if not self.dx_is_like_x:
+            self.gradient_border, self.spare = border_of_gradient(self.window), 0
         self.adds_gradients = not self.tables
 
     @staticmethod
@@ -88,7 +98,7 @@ class ConvStep(ProductStep):
 
     def _bind_gradient(self, dy: Image) -> None:
         """Choose where dz is, the gradient of the convolution's result, and what makes dx of it."""
-        if self.dsource is None:
+        if self.dsource is None or self.dx_is_like_x:
             return
         batch, arena = self.context.batch, self.context.arena
         self.dz = self._bordered(dy)
@@ -103,6 +113,8 @@ class ConvStep(ProductStep):
         size, K = self.weight[0].size, prod(self.window.kernel)
         self.packed = [self._pack(program, self.product, size, self.bias)]
         self.packed += [self._pack(program, product, K, None) for product in self.gradients]
+        if self.dx_is_like_x and self.dy is not None and self.dsource is not None:
+            self._pack_runs(program)
 
     # Forward.
 
@@ -119,13 +131,123 @@ class ConvStep(ProductStep):
         assert self.dy is not None
         self._add_dz(program, self.dy, self.dz)
         self._add_weight_gradient(program, self.dz)
-        for product, packed in zip(self.gradients, self.packed[1:], strict=True):
-            adds = self.adds[0] and not self.tables
-            self._add_product(program, f"{self.name}: dx", product, packed, adds=adds)
+        self._add_input_gradient(program)
         if self.tables and self.dx is not None and self.dsource is not None:
             tables = [table.transposed() for table in self.tables]
             name = f"{self.name}: source backward"
             add_resample(self.context, program, name, self.dsource, self.dx, tables)
+
+    def _add_input_gradient(self, program: Program) -> None:
+        """Add the calls that make the gradient of the source."""
+        name, adds, gate = f"{self.name}: dx", self.adds_gradients and self.adds[0], self._gate()
+        for product, packed in zip(self.gradients, self.packed[1:], strict=True):
+            self._add_product(program, name, product, packed, adds=adds, gate=gate)
+        if self.dx_is_like_x and self.dsource is not None:
+            weights = np.arange(self.product.channels) * self._channel
+            kernel = compiled(conv_max.input_gradient, *self._tiles())
+            values = self._run_arguments(self.dz)
+            places = address_of(self.context.arena.table(weights))
+            program.call(name, kernel, conv_max.BACKWARD, **values, places=places, adds=adds)
+
+    def _gate(self) -> Image | None:
+        """Return x if it is the result of a ReLU whose step is to be given dz instead of dy."""
+        maker = self.finishes[0]
+        if maker is None or not maker.takes_dz or self.tables or not self.gradients:
+            return None
+        if self.dx is None or not self.x.is_laid_out_as(self.dx):
+            return None
+        maker.has_dz = True
+        return self.x
+
+    def _choose_runs(self) -> None:
+        """Choose how the runs of a window are cut into tiles, for which x needs spare numbers."""
+        window, C = self.window, self.input_shape[0]
+        taps = 1 if window.dilation[2] == 1 else window.kernel[2]
+        run = C * window.kernel[2] // taps
+        self.slabs = window.kernel[0] * taps
+        self.run_lanes = lanes_for(run)
+        vectors = ceil(run / self.run_lanes)
+        self.run_vectors = even(vectors, (REGISTERS - 2) // 4)
+        self.run_padded = ceil(vectors / self.run_vectors) * self.run_vectors * self.run_lanes
+        self.spare = self.run_padded - run + LANES
+
+    def _runs_at(self) -> Array:
+        """Where element t of a channel lies in the layout (slabs, KH, run_padded)."""
+        (KD, KH, KW), C = self.window.kernel, self.input_shape[0]
+        kd, kh, kw, c = np.unravel_index(np.arange(KD * KH * KW * C), (KD, KH, KW, C))
+        if self.slabs > KD:  # with a dilation, (plane, column) is a slab
+            return ((kd * KW + kw) * KH + kh) * self.run_padded + c
+        return (kd * KH + kh) * self.run_padded + kw * C + c
+
+    @property
+    def _channel(self) -> int:
+        """Numbers of a channel's weights in that layout."""
+        return self.slabs * self.window.kernel[1] * self.run_padded
+
+    def _tiles(self) -> tuple[int, int, int, int]:
+        """Lanes, vectors and rows of a tile, and the rows of the last one."""
+        KH = self.window.kernel[1]
+        R = even(KH, rows_for(self.run_vectors, KH))
+        return self.run_lanes, self.run_vectors, R, KH % R or R
+
+    def _pack_runs(self, program: Program) -> None:
+        product, O, channel = self.product, self.product.channels, self._channel
+        size, C = product.count, self.input_shape[0]
+        # A row is an element of the kernel of one output channel, its columns the C channels.
+        taps = slice(None, None, C)
+        outputs = np.arange(O)[:, None]
+        table = self.context.arena.table
+        places = table((outputs * size + product.weight_at[taps]).ravel())
+        into = table((outputs * channel + self._runs_at()[taps]).ravel())
+        self.w_runs = self.context.arena.take(O * channel)
+        program.call(
+            f"{self.name}: pack",
+            compiled(conv.pack),
+            conv.PACK,
+            items=len(places),
+            weight=address_of(self.weight),
+            places=address_of(places),
+            column=prod(self.window.kernel),
+            columns=C,
+            w=address_of(self.w_runs),
+            into=address_of(into),
+            width=C,
+        )
+
+    def _run_arguments(self, dz: Image) -> dict[str, int]:
+        """What kernels over runs are told."""
+        product, KH = self.product, self.window.kernel[1]
+        taps, table = self.slabs // self.window.kernel[0], self.context.arena.table
+        return {
+            "x_sample": product.x.sample,
+            "x_at": address_of(product.x_at),
+            "area": product.positions,
+            "windows": product.windows,
+            "O": product.channels,
+            "dz": dz.base,
+            "dz_sample": dz.sample,
+            "dz_at": address_of(table(inside(dz))),
+            "dx": 0 if self.dsource is None else self.dsource.base,
+            "w": 0 if self.dsource is None else address_of(self.w_runs),
+            "slabs": self.slabs,
+            "slab_at": address_of(table(product.rows.reshape(-1, KH, taps)[:, 0].ravel())),
+            "KH": KH,
+            "x_row": product.x.row * self.window.dilation[1],
+            "run_padded": self.run_padded,
+        }
+
+    def _scatters(self) -> bool:
+        """Whether dx is made by adding to it at each position of dz, as few of these as there are.
+
+        Otherwise each position of dx is a sum over those of dz that reach it. That reads zeros
+        around dz, but keeps its sums in registers, where adding loads a weight for each product.
+        """
+        window, O = self.window, self.shape[0]
+        tile = tile_for(self.input_shape[0] // self.groups)
+        vectors = tile.padded(self.input_shape[0] // self.groups) // tile.L
+        gathering = taps_of_gradient(window) * O * vectors * (1.25 if tile.V == 1 else 1)
+        runs = prod(window.output) * O * self._channel // self.run_lanes
+        return self.groups == 1 and 1.75 * runs < gathering
 
 
 def _source_of(

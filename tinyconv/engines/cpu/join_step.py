@@ -9,7 +9,7 @@ from tinyconv.engines.cpu.step import Step, planes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import join
-from tinyconv.kernels.cpu.activation import IDENTITY, Chosen
+from tinyconv.kernels.cpu.activation import IDENTITY, RELU, Chosen
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import Parallel
 from tinyconv.layers.base import Shape
@@ -50,8 +50,12 @@ class AddStep(Step):
     passes_gradient = True
 
     @property
-    def changes_dy(self) -> bool:  # noqa: D102
+    def changes_dy(self) -> bool:
         return self.activation.code != IDENTITY
+
+    @property
+    def takes_dz(self) -> bool:
+        return self.activation.code == RELU
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
@@ -72,7 +76,7 @@ class AddStep(Step):
         dy, name = self.dy, f"{self.name}: backward"
         if dy is None:
             return
-        if self.changes_dy:
+        if self.changes_dy and not self.has_dz:
             add_activation_backward(self, program, dy)
         for dx, adds in zip(self.dxs, self.adds, strict=True):
             if dx is not None and adds:

@@ -41,7 +41,7 @@ class NormStep(ChannelStep):
         self._statistics: dict[str, Any] = {}
 
     @property
-    def changes_dy(self) -> bool:  # noqa: D102
+    def changes_dy(self) -> bool:
         return self.activation.code != IDENTITY
 
     @staticmethod

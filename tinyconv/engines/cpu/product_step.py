@@ -47,11 +47,16 @@ class ProductStep(Step):
     groups = 1
     weight: Array
     product: Product
+    dz: Image
     winners: Array | None = None
 
     @property
-    def changes_dy(self) -> bool:  # noqa: D102
+    def changes_dy(self) -> bool:
         return self.activation.code != IDENTITY
+
+    @property
+    def takes_dz(self) -> bool:
+        return self.activation.code == RELU and self.dz is self.dy
 
     def _bordered(self, dy: Image) -> Image:
         """Return where dz is: in place of dy or, where that has no such border, in a copy."""
@@ -61,7 +66,7 @@ class ProductStep(Step):
 
     def _add_dz(self, program: Program, dy: Image, dz: Image) -> None:
         """Add the call that makes dz of dy, if there is anything to do."""
-        if self.changes_dy or dz is not dy:
+        if not self.has_dz and (self.changes_dy or dz is not dy):
             add_activation_backward(self, program, dz)
 
     def _pack(
@@ -102,9 +107,10 @@ class ProductStep(Step):
         packed: tuple[Array, Array],
         floor: float = -inf,
         adds: bool = False,
+        gate: Image | None = None,
     ) -> None:
         w, b = packed
-        if adds and not product.count:
+        if adds and not product.count and gate is None:
             return
         channels = product.tile.padded(product.channels)
         for group in range(self.groups):
@@ -121,6 +127,7 @@ class ProductStep(Step):
                 winners=0 if self.winners is None else address_of(self.winners) + place,
                 floor=floor,
                 adds=adds,
+                gate=0 if gate is None else gate.base + 4 * place,
             )
 
     @property
@@ -251,12 +258,14 @@ class ProductStep(Step):
         bias_start: int,
     ) -> None:
         """Add the call that hands the gradients of so many outputs to the optimizer."""
-        context, room = self.context, max(size, outputs) + LANES
+        context, L = self.context, self.product.tile.L
+        room = max(L * max(size, 1), outputs) + L * L + LANES
         program.call(
             f"{self.name}: update",
-            compiled(conv.update),
+            compiled(conv.update, L),
             conv.UPDATE,
             items=outputs,
+            grain=L,
             dw=dw,
             places=address_of(self.places),
             size=size,

@@ -71,6 +71,8 @@ class Step:
         dy: where the gradient of the output will be; None in a plan without training.
         activation: what comes last, the identity if nothing does.
         adds: for each input, whether its gradient is added to what is there.
+        finishes: for each input the step whose dy is complete behind this one, or None.
+        has_dz: whether a reader has made dz of dy: see :attr:`takes_dz`.
         kept_gradients: where threads or samples have what gradients are sums of, after
             ``backward``: arguments of :func:`tinyconv.kernels.cpu.reach.reach_of_kept`.
         z: laid out as y, what the activation is of; y itself unless the slope needs it.
@@ -100,6 +102,8 @@ class Step:
         self.shape = self.output_shape(shapes)
         self.name = f"{unit.layers[0].path} {unit}"
         self.adds: list[bool] = []
+        self.finishes: list[Step | None] = []
+        self.has_dz = False
         self.kept_gradients: list[dict[str, int]] = []
         found = (activation_of(layer) for layer in unit.layers)
         self.activation = next((chosen for chosen in found if chosen is not None), Chosen())
@@ -113,6 +117,11 @@ class Step:
     def changes_dy(self) -> bool:
         """Whether the backward pass writes to dy."""
         return True
+
+    @property
+    def takes_dz(self) -> bool:
+        """Whether a reader may write 0 to dy where y is not positive, instead of this step."""
+        return False
 
     @staticmethod
     def accepts(unit: Unit) -> bool:

@@ -24,9 +24,26 @@ import numpy as np
 from numba import carray
 
 from tinyconv.kernels.cpu.kernel import kernel, record
-from tinyconv.kernels.cpu.scattered import add_at, entries, outer_at, store_at, window_best
-from tinyconv.kernels.cpu.simd import bytes_pointer, ints_pointer, invoke, pointer, void_pointer
-from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, outer, store_tile
+from tinyconv.kernels.cpu.scattered import (
+    add_at,
+    entries,
+    gated_at,
+    outer_at,
+    store_at,
+    window_best,
+)
+from tinyconv.kernels.cpu.simd import (
+    bytes_pointer,
+    ints_pointer,
+    invoke,
+    load_first,
+    pointer,
+    splat,
+    store,
+    store_first,
+    void_pointer,
+)
+from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, outer, store_tile, transpose
 
 __all__ = [
     "DIMS",
@@ -54,7 +71,8 @@ DIMS = record(
 
 #: ``w`` (blocks of V * L channels, elements, V * L), padded with zeros. ``floor``: 0 makes the
 #: ReLU of the result, minus infinity leaves it as it is. ``adds``: whether y is added to.
-FORWARD = record("dims", "x", "w", "b", "y", "winners", "adds", floats=("floor",))
+#: ``gate``: 0, or what is laid out as y, which becomes 0 where the gate is not positive.
+FORWARD = record("dims", "x", "w", "b", "y", "winners", "adds", "gate", floats=("floor",))
 
 
 def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
@@ -90,6 +108,8 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
                     best = at_least(window_best(winners, out, acc, P, d.O - o), a.floor)
                     if a.adds:
                         best = add_at(best, y, out)
+                    if a.gate:
+                        best = gated_at(best, pointer(a.gate + 4 * place), out)
                     store_at(y, out, best, d.O - o)
 
     return conv
@@ -179,35 +199,51 @@ def pack() -> Any:
 
 #: ``places``: for each of the ``size`` weights of a channel, in their order in the flat vector,
 #: where a thread's ``dw`` has it; channels come in blocks of ``width`` at a distance of
-#: ``dw_block``. ``sum``: room for the gradient of one channel for each thread. ``function`` and
-#: ``function_args``: the optimizer's kernel (:mod:`update`), from ``weight_start`` on.
+#: ``dw_block``. ``sum``: room for the gradients of L channels for each thread, and behind them for
+#: a square of L. ``function`` and ``function_args``: the optimizer's kernel (:mod:`update`), from
+#: ``weight_start`` on.
 UPDATE = record(
     *("dw", "dw_thread", "places", "size", "width", "dw_block", "db", "db_thread", "threads"),
     *("sum", "sum_thread", "function", "function_args", "weight_start", "bias_start"),
 )
 
 
-def update() -> Any:
+def update(L: int) -> Any:
     """Make the kernel that adds up the threads' gradients of channels ``first`` to ``last``.
 
-    It hands them to the optimizer and leaves zeros for the next step.
+    It hands them to the optimizer and leaves zeros for the next step. Where channels lie side by
+    side, L of them are taken at a time, and squares of L channels and weights transposed.
     """
 
     @kernel
     def conv_update(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, UPDATE)[0]
-        address, places = a.sum + 4 * thread * a.sum_thread, ints_pointer(a.places)
-        total = pointer(address)
-        for o in range(first, last):
-            channel = o // a.width * a.dw_block + o % a.width
-            for t in range(a.threads):
-                dw = pointer(a.dw + 4 * (t * a.dw_thread + channel))
-                for k in range(a.size):
-                    i = places[k]
-                    total[k] = dw[i] if t == 0 else total[k] + dw[i]
-                    dw[i] = ZERO
-            start = a.weight_start + o * a.size
-            invoke(a.function, a.function_args, address, start, start + a.size)
+        address, places, size = a.sum + 4 * thread * a.sum_thread, ints_pointer(a.places), a.size
+        total, square = pointer(address), pointer(address + 4 * L * max(size, 1))
+        across = L if a.width > 1 else 1
+        for o in range(first, last, across):
+            channel, count = o // a.width * a.dw_block + o % a.width, min(across, last - o)
+            if a.width > 1:
+                for k in range(0, size, L):
+                    weights = min(L, size - k)
+                    for r in range(weights):
+                        i = channel + places[k + r]
+                        sums = splat(ZERO, L)
+                        for t in range(a.threads):
+                            dw = pointer(a.dw + 4 * t * a.dw_thread)
+                            sums = sums + load_first(dw, i, count, L)
+                            store_first(dw, i, splat(ZERO, L), count)
+                        store(square, r * L, sums)
+                    transpose(square, 0, L, weights, total, k, size, count, L)
+            else:
+                for k in range(size):
+                    total[k] = ZERO
+                    for t in range(a.threads):
+                        dw = pointer(a.dw + 4 * (t * a.dw_thread + channel))
+                        total[k] += dw[places[k]]
+                        dw[places[k]] = ZERO
+            start = a.weight_start + o * size
+            invoke(a.function, a.function_args, address, start, start + count * size)
         for o in range(first, last):
             total[o - first] = ZERO
             for t in range(a.threads):

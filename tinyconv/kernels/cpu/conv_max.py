@@ -39,7 +39,7 @@ from tinyconv.kernels.cpu.tiles import (
     zeros,
 )
 
-__all__ = ["BACKWARD", "backward", "small_backward"]
+__all__ = ["BACKWARD", "backward", "input_gradient", "small_backward"]
 
 #: ``x_at``: of each window its ``area`` positions. ``y_at``, ``dz_at``: the windows in y, whose
 #: places the winners share, and in dz. ``slab_at``: where each slab begins, relative to a position.
@@ -50,7 +50,7 @@ BACKWARD = record(
     *("x", "x_sample", "x_at", "area", "windows", "O", "winners", "y_sample", "y_at"),
     *("dz", "dz_sample", "dz_at", "dx", "w", "slabs", "slab_at", "KH", "x_row", "run_padded"),
     *("dw", "dw_thread", "db", "db_thread", "block"),
-    *("places", "values", "counts", "list_thread", "list_channel", "counts_thread"),
+    *("places", "values", "counts", "list_thread", "list_channel", "counts_thread", "adds"),
 )
 
 ZERO = np.float32(0)
@@ -243,6 +243,30 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
                                 add_to_input(a, start, places, values, begin, end, R, REST, V, L)
 
     return conv_max_backward
+
+
+def input_gradient(L: int, V: int, R: int, REST: int) -> Any:
+    """Make the kernel of dx alone, of a dz that is dense: every channel won everywhere.
+
+    For a convolution without a max-pool. ``places`` lists where the weights of each channel begin,
+    for all threads; what is in dx stays if the record ``adds``.
+    """
+
+    @kernel
+    def conv_input_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, BACKWARD)[0]
+        x_at, dz_at, places = ints_pointer(a.x_at), ints_pointer(a.dz_at), ints_pointer(a.places)
+        dx = pointer(a.dx)
+        for n in range(first, last):
+            start = n * a.x_sample
+            if not a.adds:
+                for i in range(start, start + a.x_sample, L):
+                    store(dx, i, splat(ZERO, L))
+            for window in range(a.windows):
+                dz = pointer(a.dz + 4 * (n * a.dz_sample + dz_at[window]))
+                add_to_input(a, start + x_at[window], places, dz, 0, a.O, R, REST, V, L)
+
+    return conv_input_gradient
 
 
 def small_backward(L: int, V: int, R: int) -> Any:

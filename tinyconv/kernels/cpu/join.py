@@ -47,9 +47,7 @@ def _places(*names: str) -> tuple[str, ...]:
 
 #: Runs of ``count`` numbers in images of one size. ``z``: laid out as y, what the activation is of;
 #: y itself where nobody wants it afterwards.
-ADD = record(
-    *_places("x", "other", "y"), *("z", "planes", "rows", "count"), floats=("parameter",)
-)
+ADD = record(*_places("x", "other", "y"), *("z", "planes", "rows", "count"), floats=("parameter",))
 
 
 def add(L: int, A: int) -> Any:
@@ -73,4 +71,3 @@ def add(L: int, A: int) -> Any:
                     store_first(y, j + k, activate(total, A, p), count - k)
 
     return join_add
-

@@ -10,6 +10,7 @@ from llvmlite import ir
 from numba import types
 
 from tinyconv.kernels.cpu.simd import (
+    FLOAT,
     INT,
     INT8,
     INT32,
@@ -30,7 +31,7 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import tile_type
 
-__all__ = ["add_at", "entries", "outer_at", "products_at", "store_at", "window_best"]
+__all__ = ["add_at", "entries", "gated_at", "outer_at", "products_at", "store_at", "window_best"]
 
 TABLE = types.CPointer(types.int32)
 BYTES = types.CPointer(types.uint8)
@@ -146,6 +147,25 @@ def add_at(typing: Any, tile: types.Type, a: types.Type, places: types.Type) -> 
         for n, vector in enumerate(vectors):
             place = emit_plus(builder, builder.extract_value(rows, n // V), n % V * L)
             vectors[n] = builder.fadd(vector, emit_load(builder, a, place, L))
+        return emit_tile(context, builder, tile, vectors)
+
+    return tile(tile, POINTER, places), emit
+
+
+@instruction
+def gated_at(typing: Any, tile: types.Type, a: types.Type, places: types.Type) -> Any:
+    """The tile with 0 where ``a[places[r] + v * lanes]`` is 0 or less: the slope of a ReLU."""
+    R, L = places.count, tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        value, a, rows = args
+        zero = ir.Constant(ir.VectorType(FLOAT, L), [0.0] * L)
+        vectors = emit_vectors(builder, value, tile)
+        for n, vector in enumerate(vectors):
+            place = emit_plus(builder, builder.extract_value(rows, n // V), n % V * L)
+            is_closed = builder.fcmp_ordered("<=", emit_load(builder, a, place, L), zero)
+            vectors[n] = builder.select(is_closed, zero, vector)
         return emit_tile(context, builder, tile, vectors)
 
     return tile(tile, POINTER, places), emit
