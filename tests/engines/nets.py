@@ -611,6 +611,33 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Linear(None, 3),
         ],
     ),
+    "sums of convolutions of squares, of 7 x 8 and 5 x 6": (
+        (2, 7, 8),
+        lambda: [
+            Conv2d(2, 16, 3, padding=1),
+            ReLU(),
+            Residual([Conv2d(16, 16, 3, padding=1), ReLU(), Conv2d(16, 16, 3, padding=1)]),
+            ReLU(),
+            Conv2d(16, 18, 3),
+            Tanh(),
+            Residual([Conv2d(18, 18, 3, padding=1), BatchNorm2d(18)], Conv2d(18, 18, 1)),
+            Residual([Conv2d(18, 18, 3, padding=1)]),
+            GlobalAvgPool(),
+            Flatten(),
+            Linear(18, 3),
+        ],
+    ),
+    "a convolution to one position, and few positions in an even border": (
+        (3, 9, 9),
+        lambda: [
+            Conv2d(3, 4, 3, 2, 1),
+            Tanh(),
+            Residual([Conv2d(4, 20, 5), Tanh(), Upsample((5, 5)), Conv2d(20, 4, 1)]),
+            Conv2d(4, 20, 5),
+            Flatten(),
+            Linear(20, 3),
+        ],
+    ),
     "subsampling with coefficients": (
         (2, 8, 9),
         lambda: [

@@ -18,8 +18,9 @@ from tinyconv.engines.cpu.conv_dims import (
 )
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.geometry import sliding_window
-from tinyconv.kernels.cpu import conv, conv_max
+from tinyconv.kernels.cpu import conv, conv_max, update
 from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.ops import conv as ops
 from tinyconv.ops.pool import max_pool2d, max_pool2d_backward
 
@@ -79,7 +80,7 @@ def filled(image: Image, values: Array) -> Image:
     return image
 
 
-def multiply(arena: Arena, product: Product, w: Array, column: int, n: int) -> None:
+def multiply(arena: Arena, product: Product, w: Array, column: int, n: int, **options: int) -> None:
     """Pack the weights and run a product for n samples, with biases of 0."""
     tile = product.tile
     packed = arena.take(product.count * tile.padded(product.channels))
@@ -107,6 +108,7 @@ def multiply(arena: Arena, product: Product, w: Array, column: int, n: int) -> N
         b=address_of(arena.take(tile.padded(product.channels))),
         y=product.y.base,
         floor=-np.inf,
+        **options,
     )
 
 
@@ -272,3 +274,105 @@ def test_what_the_sparse_backward_pass_leaves_out_still_spoils_dw(
         counts=address_of(arena.take(16, "int32")),
     )
     assert np.isnan(dw).any() == (not np.isfinite(value))
+
+
+def test_a_product_adds_and_lets_through_what_a_gate_says() -> None:
+    rng = np.random.default_rng(0)
+    window = over_three_axes(sliding_window("test", (5, 6), (3, 3), padding=1))
+    x, w, old, gate = (
+        rng.normal(size=shape).astype(np.float32)
+        for shape in ((2, 4, 5, 6), (20, 4, 3, 3), (2, 20, 5, 6), (2, 20, 5, 6))
+    )
+    gate[0, 0, 0, 0], old[0, 0, 0, 0] = np.nan, np.nan  # NaN is not less than 0
+    arena = Arena()
+    source = filled(arena.image(2, (4, 5, 6), window.padding), x)  # type: ignore[arg-type]
+    result, gates = (filled(arena.image(2, (20, 5, 6)), values) for values in (old, gate))
+    product = convolution(window, source, result, 2, arena)
+    multiply(arena, product, w, w[0].size, 2, adds=1, gate=gates.base)
+    y, _ = ops.conv2d(x, w, None, padding=1)
+    expected = np.where(gate <= 0, 0, old + y)
+    np.testing.assert_allclose(result.channels_first(2)[:, :, 0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("adds", [0, 1])
+def test_dx_scattered_from_few_positions(adds: int) -> None:
+    rng = np.random.default_rng(0)
+    window = over_three_axes(sliding_window("test", (7, 6), (3, 4), 2, 1))
+    x, w, old = (
+        rng.normal(size=shape).astype(np.float32)
+        for shape in ((3, 3, 7, 6), (5, 3, 3, 4), (3, 3, 7, 6))
+    )
+    y, saved = ops.conv2d(x, w, None, stride=2, padding=1)
+    dy = rng.normal(size=y.shape).astype(np.float32)
+    dx, _, _ = ops.conv2d_backward(dy, saved)
+    arena, padded = Arena(), 16  # a run is 4 taps of 3 channels
+    front, top, left = window.padding
+    gradient = arena.image(3, (3, *window.size), (front, top, left), spare=padded)
+    gradient.array[...] = np.nan
+    filled(gradient, old)
+    if adds:
+        gradient.array[np.isnan(gradient.array)] = 0
+    dz = filled(arena.image(3, (5, *window.output)), dy)
+    product = convolution(window, gradient, dz, 3, arena)
+    weights = arena.take(5 * 3 * padded)
+    rows = np.moveaxis(w, 1, -1).reshape(15, 12)
+    weights[: 15 * padded].reshape(15, padded)[:, :12] = rows
+    call(
+        compiled(conv_max.input_gradient, 8, 2, 2, 1),
+        conv_max.BACKWARD,
+        3,
+        x_sample=gradient.sample,
+        x_at=address_of(product.x_at),
+        windows=product.windows,
+        O=5,
+        dz=dz.base,
+        dz_sample=dz.sample,
+        dz_at=address_of(product.y_at),
+        dx=gradient.base,
+        w=address_of(weights),
+        slabs=1,
+        slab_at=address_of(arena.table([0])),
+        KH=3,
+        x_row=gradient.row,
+        run_padded=padded,
+        places=address_of(arena.table(np.arange(5) * 3 * padded)),
+        adds=adds,
+    )
+    found = gradient.channels_first(3)[:, :, 0]
+    np.testing.assert_allclose(found, dx + adds * old, atol=1e-4)
+
+
+def test_gradients_of_side_by_side_channels_are_handed_over() -> None:
+    """11 channels of 9 weights in blocks of 8, of two threads, to a rule that keeps them."""
+    rng, O, size = np.random.default_rng(0), 11, 9
+    dw = rng.normal(size=(2, 2, size, 8)).astype(np.float32)
+    db = rng.normal(size=(2, 16)).astype(np.float32)
+    order = rng.permutation(size)
+    places, room = (order * 8).astype(np.int32), np.zeros(500, np.float32)
+    grad, rule = np.full(O * size + O, np.nan, np.float32), np.zeros(1, update.ARGS)
+    rule["grad"] = address_of(grad)
+    by_channel = np.concatenate([dw[:, 0], dw[:, 1]], axis=2)[:, order, :O].sum(0).T
+    biases = db[:, :O].sum(0)
+    call(
+        compiled(conv.update, 4),
+        conv.UPDATE,
+        O,
+        dw=address_of(dw),
+        dw_thread=2 * size * 8,
+        places=address_of(places),
+        size=size,
+        width=8,
+        dw_block=size * 8,
+        db=address_of(db),
+        db_thread=16,
+        threads=2,
+        sum=address_of(room),
+        function=compiled(update.keep, LANES).address,
+        function_args=address_of(rule),
+        bias_start=O * size,
+    )
+    np.testing.assert_allclose(grad[: O * size].reshape(O, size), by_channel, rtol=1e-5)
+    np.testing.assert_allclose(grad[O * size :], biases, rtol=1e-5)
+    assert not dw[:, 0].any()
+    assert not dw[:, 1, :, : O - 8].any()
+    assert not db[:, :O].any()

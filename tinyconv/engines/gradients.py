@@ -172,7 +172,8 @@ class Gradients:
         memory, inputs = self.memory[number + 1], self.steps[number].unit.inputs
         if memory is None or len(set(inputs)) < len(inputs):
             return []
-        y, passed = self.of[number + 1], []
+        y = self.of[number + 1]
+        passed: list[int] = []
         others = [place for place in memory.places if place != number + 1]
         for place in sorted(inputs, reverse=True):
             if (

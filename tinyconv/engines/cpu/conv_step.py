@@ -24,6 +24,7 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context, activation_of
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
+from tinyconv.engines.cpu.winograd_calls import is_of_squares
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu import conv, conv_max
@@ -95,6 +96,9 @@ class ConvStep(ProductStep):
         if dy is not None:
             self.dz = dy
             self._bind_gradient(dy)
+        if self.groups == self.product.positions == 1 and is_of_squares(self.window, C, O):
+            for product in (self.product, *self.gradients):
+                product.is_of_squares = True
 
     def _bind_gradient(self, dy: Image) -> None:
         """Choose where dz is, the gradient of the convolution's result, and what makes dx of it."""

@@ -1,5 +1,6 @@
 """What the steps of all convolutions share: products over tables, packed weights, their update."""
 
+from collections.abc import Sequence
 from math import ceil, inf
 from typing import Any
 
@@ -9,12 +10,19 @@ from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import SUMS, Product, elements_for, inside
 from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Step
+from tinyconv.engines.cpu.step import Context, Step
 from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.cpu.winograd_calls import (
+    add_square_weights,
+    add_squares,
+    add_weight_gradient_of_squares,
+)
+from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import conv
 from tinyconv.kernels.cpu.activation import IDENTITY, RELU
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.layers.base import Shape
 
 __all__ = ["ProductStep"]
 
@@ -38,6 +46,7 @@ class ProductStep(Step):
         dw, db: each thread's gradients, laid out as ``dw_layout`` says for :data:`conv.UPDATE`.
         places: of a channel's elements in ``dw``, in the order of the layer's weights.
         winners: of a max-pool.
+        squares: transformed weights, by the identity of the product.
     """
 
     keeps_gradients = True
@@ -49,6 +58,10 @@ class ProductStep(Step):
     product: Product
     dz: Image
     winners: Array | None = None
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        self.squares: dict[int, Array] = {}
 
     @property
     def changes_dy(self) -> bool:
@@ -93,6 +106,9 @@ class ProductStep(Step):
                 bias=0 if bias is None else address_of(bias) + 4 * group * product.channels,
                 b=address_of(b) + 4 * group * channels,
             )
+        if product.is_of_squares:
+            name, context = f"{self.name}: pack", self.context
+            self.squares[id(product)] = add_square_weights(context, program, name, product, w)
         return w, b
 
     def _kernel_of(self, product: Product) -> Any:
@@ -113,22 +129,38 @@ class ProductStep(Step):
         if adds and not product.count and gate is None:
             return
         channels = product.tile.padded(product.channels)
+        values: dict[str, float] = {"floor": floor, "adds": adds}
         for group in range(self.groups):
             place = group * product.y.C
-            program.call(
-                name,
-                self._kernel_of(product),
-                conv.FORWARD,
-                dims=address_of(product.dims),
-                x=product.x.base + 4 * group * product.x.C,
-                w=address_of(w) + 4 * group * product.count * channels,
-                b=address_of(b) + 4 * group * channels,
-                y=product.y.base + 4 * place,
-                winners=0 if self.winners is None else address_of(self.winners) + place,
-                floor=floor,
-                adds=adds,
-                gate=0 if gate is None else gate.base + 4 * place,
-            )
+            values |= {
+                "dims": address_of(product.dims),
+                "x": product.x.base + 4 * group * product.x.C,
+                "w": address_of(w) + 4 * group * product.count * channels,
+                "b": address_of(b) + 4 * group * channels,
+                "y": product.y.base + 4 * place,
+                "winners": 0 if self.winners is None else address_of(self.winners) + place,
+                "gate": 0 if gate is None else gate.base + 4 * place,
+            }
+            if product.is_of_squares:
+                self._add_squares(program, name, product, values)
+            else:
+                program.call(name, self._kernel_of(product), conv.FORWARD, **values)
+
+    def _add_squares(
+        self, program: Program, name: str, product: Product, values: dict[str, float]
+    ) -> None:
+        """Add the call of a product of squares, which begins at the first result.
+
+        What it finds not to be finite is made again, but for a gradient: with that, the step will
+        be refused.
+        """
+        shared = {key: values[key] for key in ("b", "y", "adds", "gate", "floor")}
+        for key in ("y", "gate"):
+            shared[key] += 4 * product.end if shared[key] else 0
+        if product is self.product:
+            shared["direct"] = self._kernel_of(product).address
+            shared["direct_args"] = address_of(program.record(conv.FORWARD, **values))
+        add_squares(self.context, program, name, product, self.squares[id(product)], **shared)
 
     @property
     def _floor(self) -> float:
@@ -172,6 +204,21 @@ class ProductStep(Step):
             "db_thread": groups * self.db_group,
         }
         self._keep(self.places, tile.width, product.channels)
+        is_even = dz.H % 2 == dz.W % 2 == 0
+        if product.is_of_squares and (is_even or dz.has_border(((0, 0), (0, 1), (0, 1)))):
+            add_weight_gradient_of_squares(
+                self.context,
+                program,
+                f"{self.name}: dw",
+                product,
+                dz,
+                dw=address_of(self.dw),
+                dw_thread=self.dw_layout["dw_thread"],
+                db=address_of(self.db),
+                db_thread=self.dw_layout["db_thread"],
+                run_padded=padded,
+            )
+            return
         for group in range(groups):
             program.call(
                 f"{self.name}: dw",

@@ -64,10 +64,7 @@ class Program:
             grain: a share is a multiple of it.
             values: the arguments.
         """
-        args = np.zeros(1, layout)
-        for key, value in values.items():
-            args[key] = value
-        self._records.append(args)
+        args = self.record(layout, **values)
         of_samples = items == 0
         if self._must_begin or self._phases[-1].of_samples != of_samples:
             self._phases.append(_Phase(name, of_samples))
@@ -75,6 +72,14 @@ class Program:
         phase = self._phases[-1]
         phase.calls.append((kernel.address, address_of(args), items, grain))
         phase.names.append(name)
+        return args
+
+    def record(self, layout: np.dtype[Any], **values: float) -> Array:
+        """Return the arguments of a kernel, which the program keeps."""
+        args = np.zeros(1, layout)
+        for key, value in values.items():
+            args[key] = value
+        self._records.append(args)
         return args
 
     def meet(self) -> None:

@@ -48,6 +48,16 @@ class Context:
         self.flat = flat
         self.flat_grad = flat_grad
         self.rule = (0, 0)
+        self._room = np.zeros(0, np.float32)
+
+    def room(self, count: int) -> tuple[int, int]:
+        """Return the address of ``count`` numbers for each thread, and how far apart they are.
+
+        They are there for the moment of a call, and all calls use the same.
+        """
+        if self._room.size // self.threads < count:
+            self._room = self.arena.take(self.threads * count)
+        return address_of(self._room), self._room.size // self.threads
 
     def place(self, parameter: Array) -> int:
         """Return where a parameter begins in the flat vector."""

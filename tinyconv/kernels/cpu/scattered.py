@@ -10,7 +10,6 @@ from llvmlite import ir
 from numba import types
 
 from tinyconv.kernels.cpu.simd import (
-    FLOAT,
     INT,
     INT8,
     INT32,
@@ -29,7 +28,7 @@ from tinyconv.kernels.cpu.simd import (
     instruction,
     literal,
 )
-from tinyconv.kernels.cpu.tiles import tile_type
+from tinyconv.kernels.cpu.tiles import emit_gated, tile_type
 
 __all__ = ["add_at", "entries", "gated_at", "outer_at", "products_at", "store_at", "window_best"]
 
@@ -160,12 +159,10 @@ def gated_at(typing: Any, tile: types.Type, a: types.Type, places: types.Type) -
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         value, a, rows = args
-        zero = ir.Constant(ir.VectorType(FLOAT, L), [0.0] * L)
         vectors = emit_vectors(builder, value, tile)
         for n, vector in enumerate(vectors):
             place = emit_plus(builder, builder.extract_value(rows, n // V), n % V * L)
-            is_closed = builder.fcmp_ordered("<=", emit_load(builder, a, place, L), zero)
-            vectors[n] = builder.select(is_closed, zero, vector)
+            vectors[n] = emit_gated(builder, vector, emit_load(builder, a, place, L))
         return emit_tile(context, builder, tile, vectors)
 
     return tile(tile, POINTER, places), emit

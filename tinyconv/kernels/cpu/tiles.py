@@ -43,10 +43,12 @@ __all__ = [
     "dots",
     "dots_first",
     "first_bit",
+    "gated",
     "load_tile",
     "nonzero_lanes",
     "outer",
     "outer_first",
+    "plus",
     "products",
     "store_rows",
     "store_tile",
@@ -439,6 +441,30 @@ def at_least(typing: Any, tile: types.Type, floor: types.Type) -> Any:
         return emit_tile(context, builder, tile, [emit_maximum(builder, least, v) for v in vectors])
 
     return tile(tile, types.float32), emit
+
+
+def emit_gated(builder: ir.IRBuilder, value: ir.Value, gate: ir.Value) -> ir.Value:
+    zero = ir.Constant(value.type, [0.0] * value.type.count)
+    return builder.select(builder.fcmp_ordered("<=", gate, zero), zero, value)
+
+
+def _vector_by_vector(emit_vector: Any) -> Any:
+    """A function of two tiles of one shape."""
+
+    @instruction
+    def of_tiles(typing: Any, tile: types.Type, other: types.Type) -> Any:
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+            pairs = zip(*(emit_vectors(builder, value, tile) for value in args), strict=True)
+            vectors = [emit_vector(builder, a, b) for a, b in pairs]
+            return emit_tile(context, builder, tile, vectors)
+
+        return tile(tile, tile), emit
+
+    return of_tiles
+
+
+plus = _vector_by_vector(lambda builder, a, b: builder.fadd(a, b))  #: a + b
+gated = _vector_by_vector(emit_gated)  #: a, but 0 where b is 0 or less: the slope of a ReLU
 
 
 @instruction

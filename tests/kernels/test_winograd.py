@@ -1,0 +1,135 @@
+"""The kernels of convolution by squares against the operations, from buffers full of NaN."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from test_conv import filled
+
+import tinyconv as tc
+from tinyconv.engines.cpu.arena import Arena
+from tinyconv.engines.cpu.conv_dims import (
+    Product,
+    border_of_gradient,
+    convolution,
+    input_gradient,
+    over_three_axes,
+)
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.step import Context
+from tinyconv.engines.cpu.winograd_calls import (
+    add_square_weights,
+    add_squares,
+    add_weight_gradient_of_squares,
+    is_of_squares,
+)
+from tinyconv.geometry import Geometry, sliding_window
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.ops.conv import conv2d, conv2d_backward
+
+Array = np.ndarray[Any, Any]
+
+N = 5
+
+
+def window_of(size: tuple[int, ...], padding: int, **options: Any) -> Geometry:
+    return over_three_axes(sliding_window("test", size, (3, 3), padding=padding, **options))
+
+
+def packed(arena: Arena, product: Product, w: Array) -> Array:
+    """Arrange weights (O, C, 3, 3) as the kernel of any product takes them."""
+    O, width = len(w), product.tile.width
+    table = np.moveaxis(w, 1, -1).reshape(O, -1).T
+    blocks = arena.take(len(table) * product.tile.padded(O))
+    for block, start in enumerate(range(0, O, width)):
+        part = blocks[block * len(table) * width :][: len(table) * width].reshape(len(table), -1)
+        part[:, : O - start] = table[:, start : start + width]
+    return blocks
+
+
+@pytest.mark.parametrize(
+    ("C", "O", "size", "padding"),
+    [
+        (LANES, 2 * LANES, (8, 6), 1),
+        (2 * LANES + 3, LANES + 4, (7, 9), 1),
+        (LANES, LANES, (6, 10), 0),
+    ],
+)
+def test_a_convolution_forward_and_backward(
+    C: int, O: int, size: tuple[int, int], padding: int
+) -> None:
+    rng = np.random.default_rng(0)
+    window = window_of(size, padding)
+    x, w, b, old, gate = (
+        rng.normal(size=shape).astype(np.float32)
+        for shape in ((N, C, *size), (O, C, 3, 3), (O,), (N, C, *size), (N, C, *size))
+    )
+    y, saved = conv2d(x, w, b, padding=padding)
+    dy = rng.normal(size=y.shape).astype(np.float32)
+    dx, dw, db = conv2d_backward(dy, saved)
+
+    nothing = np.zeros(1, np.float32)
+    context, program = Context(N, 1, True, nothing, nothing), Program(1)
+    arena = context.arena
+    front, top, left = window.padding
+    source = filled(arena.image(N, (C, *window.size), (front, top, left)), x)
+    dz = filled(arena.image(N, (O, *window.output), border_of_gradient(window)), dy)
+    result = arena.image(N, (O, *window.output))
+    result.array[...] = np.nan
+    gradient = filled(arena.image(N, (C, *window.size)), old)
+    gates = filled(arena.image(N, (C, *window.size)), gate)
+
+    assert is_of_squares(window, C, O)
+    product = convolution(window, source, result, N, arena)
+    (back,) = input_gradient(window, dz, gradient, N, arena)
+    flipped = np.swapaxes(w, 0, 1)[:, :, ::-1, ::-1]
+    v = add_square_weights(context, program, "v", product, packed(arena, product, w))
+    v_back = add_square_weights(context, program, "v", back, packed(arena, back, flipped))
+    biases, none = (arena.take(part.tile.padded(part.channels)) for part in (product, back))
+    biases[:O] = b
+    places = {"b": address_of(biases), "y": result.base + 4 * product.end}
+    add_squares(context, program, "y", product, v, **places, floor=0.0)
+    places = {"b": address_of(none), "y": gradient.base + 4 * back.end, "gate": gates.origin}
+    add_squares(context, program, "dx", back, v_back, **places, adds=1, floor=-np.inf)
+    width, run = product.tile.width, 3 * C + 1
+    sums, bias = arena.take(3 * run * product.tile.padded(O)), arena.take(product.tile.padded(O))
+    where = {"dw": address_of(sums), "db": address_of(bias), "run_padded": run}
+    add_weight_gradient_of_squares(context, program, "dw", product, dz, **where)
+    context._room[...] = np.nan
+    program.freeze(2)
+    program.run(N)
+
+    expected = np.maximum(y, 0)
+    np.testing.assert_allclose(result.channels_first(N).reshape(y.shape), expected, atol=1e-4)
+    expected = np.where(gate <= 0, 0, old + dx)
+    np.testing.assert_allclose(gradient.channels_first(N).reshape(dx.shape), expected, atol=1e-4)
+    blocks = sums[: 3 * run * product.tile.padded(O)].reshape(-1, 3, run, width)[:, :, : 3 * C]
+    found = np.moveaxis(blocks, 3, 1).reshape(-1, 3, 3, C)[:O]
+    np.testing.assert_allclose(np.moveaxis(found, 3, 1), dw, atol=1e-3)
+    np.testing.assert_allclose(bias[:O], db, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_as_in_the_operation(value: float) -> None:
+    """A sum of squares would make NaN of an infinity."""
+    net = tc.Sequential([tc.Conv2d(LANES, LANES, 3, padding=1)], seed=0, input_shape=(LANES, 6, 6))
+    x = np.random.default_rng(0).random((3, LANES, 6, 6), np.float32)
+    x[1, 2, 3, 4] = value
+    with np.errstate(invalid="ignore"):
+        expected = net.forward(x)
+    assert np.isinf(expected).any() == np.isinf(value)
+    np.testing.assert_allclose(net.logits(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_which_convolutions_are_of_squares() -> None:
+    assert is_of_squares(window_of((7, 8), 1), LANES, LANES)
+    assert is_of_squares(window_of((8, 8), 0), LANES, LANES)
+    assert not is_of_squares(window_of((7, 8), 0), LANES, LANES)  # rows that nothing is around
+    assert not is_of_squares(window_of((8, 8), 1), LANES - 1, LANES)
+    assert not is_of_squares(window_of((8, 8), 1), LANES, LANES - 1)
+    assert not is_of_squares(window_of((8, 8), 1, stride=2), LANES, LANES)
+    assert not is_of_squares(window_of((8, 8), 2, dilation=2), LANES, LANES)
+    assert not is_of_squares(
+        over_three_axes(sliding_window("test", (8, 8), (3, 1), padding=1)), LANES, LANES
+    )

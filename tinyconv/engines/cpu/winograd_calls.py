@@ -1,0 +1,129 @@
+"""The calls of ``kernels.cpu.winograd``, for products that it makes with half the work.
+
+What surrounds them is that of any product: the packed weights, which they transform, the threads'
+gradients, and the kernel of :mod:`tinyconv.kernels.cpu.conv` for what is not finite.
+"""
+
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from tinyconv.engines.cpu.arena import Image
+from tinyconv.engines.cpu.conv_dims import SUMS, Product
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.step import Context
+from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.geometry import Geometry
+from tinyconv.kernels.cpu import winograd
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
+
+__all__ = ["add_square_weights", "add_squares", "add_weight_gradient_of_squares", "is_of_squares"]
+
+Array = np.ndarray[Any, Any]
+
+#: Tiles that are treated at a time, whole rows of :data:`SUMS`: what they become stays in the
+#: second cache.
+CHUNK = 48
+
+
+def is_of_squares(window: Geometry, channels: int, outputs: int) -> bool:
+    """Whether a convolution has windows of 3 x 3, one apart, and channels for whole vectors.
+
+    The last tile of an odd number of rows reads one row too many; what is there has to be zero.
+    """
+    return (
+        window.kernel == (1, 3, 3)
+        and window.stride == window.dilation == (1, 1, 1)
+        and window.size[0] == window.output[0] == 1
+        and min(channels, outputs) >= LANES
+        and all(
+            n % 2 == 0 or padding == (1, 1)
+            for n, padding in zip(window.output[1:], window.padding[1:], strict=True)
+        )
+    )
+
+
+def _sizes(product: Product) -> dict[str, int]:
+    C = product.x.C
+    return {
+        "x": product.x.base + 4 * product.start,
+        "x_sample": product.x.sample,
+        "x_row": product.x.row,
+        "x_step": product.x.step,
+        "H": product.y.H,
+        "W": product.y.W,
+        "C": C,
+        "O": product.channels,
+        "chunk": CHUNK,
+        "C_all": ceil(C / LANES) * LANES,
+        "O_all": product.tile.padded(product.channels),
+    }
+
+
+def _with_room(context: Context, sizes: dict[str, int], more: int = 0) -> dict[str, int]:
+    """Add a place for the transformed tiles, and ``more`` numbers, to the arguments."""
+    tiles = 16 * sizes["chunk"] * (sizes["C_all"] + sizes["O_all"])
+    room, thread = context.room(tiles + more)
+    return {**sizes, "room": room, "room_thread": thread}
+
+
+def add_square_weights(
+    context: Context, program: Program, name: str, product: Product, w: Array
+) -> Array:
+    """Add the calls that transform a product's packed weights, and return where they go."""
+    C, width = product.x.C, product.tile.width
+    padded = product.tile.padded(product.channels)
+    v = context.arena.take(16 * C * padded)
+    program.meet()
+    program.call(
+        name,
+        compiled(winograd.weights, product.tile.L),
+        winograd.WEIGHTS,
+        items=C,
+        w=address_of(w),
+        v=address_of(v),
+        C=C,
+        blocks=padded // width,
+        width=width,
+    )
+    return v
+
+
+def add_squares(
+    context: Context, program: Program, name: str, product: Product, v: Array, **values: float
+) -> None:
+    """Add the call of a product; ``values`` are what the records of both kernels share."""
+    tile, y = product.tile, product.y
+    program.call(
+        name,
+        compiled(winograd.forward, tile.L, tile.V, SUMS // tile.V),
+        winograd.FORWARD,
+        **_with_room(context, _sizes(product)),
+        v=address_of(v),
+        y_sample=y.sample,
+        y_row=y.row,
+        y_step=y.step,
+        **values,
+    )
+
+
+def add_weight_gradient_of_squares(
+    context: Context, program: Program, name: str, product: Product, dz: Image, **values: int
+) -> None:
+    """Add the call of dw and db; ``values`` say where they are."""
+    tile, sizes = product.tile, _sizes(product)
+    R = min(LANES, 1 << (SUMS // tile.V).bit_length() - 1)  # divides the vectors of channels
+    program.call(
+        name,
+        compiled(winograd.weight_gradient, tile.L, tile.V, R),
+        winograd.WEIGHT_GRADIENT,
+        **_with_room(context, sizes, 16 * sizes["C_all"] * sizes["O_all"]),
+        dz=dz.origin,
+        dz_sample=dz.sample,
+        dz_row=dz.row,
+        dz_step=dz.step,
+        width=tile.width,
+        **values,
+    )
