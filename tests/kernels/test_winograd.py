@@ -107,6 +107,7 @@ def test_a_convolution_forward_and_backward(
     blocks = sums[: 3 * run * product.tile.padded(O)].reshape(-1, 3, run, width)[:, :, : 3 * C]
     found = np.moveaxis(blocks, 3, 1).reshape(-1, 3, 3, C)[:O]
     np.testing.assert_allclose(np.moveaxis(found, 3, 1), dw, atol=1e-3)
+    assert db is not None
     np.testing.assert_allclose(bias[:O], db, atol=1e-3)
 
 

@@ -129,7 +129,7 @@ class ProductStep(Step):
         if adds and not product.count and gate is None:
             return
         channels = product.tile.padded(product.channels)
-        values: dict[str, float] = {"floor": floor, "adds": adds}
+        values: dict[str, Any] = {"floor": floor, "adds": adds}
         for group in range(self.groups):
             place = group * product.y.C
             values |= {
@@ -147,7 +147,7 @@ class ProductStep(Step):
                 program.call(name, self._kernel_of(product), conv.FORWARD, **values)
 
     def _add_squares(
-        self, program: Program, name: str, product: Product, values: dict[str, float]
+        self, program: Program, name: str, product: Product, values: dict[str, Any]
     ) -> None:
         """Add the call of a product of squares, which begins at the first result.
 

@@ -92,7 +92,7 @@ def add_square_weights(
 
 
 def add_squares(
-    context: Context, program: Program, name: str, product: Product, v: Array, **values: float
+    context: Context, program: Program, name: str, product: Product, v: Array, **values: Any
 ) -> None:
     """Add the call of a product; ``values`` are what the records of both kernels share."""
     tile, y = product.tile, product.y
