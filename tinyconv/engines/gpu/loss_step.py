@@ -22,7 +22,7 @@ from tinyconv.losses import (
     SigmoidCrossEntropy,
     Targets,
 )
-from tinyconv.metrics import Metric, batch_weight, figures
+from tinyconv.metrics import Metric, figures
 
 __all__ = ["LossStep"]
 
@@ -135,7 +135,7 @@ class LossStep:
     def _run(self, logits: Array, gradient: Array, n: int) -> None:
         assert self._batch is not None
         z = samples(logits, n, self.shape).copy()
-        weight = batch_weight(self.loss, *self._batch)
+        weight = self.loss.samples(*self._batch)
         means = figures(self.metrics, self.loss, z, *self._batch)
         self.losses[:n], self.correct[:n], self.counts[:n] = 0, 0, 0
         self.losses[:1], self.counts[:1] = means.pop("loss"), weight
