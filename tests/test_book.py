@@ -180,3 +180,19 @@ def test_the_vote_and_what_it_gets_wrong(script, tmp_path):
     assert (result["epochs"], result["planned"]) == (1, 40)
     assert (tmp_path / "results" / "vote.png").stat().st_size > 1000
     assert f"vote of 5 networks: test accuracy {result['test']:.2%}" in done.stdout
+
+
+def test_several_seeds_have_processes_of_their_own(tmp_path, monkeypatch, capsys):
+    (tmp_path / "01_note.py").write_text(
+        '"""Notes its seed."""\nimport pathlib, sys\nout, seed = sys.argv[2], sys.argv[4]\n'
+        'if seed == "5":\n    raise RuntimeError("no more paper")\n'
+        "pathlib.Path(out, seed).touch()\n"
+    )
+    monkeypatch.setattr(book, "PLACES", (tmp_path,))
+    arguments = ["book", "note", "--out", str(tmp_path), "--seed"]
+    assert main([*arguments, "3", "4"]) == 0
+    assert (tmp_path / "3").exists()
+    assert (tmp_path / "4").exists()
+    assert main([*arguments, "5", "6"]) == 1
+    assert (tmp_path / "6").exists()
+    assert capsys.readouterr().err == "tinyconv: seed 5: no more paper\n"

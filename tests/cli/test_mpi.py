@@ -107,3 +107,33 @@ def test_an_error_of_a_rank_ends_all_with_its_text(tmp_path) -> None:
     )
     assert done.returncode != 0
     assert "rank 1 ends all ranks: RuntimeError('no more paper')" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the ranks in /proc")
+def test_twenty_kills_at_random_moments_lose_no_epoch_and_hang_never(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    out, finished = tmp_path / "run", 0
+    for _ in range(20):
+        begin = command(2, "--epochs", 1000, "--out", out)
+        if checkpoint.exists(out / "checkpoint"):
+            begin = [str(MPIEXEC), "-n", "2", str(TINYCONV), "train", "--resume", str(out)]
+        started = subprocess.Popen(begin, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        ranks: list[int] = []
+        while len(ranks) < 2:
+            ranks = [pid for pid in children(started.pid) if is_rank(pid)]
+        time.sleep(rng.uniform(0, 6))
+        os.kill(int(rng.choice(ranks)), signal.SIGKILL)
+        killed = time.monotonic()
+        while any(map(is_rank, ranks)):
+            assert time.monotonic() - killed < 10
+            time.sleep(0.01)
+        started.wait(timeout=10)
+        if checkpoint.exists(out / "checkpoint"):
+            epoch = checkpoint.read_state(out / "checkpoint")[1]["position"]["epoch"]
+            assert epoch >= finished
+            finished = epoch
+        elif out.exists():
+            for path in out.iterdir():  # nothing was trained: a folder to begin anew in
+                path.unlink()
+    assert finished > 0

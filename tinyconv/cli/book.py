@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import tinyconv as tc
 from tinyconv.arguments import hint
 from tinyconv.cli.options import WHOLE, taken_by
+from tinyconv.trials import attempt_all
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -39,7 +40,13 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="an experiment of the list")
     parser.add_argument("--quick", action="store_true", help="a tenth of the epochs")
-    parser.add_argument("--seed", type=taken_by(WHOLE), default=0, help="default: 0")
+    parser.add_argument(
+        "--seed",
+        type=taken_by(WHOLE),
+        nargs="+",
+        default=[0],
+        help="of the run; of several, each has a process of its own (default: 0)",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -83,8 +90,16 @@ def _book(options: argparse.Namespace) -> int:
             f"no experiment {options.name!r}, expected one of {', '.join(scripts)}"
             f"{hint(options.name, scripts)}"
         )
-    arguments = ["--seed", str(options.seed), "--out", str(options.out)]
-    return _execute(scripts[options.name], arguments + ["--quick"] * options.quick)
+    always = ["--out", str(options.out), *["--quick"] * options.quick]
+    runs = [(scripts[options.name], [*always, "--seed", str(seed)]) for seed in options.seed]
+    if len(runs) == 1:
+        return _execute(*runs[0])
+    worst = 0
+    for seed, attempt in zip(options.seed, attempt_all(_execute, runs, None), strict=True):
+        if attempt.error is not None:
+            print(f"tinyconv: seed {seed}: {attempt.error}", file=sys.stderr)
+        worst = max(worst, 1 if attempt.error is not None else attempt.value)
+    return worst
 
 
 def _execute(script: Path, arguments: list[str]) -> int:

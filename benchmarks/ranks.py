@@ -1,0 +1,171 @@
+"""Two ranks with a thread each against one with two threads, and a model of more ranks.
+
+    python benchmarks/ranks.py
+
+Needs mpi4py and an ``mpiexec``, such as that of ``pip install mpich``. Starts itself under it, in
+turn with the other side, and prints the medians of the time of a training step, what one step
+sends through the sums over all ranks and how long they take; then what the model makes of more
+ranks. Nothing else may run meanwhile: two ranks wait for the slower of two cores.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import tinyconv as tc
+
+NETS = {
+    "conv-conv-ReLU": "nielsen-conv-conv-relu",
+    "784-100-10": "nielsen-fully-connected",
+}
+BATCHES = (128, 1024)
+
+#: What the model takes for machines of their own: seconds until the first byte of a message over
+#: 10 Gbit Ethernet with TCP is there, and bytes a second after that.
+LATENCY, BANDWIDTH = 25e-6, 1.1e9
+
+
+class Watched:
+    """A communicator that counts what the sums over all ranks take."""
+
+    def __init__(self, comm: Any) -> None:
+        self.comm = comm
+        self.seconds, self.bytes = 0.0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.comm, name)
+
+    def Allreduce(self, sendbuf: Any, recvbuf: Any) -> None:
+        """Sum, and look at the clock."""
+        started = time.perf_counter()
+        self.comm.Allreduce(sendbuf, recvbuf)
+        self.seconds += time.perf_counter() - started
+        self.bytes += sendbuf.nbytes
+
+
+class Clock(tc.Callback):
+    """Notes the time of every batch."""
+
+    def on_train_begin(self, training: Any) -> None:  # noqa: D102
+        self.times = [time.perf_counter()]
+
+    def on_batch_end(self, training: Any) -> None:  # noqa: D102
+        self.times.append(time.perf_counter())
+
+
+def work(net: str, batch: int, steps: int) -> dict[str, float] | None:
+    """Train as one of the ranks, and return what one step took."""
+    from mpi4py import MPI
+
+    world = MPI.COMM_WORLD
+    tc.set_num_threads(2 // world.size)
+    comm = Watched(world)
+    rng = np.random.default_rng(0)
+    x = rng.random((batch * steps, 1, 28, 28), dtype=np.float32)
+    y = rng.integers(0, 10, len(x))
+    made = tc.models.named_net(net).build(seed=0)
+    clock = Clock()
+    arguments: dict[str, Any] = {
+        "batch_size": batch,
+        "optimizer": tc.SGD(lr=0.03),
+        "verbose": False,
+        "comm": comm,
+    }
+    made.fit(x[: 2 * batch], y[: 2 * batch], **arguments)  # compiles
+    comm.seconds, comm.bytes = 0.0, 0
+    made.fit(x, y, callbacks=[clock], **arguments)
+    if world.rank:
+        return None
+    return {
+        "step": median(np.diff(clock.times)[1:].tolist()),
+        "sums": comm.seconds / steps,
+        "bytes": comm.bytes / steps,
+    }
+
+
+def started(ranks: int, net: str, batch: int, steps: int) -> dict[str, float]:
+    """Return what so many ranks measure."""
+    beside = Path(sys.executable).parent / "mpiexec"
+    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if mpiexec is None:
+        sys.exit("no mpiexec found: pip install mpich mpi4py")
+    command = [mpiexec, "-n", str(ranks), sys.executable, __file__]
+    command += ["--worker", net, "--batch", str(batch), "--steps", str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def efficiency(compute: float, sent: float, ranks: int, *, batch_grows: bool) -> float:
+    """Return the share of ``ranks`` times the speed of one rank that is left.
+
+    A step of one rank on its batch takes ``compute``. Where the batch is shared, each rank has a
+    part of that; where it grows with the ranks, all of it. A sum of B bytes by a ring takes
+
+        2 (R - 1) latency + 2 (R - 1) / R B / bandwidth
+
+    or, where that is less, by halving and doubling, 2 log2(R) latency and the same second term.
+    """
+    own = compute if batch_grows else compute / ranks
+    hops = 2 * min(ranks - 1, np.log2(ranks))
+    reduce = hops * LATENCY + 2 * (ranks - 1) / ranks * sent / BANDWIDTH
+    return float(own / (own + reduce))
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--worker")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--steps", type=int, default=40)
+    options = parser.parse_args()
+    if options.worker:
+        result = work(options.worker, options.batch, options.steps)
+        if result is not None:
+            print(json.dumps(result))
+        return
+    print("| net, batch | 1 rank, 2 threads | 2 ranks, 1 thread | efficiency | sums | sent |")
+    print("|---|---|---|---|---|---|")
+    measured = {}
+    for name, net in NETS.items():
+        for batch in BATCHES:
+            steps = max(10, 5000 // batch)
+            rounds = [
+                [started(ranks, net, batch, steps) for ranks in (1, 2)]
+                for _ in range(options.rounds)
+            ]
+            one, two = (
+                {key: median(pair[side][key] for pair in rounds) for key in rounds[0][side]}
+                for side in (0, 1)
+            )
+            ratio = median(pair[0]["step"] / pair[1]["step"] for pair in rounds)
+            measured[name, batch] = one["step"], two["bytes"]
+            print(
+                f"| {name}, {batch:,} | {one['step'] * 1e3:.2f} ms | {two['step'] * 1e3:.2f} ms | "
+                f"{ratio:.2f} | {two['sums'] * 1e3:.2f} ms | {two['bytes'] / 1e3:.0f} kB |",
+                flush=True,
+            )
+    print("\nModel: share of the ideal speed, the batch shared / a batch a rank")
+    print("| net, batch | 8 ranks | 64 ranks | 512 ranks |")
+    print("|---|---|---|---|")
+    for (name, batch), (step, sent) in measured.items():
+        cells = [
+            " / ".join(
+                f"{efficiency(step, sent, ranks, batch_grows=grows):.2f}" for grows in (False, True)
+            )
+            for ranks in (8, 64, 512)
+        ]
+        print(f"| {name}, {batch:,} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
