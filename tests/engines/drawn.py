@@ -119,11 +119,11 @@ class Draw:
             options["padding"] = self.of([1, 0])
         if self.chance(0.2):
             options["ceil_mode"] = True
-        kinds = ["max", "max", "avg"] + (["l2", "lp", "subsample"] if axes == 2 else [])
+        kinds = ["max", "max", "avg", "lp"] + (["l2", "subsample"] if axes == 2 else [])
         what = self.of(kinds)
+        if what != "subsample" and self.chance(0.2):
+            options["dilation"] = 2
         if what == "max":
-            if self.chance(0.2):
-                options["dilation"] = 2
             return (L.MaxPool1d, L.MaxPool2d, L.MaxPool3d)[axes - 1](size, **options)
         if what == "avg":
             if self.chance(0.3):
@@ -131,7 +131,9 @@ class Draw:
             return (L.AvgPool1d, L.AvgPool2d, L.AvgPool3d)[axes - 1](size, **options)
         if what == "subsample":
             return L.Subsample2d(shape[0], size, options.get("stride"))
-        return L.L2Pool2d(size, **options) if what == "l2" else L.LPPool2d(3.0, size, **options)
+        if what == "l2":
+            return L.L2Pool2d(size, **options)
+        return (L.LPPool1d, L.LPPool2d, L.LPPool3d)[axes - 1](3.0, size, **options)
 
     def norm(self, shape: Shape) -> Layer:
         C, axes = shape[0], len(shape) - 1

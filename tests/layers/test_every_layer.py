@@ -146,6 +146,19 @@ CASES = [
         lambda nn: nn.LPPool2d(2, 3, 2),
     ),
     Case(
+        tc.LPPool1d(2, 3, 2),
+        LINE,
+        "lp_pool1d",
+        {"norm_type": 2, "kernel_size": 3, "stride": 2},
+        lambda nn: nn.LPPool1d(2, 3, 2),
+    ),
+    Case(
+        tc.LPPool3d(2, 2, 1, dilation=2),
+        VOLUME,
+        "lp_pool3d",
+        {"norm_type": 2, "kernel_size": 2, "stride": 1, "dilation": 2},
+    ),
+    Case(
         tc.LPPool2d(4, (3, 2), 1),
         IMAGE,
         "lp_pool2d",

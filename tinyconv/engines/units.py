@@ -34,7 +34,9 @@ from tinyconv.layers import (
     LayerNorm,
     Linear,
     LocalResponseNorm,
+    LPPool1d,
     LPPool2d,
+    LPPool3d,
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
@@ -56,7 +58,8 @@ CONVS: Kinds = (Conv1d, Conv2d, Conv3d)
 TRANSPOSED: Kinds = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
 MAX: Kinds = (MaxPool1d, MaxPool2d, MaxPool3d)
 AVG: Kinds = (AvgPool1d, AvgPool2d, AvgPool3d)
-POOLS: Kinds = (*MAX, *AVG, L2Pool2d, LPPool2d, Subsample2d)
+NORM_POOLS: Kinds = (L2Pool2d, LPPool1d, LPPool2d, LPPool3d)
+POOLS: Kinds = (*MAX, *AVG, *NORM_POOLS, Subsample2d)
 BATCH_NORMS: Kinds = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 NORMS: Kinds = (*BATCH_NORMS, LayerNorm, GroupNorm)
 

@@ -21,6 +21,10 @@ from tinyconv.ops.pool_axes import (
     avg_pool1d_backward,
     avg_pool3d,
     avg_pool3d_backward,
+    lp_pool1d,
+    lp_pool1d_backward,
+    lp_pool3d,
+    lp_pool3d_backward,
     max_pool1d,
     max_pool1d_backward,
     max_pool3d,
@@ -35,7 +39,9 @@ __all__ = [
     "AvgPool2d",
     "AvgPool3d",
     "L2Pool2d",
+    "LPPool1d",
     "LPPool2d",
+    "LPPool3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -79,6 +85,7 @@ class _Pool(Layer):
             "kernel_size": self.kernel_size,
             "stride": self.stride,
             "padding": self.padding,
+            "dilation": self.dilation,
             "ceil_mode": self.ceil_mode,
         }
 
@@ -128,9 +135,6 @@ class _MaxPool(_Pool):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
-
-    def config(self) -> dict[str, Any]:
-        return {**super().config(), "dilation": self.dilation}
 
 
 class MaxPool1d(_MaxPool):
@@ -193,8 +197,10 @@ class _AvgPool(_Pool):
         padding: Padding = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        *,
+        dilation: Sizes = 1,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
         self.count_include_pad = count_include_pad
 
     def config(self) -> dict[str, Any]:
@@ -224,6 +230,7 @@ class AvgPool2d(_AvgPool):
         padding: zeros on each side, at most half the kernel: as of :class:`MaxPool2d`.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
         count_include_pad: divide by the elements of the padding too.
+        dilation: distance between two elements of a window; PyTorch has none here.
 
     >>> import numpy as np
     >>> AvgPool2d(2).forward(np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
@@ -257,6 +264,7 @@ class L2Pool2d(_Pool):
         stride: step between two windows; the kernel size if None.
         padding: zeros on each side, at most half the kernel: as of :class:`MaxPool2d`.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
+        dilation: distance between two elements of a window.
 
     >>> import numpy as np
     >>> L2Pool2d(2).forward(np.array([[[[1.0, 2.0], [2.0, 4.0]]]])).item()
@@ -273,11 +281,48 @@ class L2Pool2d(_Pool):
         stride: Sizes | None = None,
         padding: Padding = 0,
         ceil_mode: bool = False,
+        *,
+        dilation: Sizes = 1,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
 
 
-class LPPool2d(_Pool):
+class _LPPool(_Pool):
+    """Pooling by a norm over any number of axes."""
+
+    @checked
+    def __init__(
+        self,
+        norm_type: Annotated[float, Number(least=1)],
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        ceil_mode: bool = False,
+        padding: Padding = 0,
+        *,
+        dilation: Sizes = 1,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
+        self.norm_type = norm_type
+
+    def config(self) -> dict[str, Any]:
+        return {"norm_type": self.norm_type, **super().config()}
+
+
+class LPPool1d(_LPPool):
+    """Take the p-norm of each window: (N, C, L) -> (N, C, OL).
+
+    The arguments are those of :class:`LPPool2d`, with one entry where that has two.
+
+    >>> import numpy as np
+    >>> LPPool1d(2, 2).forward(np.array([[[3.0, 4.0]]]))
+    array([[[5.]]])
+    """
+
+    _axes = 1
+    _operation = (lp_pool1d, lp_pool1d_backward)
+
+
+class LPPool2d(_LPPool):
     """Take the p-norm of each window: (N, C, H, W) -> (N, C, OH, OW).
 
     Differs from PyTorch's where :func:`tinyconv.ops.lp_pool2d` says.
@@ -287,7 +332,8 @@ class LPPool2d(_Pool):
         kernel_size: one integer or (KH, KW).
         stride: step between two windows; the kernel size if None.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
-        padding: zeros on each side, at most half the kernel: as of :class:`MaxPool2d`.
+        padding: zeros on each side, at most half the window: as of :class:`MaxPool2d`.
+        dilation: distance between two elements of a window; PyTorch has none here.
 
     Raises:
         ArgumentError: norm_type is below 1 or infinite, or a size is out of range.
@@ -300,20 +346,19 @@ class LPPool2d(_Pool):
     _axes = 2
     _operation = (lp_pool2d, lp_pool2d_backward)
 
-    @checked
-    def __init__(
-        self,
-        norm_type: Annotated[float, Number(least=1)],
-        kernel_size: Sizes,
-        stride: Sizes | None = None,
-        ceil_mode: bool = False,
-        padding: Padding = 0,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
-        self.norm_type = norm_type
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"norm_type": self.norm_type, **super().config()}
+class LPPool3d(_LPPool):
+    """Take the p-norm of each window: (N, C, D, H, W) -> (N, C, OD, OH, OW).
+
+    The arguments are those of :class:`LPPool2d`, with three entries where that has two.
+
+    >>> import numpy as np
+    >>> LPPool3d(2, (1, 2, 2)).forward(np.ones((1, 1, 1, 2, 2))).item()
+    2.0
+    """
+
+    _axes = 3
+    _operation = (lp_pool3d, lp_pool3d_backward)
 
 
 class Subsample2d(_Pool):

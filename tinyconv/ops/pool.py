@@ -113,21 +113,24 @@ def avg_pool2d(
     *,
     stride: Sizes | None = None,
     padding: Padding = 0,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> tuple[Array, AvgPoolSaved]:
     """Take the mean of each window.
 
-        y[n, c, p, q] = 1 / D[p, q] sum_{i, j} x[n, c, s p + i - P, s q + j - P]
+        y[n, c, p, q] = 1 / D[p, q] sum_{i, j} x[n, c, s p + d i - P, s q + d j - P]
 
     The divisor D is the number of elements that the window sees: KH KW, less those that
-    ``ceil_mode`` lets it see beyond the padding, and less the padding unless it counts.
+    ``ceil_mode`` lets it see beyond the padding, and less the padding unless it counts. A dilated
+    window that sees nothing has the mean 0.
 
     Args:
         x: (N, C, H, W), floating-point.
         kernel_size: of the window.
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the kernel.
+        padding: zeros on each side, at most half the window.
+        dilation: distance between two elements of a window.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
         count_include_pad: whether the zeros of the padding count, as is PyTorch's default; it is
             not ONNX's.
@@ -143,10 +146,8 @@ def avg_pool2d(
     >>> avg_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)[0].item()
     2.25
     """
-    axes = ("H", "W")
-    return avg_pool_nd(
-        "avg_pool2d", axes, x, kernel_size, stride, padding, ceil_mode, count_include_pad
-    )
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return avg_pool_nd("avg_pool2d", ("H", "W"), x, *window, count_include_pad)
 
 
 def avg_pool2d_backward(dy: Array, saved: AvgPoolSaved) -> Array:
@@ -224,11 +225,12 @@ def avg_pool_nd(
     kernel_size: Sizes,
     stride: Sizes | None,
     padding: Padding,
+    dilation: Sizes,
     ceil_mode: bool,
     count_include_pad: bool,
 ) -> tuple[Array, AvgPoolSaved]:
     """:func:`avg_pool2d` over the named axes, on behalf of ``op``."""
-    xp, geometry = prepare(op, axes, x, kernel_size, stride, padding, ceil_mode=ceil_mode)
+    xp, geometry = prepare(op, axes, x, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
     padded = pad_for(xp, x, geometry, 0.0)
     y = xp.zeros((*x.shape[:2], *geometry.output), dtype=x.dtype, device=x.device)
     for _, window in geometry.windows():
@@ -236,7 +238,8 @@ def avg_pool_nd(
     divisor: Array | int = math.prod(geometry.kernel)
     if geometry.is_padded:
         axes_seen = (elements_seen(geometry, axis, count_include_pad) for axis in range(len(axes)))
-        seen = [math.prod(counts) for counts in itertools.product(*axes_seen)]
+        # Dilated windows that see nothing at all have a sum of 0, and the mean 0.
+        seen = [max(1, math.prod(counts)) for counts in itertools.product(*axes_seen)]
         counts = xp.asarray(seen, device=x.device)
         divisor = xp.astype(xp.reshape(counts, geometry.output), x.dtype)
     return y / divisor, AvgPoolSaved(geometry, tuple(y.shape), divisor)
@@ -249,10 +252,13 @@ def elements_seen(geometry: Geometry, axis: int, count_include_pad: bool) -> lis
     [1, 2, 2]
     """
     before, after = geometry.padding[axis] if count_include_pad else (0, 0)
-    end, kernel = geometry.size[axis] + after, geometry.kernel[axis]
-    starts = range(-geometry.padding[axis][0], end, geometry.stride[axis])
-    counted = [min(start + kernel, end) - max(start, -before) for start in starts]
-    return counted[: geometry.output[axis]]
+    counts = range(-before, geometry.size[axis] + after)
+    reach, step = geometry.covered[axis], geometry.dilation[axis]
+    starts = (
+        place * geometry.stride[axis] - geometry.padding[axis][0]
+        for place in range(geometry.output[axis])
+    )
+    return [sum(at in counts for at in range(start, start + reach, step)) for start in starts]
 
 
 def avg_pool_backward_nd(op: str, dy: Array, saved: AvgPoolSaved) -> Array:

@@ -1,4 +1,4 @@
-"""Max- and average pooling along one axis and over three; see :mod:`tinyconv.ops.pool`."""
+"""Pooling along one axis and over three; see :mod:`tinyconv.ops.pool` and ``pool_lp``."""
 
 from tinyconv.backend import Array
 from tinyconv.geometry import Padding
@@ -10,12 +10,17 @@ from tinyconv.ops.pool import (
     max_pool_backward_nd,
     max_pool_nd,
 )
+from tinyconv.ops.pool_lp import LpPoolSaved, lp_pool_backward_nd, lp_pool_nd
 
 __all__ = [
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "lp_pool1d",
+    "lp_pool1d_backward",
+    "lp_pool3d",
+    "lp_pool3d_backward",
     "max_pool1d",
     "max_pool1d_backward",
     "max_pool3d",
@@ -95,6 +100,7 @@ def avg_pool1d(
     *,
     stride: Sizes | None = None,
     padding: Padding = 0,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> tuple[Array, AvgPoolSaved]:
@@ -104,9 +110,8 @@ def avg_pool1d(
     >>> avg_pool1d(np.array([[[1.0, 3.0, 4.0, 2.0]]]), 2)[0]
     array([[[2., 3.]]])
     """
-    return avg_pool_nd(
-        "avg_pool1d", ("L",), x, kernel_size, stride, padding, ceil_mode, count_include_pad
-    )
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return avg_pool_nd("avg_pool1d", ("L",), x, *window, count_include_pad)
 
 
 def avg_pool1d_backward(dy: Array, saved: AvgPoolSaved) -> Array:
@@ -126,6 +131,7 @@ def avg_pool3d(
     *,
     stride: Sizes | None = None,
     padding: Padding = 0,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> tuple[Array, AvgPoolSaved]:
@@ -135,10 +141,8 @@ def avg_pool3d(
     >>> avg_pool3d(np.arange(8.0).reshape(1, 1, 2, 2, 2), 2)[0].item()
     3.5
     """
-    axes = ("D", "H", "W")
-    return avg_pool_nd(
-        "avg_pool3d", axes, x, kernel_size, stride, padding, ceil_mode, count_include_pad
-    )
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return avg_pool_nd("avg_pool3d", ("D", "H", "W"), x, *window, count_include_pad)
 
 
 def avg_pool3d_backward(dy: Array, saved: AvgPoolSaved) -> Array:
@@ -150,3 +154,65 @@ def avg_pool3d_backward(dy: Array, saved: AvgPoolSaved) -> Array:
     array([1., 1., 1., 1., 1., 1., 1., 1.])
     """
     return avg_pool_backward_nd("avg_pool3d_backward", dy, saved)
+
+
+def lp_pool1d(
+    x: Array,
+    norm_type: float,
+    kernel_size: Sizes,
+    *,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, LpPoolSaved]:
+    """Take the p-norm of each window: :func:`tinyconv.ops.lp_pool2d` for x (N, C, L).
+
+    >>> import numpy as np
+    >>> lp_pool1d(np.array([[[3.0, 4.0]]]), 2, 2)[0].item()
+    5.0
+    """
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return lp_pool_nd("lp_pool1d", ("L",), x, norm_type, *window)
+
+
+def lp_pool1d_backward(dy: Array, saved: LpPoolSaved) -> Array:
+    """Backpropagate through :func:`lp_pool1d`, as :func:`tinyconv.ops.lp_pool2d_backward`.
+
+    >>> import numpy as np
+    >>> y, saved = lp_pool1d(np.array([[[3.0, 4.0]]]), 2, 2)
+    >>> lp_pool1d_backward(np.array([[[10.0]]]), saved)
+    array([[[6., 8.]]])
+    """
+    return lp_pool_backward_nd("lp_pool1d_backward", dy, saved)
+
+
+def lp_pool3d(
+    x: Array,
+    norm_type: float,
+    kernel_size: Sizes,
+    *,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, LpPoolSaved]:
+    """Take the p-norm of each window: :func:`tinyconv.ops.lp_pool2d` for x (N, C, D, H, W).
+
+    >>> import numpy as np
+    >>> lp_pool3d(np.ones((1, 1, 2, 2, 4)), 2, (2, 2, 4))[0].item()
+    4.0
+    """
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return lp_pool_nd("lp_pool3d", ("D", "H", "W"), x, norm_type, *window)
+
+
+def lp_pool3d_backward(dy: Array, saved: LpPoolSaved) -> Array:
+    """Backpropagate through :func:`lp_pool3d`, as :func:`tinyconv.ops.lp_pool2d_backward`.
+
+    >>> import numpy as np
+    >>> y, saved = lp_pool3d(np.ones((1, 1, 2, 2, 4)), 2, (2, 2, 4))
+    >>> lp_pool3d_backward(np.array([[[[[8.0]]]]]), saved).sum().item()
+    32.0
+    """
+    return lp_pool_backward_nd("lp_pool3d_backward", dy, saved)

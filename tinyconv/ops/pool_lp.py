@@ -37,17 +37,19 @@ def l2_pool2d(
     *,
     stride: Sizes | None = None,
     padding: Padding = 0,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
 ) -> tuple[Array, LpPoolSaved]:
     """Take the square root of the sum of squares of each window.
 
-        y[n, c, p, q] = sqrt(sum_{i, j} x[n, c, s p + i - P, s q + j - P]^2)
+        y[n, c, p, q] = sqrt(sum_{i, j} x[n, c, s p + d i - P, s q + d j - P]^2)
 
     Args:
         x: (N, C, H, W), floating-point.
         kernel_size: of the window.
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the kernel.
+        padding: zeros on each side, at most half the window.
+        dilation: distance between two elements of a window.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
 
     Returns:
@@ -61,8 +63,8 @@ def l2_pool2d(
     >>> l2_pool2d(np.array([[[[1.0, 2.0], [2.0, 4.0]]]]), 2)[0].item()
     5.0
     """
-    axes = ("H", "W")
-    return lp_pool_nd("l2_pool2d", axes, x, 2, kernel_size, stride, padding, ceil_mode)
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return lp_pool_nd("l2_pool2d", ("H", "W"), x, 2, *window)
 
 
 def l2_pool2d_backward(dy: Array, saved: LpPoolSaved) -> Array:
@@ -99,13 +101,14 @@ def lp_pool2d(
     *,
     stride: Sizes | None = None,
     padding: Padding = 0,
+    dilation: Sizes = 1,
     ceil_mode: bool = False,
 ) -> tuple[Array, LpPoolSaved]:
     """Take the p-norm of each window.
 
-        y[n, c, p, q] = (sum_{i, j} |x[n, c, s p + i - P, s q + j - P]|^norm_type)^(1 / norm_type)
+        y[n, c, p, q] = (sum_{i, j} |x[n, c, s p + d i - P, s q + d j - P]|^t)^(1 / t)
 
-    As in ONNX; PyTorch leaves the bars out, which matters where norm_type is odd and x negative,
+    with t for norm_type. As in ONNX; PyTorch leaves the bars out, which matters where norm_type is odd and x negative,
     and in ceil mode it scales the windows at the rim up.
 
     Args:
@@ -114,7 +117,8 @@ def lp_pool2d(
             ones come near the maximum.
         kernel_size: of the window.
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the kernel.
+        padding: zeros on each side, at most half the window.
+        dilation: distance between two elements of a window.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
 
     Returns:
@@ -129,8 +133,8 @@ def lp_pool2d(
     >>> lp_pool2d(np.array([[[[1.0, -3.0], [3.0, -2.0]]]]), 1, 2)[0].item()
     9.0
     """
-    axes = ("H", "W")
-    return lp_pool_nd("lp_pool2d", axes, x, norm_type, kernel_size, stride, padding, ceil_mode)
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return lp_pool_nd("lp_pool2d", ("H", "W"), x, norm_type, *window)
 
 
 def lp_pool2d_backward(dy: Array, saved: LpPoolSaved) -> Array:
@@ -169,10 +173,11 @@ def lp_pool_nd(
     kernel_size: Sizes,
     stride: Sizes | None,
     padding: Padding,
+    dilation: Sizes,
     ceil_mode: bool,
 ) -> tuple[Array, LpPoolSaved]:
     """:func:`lp_pool2d` over the named axes, on behalf of ``op``."""
-    xp, geometry = prepare(op, axes, x, kernel_size, stride, padding, ceil_mode=ceil_mode)
+    xp, geometry = prepare(op, axes, x, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
     if not 1 <= p < float("inf"):
         raise ShapeError(f"{op}: norm_type is {p!r}, expected a number of at least 1")
     # |x| by the sign of the real part, so that the complex step passes through it.

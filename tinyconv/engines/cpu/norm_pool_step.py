@@ -8,11 +8,10 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context, Step, planes_of
 from tinyconv.engines.cpu.tiling import compiled
-from tinyconv.engines.units import Unit
+from tinyconv.engines.units import NORM_POOLS, Unit
 from tinyconv.kernels.cpu import lp
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.kernels.cpu.terms import over_three_axes, window_terms
-from tinyconv.layers import L2Pool2d, LPPool2d
 from tinyconv.layers.base import Shape
 
 __all__ = ["NormPoolStep"]
@@ -24,13 +23,15 @@ class NormPoolStep(Step):
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
-        self.p = layer.norm_type if type(layer) is LPPool2d else 2.0
+        self.p = getattr(layer, "norm_type", 2.0)
         window = layer.window(self.input_shape[1:])
-        self.tables = over_three_axes([window_terms(window, axis) for axis in range(2)])
+        self.tables = over_three_axes(
+            [window_terms(window, axis) for axis in range(len(window.size))]
+        )
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
-        return type(unit.layers[0]) in (L2Pool2d, LPPool2d)
+        return type(unit.layers[0]) in NORM_POOLS
 
     def forward(self, program: Program) -> None:
         context, y = self.context, self.y
