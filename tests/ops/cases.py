@@ -161,6 +161,14 @@ POOLING += [
 ]
 
 UPSAMPLING = [
+    Case("resize", (normal(2, 2, 5),), {"size": 3, "mode": "nearest", "rounding": "ceil"}),
+    Case("resize", (normal(2, 2, 4, 3),), {"size": (6, 2), "mode": "cubic", "antialias": True}),
+    Case(
+        "resize",
+        (normal(2, 1, 4, 3),),
+        {"size": 3, "region": ((0.3, 1.2), (0, 0.5)), "value": 7.0},
+        spreads=False,
+    ),
     Case("upsample_nearest2d", (normal(2, 2, 2, 3),), {"scale_factor": (2, 3)}),
     Case("upsample_nearest2d", (normal(2, 2, 4, 3),), {"size": (3, 5)}),
     Case("upsample_bilinear2d", (normal(2, 2, 2, 3),), {"scale_factor": 2}),
@@ -232,6 +240,7 @@ DROPOUT = [Case("dropout", (normal(3, 4), _rng.random((3, 4)) > 0.4), {"p": 0.4}
 LOSS = [
     Case("softmax", (normal(3, 5),)),
     Case("softmax", (normal(2, 4, 3),)),
+    Case("log_softmax", (normal(2, 4, 3),)),
     Case("cross_entropy", (normal(4, 5), np.array([0, 4, 2, 2])), per_sample=False),
     Case(
         "cross_entropy",

@@ -15,6 +15,8 @@ from tinyconv.ops import (
     max_pool2d_backward,
     max_unpool2d,
     max_unpool2d_backward,
+    resize,
+    resize_backward,
     upsample_bilinear2d,
     upsample_bilinear2d_backward,
     upsample_nearest2d,
@@ -120,3 +122,42 @@ def test_bad_unpooling() -> None:
     ]:
         with pytest.raises(ShapeError, match="^" + re.escape(f"max_unpool2d: {message}") + "$"):
             max_unpool2d(x, argmax, geometry)
+
+
+def test_cubic_by_hand() -> None:
+    """Between four elements the kernel with slope -1/2 is Catmull and Rom's: -1, 9, 9, -1 of 16."""
+    x = np.array([[[1.0, 2.0, 4.0, 8.0]]])
+    y, _ = resize(x, 7, mode="cubic", coordinates="align_corners", cubic_coeff=-0.5)
+    np.testing.assert_allclose(y[0, 0, 3], (-1 + 9 * 2 + 9 * 4 - 8) / 16)
+    np.testing.assert_allclose(y[0, 0, ::2], x[0, 0])
+
+
+def test_a_smoothed_half_is_the_mean_of_neighbours_by_their_distance() -> None:
+    x = np.array([[[0.0, 0.0, 8.0, 0.0, 0.0, 0.0]]])
+    y, _ = resize(x, 3, antialias=True)  # at 1/2, 5/2, 9/2 with weights 1, 3, 3, 1 of 8
+    np.testing.assert_allclose(y, [[[1, 3, 0]]])
+
+
+def test_a_region_and_what_lies_outside() -> None:
+    x = np.array([[[0.0, 10.0, 20.0]]])
+    y, saved = resize(x, 3, region=((0.5, 1.5),), value=-1.0)  # at 1, 2, 3 of 0 to 2
+    np.testing.assert_allclose(y, [[[10, 20, -1]]])
+    np.testing.assert_allclose(resize_backward(np.array([[[1.0, 2.0, 4.0]]]), saved), [[[0, 1, 2]]])
+    everything_outside, _ = resize(x, 2, region=((2.0, 3.0),), value=5.0)
+    np.testing.assert_array_equal(everything_outside, [[[5, 5]]])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "area"}, "mode is 'area', expected nearest, linear, cubic"),
+        ({"coordinates": "pixel"}, "coordinates is 'pixel', expected half_pixel, "),
+        ({"rounding": "up"}, "rounding is 'up', expected round_prefer_floor, "),
+        ({"scales": (2.0, 2.0)}, "scales are (2.0, 2.0) and region is None, expected one for each"),
+    ],
+)
+def test_what_resize_refuses(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^resize: {re.escape(message)}"):
+        resize(np.zeros((1, 1, 3)), 6, **options)
+    with pytest.raises(ShapeError, match=re.escape("x has shape (1, 3), expected (N, C, *axes)")):
+        resize(np.zeros((1, 3)), 6)

@@ -116,6 +116,10 @@ from tinyconv.ops.pool_lp import (
     lp_pool2d,
     lp_pool2d_backward,
 )
+from tinyconv.ops.resize import (
+    resize,
+    resize_backward,
+)
 from tinyconv.ops.shape import (
     crop,
     crop_backward,
@@ -129,6 +133,8 @@ from tinyconv.ops.shape import (
 from tinyconv.ops.softmax import (
     cross_entropy,
     cross_entropy_backward,
+    log_softmax,
+    log_softmax_backward,
     softmax,
     softmax_backward,
 )
@@ -206,6 +212,8 @@ __all__ = [
     "linear_backward",
     "local_response_norm",
     "local_response_norm_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "lp_pool1d",
     "lp_pool1d_backward",
     "lp_pool2d",
@@ -230,6 +238,8 @@ __all__ = [
     "relu_backward",
     "reshape",
     "reshape_backward",
+    "resize",
+    "resize_backward",
     "scaled_tanh",
     "scaled_tanh_backward",
     "sigmoid",

@@ -108,8 +108,8 @@ def lp_pool2d(
 
         y[n, c, p, q] = (sum_{i, j} |x[n, c, s p + d i - P, s q + d j - P]|^t)^(1 / t)
 
-    with t for norm_type. As in ONNX; PyTorch leaves the bars out, which matters where norm_type is odd and x negative,
-    and in ceil mode it scales the windows at the rim up.
+    with t for norm_type. As in ONNX; PyTorch leaves the bars out, which matters where norm_type is
+    odd and x negative, and in ceil mode it scales the windows at the rim up.
 
     Args:
         x: (N, C, H, W), floating-point.

@@ -14,6 +14,8 @@ __all__ = [
     "CrossEntropySaved",
     "cross_entropy",
     "cross_entropy_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "softmax",
     "softmax_backward",
 ]
@@ -79,6 +81,55 @@ def softmax_backward(dy: Array, y: Array) -> Array:
     xp = namespace("softmax_backward", dy=dy, y=y)
     check_shape("softmax_backward", "dy", dy, tuple(y.shape))
     return y * (dy - xp.sum(dy * y, axis=1, keepdims=True))
+
+
+def log_softmax(x: Array) -> tuple[Array, Array]:
+    """Return the logarithm of :func:`softmax`: ``y[n, k] = x[n, k] - log sum_j exp(x[n, j])``.
+
+    Args:
+        x: (N, K, ...), floating-point.
+
+    Returns:
+        y (N, K, ...) and y again, which is all that :func:`log_softmax_backward` needs.
+
+    Raises:
+        ShapeError: x has fewer than two axes, or there are no classes.
+        DtypeError: x is not floating-point.
+
+    >>> import numpy as np
+    >>> log_softmax(np.array([[0.0, -1000.0]]))[0]
+    array([[    0., -1000.]])
+    """
+    xp = namespace("log_softmax", x=x)
+    require_floating("log_softmax", xp, x=x)
+    check_logits("log_softmax", x)
+    shifted = x - xp.max(real_part(xp, x), axis=1, keepdims=True)
+    y = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+    return y, y
+
+
+def log_softmax_backward(dy: Array, y: Array) -> Array:
+    """Backpropagate through :func:`log_softmax`.
+
+        dx[n, k] = dy[n, k] - exp(y[n, k]) sum_j dy[n, j]
+
+    Args:
+        dy: (N, K, ...).
+        y: (N, K, ...), the output of the forward pass.
+
+    Returns:
+        dx (N, K, ...).
+
+    Raises:
+        ShapeError: dy does not have the shape of y.
+
+    >>> import numpy as np
+    >>> log_softmax_backward(np.array([[1.0, 0.0]]), np.log([[0.5, 0.5]]))
+    array([[ 0.5, -0.5]])
+    """
+    xp = namespace("log_softmax_backward", dy=dy, y=y)
+    check_shape("log_softmax_backward", "dy", dy, tuple(y.shape))
+    return dy - xp.exp(y) * xp.sum(dy, axis=1, keepdims=True)
 
 
 def cross_entropy(
@@ -157,9 +208,7 @@ def cross_entropy(
         total = xp.sum(often * counts)
     targets = often * ((1 - label_smoothing) * hard + counts * (label_smoothing / K)) * of_class
     total = xp.where(total == 0, xp.ones_like(total), total)
-    shifted = x - xp.max(real_part(xp, x), axis=1, keepdims=True)
-    log_sum = xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
-    log_probabilities = shifted - log_sum
+    log_probabilities, _ = log_softmax(x)
     # What does not count may be minus infinity, which times 0 would be NaN.
     counted = xp.where(targets == 0, xp.zeros_like(x), log_probabilities)
     loss = -xp.sum(targets * counted) / total

@@ -1,76 +1,32 @@
 """Upsampling: repeating, interpolating, and putting maxima back where they came from.
 
-Interpolation works on one axis after the other; along an axis it is a matrix with one or two
-entries in each row, and the backward pass is the transposed matrix.
+Repeating and interpolating are :func:`tinyconv.ops.resize` with PyTorch's arguments.
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
 
 from tinyconv.backend import Array, namespace, require_floating
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, check_rank, check_shape, spread
 from tinyconv.ops.pool import MaxPoolSaved, max_pool_backward_nd
+from tinyconv.ops.resize import ResizeSaved, Taps, axis_taps, resample, resample_backward
 
 __all__ = [
-    "UpsampleSaved",
     "max_unpool2d",
     "max_unpool2d_backward",
     "upsample_bilinear2d",
     "upsample_bilinear2d_backward",
     "upsample_nearest2d",
     "upsample_nearest2d_backward",
+    "upsample_taps",
 ]
 
 Sizes = int | tuple[int, ...]
 
 
-class Sample(NamedTuple):
-    """One element of the output along an axis: ``(1 - fraction) x[low] + fraction x[high]``."""
-
-    low: int
-    high: int
-    fraction: float
-
-
-def nearest_samples(n: int, m: int) -> list[Sample]:
-    """Return where each of m elements comes from among n: a copy of one.
-
-    >>> [sample.low for sample in nearest_samples(2, 5)]
-    [0, 0, 0, 1, 1]
-    """
-    return [Sample(place * n // m, place * n // m, 0.0) for place in range(m)]
-
-
-def linear_samples(n: int, m: int, align_corners: bool) -> list[Sample]:
-    """Return where each of m elements lies between two neighbours among n.
-
-    >>> linear_samples(2, 3, align_corners=True)[1]
-    Sample(low=0, high=1, fraction=0.5)
-    """
-    samples = []
-    for place in range(m):
-        if align_corners:
-            source = place * (n - 1) / (m - 1) if m > 1 else 0.0
-        else:
-            source = max(0.0, (place + 0.5) * n / m - 0.5)
-        low = min(math.floor(source), n - 1)
-        samples.append(Sample(low, min(low + 1, n - 1), source - low))
-    return samples
-
-
-class UpsampleSaved(NamedTuple):
-    """What the forward pass of upsampling keeps: nothing but places."""
-
-    shape: tuple[int, ...]  #: of x
-    samples: tuple[list[Sample], ...]  #: for each axis, for each element of y along it
-
-
 def upsample_nearest2d(
     x: Array, size: Sizes | None = None, *, scale_factor: Sizes | None = None
-) -> tuple[Array, UpsampleSaved]:
+) -> tuple[Array, ResizeSaved]:
     """Repeat elements: ``y[n, c, p, q] = x[n, c, floor(p H / OH), floor(q W / OW)]``.
 
     As PyTorch's mode "nearest", and ONNX's Resize with asymmetric coordinates rounded down.
@@ -92,10 +48,10 @@ def upsample_nearest2d(
     >>> upsample_nearest2d(np.array([[[[1.0, 2.0]]]]), scale_factor=(1, 2))[0]
     array([[[[1., 1., 2., 2.]]]])
     """
-    return _upsample("upsample_nearest2d", x, size, scale_factor, nearest_samples)
+    return _upsample("upsample_nearest2d", x, size, scale_factor, "nearest", False)
 
 
-def upsample_nearest2d_backward(dy: Array, saved: UpsampleSaved) -> Array:
+def upsample_nearest2d_backward(dy: Array, saved: ResizeSaved) -> Array:
     """Backpropagate through :func:`upsample_nearest2d`: the copies of an element add their dy.
 
     Args:
@@ -113,7 +69,7 @@ def upsample_nearest2d_backward(dy: Array, saved: UpsampleSaved) -> Array:
     >>> upsample_nearest2d_backward(np.array([[[[1.0, 10.0, 100.0, 1000.0]]]]), saved)
     array([[[[  11., 1100.]]]])
     """
-    return _upsample_backward("upsample_nearest2d_backward", dy, saved)
+    return resample_backward("upsample_nearest2d_backward", dy, saved)
 
 
 def upsample_bilinear2d(
@@ -122,7 +78,7 @@ def upsample_bilinear2d(
     *,
     scale_factor: Sizes | None = None,
     align_corners: bool = False,
-) -> tuple[Array, UpsampleSaved]:
+) -> tuple[Array, ResizeSaved]:
     """Interpolate linearly down and across: ``y[n, c] = A x[n, c] B^T``.
 
     Row p of A, (OH, H), weighs the two rows of x next to the point h that row p of y stands for,
@@ -152,11 +108,10 @@ def upsample_bilinear2d(
     >>> upsample_bilinear2d(np.array([[[[0.0, 3.0]]]]), (1, 4), align_corners=True)[0]
     array([[[[0., 1., 2., 3.]]]])
     """
-    samples = partial(linear_samples, align_corners=align_corners)
-    return _upsample("upsample_bilinear2d", x, size, scale_factor, samples)
+    return _upsample("upsample_bilinear2d", x, size, scale_factor, "linear", align_corners)
 
 
-def upsample_bilinear2d_backward(dy: Array, saved: UpsampleSaved) -> Array:
+def upsample_bilinear2d_backward(dy: Array, saved: ResizeSaved) -> Array:
     """Backpropagate through :func:`upsample_bilinear2d`: ``dx[n, c] = A^T dy[n, c] B``.
 
     Args:
@@ -174,7 +129,7 @@ def upsample_bilinear2d_backward(dy: Array, saved: UpsampleSaved) -> Array:
     >>> upsample_bilinear2d_backward(np.array([[[[0.0, 4.0, 8.0, 1.0]]]]), saved)
     array([[[[5., 8.]]]])
     """
-    return _upsample_backward("upsample_bilinear2d_backward", dy, saved)
+    return resample_backward("upsample_bilinear2d_backward", dy, saved)
 
 
 def max_unpool2d(x: Array, argmax: Array, geometry: Geometry) -> tuple[Array, MaxPoolSaved]:
@@ -249,13 +204,24 @@ def max_unpool2d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
     return xp.reshape(dx, argmax.shape)
 
 
+def upsample_taps(n: int, m: int, mode: str, align_corners: bool) -> Taps:
+    """Return what m elements along an axis are made of n, in mode "nearest" or "linear".
+
+    >>> [place for ((place, _),) in upsample_taps(2, 5, "nearest", False)]
+    [0, 0, 0, 1, 1]
+    """
+    coordinates = "align_corners" if align_corners else "half_pixel"
+    return axis_taps(n, m, mode, "asymmetric" if mode == "nearest" else coordinates)
+
+
 def _upsample(
     op: str,
     x: Array,
     size: Sizes | None,
     scale_factor: Sizes | None,
-    samples_of: Callable[[int, int], list[Sample]],
-) -> tuple[Array, UpsampleSaved]:
+    mode: str,
+    align_corners: bool,
+) -> tuple[Array, ResizeSaved]:
     xp = namespace(op, x=x)
     require_floating(op, xp, x=x)
     check_rank(op, "x", x, "(N, C, H, W)")
@@ -271,33 +237,7 @@ def _upsample(
         assert scale_factor is not None
         factors = spread(op, "scale_factor", scale_factor, 2, least=1)
         target = tuple(n * factor for n, factor in zip(x.shape[2:], factors, strict=True))
-    shape = tuple(x.shape)
-    samples = tuple(samples_of(n, m) for n, m in zip(shape[2:], target, strict=True))
-    for axis, along in enumerate(samples, start=2):
-        low, high, fraction = (
-            xp.asarray(list(column), device=x.device) for column in zip(*along, strict=True)
-        )
-        below = xp.take(x, low, axis=axis)
-        if any(s.fraction for s in along):
-            beside = tuple(-1 if other == axis else 1 for other in range(4))
-            fraction = xp.reshape(xp.astype(fraction, x.dtype), beside)
-            below = (1 - fraction) * below + fraction * xp.take(x, high, axis=axis)
-        x = below
-    return x, UpsampleSaved(shape, samples)
-
-
-def _upsample_backward(op: str, dy: Array, saved: UpsampleSaved) -> Array:
-    shape, samples = saved
-    xp = namespace(op, dy=dy)
-    check_shape(op, "dy", dy, (*shape[:2], *(len(along) for along in samples)))
-    for axis, along in enumerate(samples, start=2):
-        smaller = (*dy.shape[:axis], shape[axis], *dy.shape[axis + 1 :])
-        dx = xp.zeros(smaller, dtype=dy.dtype, device=dy.device)
-        before = (slice(None),) * axis
-        for place, (low, high, fraction) in enumerate(along):
-            slope = dy[*before, place, ...]
-            dx[*before, low, ...] += (1 - fraction) * slope
-            if fraction:
-                dx[*before, high, ...] += fraction * slope
-        dy = dx
-    return dy
+    taps = tuple(
+        upsample_taps(n, m, mode, align_corners) for n, m in zip(x.shape[2:], target, strict=True)
+    )
+    return resample(x, taps), ResizeSaved(tuple(x.shape), taps)

@@ -70,6 +70,10 @@ OP_EXAMPLES: dict[str, list[_Example]] = {
         (((2, 2, 3, 4),), {"size": (5, 7)}),
         (((2, 2, 3, 4),), {"scale_factor": 2, "align_corners": True}),
     ],
+    "resize": [
+        (((2, 2, 3, 4),), {"size": (5, 3), "mode": "cubic", "antialias": True}),
+        (((2, 2, 4),), {"size": 3, "mode": "nearest"}),
+    ],
     "max_unpool2d": [
         (((2, 3, 2, 2), _argmax), {"geometry": sliding_window("example", (4, 4), (2, 2), 2)})
     ],
@@ -92,6 +96,7 @@ OP_EXAMPLES: dict[str, list[_Example]] = {
     "softplus": [(((4, 6),), {"beta": 2.0})],
     "dropout": [(((4, 6), _mask), {"p": 0.4})],
     "softmax": [(((5, 4),), {})],
+    "log_softmax": [(((5, 4),), {})],
     "cross_entropy": [
         (((5, 4), _labels), {}),
         (((5, 4), _probabilities), {"label_smoothing": 0.1}),

@@ -27,7 +27,7 @@ from tinyconv.layers import (
 from tinyconv.layers.base import Shape
 from tinyconv.ops.pool import elements_seen
 from tinyconv.ops.shape import pad_sources
-from tinyconv.ops.upsample import linear_samples, nearest_samples
+from tinyconv.ops.upsample import upsample_taps
 
 __all__ = ["ResampleStep", "add_resample", "channel_tiles", "places_of"]
 
@@ -129,15 +129,8 @@ def _mean_of_all(layer: Layer, size: Sequence[int]) -> list[Terms]:
 def _interpolation(layer: Any, size: Sequence[int]) -> list[Terms]:
     tables = []
     for n, m in zip(size, layer.output_shape((1, *size))[1:], strict=True):
-        if layer.mode == "nearest":
-            samples = nearest_samples(n, m)
-        else:
-            samples = linear_samples(n, m, bool(layer.align_corners))
-        # As in the operation, both neighbours count, with weights of 0 too, or none has another.
-        two = any(sample.fraction for sample in samples)
-        tables.append(
-            Terms([[(s.low, 1 - s.fraction), (s.high, s.fraction)][: 1 + two] for s in samples], n)
-        )
+        mode = "nearest" if layer.mode == "nearest" else "linear"
+        tables.append(Terms(upsample_taps(n, m, mode, bool(layer.align_corners)), n))
     return tables
 
 
