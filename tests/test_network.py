@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import tinyconv as tc
 from tinyconv import files
@@ -686,6 +687,59 @@ def test_load_state_dict() -> None:
     assert (flat == other.parameters.flat).all()  # nothing was changed halfway
 
 
+def test_all_that_does_not_fit_is_said_at_once_and_strict_may_be_off() -> None:
+    net, other = make("perceptron", 1), make("perceptron", 2)
+    tensors = {**other.state_dict(), "extra": np.zeros(1), "0.weight": np.zeros((5, 6))}
+    del tensors["2.weight"]
+    message = (
+        "load_state_dict: tensors missing: 2.weight; tensors unknown to this network: extra; "
+        "0.weight has shape (5, 6), expected (5, 7)"
+    )
+    with pytest.raises(FileError, match=f"^{re.escape(message)}$"):
+        net.load_state_dict(tensors)
+    with pytest.raises(FileError, match=r"^load_state_dict: 0.weight has shape \(5, 6\)"):
+        net.load_state_dict(tensors, strict=False)
+    kept = net.state_dict()["2.weight"].copy()
+    tensors["0.weight"] = other.state_dict()["0.weight"]
+    assert net.load_state_dict(tensors, strict=False) == (["2.weight"], ["extra"])
+    np.testing.assert_array_equal(net.state_dict()["2.weight"], kept)
+    np.testing.assert_array_equal(net.state_dict()["0.weight"], tensors["0.weight"])
+    words = {**other.state_dict(), "0.bias": np.array(["a"] * 5), "2.bias": np.ones(4, complex)}
+    with pytest.raises(FileError, match=r"0.bias has dtype <U1.*; 2.bias has dtype complex128"):
+        net.load_state_dict(words)
+
+
+def test_files_of_half_precision_load(tmp_path: Path) -> None:
+    net, path = make("perceptron"), tmp_path / "weights.safetensors"
+    halves = {name: a.astype(np.float16) for name, a in net.state_dict().items()}
+    # bfloat16 by hand: the upper half of a float32, 16 bits, least significant byte first.
+    header, data = {}, b""
+    for name, a in halves.items():
+        bits = (a.astype(np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+        offsets = [len(data), len(data) + len(bits)]
+        header[name] = {"dtype": "BF16", "shape": list(a.shape), "data_offsets": offsets}
+        data += bits
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    net.load_state_dict(path)
+    for name, a in net.state_dict().items():
+        expected = (halves[name].astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
+        np.testing.assert_array_equal(a, expected)
+    save_file(halves, path)
+    net.load_state_dict(str(path))
+    np.testing.assert_array_equal(net.state_dict()["0.weight"], halves["0.weight"])
+    text = b'{"a":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"1")
+    with pytest.raises(FileError, match="a has numbers of the format F8_E4M3, which is not known"):
+        net.load_state_dict(path)
+    path.write_bytes(b"")
+    with pytest.raises(FileError, match="not a whole safetensors file"):
+        net.load_state_dict(path)
+    path.unlink()
+    with pytest.raises(FileError, match="no such file"):
+        net.load_state_dict(path)
+
+
 # PyTorch.
 
 
@@ -726,6 +780,17 @@ def test_the_twin_in_pytorch(torch: Any, direction: str) -> None:
     assert loss == pytest.approx(theirs.item(), rel=1e-12)
     for name, p in twin.named_parameters():
         np.testing.assert_allclose(grads[name], p.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.oracle
+def test_parameters_of_pytorch_are_taken_as_they_are(torch: Any) -> None:
+    net, twin = make("conv-conv-relu"), torch_twin(torch)
+    net.load_state_dict(dict(twin.named_parameters()))  # they require gradients
+    np.testing.assert_array_equal(net.state_dict()["0.weight"], twin[0].weight.detach().numpy())
+    net.load_state_dict(twin.bfloat16().state_dict())
+    np.testing.assert_array_equal(
+        net.state_dict()["0.weight"], twin[0].weight.detach().float().numpy()
+    )
 
 
 @pytest.mark.oracle

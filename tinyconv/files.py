@@ -145,13 +145,7 @@ def read_tensors(
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        raise FileError(f"{path}: no such file") from None
-    if not stat.S_ISREG(mode):  # a pipe would be waited for without end
-        raise FileError(f"{path}: not a whole safetensors file (it is a folder or a device)")
+    path = _regular(path)
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("tinyconv")
@@ -173,6 +167,58 @@ def read_tensors(
     if checksum != _checksum(tensors, about):
         raise FileError(f"{path}: its checksum is not that of its content, so it is damaged")
     return tensors, about
+
+
+def read_weights(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Read the arrays of anybody's safetensors file; bfloat16 becomes float32, which holds it.
+
+    Raises:
+        FileError: there is no such file, it is not whole, or its numbers are none of NumPy's.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    path = _regular(path)
+    try:
+        entries = deserialize(path.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"{path}: not a whole safetensors file ({error})") from None
+    arrays = {}
+    for name, entry in entries:
+        kind, data = entry["dtype"], entry["data"]
+        if kind not in _FORMATS:
+            raise FileError(f"{path}: {name} has numbers of the format {kind}, which is not known")
+        array = np.frombuffer(data, _FORMATS[kind])
+        if kind == "BF16":  # the upper half of a float32
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        arrays[name] = array.reshape(entry["shape"])
+    return arrays
+
+
+#: safetensors' names of the formats of numbers -> NumPy's; bfloat16 by its bits.
+_FORMATS = {
+    "F16": "float16",
+    "F32": "float32",
+    "F64": "float64",
+    "BF16": "uint16",
+    "BOOL": "bool",
+    **{
+        f"{kind}{bits}": f"{name}{bits}"
+        for kind, name in (("I", "int"), ("U", "uint"))
+        for bits in (8, 16, 32, 64)
+    },
+}
+
+
+def _regular(path: str | Path) -> Path:
+    """Return the path of a file that is there; a pipe would be waited for without end."""
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        raise FileError(f"{path}: no such file") from None
+    if not stat.S_ISREG(mode):
+        raise FileError(f"{path}: not a whole safetensors file (it is a folder or a device)")
+    return path
 
 
 def _checksum(tensors: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any]) -> str:
@@ -244,48 +290,87 @@ def check_json(source: str | Path, value: Any, form: Any, place: str = "") -> No
     return None
 
 
+def array_of(value: Any) -> np.ndarray[Any, Any]:
+    """Return a tensor of any library as an array: detached and on the host, bfloat16 as float32.
+
+    >>> array_of([1.0, 2.0])
+    array([1., 2.])
+    """
+    if hasattr(value, "detach"):  # PyTorch's
+        value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    array = np.asarray(value if isinstance(value, list | tuple) else to_numpy(value))
+    return array.astype(np.float32) if str(array.dtype) == "bfloat16" else array
+
+
 def check_tensors(
     source: str,
     tensors: Mapping[str, np.ndarray[Any, Any]],
     shapes: Mapping[str, tuple[int, ...]],
-) -> None:
-    """Check that tensors of these names and shapes are there.
+    *,
+    strict: bool = True,
+) -> tuple[list[str], list[str]]:
+    """Check that tensors of these names and shapes are there, and no others.
+
+    Args:
+        source: what the error message begins with.
+        tensors: by name.
+        shapes: of those that are expected.
+        strict: whether a name that is missing or unknown is an error.
+
+    Returns:
+        The names that are missing and those that are unknown.
 
     Raises:
-        FileError: a name is missing, or a shape differs.
+        FileError: it is not so; the text lists all that is wrong.
 
-    >>> check_tensors("a file", {}, {"0.weight": (2, 3)})
+    >>> check_tensors("a file", {"w": np.zeros(2)}, {"w": (3,), "b": (3,)})
     Traceback (most recent call last):
-    tinyconv.errors.FileError: a file: tensors missing: 0.weight
+    tinyconv.errors.FileError: a file: tensors missing: b; w has shape (2,), expected (3,)
     """
-    if missing := sorted(shapes.keys() - tensors.keys()):
-        raise FileError(f"{source}: tensors missing: {', '.join(missing)}")
+    missing, unknown = (
+        sorted(shapes.keys() - tensors.keys()),
+        sorted(tensors.keys() - shapes.keys()),
+    )
+    wrong = []
+    if strict and missing:
+        wrong.append(f"tensors missing: {', '.join(missing)}")
+    if strict and unknown:
+        wrong.append(f"tensors unknown to this network: {', '.join(unknown)}")
     for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape:
-            raise FileError(
-                f"{source}: {name} has shape {tuple(tensors[name].shape)}, expected {shape}"
-            )
+        if name in tensors and tuple(tensors[name].shape) != shape:
+            wrong.append(f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}")
+    if wrong:
+        raise FileError(f"{source}: {'; '.join(wrong)}")
+    return missing, unknown
 
 
 def copy_tensors(
-    source: str, tensors: Mapping[str, np.ndarray[Any, Any]], into: Mapping[str, Array]
-) -> None:
-    """Copy tensors into arrays of the same names and shapes.
+    source: str,
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    into: Mapping[str, Array],
+    *,
+    strict: bool = True,
+) -> tuple[list[str], list[str]]:
+    """Copy tensors into arrays of the same names and shapes, all or none.
 
-    Raises:
-        FileError: a name is missing or unknown, a shape differs, or a type cannot be converted.
+    Returns and raises what :func:`check_tensors` does; a type that cannot be converted is an error
+    too.
 
     >>> copy_tensors("a file", {"w": np.zeros(2)}, {"w": np.zeros(3)})
     Traceback (most recent call last):
     tinyconv.errors.FileError: a file: w has shape (2,), expected (3,)
     """
-    check_tensors(source, tensors, {name: tuple(array.shape) for name, array in into.items()})
-    if unknown := sorted(tensors.keys() - into.keys()):
-        raise FileError(f"{source}: tensors unknown to this network: {', '.join(unknown)}")
-    for name, array in into.items():
-        if not np.can_cast(tensors[name].dtype, str(array.dtype), "same_kind"):
-            raise FileError(
-                f"{source}: {name} has dtype {tensors[name].dtype}, expected {array.dtype}"
-            )
-    for name, array in into.items():
-        array[...] = like(array, tensors[name].astype(str(array.dtype), copy=False))
+    shapes = {name: tuple(array.shape) for name, array in into.items()}
+    found = check_tensors(source, tensors, shapes, strict=strict)
+    pairs = [(name, tensors[name], array) for name, array in into.items() if name in tensors]
+    wrong = [
+        f"{name} has dtype {value.dtype}, expected {array.dtype}"
+        for name, value, array in pairs
+        if not np.can_cast(value.dtype, str(array.dtype), "same_kind")
+    ]
+    if wrong:
+        raise FileError(f"{source}: {'; '.join(wrong)}")
+    for _, value, array in pairs:
+        array[...] = like(array, value.astype(str(array.dtype), copy=False))
+    return found

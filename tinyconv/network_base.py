@@ -237,19 +237,34 @@ class Network(Chain):
         """Return copies of all parameters and running statistics under PyTorch's names."""
         return {name: np.array(to_numpy(array)) for name, array in self._tensors().items()}
 
-    def load_state_dict(self, tensors: Mapping[str, Any]) -> None:
+    def load_state_dict(
+        self, tensors: Mapping[str, Any] | str | Path, strict: bool = True
+    ) -> tuple[list[str], list[str]]:
         """Set all parameters from arrays under PyTorch's names, PyTorch's own or CuPy's included.
 
+        Args:
+            tensors: by name, arrays of any library, or the path of a safetensors file of anybody's;
+                float16 and bfloat16 are converted.
+            strict: whether a name that is missing or unknown is an error; else what is there is
+                taken, and shapes must fit still.
+
+        Returns:
+            The names that are missing and those that are unknown.
+
         Raises:
-            FileError: a name is missing or unknown, or a shape differs.
+            FileError: what is missing, unknown or of another shape, all at once; or the file
+                cannot be read.
         """
+        source = "load_state_dict"
+        if isinstance(tensors, str | Path):
+            source, tensors = str(tensors), files.read_weights(tensors)
         if not isinstance(tensors, Mapping):
             raise ArgumentError(
                 f"load_state_dict: tensors is {shown(tensors)}, expected names and arrays, such as "
-                "what state_dict() returns"
+                "what state_dict() returns, or the path of a safetensors file"
             )
-        arrays = {name: to_numpy(array) for name, array in tensors.items()}
-        files.copy_tensors("load_state_dict", arrays, self._tensors())
+        arrays = {name: files.array_of(array) for name, array in tensors.items()}
+        return files.copy_tensors(source, arrays, self._tensors(), strict=strict)
 
     @checked
     def save(self, path: Annotated[str | Path, FilePath()]) -> None:

@@ -157,7 +157,7 @@ class MaxPool2d(_MaxPool):
     Args:
         kernel_size: one integer or (KH, KW).
         stride: step between two windows; the kernel size if None.
-        padding: on each side, at most half the kernel: one integer, (down, across), a
+        padding: on each side, less than the window: one integer, (down, across), a
             (before, after) pair for each axis, "same" or "valid". It never is the maximum.
         dilation: distance between two elements of a window.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
@@ -227,7 +227,7 @@ class AvgPool2d(_AvgPool):
     Args:
         kernel_size: one integer or (KH, KW).
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the kernel: as of :class:`MaxPool2d`.
+        padding: zeros on each side, less than the window: as of :class:`MaxPool2d`.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
         count_include_pad: divide by the elements of the padding too.
         dilation: distance between two elements of a window; PyTorch has none here.
@@ -262,7 +262,7 @@ class L2Pool2d(_Pool):
     Args:
         kernel_size: one integer or (KH, KW).
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the kernel: as of :class:`MaxPool2d`.
+        padding: zeros on each side, less than the window: as of :class:`MaxPool2d`.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
         dilation: distance between two elements of a window.
 
@@ -332,7 +332,7 @@ class LPPool2d(_LPPool):
         kernel_size: one integer or (KH, KW).
         stride: step between two windows; the kernel size if None.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
-        padding: zeros on each side, at most half the window: as of :class:`MaxPool2d`.
+        padding: zeros on each side, less than the window: as of :class:`MaxPool2d`.
         dilation: distance between two elements of a window; PyTorch has none here.
 
     Raises:

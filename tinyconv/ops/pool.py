@@ -61,7 +61,7 @@ def max_pool2d(
         x: (N, C, H, W), floating-point. A NaN is greater than every number.
         kernel_size: of the window.
         stride: step between two windows; the kernel size if None.
-        padding: on each side, at most half the window; it never is the maximum. A dilated window
+        padding: on each side, less than the window; it never is the maximum. A dilated window
             that sees nothing else gives minus infinity and has argmax -1.
         dilation: distance between two elements of a window.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
@@ -129,7 +129,7 @@ def avg_pool2d(
         x: (N, C, H, W), floating-point.
         kernel_size: of the window.
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the window.
+        padding: zeros on each side, less than the window.
         dilation: distance between two elements of a window.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
         count_include_pad: whether the zeros of the padding count, as is PyTorch's default; it is
@@ -306,11 +306,11 @@ def pool_geometry(
 
     Raises:
         ShapeError: a size is out of range, the window is larger than the padded input, or the
-            padding larger than half the window, so that it could see nothing else.
+            padding as large, so that it could see nothing else.
 
     >>> pool_geometry("max_pool2d", (4, 4), 2, None, 2)
     Traceback (most recent call last):
-    tinyconv.errors.ShapeError: max_pool2d: padding is 2, expected at most half of kernel (2, 2)
+    tinyconv.errors.ShapeError: max_pool2d: padding is 2, expected less than kernel (2, 2)
     """
     kernel = spread(op, "kernel_size", kernel_size, len(size), least=1)
     geometry = sliding_window(
@@ -322,10 +322,10 @@ def pool_geometry(
         dilation,
         ceil_mode=ceil_mode,
     )
-    if any(2 * max(p) > c for p, c in zip(geometry.padding, geometry.covered, strict=True)):
+    if any(max(p) >= c for p, c in zip(geometry.padding, geometry.covered, strict=True)):
         dilated = f" with dilation {geometry.dilation}" if set(geometry.dilation) != {1} else ""
         raise ShapeError(
-            f"{op}: padding is {padding!r}, expected at most half of kernel {kernel}{dilated}"
+            f"{op}: padding is {padding!r}, expected less than kernel {kernel}{dilated}"
         )
     return geometry
 

@@ -48,7 +48,7 @@ def l2_pool2d(
         x: (N, C, H, W), floating-point.
         kernel_size: of the window.
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the window.
+        padding: zeros on each side, less than the window.
         dilation: distance between two elements of a window.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
 
@@ -117,7 +117,7 @@ def lp_pool2d(
             ones come near the maximum.
         kernel_size: of the window.
         stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, at most half the window.
+        padding: zeros on each side, less than the window.
         dilation: distance between two elements of a window.
         ceil_mode: round the output size up; the last windows may then reach beyond the padding.
 

@@ -15,7 +15,18 @@ import numpy as np
 from tinyconv.errors import FileError
 from tinyconv.interop.extras import require
 
-__all__ = ["Model", "Node", "nodes_of", "open_model"]
+__all__ = [
+    "FOLDED",
+    "KINDS",
+    "Model",
+    "Node",
+    "constant",
+    "folded",
+    "nodes_of",
+    "open_model",
+    "opset_of",
+    "tensor_of",
+]
 
 Values = np.ndarray[Any, Any]
 
@@ -32,6 +43,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
+    opset: int
 
     def __str__(self) -> str:
         return f"{self.op} ({self.name or self.outputs[0]})"
@@ -81,7 +93,7 @@ def open_model(path: Path) -> Model:
         proto = onnx.load_model_from_string(data)
         graph = proto.graph
         constants = {
-            tensor.name: _tensor(path, onnx, tensor, len(data)) for tensor in graph.initializer
+            tensor.name: tensor_of(path, onnx, tensor, len(data)) for tensor in graph.initializer
         }
     except FileError:
         raise
@@ -93,7 +105,7 @@ def open_model(path: Path) -> Model:
     if foreign or proto.functions:
         raise FileError(f"{path}: operators of the domain {', '.join(foreign) or 'local'}")
     x, shape, dtype = _input(path, onnx, graph, constants)
-    nodes = nodes_of(path, onnx, graph, {x, *constants}, len(data))
+    nodes = nodes_of(path, onnx, graph, {x, *constants}, len(data), opset_of(proto))
     model = Model(
         nodes,
         constants,
@@ -108,7 +120,7 @@ def open_model(path: Path) -> Model:
     return model
 
 
-def _tensor(path: Path, onnx: Any, tensor: Any, size: int) -> Values:
+def tensor_of(path: Path, onnx: Any, tensor: Any, size: int) -> Values:
     """Return the numbers of a weight, once it is sure that they are there."""
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     if kind.kind not in "fiub" and str(kind) not in ("bfloat16",):
@@ -167,7 +179,15 @@ def _input(
     return value.name, tuple(dims[1:]), kinds.get(tensor.elem_type, "float32")
 
 
-def nodes_of(path: Path, onnx: Any, graph: Any, known: set[str], size: int) -> list[Node]:
+def opset_of(proto: Any) -> int:
+    """Return the version of ONNX's own operators that a model is written in."""
+    own = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    return int(own[0]) if own else 1
+
+
+def nodes_of(
+    path: Path, onnx: Any, graph: Any, known: set[str], size: int, opset: int
+) -> list[Node]:
     """Return the nodes; refuse a graph in which one comes before its inputs, as in a circle."""
     nodes = []
     for proto in graph.node:
@@ -179,11 +199,12 @@ def nodes_of(path: Path, onnx: Any, graph: Any, known: set[str], size: int) -> l
             if attribute.type in (attribute.GRAPH, attribute.GRAPHS):
                 raise FileError(f"{path}: {proto.op_type} holds a graph of its own")
             if attribute.type == attribute.TENSOR:
-                attributes[attribute.name] = _tensor(path, onnx, attribute.t, size)
+                attributes[attribute.name] = tensor_of(path, onnx, attribute.t, size)
                 continue
             value = onnx.helper.get_attribute_value(attribute)
             attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
-        node = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes)
+        names = (tuple(proto.input), tuple(proto.output))
+        node = Node(proto.op_type, proto.name, *names, attributes, opset)
         missing = {name for name in node.inputs if name} - known
         if missing or not node.outputs:
             raise FileError(
@@ -215,9 +236,11 @@ def _fold(path: Path, model: Model) -> None:
     for node in model.nodes:
         inputs = [name for name in node.inputs if name]
         if node.op == "Constant":
-            model.constants[node.outputs[0]] = _constant(path, node)
+            model.constants[node.outputs[0]] = constant(node)
         elif node.op in FOLDED and all(name in model.constants for name in inputs):
-            model.constants[node.outputs[0]] = _evaluate(path, model, node)
+            model.constants[node.outputs[0]] = folded(
+                node, [model.constants[name] for name in inputs]
+            )
         else:
             rest.append(node)
             sizes = _sizes(model, node)
@@ -252,16 +275,19 @@ def _sizes(model: Model, node: Node) -> tuple[int | None, ...] | None:
     return None
 
 
-def _constant(path: Path, node: Node) -> Values:
+def constant(node: Node) -> Values:
+    """Return what a Constant holds."""
     for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
         if name in node.attributes:
             value = np.asarray(node.attributes[name])
             return value.astype(np.float32) if name.startswith("value_float") else value
-    raise FileError(f"{path}: {node} holds no numbers")
+    raise FileError(f"{node} holds no numbers")
 
 
 def _reshaped(node: Node, x: Values, shape: Values) -> Values:
-    return x.reshape([x.shape[at] if n == 0 else int(n) for at, n in enumerate(shape)])
+    copies = not node.attributes.get("allowzero")
+    sizes = [x.shape[at] if n == 0 and copies else int(n) for at, n in enumerate(shape)]
+    return x.reshape(sizes)
 
 
 def _sliced(node: Node, x: Values, *how: Values) -> Values:
@@ -289,9 +315,25 @@ def _unsqueezed(node: Node, x: Values, *how: Values) -> Values:
     return np.expand_dims(x, tuple(axes))
 
 
+#: ONNX's number of a type -> NumPy's name of it.
+KINDS = dict(
+    [
+        *((1, "float32"), (2, "uint8"), (3, "int8"), (4, "uint16"), (5, "int16"), (6, "int32")),
+        *((7, "int64"), (9, "bool"), (10, "float16"), (11, "float64"), (12, "uint32")),
+        *((13, "uint64"), (16, "bfloat16")),
+    ]
+)
+
+
 def _cast(node: Node, x: Values) -> Values:
-    kinds = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
-    return x.astype(kinds[node.attributes["to"]])
+    kind = node.attributes["to"]
+    if kind not in KINDS:
+        raise ValueError(f"numbers of type {kind} are none of NumPy's")
+    return x.astype(KINDS[kind])
+
+
+def _shape(node: Node, x: Values) -> Values:
+    return np.array(x.shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)
 
 
 def _constant_of_shape(node: Node, shape: Values) -> Values:
@@ -302,7 +344,11 @@ def _constant_of_shape(node: Node, shape: Values) -> Values:
 
 
 def _divided(node: Node, a: Values, b: Values) -> Values:
-    return a // b if a.dtype.kind == "i" else a / b
+    """Integers are divided towards 0."""
+    if a.dtype.kind not in "iu":
+        return a / b
+    quotient = a // b
+    return quotient + ((quotient < 0) & (quotient * b != a)).astype(a.dtype)
 
 
 #: What is computed beforehand where all inputs are constants.
@@ -317,7 +363,7 @@ FOLDED: dict[str, Callable[..., Values]] = {
     "Mul": lambda node, a, b: a * b,
     "Neg": lambda node, x: -x,
     "Reshape": _reshaped,
-    "Shape": lambda node, x: np.array(x.shape, np.int64),
+    "Shape": _shape,
     "Slice": _sliced,
     "Sqrt": lambda node, x: np.sqrt(x),
     "Squeeze": _squeezed,
@@ -327,9 +373,8 @@ FOLDED: dict[str, Callable[..., Values]] = {
 }
 
 
-def _evaluate(path: Path, model: Model, node: Node) -> Values:
-    """Compute a node over constants; refuse one whose result is larger than need be."""
-    values = [model.constants[name] for name in node.inputs if name]
+def folded(node: Node, values: list[Values]) -> Values:
+    """Compute a node of :data:`FOLDED`; refuse one whose result is larger than need be."""
     shapes = [value.shape for value in values]
     try:
         claimed = (
@@ -341,4 +386,4 @@ def _evaluate(path: Path, model: Model, node: Node) -> Values:
             raise ValueError("too many numbers")
         return np.asarray(FOLDED[node.op](node, *values))
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise FileError(f"{path}: {node} cannot be computed ({error})") from None
+        raise FileError(f"{node} cannot be computed ({error})") from None

@@ -12,7 +12,7 @@ from tinyconv import layers as L
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.errors import FileError
 from tinyconv.interop.onnx.file import Model, Node, open_model
-from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS, Source
+from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS
 from tinyconv.interop.onnx.read_patterns import (
     IN_PATTERNS,
     PATTERNS,
@@ -20,6 +20,7 @@ from tinyconv.interop.onnx.read_patterns import (
     Join,
     varies_along_channels,
 )
+from tinyconv.interop.onnx.source import Source
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.losses import LOSSES
 from tinyconv.network import Sequential

@@ -11,13 +11,12 @@ from tinyconv import layers as L
 from tinyconv.interop.onnx.file import Node
 from tinyconv.interop.onnx.read_layers import (
     CONVS,
-    Source,
-    float_of,
     read_conv,
     read_dropout,
-    read_pad,
     short,
 )
+from tinyconv.interop.onnx.read_shapes import read_pad
+from tinyconv.interop.onnx.source import Source, float_of
 from tinyconv.layers.base import Layer, Shape
 
 __all__ = ["IN_PATTERNS", "PATTERNS", "Items", "Join", "varies_along_channels"]

@@ -1,0 +1,73 @@
+"""What the readers of operators look things up in: constants, and what becomes of them."""
+
+from typing import Any
+
+import numpy as np
+
+from tinyconv.errors import FileError
+from tinyconv.interop.onnx.file import Model, Node
+from tinyconv.layers.base import Layer
+
+__all__ = ["Source", "float_of"]
+
+Tensors = dict[str, np.ndarray[Any, Any]]
+
+
+class Source:
+    """What a file's nodes refer to, and what the layers made of them hold.
+
+    Attributes:
+        model: constants and shapes.
+        tensors: each layer that has parameters or statistics, with their values.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.tensors: list[tuple[Layer, Tensors]] = []
+
+    def constant_of(self, node: Node) -> np.ndarray[Any, Any]:
+        """Return the one constant among a node's inputs."""
+        found = [self.model.constants[n] for n in node.inputs if n in self.model.constants]
+        if len(found) != 1:
+            raise FileError(f"{node} has {len(found)} constants, expected one")
+        return found[0]
+
+    def scalar_of(self, node: Node, op: str) -> float | None:
+        """Return the number that a node of this operator combines its input with."""
+        if node.op != op:
+            return None
+        found = [self.model.constants[n] for n in node.inputs if n in self.model.constants]
+        if len(found) != 1 or found[0].size != 1:
+            return None
+        if op == "Div" and node.inputs[0] in self.model.constants:
+            return None
+        return float(found[0].reshape(()))
+
+    def input(self, node: Node, place: int) -> np.ndarray[Any, Any] | None:
+        """Return a constant input, None if it is left out."""
+        name = node.inputs[place] if place < len(node.inputs) else ""
+        if not name:
+            return None
+        sizes = self.model.sizes.get(name, (None,))
+        if name not in self.model.constants and None not in sizes:
+            return np.array(sizes, np.int64)
+        if name not in self.model.constants:
+            raise FileError(f"{node}: {name!r} is computed, expected a constant")
+        return self.model.constants[name]
+
+    def weight(self, node: Node, place: int) -> np.ndarray[Any, Any]:
+        """Return a constant input that must be there."""
+        value = self.input(node, place)
+        if value is None:
+            raise FileError(f"{node}: input {place} is left out")
+        return value
+
+    def keep(self, layer: Layer, **tensors: np.ndarray[Any, Any] | None) -> Layer:
+        """Remember the values of a layer's parameters."""
+        self.tensors.append((layer, {k: v for k, v in tensors.items() if v is not None}))
+        return layer
+
+
+def float_of(node: Node, name: str, default: float) -> float:
+    """Return a float32 attribute as the shortest decimal that rounds to it."""
+    return float(str(np.float32(node.attributes.get(name, default))))
