@@ -32,6 +32,12 @@ def test_torch_and_jax(monkeypatch: pytest.MonkeyPatch) -> None:
         tc.interop.jax.function(tc.ops.relu, tc.ops.relu_backward)
 
 
+def test_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "tensorboardX")
+    with pytest.raises(ImportError, match=r'pip install "tinyconv\[tensorboard\]"'):
+        tc.interop.tensorboard.TensorBoard("runs")
+
+
 def test_sklearn(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, "sklearn", "tinyconv.interop.sklearn")
     monkeypatch.delitem(sys.modules, "tinyconv.interop.sklearn")

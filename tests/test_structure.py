@@ -71,6 +71,8 @@ HEAVY = {
     "torch": (*EDGES, "gradcheck.torch"),
     "jax": (*EDGES, "gradcheck.jax"),
     "scipy": EDGES,
+    "tensorboardX": EDGES,
+    "h5py": EDGES,
     "PIL": ("data", *EDGES),
     "pooch": ("data",),
     "requests": (),

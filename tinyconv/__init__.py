@@ -98,9 +98,11 @@ from tinyconv.register import register
 from tinyconv.spellings import OTHER_NAMES
 from tinyconv.training import (
     Callback,
+    CSVLogger,
     EarlyStopping,
     History,
     KeepBest,
+    Logger,
     ProgressBar,
     Schedule,
     StopOnInterrupt,
@@ -143,6 +145,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "CSVLogger",
     "Callback",
     "Chain",
     "Conv1d",
@@ -178,6 +181,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
+    "Logger",
     "Loss",
     "MSELoss",
     "MaxPool1d",

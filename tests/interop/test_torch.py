@@ -16,8 +16,8 @@ from .onnx_cases import CASES, network, random_network
 pytestmark = pytest.mark.oracle
 
 #: What PyTorch has no layer for, and what its exporter says in ways that no layer computes.
-NOT_IN_PYTORCH = {"subsample", "dropout"}
-NOT_TRACED = {"conv1d", "l2", "lp", "lrn", "lrn of rows", "pad and crop"}
+NOT_IN_PYTORCH = {"subsample", "dropout", "avg dilated", "l2 dilated"}
+NOT_TRACED = {"conv1d", "l2", "lp", "lp1d", "lp3d", "lrn", "lrn of rows", "pad and crop"}
 
 
 def outputs(net: tc.Sequential, module: Any, torch: Any) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 import types
+from pathlib import Path
 from typing import Any, TextIO
 from unittest.mock import Mock
 
@@ -293,3 +294,59 @@ def test_the_bar_can_be_sent_to_any_file(capsys: pytest.CaptureFixture[str]) -> 
     run(network(), epochs=1, callbacks=[tc.ProgressBar(file)])
     assert file.getvalue().startswith("epoch 1/1  loss ")
     assert capsys.readouterr().err == ""
+
+
+# Loggers.
+
+
+def test_a_logger_gets_the_figures_and_the_epoch() -> None:
+    class Kept(tc.Logger):
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, list[str]]] = []
+
+        def log(self, figures: dict[str, float], epoch: int) -> None:
+            self.seen.append((epoch, list(figures)))
+
+    kept = Kept()
+    history = run(network(), epochs=2, callbacks=[Figure(7, 8), kept])
+    names = [name for name in history.rows[0] if name != "epoch"]
+    assert "figure" in names
+    assert kept.seen == [(1, names), (2, names)]
+    with pytest.raises(NotImplementedError, match="^Logger does not define log"):
+        run(network(), epochs=1, callbacks=[tc.Logger()])
+
+
+def test_the_table_is_whole_after_every_epoch(tmp_path: Path) -> None:
+    path, lines = tmp_path / "history.csv", []
+
+    class Read(tc.Callback):
+        def on_epoch_end(self, training: Any) -> None:
+            lines.append(len(path.read_text().splitlines()))
+
+    history = run(network(), epochs=3, callbacks=[tc.CSVLogger(path), Read()])
+    assert lines == [2, 3, 4]
+    assert tc.History.from_csv(path.read_text()).rows == history.rows
+
+
+@pytest.mark.oracle
+def test_tensorboard_reads_the_figures(tmp_path: Path) -> None:
+    """The file as its format has it: length, its checksum, an event, its checksum."""
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+
+    history = run(network(), epochs=2, callbacks=[tc.interop.tensorboard.TensorBoard(tmp_path)])
+    (file,) = tmp_path.iterdir()
+    data, found = file.read_bytes(), {}
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event = Event.FromString(data[12 : 12 + length])
+        for value in event.summary.value:
+            found[event.step, value.tag] = value.simple_value
+        data = data[16 + length :]
+    expected = {
+        (row["epoch"], name): value
+        for row in history.rows
+        for name, value in row.items()
+        if name != "epoch"
+    }
+    assert found == pytest.approx(expected, rel=1e-6)

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-__all__ = ["jax", "onnx", "sklearn", "torch"]
+__all__ = ["jax", "keras", "onnx", "sklearn", "tensorboard", "torch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -238,9 +238,20 @@ def _conv_transpose(torch: Any, layer: Any) -> Any:
     )
 
 
+def _pool_padding(layer: Any, is_max: bool = False) -> tuple[int, ...]:
+    """Return the padding of a pooling that PyTorch has too."""
+    padding, dilated = _padding(layer), not is_max and set(layer.dilation) != {1}
+    if dilated or any(2 * p > k for p, k in zip(padding, layer.kernel_size, strict=True)):
+        raise FileError(
+            f"to_module: layer {layer.path} is {layer!r}; PyTorch's is padded by half a window at "
+            "most, and only its maximum is dilated"
+        )
+    return padding
+
+
 def _pool(torch: Any, layer: Any) -> Any:
     is_max = type(layer).__name__.startswith("Max")
-    padding = _padding(layer)
+    padding = _pool_padding(layer, is_max)
     kind = getattr(torch.nn, type(layer).__name__)
     more = (
         {"dilation": layer.dilation} if is_max else {"count_include_pad": layer.count_include_pad}
@@ -270,15 +281,23 @@ def _function(build: Callable[[Any, Any], Callable[[Any], Any]]) -> Callable[[An
     return make
 
 
-def _l2_pool(torch: Any, layer: Any) -> Callable[[Any], Any]:
-    p = getattr(layer, "norm_type", 2)
-    padding = _padding(layer)
+def _norm_pool(torch: Any, layer: Any) -> Callable[[Any], Any]:
+    """The root of sums of powers: PyTorch's own leaves out the sign and scales at the rim."""
+    p, size, stride, padding = (
+        getattr(layer, "norm_type", 2),
+        layer.kernel_size,
+        layer.stride,
+        _pool_padding(layer),
+    )
+    is_row = len(size) == 1  # over one axis a mean knows no divisor: a row is a flat plane
+    if is_row:
+        size, stride, padding = (1, *size), (1, *stride), (0, *padding)
+    mean = getattr(torch.nn.functional, f"avg_pool{len(size)}d")
 
     def compute(x: Any) -> Any:
-        sums = torch.nn.functional.avg_pool2d(
-            x.abs() ** p, layer.kernel_size, layer.stride, padding, layer.ceil_mode, True, 1
-        )
-        return sums ** (1 / p)
+        powers = (x.unsqueeze(2) if is_row else x).abs() ** p
+        sums = mean(powers, size, stride, padding, layer.ceil_mode, divisor_override=1)
+        return (sums.squeeze(2) if is_row else sums) ** (1 / p)
 
     return compute
 
@@ -336,7 +355,7 @@ MODULES: dict[type[Layer], Callable[[Any, Any], Any]] = {
     **dict.fromkeys((L.MaxPool1d, L.MaxPool2d, L.MaxPool3d), _pool),
     **dict.fromkeys((L.AvgPool1d, L.AvgPool2d, L.AvgPool3d), _pool),
     **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), _norm),
-    **dict.fromkeys((L.L2Pool2d, L.LPPool2d), _function(_l2_pool)),
+    **dict.fromkeys((L.L2Pool2d, L.LPPool1d, L.LPPool2d, L.LPPool3d), _function(_norm_pool)),
     L.Linear: _Named("Linear", "in_features", "out_features", "bias"),
     L.LayerNorm: _Named("LayerNorm", "normalized_shape", "eps", "elementwise_affine", "bias"),
     L.GroupNorm: _Named("GroupNorm", "num_groups", "num_channels", "eps", "affine"),

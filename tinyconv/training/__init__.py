@@ -9,12 +9,15 @@ from tinyconv.training.callbacks import (
     StopOnInterrupt,
 )
 from tinyconv.training.history import History
+from tinyconv.training.loggers import CSVLogger, Logger
 
 __all__ = [
+    "CSVLogger",
     "Callback",
     "EarlyStopping",
     "History",
     "KeepBest",
+    "Logger",
     "ProgressBar",
     "Schedule",
     "StopOnInterrupt",

@@ -105,16 +105,7 @@ def _pool(op: str, **more: str) -> Exporter:
     """A pooling: its window, and attributes of the layer under ONNX's names."""
 
     def emit(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-        dilation = getattr(layer, "dilation", (1,) * (len(shape) - 1))
-        window = sliding_window(
-            "onnx",
-            shape[1:],
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            dilation,
-            ceil_mode=layer.ceil_mode,
-        )
+        window = layer.window(shape[1:])
         attributes = {onnx: int(getattr(layer, ours)) for onnx, ours in more.items()}
         return graph.node(
             op,
@@ -135,7 +126,8 @@ def _lp_pool(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     p = layer.norm_type
     if p != int(p):
         raise FileError(
-            f"layer {layer.path} (LPPool2d): norm_type is {p!r}, ONNX has integers only"
+            f"layer {layer.path} ({type(layer).__name__}): norm_type is {p!r}, ONNX has integers "
+            "only"
         )
     return _pool("LpPool", p="norm_type")(graph, layer, x, shape)
 
@@ -349,7 +341,7 @@ EXPORTERS: dict[type[Layer], Exporter] = {
         _pool("AveragePool", count_include_pad="count_include_pad"),
     ),
     L.L2Pool2d: _pool("LpPool"),
-    L.LPPool2d: _lp_pool,
+    **dict.fromkeys((L.LPPool1d, L.LPPool2d, L.LPPool3d), _lp_pool),
     **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), _batch_norm),
     L.Linear: _linear,
     L.Subsample2d: _subsample,
