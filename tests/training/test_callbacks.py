@@ -312,7 +312,7 @@ def test_a_logger_gets_the_figures_and_the_epoch() -> None:
     names = [name for name in history.rows[0] if name != "epoch"]
     assert "figure" in names
     assert kept.seen == [(1, names), (2, names)]
-    with pytest.raises(NotImplementedError, match="^Logger does not define log"):
+    with pytest.raises(NotImplementedError, match=r"^Logger does not define log"):
         run(network(), epochs=1, callbacks=[tc.Logger()])
 
 

@@ -44,13 +44,13 @@ class CSVLogger(Callback):
     Args:
         path: of the file; what was there is replaced.
 
-    >>> import os, tempfile
+    >>> import pathlib, tempfile
     >>> import tinyconv as tc
-    >>> path = os.path.join(tempfile.mkdtemp(), "history.csv")
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "history.csv")
     >>> net = tc.Sequential(tc.Linear(2, 2))
     >>> data = [[0.0, 1.0], [1.0, 0.0]], [0, 1]
     >>> _ = net.fit(*data, epochs=2, callbacks=[tc.CSVLogger(path)], verbose=False)
-    >>> print(open(path).readline().strip())
+    >>> print(path.read_text().splitlines()[0])
     epoch,loss,accuracy,seconds
     """
 
