@@ -51,7 +51,7 @@ class CSVLogger(Callback):
     >>> data = [[0.0, 1.0], [1.0, 0.0]], [0, 1]
     >>> _ = net.fit(*data, epochs=2, callbacks=[tc.CSVLogger(path)], verbose=False)
     >>> print(path.read_text().splitlines()[0])
-    epoch,loss,accuracy,seconds
+    epoch,loss,accuracy,lr,seconds,samples_per_second
     """
 
     @checked
