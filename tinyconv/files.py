@@ -179,7 +179,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
 
     path = _regular(path)
     try:
-        entries = deserialize(path.read_bytes())
+        entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except (SafetensorError, OSError) as error:
         raise FileError(f"{path}: not a whole safetensors file ({error})") from None
     arrays = {}

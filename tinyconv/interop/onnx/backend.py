@@ -35,7 +35,7 @@ Values = np.ndarray[Any, Any]
 NAME = Path("model")
 
 
-class Prepared(onnx.backend.base.BackendRep):  # type: ignore[misc]
+class Prepared(onnx.backend.base.BackendRep):  # type: ignore[misc, name-defined]
     """A model ready to run.
 
     Args:
@@ -81,7 +81,7 @@ class Prepared(onnx.backend.base.BackendRep):  # type: ignore[misc]
         return tuple(values[name] for name in self.outputs)
 
 
-class Backend(onnx.backend.base.Backend):  # type: ignore[misc]
+class Backend(onnx.backend.base.Backend):  # type: ignore[misc, name-defined]
     """Runs models of ONNX on the CPU by the operations of :mod:`tinyconv.ops`.
 
     >>> from onnx import TensorProto, helper

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import ops
+from tinyconv.backend import Array
 from tinyconv.errors import FileError
 from tinyconv.interop.onnx.file import FOLDED, Model, Node, constant, folded
 from tinyconv.interop.onnx.read_layers import OPERATORS as READERS
@@ -22,11 +23,10 @@ from tinyconv.ops.shape import crop, pad
 
 __all__ = ["OPERATORS", "compute", "layers_of"]
 
-Values = np.ndarray[Any, Any]
-Outputs = Values | tuple[Values, ...]
+Outputs = Array | tuple[Array, ...]
 
 
-def compute(node: Node, inputs: Sequence[Values | None]) -> tuple[Values, ...]:
+def compute(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     """Return the outputs of a node; its result has the dtype of the first input where both float.
 
     Args:
@@ -61,12 +61,12 @@ def compute(node: Node, inputs: Sequence[Values | None]) -> tuple[Values, ...]:
         raise FileError(f"{node}: {error}") from None
 
 
-def _by_layers(node: Node, x: Values, *others: Values | None) -> Values:
+def _by_layers(node: Node, x: Array, *others: Array | None) -> Array:
     """Map x by the layers that the reader makes of a node and its other inputs."""
     return layers_of(node, x, others).forward(x)
 
 
-def layers_of(node: Node, x: Values, others: Sequence[Values | None]) -> Chain:
+def layers_of(node: Node, x: Array, others: Sequence[Array | None]) -> Chain:
     """Return the layers that the reader makes of a node and its inputs behind x, with weights."""
     if x.dtype.kind != "f" or x.ndim < 1:
         raise FileError(f"{node}: {x.dtype} of shape {x.shape}, layers take floating-point batches")
@@ -86,7 +86,7 @@ def layers_of(node: Node, x: Values, others: Sequence[Values | None]) -> Chain:
     return chain
 
 
-def _max_pool(node: Node, x: Values) -> Outputs:
+def _max_pool(node: Node, x: Array) -> Outputs:
     """The maxima, and where they lie in x laid out by rows, or by columns within a plane."""
     numbers = x.astype(np.float32) if x.dtype.kind in "iu" else x  # which holds bytes exactly
     y, saved = layers_of(node, numbers, ()).layers[0].compute(numbers, False, 0)
@@ -100,7 +100,7 @@ def _max_pool(node: Node, x: Values) -> Outputs:
     return np.asarray(y).astype(x.dtype), place + planes * math.prod(size)
 
 
-def _gemm(node: Node, a: Values, b: Values, c: Values | None = None) -> Values:
+def _gemm(node: Node, a: Array, b: Array, c: Array | None = None) -> Array:
     alpha, beta = (np.float64(node.attributes.get(name, 1)) for name in ("alpha", "beta"))
     a = a.T if node.attributes.get("transA") else a
     b = b if node.attributes.get("transB") else b.T
@@ -108,11 +108,11 @@ def _gemm(node: Node, a: Values, b: Values, c: Values | None = None) -> Values:
     return y if c is None else y + (beta * c).astype(a.dtype)
 
 
-def _matmul(node: Node, a: Values, b: Values) -> Values:
+def _matmul(node: Node, a: Array, b: Array) -> Array:
     return ops.linear(a, b.T)[0] if a.ndim == b.ndim == 2 else np.matmul(a, b)
 
 
-def _batch_norm(node: Node, x: Values, w: Values, b: Values, mean: Values, var: Values) -> Outputs:
+def _batch_norm(node: Node, x: Array, w: Array, b: Array, mean: Array, var: Array) -> Outputs:
     eps = float_of(node, "epsilon", 1e-5)
     w, b = w.astype(x.dtype), b.astype(x.dtype)
     if not node.attributes.get("training_mode"):
@@ -123,7 +123,7 @@ def _batch_norm(node: Node, x: Values, w: Values, b: Values, mean: Values, var: 
     return y, *(old * kept + new * (1 - kept) for old, new in averages)
 
 
-def _layer_norm(node: Node, x: Values, w: Values, b: Values | None = None) -> Outputs:
+def _layer_norm(node: Node, x: Array, w: Array, b: Array | None = None) -> Outputs:
     axis = node.attributes.get("axis", -1) % x.ndim
     shape = x.shape[axis:]
     full = [None if v is None else np.broadcast_to(v, shape) for v in (w, b)]
@@ -132,7 +132,7 @@ def _layer_norm(node: Node, x: Values, w: Values, b: Values | None = None) -> Ou
 
 
 def _dropout(
-    node: Node, x: Values, ratio: Values | None = None, training: Values | None = None
+    node: Node, x: Array, ratio: Array | None = None, training: Array | None = None
 ) -> Outputs:
     p = float(ratio) if ratio is not None else float_of(node, "ratio", 0.5)
     mask = np.ones(x.shape, bool)
@@ -144,16 +144,16 @@ def _dropout(
     return ops.dropout(x, mask, p)[0], mask
 
 
-def _flatten(node: Node, x: Values) -> Values:
+def _flatten(node: Node, x: Array) -> Array:
     axis = node.attributes.get("axis", 1)
     rows = math.prod(x.shape[: axis + x.ndim if axis < 0 else axis])
     return x.reshape(rows, x.size // rows if rows else 0)
 
 
-def _over_classes(op: Callable[[Values], tuple[Values, Any]]) -> Callable[..., Values]:
+def _over_classes(op: Callable[[Array], tuple[Array, Any]]) -> Callable[..., Array]:
     """Softmax or its logarithm; before opset 13 all axes from the named one on are one."""
 
-    def run(node: Node, x: Values) -> Values:
+    def run(node: Node, x: Array) -> Array:
         if node.opset < 13:
             axis = node.attributes.get("axis", 1) % x.ndim
             return op(x.reshape(math.prod(x.shape[:axis]), -1))[0].reshape(x.shape)
@@ -167,7 +167,7 @@ def _over_classes(op: Callable[[Values], tuple[Values, Any]]) -> Callable[..., V
     return run
 
 
-def _resize(node: Node, x: Values, *others: Values | None) -> Values:
+def _resize(node: Node, x: Array, *others: Array | None) -> Array:
     size, options = resizing_of(node, x.shape, others)
     if x.dtype.kind != "f":
         raise FileError(f"{node}: {x.dtype}, the operation takes floating-point arrays")
@@ -176,11 +176,11 @@ def _resize(node: Node, x: Values, *others: Values | None) -> Values:
 
 def _pad(
     node: Node,
-    x: Values,
-    pads: Values | None = None,
-    value: Values | None = None,
-    axes: Values | None = None,
-) -> Values:
+    x: Array,
+    pads: Array | None = None,
+    value: Array | None = None,
+    axes: Array | None = None,
+) -> Array:
     """Every axis is padded as one of a plane; what is negative is cut off."""
     pairs = padding_of(node, x.ndim, pads, axes)
     filling = float_of(node, "value", 0.0) if value is None else float(value.reshape(()))
@@ -193,8 +193,8 @@ def _pad(
 
 
 def _negative_log_likelihood(
-    node: Node, x: Values, labels: Values, weight: Values | None = None
-) -> Values:
+    node: Node, x: Array, labels: Array, weight: Array | None = None
+) -> Array:
     """The loss of logarithms of probabilities, (N, K, ...), for labels (N, ...)."""
     weights = np.ones(x.shape[1], x.dtype) if weight is None else weight
     ignored = labels == node.attributes.get("ignore_index", math.nan)
@@ -207,13 +207,13 @@ def _negative_log_likelihood(
     return np.asarray(loss.sum() / (of_label.sum() if reduction == "mean" else 1), x.dtype)
 
 
-def _softmax_cross_entropy(node: Node, x: Values, *others: Any) -> Outputs:
+def _softmax_cross_entropy(node: Node, x: Array, *others: Any) -> Outputs:
     logarithms, _ = ops.log_softmax(x)
     return _negative_log_likelihood(node, logarithms, *others), logarithms
 
 
-def _reduced(by: Callable[..., Values]) -> Callable[..., Values]:
-    def run(node: Node, x: Values, said: Values | None = None) -> Values:
+def _reduced(by: Callable[..., Array]) -> Callable[..., Array]:
+    def run(node: Node, x: Array, said: Array | None = None) -> Array:
         axes = node.attributes.get("axes") if said is None else said.tolist()
         if not axes and node.attributes.get("noop_with_empty_axes"):
             return x
@@ -224,7 +224,7 @@ def _reduced(by: Callable[..., Values]) -> Callable[..., Values]:
     return run
 
 
-def _maximum(x: Values, axis: Any, keepdims: bool) -> Values:
+def _maximum(x: Array, axis: Any, keepdims: bool) -> Array:
     """The maximum; of nothing, the least number of the type."""
     if x.dtype.kind == "b":
         return x.any(axis=axis, keepdims=keepdims)
@@ -232,7 +232,7 @@ def _maximum(x: Values, axis: Any, keepdims: bool) -> Values:
     return x.max(axis=axis, keepdims=keepdims, initial=least)
 
 
-def _sum(node: Node, *parts: Values) -> Values:
+def _sum(node: Node, *parts: Array) -> Array:
     total = parts[0]
     for part in parts[1:]:
         total = total + part

@@ -348,7 +348,7 @@ def _divided(node: Node, a: Values, b: Values) -> Values:
     if a.dtype.kind not in "iu":
         return a / b
     quotient = a // b
-    return quotient + ((quotient < 0) & (quotient * b != a)).astype(a.dtype)
+    return np.asarray(quotient + ((quotient < 0) & (quotient * b != a)), a.dtype)
 
 
 #: What is computed beforehand where all inputs are constants.
