@@ -214,6 +214,9 @@ class GpuTraining(GpuBackend):
     def watch(self, step: Step) -> None:
         """Nothing: whether gradients are finite is seen in themselves."""
 
+    def watch_kept(self, step: Step) -> None:
+        """Likewise."""
+
     def _add_judgement(self) -> None:
         of_samples = (self.loss_step.losses, self.loss_step.correct, self.loss_step.counts)
         rule, counters = self.rule, self.context.counters
@@ -265,8 +268,7 @@ class GpuTraining(GpuBackend):
     def _draw_keys(self, first: int) -> None:
         """Upload the keys of the masks of the steps from ``first`` on."""
         self._first_key = first
-        layers: list[Any] = self.context.dropouts
-        keys = [[layer.mask_key(first + k) for k in range(KEYS)] for layer in layers]
+        keys = [[key_of(first + k) for k in range(KEYS)] for key_of in self.context.key_of]
         if keys:
             assert self.context.keys is not None
             self.launcher.write(self.context.keys[: len(keys)], np.array(keys, np.uint64))

@@ -21,6 +21,14 @@ def _call(program: Program, name: str, count: int, kernel: str, *arguments: obje
     program.call(name, "elements", {"COUNT": count}, kernel, blocks(count), *arguments)
 
 
+def _copy(program: Program, name: str, x: Array, y: Array) -> None:
+    """Add the call y = x, if these are two places."""
+    address, count = program.launcher.address, prod(y.shape[1:])
+    if address(x) != address(y):
+        part = (np.int32(count), np.int32(0))
+        _call(program, name, count, "copy_part", x, *part, y, *part, BATCH)
+
+
 def add_arrays(
     program: Program,
     name: str,
@@ -62,8 +70,8 @@ class DropoutStep(Step):
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        self.place = len(context.dropouts)
-        context.dropouts.append(self.layer)
+        self.place = len(context.key_of)
+        context.key_of.append(lambda step: self.layer.mask_key(step, prod(self.shape)))
 
     def forward(self, program: Program) -> None:
         kept, in_prediction = self.layer.scales
@@ -90,13 +98,20 @@ class FlattenStep(Step):
 
     is_view = True
 
-    def forward(self, program: Program) -> None:
-        if self.context.launcher.address(self.x) != self.context.launcher.address(self.y):
-            raise AssertionError("a change of shape has a buffer of its own")
+    def backward(self, program: Program) -> None:
+        if self.dx is not None:
+            _copy(program, f"{self.name}: backward", self.dy, self.dx)
 
 
 class AddStep(Step):
     """The sum of all inputs, two or more, with an activation behind it."""
+
+    adds_gradients = True
+    passes_gradient = True
+
+    @property
+    def changes_dy(self) -> bool:
+        return self.activation != IDENTITY
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
@@ -114,20 +129,18 @@ class AddStep(Step):
         add_arrays(program, self.name, total, last, self.z, self.y, self.activation)
 
     def backward(self, program: Program) -> None:
-        if self.dy is None:
+        dy, name, count = self.dy, f"{self.name}: backward", prod(self.shape)
+        if dy is None:
             return
-        count = prod(self.shape)
-        sizes = {"COUNT": count, "ACTIVATION": self.activation.code}
-        for dx in self.dxs:
-            if dx is not None:
-                program.call(
-                    f"{self.name}: backward",
-                    "elements",
-                    sizes,
-                    "activation_backward",
-                    blocks(count),
-                    *(self.dy, self.v, dx, self.parameter, BATCH),
-                )
+        if self.changes_dy:
+            sizes = {"COUNT": count, "ACTIVATION": self.activation.code}
+            arguments = (dy, self.v, dy, self.parameter, BATCH)
+            program.call(name, "elements", sizes, "activation_backward", blocks(count), *arguments)
+        for dx, adds in zip(self.dxs, self.adds, strict=True):
+            if dx is not None and adds:
+                add_arrays(program, name, dy, dx, None, dx)
+            elif dx is not None:
+                _copy(program, name, dy, dx)
 
 
 class ConcatStep(Step):

@@ -1,6 +1,6 @@
 """What a step of a plan on the GPU is: a unit with its buffers, which adds calls to a program."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -13,6 +13,7 @@ from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.units import ACTIVATIONS, Unit
 from tinyconv.kernels.gpu.activations import IDENTITY, Chosen, find
 from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.container import Container
 
 __all__ = ["Buffer", "Context", "Product", "Step", "activation_of"]
 
@@ -36,6 +37,14 @@ class Buffer:
         """Return the same numbers, a row a sample."""
         return Buffer(self.array.reshape(len(self.array), -1))
 
+    def without_border(self) -> "Buffer":
+        """Return the same memory: there are no borders."""
+        return self
+
+    def has_border(self, wanted: Any) -> bool:
+        """Whether the border is at least as wide as another; nobody wants any."""
+        return True
+
 
 @dataclass
 class Context:
@@ -46,7 +55,8 @@ class Context:
         batch: samples at most.
         training: whether there is a backward pass.
         counters: int64, see :class:`tinyconv.engines.gpu.backend.GpuTraining`; empty in prediction.
-        dropouts: the dropout layers; row k of ``keys`` is of the k-th.
+        key_of: for each dropout layer, the key of its mask as a function of the step; row k of
+            ``keys`` is of the k-th.
         keys: (layers, steps) uint64; see there too.
         step: number of the running training step, for layers that run by their own methods.
     """
@@ -55,7 +65,7 @@ class Context:
     batch: int
     training: bool
     counters: dict[str, Array]
-    dropouts: list[Layer]
+    key_of: list[Callable[[int], int]]
     keys: Array | None = None
     step: int = 0
 
@@ -85,15 +95,22 @@ class Step:
         dy: where the gradient of the output will be; None in a plan without training.
         x, dx: the first of the inputs and of their gradients.
         activation: what comes last, the identity if nothing does.
+        adds: for each input, whether its gradient is added to what is there.
+        finishes: for each input the step whose dy is complete behind this one, or None.
         z: what the activation is of, where its slope needs that; else None.
         v: what the slope is computed from, z or y.
     """
 
-    #: What the protocol of a plan asks for, and a GPU has no use for: borders around images, and
-    #: bounds of gradients, which it looks at themselves.
-    border = ()
+    #: What the protocol of a plan asks for, and a GPU has no use for: borders around images.
+    border = gradient_border = ()
     spare = 0
-    keeps_gradients = False
+    dx_is_like_x = False
+    #: Gradients of parameters are made in the backward pass, not in the update.
+    keeps_gradients = True
+    #: Whether the step can add to what is in dx.
+    adds_gradients = False
+    #: Whether dy, once the step has changed it, is the gradient of all inputs.
+    passes_gradient = False
     #: Whether y is x itself.
     is_view = False
 
@@ -105,6 +122,18 @@ class Step:
         found = (activation_of(layer) for layer in unit.layers)
         self.activation = next((chosen for chosen in found if chosen is not None), IDENTITY)
         self.layer: Any = unit.layers[0]
+        self.adds: list[bool] = []
+        self.finishes: list[Step | None] = []
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are parameters, but for those of branches that the step joins."""
+        return any(layer.params for layer in self.unit.layers if not isinstance(layer, Container))
+
+    @property
+    def changes_dy(self) -> bool:
+        """Whether the backward pass writes to dy."""
+        return False
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
