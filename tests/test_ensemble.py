@@ -147,7 +147,7 @@ def test_what_is_no_ensemble(digits):
     ensemble = tc.Ensemble([one, two])
     with pytest.raises(ArgumentError, match="how is 'median', expected 'vote' or 'mean'"):
         ensemble.predict(digits[0], how="median")
-    with pytest.raises(ArgumentError, match="processes is 0, expected at least 1"):
+    with pytest.raises(ArgumentError, match="processes is 0, expected an integer of at least 1"):
         ensemble.fit(*digits, processes=0)
     other = tc.Sequential([tc.Flatten(), tc.Linear(784, 7)])
     with pytest.raises(ShapeError, match=r"the members answer with \(100, 10\), \(100, 7\), exp"):

@@ -19,6 +19,7 @@ FLOORS = {
     "errors": 0,
     "spellings": 0,
     "arguments": 1,
+    "messages": 1,
     "registry": 1,
     "tables": 1,
     "register": 4,

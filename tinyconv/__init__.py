@@ -17,7 +17,6 @@ from importlib import import_module
 from typing import Any
 
 from tinyconv import data, initializers, models, ops, schedules
-from tinyconv.arguments import missing
 from tinyconv.engines.thread_count import get_num_threads, set_num_threads
 from tinyconv.ensemble import Ensemble
 from tinyconv.errors import (
@@ -90,6 +89,7 @@ from tinyconv.losses import (
     SigmoidCrossEntropy,
     SoftmaxLogLikelihood,
 )
+from tinyconv.messages import missing
 from tinyconv.metrics import Metric
 from tinyconv.network import Sequential, load
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp

@@ -24,14 +24,12 @@ tinyconv.errors.ArgumentError: drop: there is no argument 'rate'; it is called '
 them. Any other annotation is left to the function: shapes, for one, to :mod:`tinyconv.geometry`.
 """
 
-import difflib
 import functools
 import inspect
 import operator
 import os
-import reprlib
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import inf, isfinite
 from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origin
@@ -39,12 +37,13 @@ from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origi
 import numpy as np
 
 from tinyconv.errors import ArgumentError
-from tinyconv.spellings import OTHER_ARGUMENTS, OTHER_VALUES
+from tinyconv.messages import hint, shown, unfitting
 
 __all__ = [
     "Count",
     "FilePath",
     "Fraction",
+    "Function",
     "Kind",
     "Natural",
     "NotNegative",
@@ -55,11 +54,7 @@ __all__ = [
     "Share",
     "check_fields",
     "checked",
-    "hint",
     "integer",
-    "missing",
-    "nearest",
-    "shown",
 ]
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -130,11 +125,11 @@ class Numbers(Number):
 
 @dataclass(frozen=True, init=False)
 class OneOf:
-    """One of some names."""
+    """One of some names or integers."""
 
-    names: tuple[str, ...]
+    names: tuple[Any, ...]
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str | int) -> None:
         object.__setattr__(self, "names", names)
 
     @property
@@ -143,11 +138,10 @@ class OneOf:
         return f"{', '.join(first)} or {last}" if first else last
 
     def take(self, value: Any) -> Any:  # noqa: D102
-        if not isinstance(value, str):
-            raise ValueError
-        if value not in self.names:
-            raise ValueError(hint(value, self.names))
-        return value
+        taken = value if isinstance(value, str) else integer(value)
+        if taken not in self.names:
+            raise ValueError(hint(value, map(str, self.names)))
+        return taken
 
 
 @dataclass(frozen=True)
@@ -160,6 +154,36 @@ class Kind:
     def take(self, value: Any) -> Any:  # noqa: D102
         if not isinstance(value, self.type):
             raise ValueError
+        return value
+
+
+@dataclass(frozen=True, init=False)
+class Function:
+    """A function that can be called with so many arguments, whatever it calls them."""
+
+    arguments: tuple[str, ...]
+    such_as: str
+
+    def __init__(self, *arguments: str, such_as: str = "") -> None:
+        object.__setattr__(self, "arguments", arguments)
+        object.__setattr__(self, "such_as", such_as)
+
+    @property
+    def expected(self) -> str:  # noqa: D102
+        start = f"one such as {self.such_as}, or another" if self.such_as else "a"
+        return f"{start} function of ({', '.join(self.arguments)})"
+
+    def take(self, value: Any) -> Any:  # noqa: D102
+        if isinstance(value, type) or not callable(value):
+            raise ValueError
+        try:
+            signature = inspect.signature(value)
+        except ValueError:  # of a function in C, which does not say
+            return value
+        try:
+            signature.bind(*self.arguments)
+        except TypeError:
+            raise ValueError(f"; it takes {signature}") from None
         return value
 
 
@@ -202,12 +226,6 @@ _PLAIN: dict[Any, Rule] = {
 }
 
 
-#: Writes values whose full text would be long, or without end.
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 8, 8, 4
-_SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 60, 40, 80
-
-
 def integer(value: Any) -> int | None:
     """Return a Python integer for one of Python's or NumPy's; None for anything else.
 
@@ -231,70 +249,6 @@ def _real(value: Any) -> float | None:
         return float(value)
     except OverflowError:
         return inf
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that ``name`` was probably meant to be; None if none is near.
-
-    >>> nearest("Relu", ["ReLU", "Tanh"]), nearest("transformer", ["ReLU", "Tanh"])
-    ('ReLU', None)
-    >>> nearest("mean_squared_error", ["l1", "mse"])
-    'mse'
-    """
-    by_lower = {each.lower(): each for each in known}
-    written = str(name).lower()
-    for ours in OTHER_VALUES.get(written, ()):
-        if ours in by_lower:
-            return by_lower[ours]
-    near = difflib.get_close_matches(written, by_lower, 1)
-    if not near:  # an abbreviation, theirs or ours, of three letters or more
-        near = [n for n in by_lower if n.startswith(written) or written.startswith(n)]
-        near = [n for n in near if min(len(n), len(written)) > 2]
-    return by_lower[near[0]] if near else None
-
-
-def hint(value: Any, known: Iterable[str]) -> str:
-    """Return the end of a message about a value that is none of the known names.
-
-    >>> hint("Adem", ["sgd", "adam"]), hint(0.1, ["sgd", "adam"])
-    ("; the nearest is 'adam'", '')
-    """
-    near = nearest(value, known) if isinstance(value, str) else None
-    return f"; the nearest is {near!r}" if near else ""
-
-
-def missing(owner: str, name: str, others: Mapping[str, str], known: Iterable[str]) -> str:
-    """Return the message for a name that ``owner`` does not have.
-
-    >>> missing("tinyconv", "Dense", {"Dense": "Linear(in_features, out_features)"}, [])
-    "tinyconv has no attribute 'Dense'; instead: Linear(in_features, out_features)"
-    >>> missing("tinyconv", "Relu", {}, ["ReLU"])
-    "tinyconv has no attribute 'Relu'; the nearest is 'ReLU'"
-    """
-    text = f"{owner} has no attribute {name!r}"
-    if name in others:
-        return f"{text}; instead: {others[name]}"
-    return text + hint(name, known)
-
-
-def shown(value: Any) -> str:
-    """Return a value as a message shows it, which is short.
-
-    >>> shown("zeros"), shown(np.zeros((2, 3))), shown([0] * 100)
-    ("'zeros'", 'an array of shape (2, 3)', '[0, 0, 0, 0, 0, 0, 0, 0, ...]')
-    """
-    shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple) and shape:
-        return f"an array of shape {tuple(shape)}"
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    if inspect.isroutine(value):
-        return f"the function {value.__name__}"
-    try:
-        text = _SHORT.repr(value)
-        return f"a {type(value).__name__}" if " object at 0x" in text else text
-    except Exception:  # a foreign object's; the message is about another mistake
-        return f"a {type(value).__name__}"
 
 
 def checked(target: T) -> T:
@@ -339,7 +293,7 @@ def checked(target: T) -> T:
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError:
-                raise ArgumentError(f"{op}: {_unbound(signature, args, kwargs)}") from None
+                raise ArgumentError(f"{op}: {unfitting(signature, args, kwargs)}") from None
             given = bound.arguments
         for name, value in given.items():
             if name in rules:
@@ -407,48 +361,3 @@ def _rule(annotation: Any) -> tuple[Rule, bool] | None:
                 return mark, optional
     plain = _PLAIN.get(annotation)
     return None if plain is None else (plain, False)
-
-
-def _unbound(signature: inspect.Signature, args: Any, kwargs: Mapping[str, Any]) -> str:
-    """Say in a sentence why arguments do not fit a signature."""
-    parameters = {
-        name: p
-        for name, p in signature.parameters.items()
-        if name != "self" and p.kind is not p.VAR_POSITIONAL
-    }
-    names = list(parameters)
-    for name in kwargs:
-        if name not in parameters:
-            return f"there is no argument {name!r}; {_instead(name, names)}"
-    args = args["self" in signature.parameters :]
-    places = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
-    if len(args) > len(places):
-        rest = [name for name in names if name not in places]
-        by_name = f"; by name only: {', '.join(rest)}" if rest else ""
-        return f"{len(args)} arguments came, expected {', '.join(places) or 'none'}{by_name}"
-    for name in kwargs:
-        if name in places[: len(args)]:
-            return f"{name} came twice, at its place and by name"
-    missing = [
-        name
-        for name, p in parameters.items()
-        if p.default is p.empty and name not in kwargs and name not in places[: len(args)]
-    ]
-    hint = ""
-    first = names[0]
-    if args and first.startswith("in_"):
-        hint = f"; for {first}, None takes it from the first input"
-    return f"{' and '.join(missing)} missing; the arguments are {', '.join(names)}{hint}"
-
-
-def _instead(name: str, names: list[str]) -> str:
-    other = OTHER_ARGUMENTS.get(name)
-    for each in other or ():
-        if each in names:
-            return f"it is called {each!r} here"
-        if " " in each:
-            return each
-    near = nearest(name, names)
-    if near:
-        return f"the nearest is {near!r}"
-    return f"the arguments are {', '.join(names)}" if names else "it takes none"

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from tinyconv.arguments import shown
+from tinyconv.arguments import Count, FilePath, checked
 from tinyconv.backend import Array, to_numpy
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.losses import Loss
+from tinyconv.messages import shown
 from tinyconv.metrics import Accuracy, figures
 from tinyconv.network import Sequential
 from tinyconv.training.history import History
@@ -49,8 +50,9 @@ class Ensemble:
         if len({id(net) for net in self.nets}) < len(self.nets):
             raise ArgumentError("Ensemble: a network is in the list twice")
 
+    @checked
     def predict(
-        self, x: Array, batch_size: int = 256, *, how: str | None = None
+        self, x: Array, batch_size: Count = 256, *, how: str | None = None
     ) -> np.ndarray[Any, Any]:
         """Return what the members agree on, of the shape that a member's ``predict`` returns.
 
@@ -70,10 +72,12 @@ class Ensemble:
         predictions: np.ndarray[Any, Any] = self.loss.predictions(self._scores(x, batch_size, how))
         return predictions
 
-    def predict_proba(self, x: Array, batch_size: int = 256) -> np.ndarray[Any, Any]:
+    @checked
+    def predict_proba(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
         """Return the mean of the members' probabilities, (N, K)."""
         return self._mean("predict_proba", x, batch_size)[0]
 
+    @checked
     def evaluate(self, x: Array, y: Array, *, how: str | None = None) -> dict[str, float]:
         """Return ``{"accuracy": ...}`` of :meth:`predict`, of numbers ``{"loss": ...}``."""
         y, scores = to_numpy(y), self._scores(x, 256, how)
@@ -81,13 +85,14 @@ class Ensemble:
             return {"accuracy": Accuracy()(self.loss, scores, y)}
         return figures([], self.loss, scores, y)
 
+    @checked
     def fit(
         self,
         x: Array,
         y: Array,
         *,
-        processes: int | None = None,
-        checkpoint: str | Path | None = None,
+        processes: Count | None = None,
+        checkpoint: Annotated[str | Path | None, FilePath()] = None,
         **arguments: Any,
     ) -> list[History]:
         """Train every member, several at a time in processes of their own.
@@ -111,8 +116,6 @@ class Ensemble:
             ArgumentError: processes is below 1, or what ``Sequential.fit`` finds. An exception of
                 a member leaves the others trained; a note of it names the seeds that failed.
         """
-        if processes is not None and processes < 1:
-            raise ArgumentError(f"Ensemble: processes is {processes!r}, expected at least 1")
         for net in self.nets:
             net.build(tuple(x.shape[1:]))
         calls = [

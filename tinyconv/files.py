@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.arguments import shown
 from tinyconv.backend import Array, like, to_numpy
 from tinyconv.errors import FileError
+from tinyconv.messages import shown
 
 __all__ = [
     "check_json",

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from tinyconv.arguments import integer, shown
+from tinyconv.arguments import integer
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
+from tinyconv.messages import shown
 
 __all__ = [
     "Geometry",

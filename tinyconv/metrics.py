@@ -8,11 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinyconv.arguments import hint, shown
 from tinyconv.backend import Array, namespace, to_numpy
 from tinyconv.errors import ArgumentError
 from tinyconv.losses import Loss
 from tinyconv.losses.targets import beside
+from tinyconv.messages import hint, shown
 
 __all__ = [
     "Accuracy",

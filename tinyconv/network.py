@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import Count, FilePath, Share, checked, shown
+from tinyconv.arguments import Count, FilePath, Function, NotNegative, Share, checked
 from tinyconv.backend import Array, check_device, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Totals
@@ -24,6 +24,7 @@ from tinyconv.errors import (
 )
 from tinyconv.layers import Chain, decode
 from tinyconv.losses import LOSSES, Loss, Targets, loss_of
+from tinyconv.messages import shown
 from tinyconv.metrics import Metric, figures, metrics_of
 from tinyconv.network_base import ABOUT, Network
 from tinyconv.optimizers import SGD, Optimizer, optimizer_of
@@ -81,6 +82,7 @@ class Sequential(Network):
 
     # One pass.
 
+    @checked
     def loss_and_grads(
         self, x: Array, y: Array, *, sample_weight: Array | None = None
     ) -> tuple[float, dict[str, Array]]:
@@ -113,6 +115,7 @@ class Sequential(Network):
 
     # Training.
 
+    @checked
     def start_training(
         self,
         *,
@@ -136,13 +139,14 @@ class Sequential(Network):
         self._stepper = engine_for(self, engine)
         self._stepper.start_training(self.loss, rule)
 
+    @checked
     def train_step(
         self,
         x: Array,
         y: Array,
         *,
         sample_weight: Array | None = None,
-        lr: float | None = None,
+        lr: NotNegative | None = None,
     ) -> float:
         """Train on one batch; return its loss, before the step.
 
@@ -199,7 +203,7 @@ class Sequential(Network):
         validation_split: Share = 0.0,
         shuffle: bool = True,
         drop_last: bool = False,
-        augment: Augment | None = None,
+        augment: Annotated[Augment | None, Function("x", "key")] = None,
         verbose: bool = True,
         callbacks: Sequence[Callback] = (),
         engine: str = "auto",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import FilePath, Number, OneOf, checked, missing, shown
-from tinyconv.backend import Array, check_device, like, to_numpy
+from tinyconv.arguments import FilePath, Number, OneOf, checked
+from tinyconv.backend import Array, check_device, like, namespace, to_numpy
 from tinyconv.data.report import Pixels
 from tinyconv.engines.base import Engine
 from tinyconv.errors import (
@@ -24,7 +24,8 @@ from tinyconv.layers import Chain, Layer, decode, encode, initialize
 from tinyconv.layers.base import Shape
 from tinyconv.layers.snapshot import Snapshot, descendants
 from tinyconv.layers.summary import HEAD, summary_rows
-from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss
+from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss, loss_of
+from tinyconv.messages import missing, shown
 from tinyconv.optimizers import SGD, Optimizer
 from tinyconv.parameters import Parameters
 from tinyconv.spellings import OTHER_METHODS
@@ -88,7 +89,7 @@ class Network(Chain):
         self.seed = seed
         self.device = check_device(device)
         self.input_shape: Shape | None = None
-        self.loss: Loss = CrossEntropyLoss()
+        self._loss: Loss = CrossEntropyLoss()
         self.position = Position()
         self.class_names: Sequence[str] | None = None
         self.pixels: Pixels | None = None
@@ -111,6 +112,15 @@ class Network(Chain):
             """Say what a method that a network does not have is called here."""
             raise AttributeError(missing("Sequential", name, OTHER_METHODS, dir(type(self))))
 
+    @property
+    def loss(self) -> Loss:
+        """What the network was trained to minimise; a name may be set too."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: Loss | str) -> None:
+        self._loss = loss_of("Sequential", loss)
+
     def build(self, input_shape: Sequence[int]) -> None:
         """Check every layer against samples of this shape, and make the parameters.
 
@@ -119,6 +129,7 @@ class Network(Chain):
         """
         shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
         shape = spread("Sequential", "input_shape", shape, len(shape), least=1)
+        self.check_layers()
         self.output_shape(shape)
         self.input_shape = shape
         if self._parameters is None:
@@ -165,6 +176,7 @@ class Network(Chain):
 
     def _take_in(self) -> None:
         """Make the parameters anew, with the values that the layers have, if any are others."""
+        self.check_layers()
         if self.input_shape is not None:
             self.output_shape(self.input_shape)
         for layer in descendants(self):
@@ -214,6 +226,7 @@ class Network(Chain):
 
     # One pass.
 
+    @checked
     def forward(self, x: Array, training: bool = False, step: int = 0) -> Array:
         """Map a batch layer by layer; every layer keeps its ``x`` and ``y``.
 
@@ -233,6 +246,7 @@ class Network(Chain):
 
     # Files.
 
+    @checked
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return copies of all parameters and running statistics under PyTorch's names."""
         return {name: np.array(to_numpy(array)) for name, array in self._tensors().items()}
@@ -327,6 +341,7 @@ class Network(Chain):
     def _accept(self, x: Array, op: str = "Sequential") -> None:
         """Build on the first batch; check the shape and the kind of every batch."""
         if self.input_shape is None:
+            namespace(op, x=x)  # raises where x is no array
             check_input(op, x, tuple(x.shape[1:]))
             self.build(tuple(x.shape[1:]))
         self.refresh()
@@ -338,6 +353,7 @@ class Network(Chain):
         assert self.input_shape is not None
         return self.output_shape(self.input_shape)
 
+    @checked
     def summary(self) -> str:
         """Return a table: each layer, its output shape, its parameters, its multiply-adds.
 

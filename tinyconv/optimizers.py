@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tinyconv.arguments import NotNegative, Positive, Share, check_fields, checked, hint, shown
+from tinyconv.arguments import NotNegative, Positive, Share, check_fields, checked
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError
+from tinyconv.messages import hint, shown
 from tinyconv.parameters import Parameters
 from tinyconv.registry import Registry
 

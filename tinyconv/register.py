@@ -2,10 +2,10 @@
 
 from typing import Any, TypeVar
 
-from tinyconv.arguments import shown
 from tinyconv.errors import ArgumentError
 from tinyconv.layers import LAYERS, Layer
 from tinyconv.losses import LOSSES, Loss
+from tinyconv.messages import shown
 from tinyconv.optimizers import OPTIMIZERS, Optimizer
 from tinyconv.registry import Registry
 

@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from tinyconv.arguments import shown
 from tinyconv.errors import ArgumentError, FileError, StateError
+from tinyconv.messages import shown
 
 __all__ = ["Registry", "arguments_of"]
 

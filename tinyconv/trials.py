@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from tinyconv.arguments import Count, FilePath, checked, shown
+from tinyconv.arguments import Count, FilePath, checked
 from tinyconv.errors import ArgumentError
+from tinyconv.messages import shown
 from tinyconv.tables import text_table
 from tinyconv.training.history import History
 

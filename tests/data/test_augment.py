@@ -6,7 +6,7 @@ import pytest
 import tinyconv as tc
 from tinyconv import random
 from tinyconv.data import ByteImages, augment
-from tinyconv.errors import DataError, DtypeError, ShapeError
+from tinyconv.errors import ArgumentError, DataError, DtypeError, ShapeError
 
 
 def images(n=3, channels=2, height=7, width=6, dtype=np.float64):
@@ -149,12 +149,13 @@ def test_no_distortion_changes_nothing():
     [
         ("degrees is (3, 1), expected (low, high) with low <= high", {"degrees": (3, 1)}),
         ("factors is 1.0, expected (low, high) with low <= high and low > 0", {"factors": 1.0}),
-        ("alpha is -1, expected 0 or more", {"alpha": -1}),
-        ("sigma is 0, expected more than 0", {"sigma": 0}),
+        ("degrees is '15', expected (low, high) with low <= high", {"degrees": "15"}),
+        ("alpha is -1, expected a number of at least 0", {"alpha": -1}),
+        ("sigma is 0, expected a number above 0 and at most 1000", {"sigma": 0}),
     ],
 )
 def test_ranges_out_of_range(message, arguments):
-    with pytest.raises(ShapeError) as raised:
+    with pytest.raises(ArgumentError) as raised:
         augment.distort(images(), 0, **arguments)
     assert str(raised.value) == f"distort: {message}"
 
@@ -164,7 +165,14 @@ def test_arrays_that_are_no_images():
         augment.distort(np.zeros((3, 4)), 0)
     with pytest.raises(DtypeError, match="x has dtype uint8, expected a floating-point type"):
         augment.sample(np.zeros((1, 1, 2, 2), np.uint8), np.zeros((1, 1, 1)), np.zeros((1, 1, 1)))
-    with pytest.raises(ShapeError, match="pixels is -1, expected 0 or more"):
+    for act in (
+        lambda: augment.move(np.zeros((3, 4)), 1, 0),
+        lambda: augment.shift(np.zeros((3, 4)), 1, 0),
+        lambda: augment.expand(np.zeros((3, 4)), np.zeros(3, int)),
+    ):
+        with pytest.raises(ShapeError, match=r"x has shape \(3, 4\), expected \(N, C, H, W\)"):
+            act()
+    with pytest.raises(ArgumentError, match="pixels is -1, expected an integer of at least 0"):
         augment.shift(images(), -1, 0)
     with pytest.raises(ShapeError, match="y has 2 labels, expected 3"):
         augment.expand(images(), np.zeros(2, int))

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tinyconv as tc
-from tinyconv.arguments import hint
 from tinyconv.cli.options import WHOLE, taken_by
+from tinyconv.messages import hint
 from tinyconv.trials import attempt_all
 
 if TYPE_CHECKING:

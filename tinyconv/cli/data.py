@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 import tinyconv as tc
-from tinyconv.arguments import hint
 from tinyconv.cli.options import COUNT, taken_by
 from tinyconv.data import Pixels, idx_folder, read_picture
+from tinyconv.messages import hint
 
 __all__ = ["OPTIONS", "add_options", "load", "load_for", "picture", "warn"]
 

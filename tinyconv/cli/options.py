@@ -6,7 +6,8 @@ from contextlib import suppress
 from math import nan
 from typing import Any
 
-from tinyconv.arguments import Number, Rule, hint
+from tinyconv.arguments import Number, Rule
+from tinyconv.messages import hint
 from tinyconv.spellings import OTHER_ARGUMENTS
 
 __all__ = ["COUNT", "PLACE", "WHOLE", "Parser", "taken_by"]

@@ -124,8 +124,8 @@ def _curves(options: argparse.Namespace) -> Figure:
             )
         except FileNotFoundError:
             raise tc.FileError(f"{path}: no such file") from None
-        except (ValueError, AttributeError) as error:
-            raise tc.FileError(f"{path}: not the history of a run ({error})") from None
+        except ValueError as error:  # of the text's letters too
+            raise tc.FileError(f"{path}: {error}") from None
     return plots.learning_curves(runs)
 
 

@@ -8,11 +8,13 @@ Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural n
 visual document analysis" (ICDAR 2003).
 """
 
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
 from tinyconv import random
+from tinyconv.arguments import Kind, Natural, NotNegative, Number, checked
 from tinyconv.data.byte_images import ByteImages
 from tinyconv.errors import DtypeError, ShapeError
 
@@ -30,18 +32,48 @@ __all__ = [
 ]
 
 Floats: TypeAlias = np.ndarray[Any, Any]
-Range: TypeAlias = float | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """A pair (low, high), or a number that stands for the numbers up to so far from ``around``."""
+
+    around: float = 0.0
+
+    @property
+    def expected(self) -> str:
+        """What is asked for."""
+        return "(low, high) with low <= high" + " and low > 0" * bool(self.around)
+
+    def take(self, value: Any) -> tuple[float, float]:
+        """Return low and high."""
+        number = Number()
+        if isinstance(value, tuple | list):
+            low, high = (number.take(each) for each in value)
+        else:
+            low, high = self.around - number.take(value), self.around + number.take(value)
+        if low > high or (self.around and low <= 0):
+            raise ValueError
+        return float(low), float(high)
+
+
+Range: TypeAlias = Annotated[float | tuple[float, float], _Interval()]
+Factors: TypeAlias = Annotated[float | tuple[float, float], _Interval(around=1.0)]
+Images: TypeAlias = Annotated[np.ndarray[Any, Any], Kind(np.ndarray, "an array (N, C, H, W)")]
+Sigma: TypeAlias = Annotated[float, Number(above=0, most=1000)]
 
 #: Down and right: the image itself and its four shifts by one pixel.
 SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
-def move(x: Floats, down: int, right: int) -> Floats:
+@checked
+def move(x: Images, down: int, right: int) -> Floats:
     """Move all images by whole pixels; what comes in is 0. Of any dtype.
 
     >>> move(np.array([[[[1, 2], [3, 4]]]]), 1, 0)[0, 0].tolist()
     [[0, 0], [1, 2]]
     """
+    _check_axes("move", x)
     H, W = x.shape[2:]
     y = np.zeros_like(x)
     to_rows, from_rows = _overlap(down, H)
@@ -56,7 +88,8 @@ def _overlap(by: int, size: int) -> tuple[slice, slice]:
     return slice(max(by, 0), size + min(by, 0)), slice(max(-by, 0), size - max(by, 0))
 
 
-def expand(x: Floats, y: Floats, key: int = 0) -> tuple[ByteImages, Floats]:
+@checked
+def expand(x: Images, y: Floats, key: int = 0) -> tuple[ByteImages, Floats]:
     """Return each image and its four shifts by one pixel, shuffled once: the book's larger set.
 
     Args:
@@ -77,6 +110,7 @@ def expand(x: Floats, y: Floats, key: int = 0) -> tuple[ByteImages, Floats]:
     >>> images.shape, sorted(labels.tolist())
     ((10, 1, 3, 3), [4, 4, 4, 4, 4, 7, 7, 7, 7, 7])
     """
+    _check_axes("expand", x)
     if len(x) != len(y):
         raise ShapeError(f"expand: y has {len(y)} labels, expected {len(x)}, one an image")
     pixels = (ByteImages(x) if x.dtype == np.uint8 else ByteImages.from_floats(x)).pixels
@@ -131,16 +165,17 @@ def sample(x: Floats, rows: Floats, columns: Floats) -> Floats:
     return y
 
 
+@checked
 def distort(
-    x: Floats,
+    x: Images,
     key: int,
     *,
-    degrees: Range = 0.0,
-    factors: Range = 0.0,
-    slopes: Range = 0.0,
-    pixels: Range = 0.0,
-    alpha: float = 0.0,
-    sigma: float = 4.0,
+    degrees: Range = (0.0, 0.0),
+    factors: Factors = (1.0, 1.0),
+    slopes: Range = (0.0, 0.0),
+    pixels: Range = (0.0, 0.0),
+    alpha: NotNegative = 0.0,
+    sigma: Sigma = 4.0,
 ) -> Floats:
     """Scale, shear, rotate, shift and distort elastically, with a single interpolation.
 
@@ -162,8 +197,9 @@ def distort(
         The distorted images, of the shape and dtype of x.
 
     Raises:
-        ShapeError: x does not have four axes, a range is upside down, a factor not positive, alpha
-            negative or sigma not positive.
+        ShapeError: x does not have four axes.
+        ArgumentError: a range is upside down, a factor not positive, alpha negative, or sigma not
+            above 0 and at most 1000.
         DtypeError: x is not floating-point.
 
     >>> x = np.zeros((1, 1, 3, 3)); x[0, 0, 0, 1] = 1
@@ -171,20 +207,16 @@ def distort(
     [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     _check("distort", x)
-    if alpha < 0:
-        raise ShapeError(f"distort: alpha is {alpha!r}, expected 0 or more")
-    if not sigma > 0:
-        raise ShapeError(f"distort: sigma is {sigma!r}, expected more than 0")
     N, _, H, W = x.shape
     angle, tall, wide, slope, down, right = _draw(
         key,
         N,
-        degrees=_range("degrees", degrees),
-        height=_range("factors", factors, around=1.0),
-        width=_range("factors", factors, around=1.0),
-        slopes=_range("slopes", slopes),
-        down=_range("pixels", pixels),
-        right=_range("pixels", pixels),
+        degrees=degrees,
+        height=factors,
+        width=factors,
+        slopes=slopes,
+        down=pixels,
+        right=pixels,
     )
     # Rows count downwards, so this turns counterclockwise as seen.
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
@@ -206,14 +238,14 @@ def distort(
     return sample(x, rows, columns)
 
 
-def shift(x: Floats, pixels: int, key: int) -> Floats:
+@checked
+def shift(x: Images, pixels: Natural, key: int) -> Floats:
     """Move each image by whole pixels, -pixels to pixels down and as many across.
 
     >>> shift(np.ones((2, 1, 3, 3)), 0, key=1).min()
     np.float64(1.0)
     """
-    if pixels < 0:
-        raise ShapeError(f"shift: pixels is {pixels!r}, expected 0 or more")
+    _check_axes("shift", x)
     by = random.generator(random.key(key, "shift")).integers(-pixels, pixels + 1, (len(x), 2))
     y = np.empty_like(x)
     for n, (down, right) in enumerate(by.tolist()):
@@ -221,7 +253,8 @@ def shift(x: Floats, pixels: int, key: int) -> Floats:
     return y
 
 
-def rotate(x: Floats, degrees: Range, key: int) -> Floats:
+@checked
+def rotate(x: Images, degrees: Range, key: int) -> Floats:
     """Turn each image counterclockwise around its centre.
 
     >>> rotate(np.eye(3)[None, None], (90, 90), key=0)[0, 0].round(6).tolist()
@@ -230,7 +263,8 @@ def rotate(x: Floats, degrees: Range, key: int) -> Floats:
     return distort(x, key, degrees=degrees)
 
 
-def scale(x: Floats, factors: Range, key: int) -> Floats:
+@checked
+def scale(x: Images, factors: Factors, key: int) -> Floats:
     """Stretch each image around its centre, height and width separately.
 
     >>> x = np.zeros((1, 1, 3, 3)); x[0, 0, 1] = 1
@@ -240,7 +274,8 @@ def scale(x: Floats, factors: Range, key: int) -> Floats:
     return distort(x, key, factors=factors)
 
 
-def shear(x: Floats, slopes: Range, key: int) -> Floats:
+@checked
+def shear(x: Images, slopes: Range, key: int) -> Floats:
     """Lean each image to the right by its height times a slope; the middle row stays.
 
     >>> x = np.zeros((1, 1, 3, 3)); x[0, 0, :, 1] = 1
@@ -250,7 +285,8 @@ def shear(x: Floats, slopes: Range, key: int) -> Floats:
     return distort(x, key, slopes=slopes)
 
 
-def elastic(x: Floats, alpha: float, sigma: float, key: int) -> Floats:
+@checked
+def elastic(x: Images, alpha: NotNegative, sigma: Sigma, key: int) -> Floats:
     """Displace each pixel by a smooth random field.
 
     Both components of the field are uniform in (-1, 1), smoothed by a Gaussian of standard
@@ -263,22 +299,12 @@ def elastic(x: Floats, alpha: float, sigma: float, key: int) -> Floats:
     return distort(x, key, alpha=alpha, sigma=sigma)
 
 
-def _draw(key: int, n: int, **ranges: tuple[float, float]) -> list[Floats]:
+def _draw(key: int, n: int, **ranges: Any) -> list[Floats]:
     """Return ``n`` uniform float32 numbers of every range; each has a stream of its own."""
     return [
         (low + (high - low) * random.uniform(random.key(key, name), n)).astype(np.float32)
         for name, (low, high) in ranges.items()
     ]
-
-
-def _range(name: str, given: Range, around: float = 0.0) -> tuple[float, float]:
-    low, high = given if isinstance(given, tuple) else (around - given, around + given)
-    if low > high or (around and low <= 0):
-        raise ShapeError(
-            f"distort: {name} is {given!r}, expected (low, high) with low <= high"
-            + (" and low > 0" if around else "")
-        )
-    return float(low), float(high)
 
 
 def _gaussian(size: int, sigma: float) -> Floats:
@@ -293,5 +319,9 @@ def _gaussian(size: int, sigma: float) -> Floats:
 def _check(op: str, x: Floats) -> None:
     if x.dtype.kind != "f":
         raise DtypeError(f"{op}: x has dtype {x.dtype}, expected a floating-point type")
+    _check_axes(op, x)
+
+
+def _check_axes(op: str, x: Floats) -> None:
     if x.ndim != 4:
         raise ShapeError(f"{op}: x has shape {x.shape}, expected (N, C, H, W)")

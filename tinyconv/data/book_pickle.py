@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tinyconv.arguments import shown
 from tinyconv.data.limits import most_unpacked
 from tinyconv.errors import DataError
+from tinyconv.messages import shown
 
 __all__ = ["read_book_pickle"]
 

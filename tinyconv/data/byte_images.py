@@ -1,14 +1,17 @@
 """Images kept as bytes: a quarter of the memory of float32."""
 
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import array_api_compat.numpy as array_api_numpy
 import numpy as np
 
+from tinyconv.arguments import Kind, checked
 from tinyconv.errors import DataError, DtypeError, ShapeError
 
 __all__ = ["ByteImages"]
+
+ARRAY = Kind(np.ndarray, "an array (N, ...)")
 
 
 class ByteImages:
@@ -37,7 +40,8 @@ class ByteImages:
     dtype = np.dtype(np.float32)
     device = "cpu"
 
-    def __init__(self, pixels: np.ndarray[Any, Any]) -> None:
+    @checked
+    def __init__(self, pixels: Annotated[np.ndarray[Any, Any], ARRAY]) -> None:
         if pixels.dtype != np.uint8:
             raise DtypeError(f"ByteImages: pixels has dtype {pixels.dtype}, expected uint8")
         if pixels.ndim == 0:
@@ -45,7 +49,8 @@ class ByteImages:
         self.pixels = pixels
 
     @classmethod
-    def from_floats(cls, x: np.ndarray[Any, Any]) -> "ByteImages":
+    @checked
+    def from_floats(cls, x: Annotated[np.ndarray[Any, Any], ARRAY]) -> "ByteImages":
         """Round images in [0, 1] to bytes; exact for what was bytes before.
 
         Raises:

@@ -7,10 +7,11 @@ that its centre of mass is in the middle.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 
+from tinyconv.arguments import FilePath, checked
 from tinyconv.data.pictures import opened
 from tinyconv.errors import DataError
 
@@ -32,7 +33,8 @@ LEAST_CONTRAST = 0.1
 FAINTEST_INK = 0.15
 
 
-def read_digit(path: str | Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+@checked
+def read_digit(path: Annotated[str | Path, FilePath()]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Read a PNG or JPEG of one digit, of any size, dark on light or light on dark.
 
     The background is the median grey along the border, and the digit is what differs from it.

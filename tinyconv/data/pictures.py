@@ -4,10 +4,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from tinyconv.arguments import FilePath, OneOf, checked
 from tinyconv.data.parts import Part, Parts
 from tinyconv.errors import DataError
 
@@ -91,25 +92,30 @@ def read_pictures(
     return Parts(arrays, "pictures", names, about=about)
 
 
-def read_picture(path: str | Path, size: tuple[int, int], channels: int) -> Pixels:
+@checked
+def read_picture(
+    path: Annotated[str | Path, FilePath()],
+    size: int | tuple[int, int],
+    channels: Annotated[int, OneOf(1, 3)],
+) -> Pixels:
     """Read a PNG or JPEG, scaled to a size whatever its proportions.
 
     Transparent parts become white; a photograph is turned as its camera was held.
 
     Args:
         path: of the file.
-        size: (H, W) in pixels.
+        size: (H, W) in pixels, or one number for both.
         channels: 1 for grey, 3 for red, green and blue.
 
     Returns:
         (C, H, W), uint8.
 
     Raises:
-        DataError: the file is no intact PNG or JPEG.
+        DataError: the file is no intact PNG or JPEG, or the size none.
     """
     from PIL import Image, ImageOps
 
-    height, width = size
+    height, width = picture_size(size)
     mode = "L" if channels == 1 else "RGB"
     with opened(path) as image:
         image.draft(mode, (width, height))  # a large JPEG is made smaller while it is read

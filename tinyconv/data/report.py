@@ -5,10 +5,11 @@ import math
 from dataclasses import asdict, dataclass
 from html import escape
 from textwrap import indent
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from tinyconv.arguments import Kind, checked
 from tinyconv.data.splits import DataSet
 from tinyconv.errors import FileError
 from tinyconv.tables import html_table, text_table
@@ -184,7 +185,8 @@ class Report:
         return f"<p>{first}</p>{html_table(head, rows)}<p>{'<br>'.join(rest)}</p>"
 
 
-def report(data: DataSet) -> Report:
+@checked
+def report(data: Annotated[DataSet, Kind(DataSet, "a data set, as load() returns")]) -> Report:
     """Look at a data set before training.
 
     >>> import tinyconv as tc

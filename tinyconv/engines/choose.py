@@ -4,10 +4,10 @@ import os
 import warnings
 from functools import cache
 
-from tinyconv.arguments import hint
 from tinyconv.engines.base import Engine, Net
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.errors import ArgumentError, StateError
+from tinyconv.messages import hint
 
 __all__ = ["engine_for"]
 

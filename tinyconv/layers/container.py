@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from tinyconv.arguments import OneOf, checked, shown
+from tinyconv.arguments import OneOf, checked
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.layers.base import Layer, Shape
+from tinyconv.messages import shown
 from tinyconv.parameters import ParameterSpec
 
 __all__ = ["Chain", "Container", "Parallel", "Residual"]
@@ -121,6 +122,16 @@ class Chain(Container):
         if isinstance(layers, str) or not isinstance(layers, Iterable):
             raise ArgumentError(f"{name}: layers is {shown(layers)}, expected a list of layers")
         self.layers = list(layers)
+        self.check_layers()
+
+    def check_layers(self) -> None:
+        """Check that the list holds layers, each once.
+
+        Raises:
+            ArgumentError: it is empty, or holds something else.
+            ShapeError: a layer stands in two places.
+        """
+        name = type(self).__name__
         if not self.layers:
             raise ArgumentError(f"{name}: no layers, expected at least one")
         for place, layer in enumerate(self.layers):

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from tinyconv.arguments import Fraction, Numbers, OneOf, Positive, checked, shown
+from tinyconv.arguments import Fraction, Numbers, OneOf, Positive, checked
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError
 from tinyconv.losses.base import Loss
 from tinyconv.losses.checks import check_classes, check_probabilities
 from tinyconv.losses.targets import beside
+from tinyconv.messages import shown
 from tinyconv.ops.activation import sigmoid, sigmoid_backward
 from tinyconv.ops.binary_cross_entropy import (
     binary_cross_entropy_with_logits,

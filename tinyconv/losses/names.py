@@ -1,6 +1,5 @@
 """Losses by name: what a file may say of a loss, and what ``fit(loss="mse")`` means."""
 
-from tinyconv.arguments import hint, shown
 from tinyconv.errors import ArgumentError
 from tinyconv.losses.base import Loss
 from tinyconv.losses.classes import (
@@ -10,6 +9,7 @@ from tinyconv.losses.classes import (
     SigmoidCrossEntropy,
 )
 from tinyconv.losses.elements import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss
+from tinyconv.messages import hint, shown
 from tinyconv.registry import Registry
 
 __all__ = ["LOSSES", "SHORT_NAMES", "loss_of"]

@@ -4,6 +4,7 @@ Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep con
 networks" (NIPS 2012).
 """
 
+from tinyconv.arguments import Count, checked
 from tinyconv.layers import (
     Conv2d,
     Dropout,
@@ -19,9 +20,10 @@ from tinyconv.network import Sequential
 __all__ = ["alexnet"]
 
 
+@checked
 def alexnet(
     *,
-    classes: int = 1000,
+    classes: Count = 1000,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",

@@ -4,16 +4,18 @@ Source: Olah, "Conv nets: a modular perspective" (2014), which builds it up from
 to predict whether a human is speaking.
 """
 
+from tinyconv.arguments import Count, checked
 from tinyconv.layers import Conv1d, Flatten, Linear, MaxPool1d, ReLU
 from tinyconv.network import Sequential
 
 __all__ = ["audio_conv1d"]
 
 
+@checked
 def audio_conv1d(
     *,
     samples: int = 128,
-    classes: int = 2,
+    classes: Count = 2,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",

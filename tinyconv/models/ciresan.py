@@ -4,17 +4,19 @@ Source: Cireşan, Meier, Gambardella and Schmidhuber, "Deep big simple neural ne
 handwritten digit recognition" (Neural Computation, 2010).
 """
 
+from tinyconv.arguments import Count, checked
 from tinyconv.layers import Flatten, Layer, Linear, Pad, ScaledTanh
 from tinyconv.network import Sequential
 
 __all__ = ["ciresan_mlp"]
 
 
+@checked
 def ciresan_mlp(
     *,
     hidden: tuple[int, ...] = (2500, 2000, 1500, 1000, 500),
     input_shape: tuple[int, ...] = (1, 28, 28),
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",

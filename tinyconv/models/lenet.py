@@ -4,16 +4,18 @@ Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to d
 recognition" (1998), section II.B.
 """
 
+from tinyconv.arguments import Count, checked
 from tinyconv.layers import AvgPool2d, Conv2d, Flatten, Linear, Tanh
 from tinyconv.network import Sequential
 
 __all__ = ["lenet5"]
 
 
+@checked
 def lenet5(
     *,
     input_shape: tuple[int, ...] = (1, 28, 28),
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",

@@ -4,12 +4,14 @@ Source: Prince, "Understanding deep learning" (2023), section 10.2, where the fi
 parameters and the second, with the same numbers of hidden units, 59,065.
 """
 
+from tinyconv.arguments import checked
 from tinyconv.layers import Conv1d, Flatten, Linear, ReLU
 from tinyconv.network import Sequential
 
 __all__ = ["mnist1d_cnn", "mnist1d_mlp"]
 
 
+@checked
 def mnist1d_cnn(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Sequential:
     """Three convolutions of 15 channels, kernel 3 and stride 2, over 40 samples.
 
@@ -29,6 +31,7 @@ def mnist1d_cnn(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -
     return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=(1, 40))
 
 
+@checked
 def mnist1d_mlp(*, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> Sequential:
     """Three hidden layers of 285, 135 and 60 units: as many as the convolutions have.
 

@@ -3,16 +3,18 @@
 Source: Lin, Chen and Yan, "Network in network" (2013).
 """
 
+from tinyconv.arguments import Count, checked
 from tinyconv.layers import Conv2d, Dropout, Flatten, GlobalAvgPool, Layer, MaxPool2d, ReLU
 from tinyconv.network import Sequential
 
 __all__ = ["network_in_network"]
 
 
+@checked
 def network_in_network(
     *,
     input_shape: tuple[int, int, int] = (1, 28, 28),
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",

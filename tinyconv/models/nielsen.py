@@ -8,6 +8,7 @@ sample and the number of classes, for data other than digits.
 from collections.abc import Callable
 from typing import TypedDict
 
+from tinyconv.arguments import Count, checked
 from tinyconv.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
 from tinyconv.network import Sequential
 
@@ -38,10 +39,11 @@ BOOK: Initial = {"weight_init": "inverse_sqrt", "bias_init": "normal"}
 FOR_RELU: Initial = {"weight_init": "he", "bias_init": "zeros"}
 
 
+@checked
 def nielsen_fully_connected(
     *,
     input_shape: tuple[int, ...] = IMAGE,
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
@@ -55,10 +57,11 @@ def nielsen_fully_connected(
     return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
+@checked
 def nielsen_conv(
     *,
     input_shape: tuple[int, ...] = IMAGE,
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
@@ -80,10 +83,11 @@ def nielsen_conv(
     return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
+@checked
 def nielsen_conv_softmax(
     *,
     input_shape: tuple[int, ...] = IMAGE,
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
@@ -103,10 +107,11 @@ def nielsen_conv_softmax(
     return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
+@checked
 def nielsen_conv_conv(
     *,
     input_shape: tuple[int, ...] = IMAGE,
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
@@ -120,10 +125,11 @@ def nielsen_conv_conv(
     return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
+@checked
 def nielsen_conv_conv_tanh(
     *,
     input_shape: tuple[int, ...] = IMAGE,
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
@@ -137,10 +143,11 @@ def nielsen_conv_conv_tanh(
     return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
+@checked
 def nielsen_conv_conv_relu(
     *,
     input_shape: tuple[int, ...] = IMAGE,
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
@@ -154,11 +161,12 @@ def nielsen_conv_conv_relu(
     return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
+@checked
 def nielsen_dropout(
     *,
     units: int = 1000,
     input_shape: tuple[int, ...] = IMAGE,
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",
@@ -184,7 +192,7 @@ def nielsen_dropout(
     return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
-def _conv_conv(activation: Callable[[], Layer], initial: Initial, classes: int) -> list[Layer]:
+def _conv_conv(activation: Callable[[], Layer], initial: Initial, classes: Count) -> list[Layer]:
     """Return the ten layers that the book varies: conv, conv, 100 hidden units, softmax."""
     return [
         Conv2d(None, 20, 5, **initial),

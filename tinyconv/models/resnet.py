@@ -3,6 +3,7 @@
 Source: He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (2015), section 4.2.
 """
 
+from tinyconv.arguments import Count, checked
 from tinyconv.layers import (
     BatchNorm2d,
     Conv2d,
@@ -18,10 +19,11 @@ from tinyconv.network import Sequential
 __all__ = ["resnet20"]
 
 
+@checked
 def resnet20(
     *,
     input_shape: tuple[int, int, int] = (3, 32, 32),
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",

@@ -4,16 +4,18 @@ Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural n
 visual document analysis" (ICDAR 2003).
 """
 
+from tinyconv.arguments import Count, checked
 from tinyconv.layers import Conv2d, Flatten, Linear, Tanh
 from tinyconv.network import Sequential
 
 __all__ = ["simard2003"]
 
 
+@checked
 def simard2003(
     *,
     input_shape: tuple[int, ...] = (1, 28, 28),
-    classes: int = 10,
+    classes: Count = 10,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "cpu",

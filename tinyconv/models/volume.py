@@ -4,14 +4,16 @@ Source: Maturana and Scherer, "VoxNet: a 3D convolutional neural network for rea
 recognition" (IROS 2015).
 """
 
+from tinyconv.arguments import Count, checked
 from tinyconv.layers import Conv3d, Flatten, LeakyReLU, Linear, MaxPool3d
 from tinyconv.network import Sequential
 
 __all__ = ["conv3d_small"]
 
 
+@checked
 def conv3d_small(
-    *, classes: int = 10, seed: int = 0, dtype: str = "float32", device: str = "cpu"
+    *, classes: Count = 10, seed: int = 0, dtype: str = "float32", device: str = "cpu"
 ) -> Sequential:
     """VoxNet at half its size in everything: two convolutions in three dimensions, pooling.
 

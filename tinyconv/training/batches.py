@@ -9,10 +9,10 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from tinyconv import random
-from tinyconv.arguments import shown
 from tinyconv.backend import Array
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.losses import Targets
+from tinyconv.messages import shown
 
 __all__ = ["ArrayBatches", "Augment", "Batches", "IterableBatches", "as_pair", "split_off"]
 

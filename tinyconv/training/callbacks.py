@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import numpy as np
 
-from tinyconv.arguments import Count, OneOf, checked, hint, shown
+from tinyconv.arguments import Count, Function, OneOf, checked
 from tinyconv.backend import Array, like
 from tinyconv.errors import ArgumentError
 from tinyconv.files import check_tensors
+from tinyconv.messages import hint, shown
 from tinyconv.schedules import ScheduleFunction
 
 if TYPE_CHECKING:
@@ -208,13 +209,12 @@ class Schedule(Callback):
 
     @checked
     def __init__(
-        self, schedule: ScheduleFunction, per: Annotated[str, OneOf("epoch", "step")] = "epoch"
+        self,
+        schedule: Annotated[
+            ScheduleFunction, Function("t", "rows", such_as="schedules.Step(every=10)")
+        ],
+        per: Annotated[str, OneOf("epoch", "step")] = "epoch",
     ) -> None:
-        if isinstance(schedule, type) or not callable(schedule):
-            raise ArgumentError(
-                f"Schedule: schedule is {shown(schedule)}, expected one such as "
-                "schedules.Step(every=10), or another function of (t, rows)"
-            )
         self.schedule = schedule
         self.per = per
 
@@ -237,9 +237,9 @@ class Schedule(Callback):
         if self.per == "step":
             t = t * training.batches + training.position.batch
         factor = self.schedule(t, training.history.rows)
-        if not (factor >= 0 and np.isfinite(factor)):
+        if not (isinstance(factor, float | int | np.number) and 0 <= factor < np.inf):
             raise ArgumentError(
-                f"Schedule: the factor after {t} {self.per}s is {factor!r}, "
+                f"Schedule: the factor after {t} {self.per}s is {shown(factor)}, "
                 "expected a number of at least 0"
             )
         training.lr = training.engine.optimizer.lr * float(factor)

@@ -96,7 +96,8 @@ def check_targets(
     Raises:
         ShapeError: there is not one for every sample, or what the loss finds.
         DtypeError: the loss does not take numbers of such a type.
-        ArgumentError: a target is out of range, a weight negative, or the loss takes no weights.
+        ArgumentError: there is no sample, a target is out of range, a weight negative, or the loss
+            takes no weights.
 
     >>> from tinyconv.losses import MSELoss
     >>> check_targets("fit", np.zeros((3, 4)), np.zeros((2, 1)), None, MSELoss(), (1,))
@@ -104,6 +105,8 @@ def check_targets(
     tinyconv.errors.ShapeError: fit: y has shape (2, 1), expected 3 samples as x has
     """
     samples = x.shape[0]
+    if samples == 0:
+        raise ArgumentError(f"{op}: no samples, expected at least one")
     if y.ndim == 0 or y.shape[0] != samples:
         plural = "sample" if samples == 1 else "samples"
         raise ShapeError(

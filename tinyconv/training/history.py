@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tinyconv.arguments import checked
+from tinyconv.errors import FileError
 from tinyconv.files import write
+from tinyconv.messages import hint
 from tinyconv.tables import html_table
 
 __all__ = ["History"]
@@ -80,7 +83,9 @@ class History:
 
     def _missing(self, name: str) -> str:
         known = ", ".join(dict.fromkeys(key for row in self.rows for key in row)) or "no rows"
-        return f"no row of the history has {name!r}; there are {known}"
+        return (
+            f"no row of the history has {name!r}; there are {known}{hint(name, known.split(', '))}"
+        )
 
     def to_csv(self) -> str:
         """Return the table as text: a header, then a line an epoch; :meth:`save` writes it."""
@@ -93,18 +98,24 @@ class History:
         return out.getvalue()
 
     @classmethod
+    @checked
     def from_csv(cls, text: str) -> "History":
         """Read what :meth:`to_csv` returned.
+
+        Raises:
+            FileError: it is no table of numbers.
 
         >>> History.from_csv("epoch,loss\\n1,0.5\\n").rows
         [{'epoch': 1, 'loss': 0.5}]
         """
-        return cls(
-            [
+        try:
+            rows = [
                 {k: int(v) if v.isdigit() else float(v) for k, v in row.items() if v}
                 for row in csv.DictReader(io.StringIO(text))
             ]
-        )
+        except (AttributeError, ValueError, csv.Error) as error:
+            raise FileError(f"not the history of a run ({error})") from None
+        return cls(rows)
 
     def plot(self) -> Any:
         """Return a figure of matplotlib: loss and accuracy against the epoch.

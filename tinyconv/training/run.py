@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tinyconv import files
-from tinyconv.arguments import shown
 from tinyconv.backend import Array
 from tinyconv.data.splits import DataSet
 from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ArgumentError, StateError
 from tinyconv.losses import Targets
+from tinyconv.messages import shown
 from tinyconv.training import checkpoint as checkpoints
 from tinyconv.training.batches import (
     ArrayBatches,
