@@ -232,6 +232,8 @@ def integer(value: Any) -> int | None:
     >>> integer(np.int64(3)), integer(True), integer(3.0)
     (3, None, None)
     """
+    if type(value) is int:
+        return value
     if isinstance(value, bool | np.bool_ | np.ndarray):
         return None
     try:
@@ -295,9 +297,9 @@ def checked(target: T) -> T:
             except TypeError:
                 raise ArgumentError(f"{op}: {unfitting(signature, args, kwargs)}") from None
             given = bound.arguments
-        for name, value in given.items():
-            if name in rules:
-                given[name] = _taken(op, name, value, *rules[name])
+        for name, rule in rules.items():
+            if name in given:
+                given[name] = _taken(op, name, given[name], *rule)
         return ((), given) if bound is None else (bound.args, bound.kwargs)
 
     def call(*args: Any, **kwargs: Any) -> Any:

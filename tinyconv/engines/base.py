@@ -85,6 +85,9 @@ class Net(Protocol):
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of the output of a sample."""
 
+    def multiply_adds(self, shape: tuple[int, ...]) -> int:
+        """Return the multiply-adds of one pass for a sample."""
+
 
 class Engine(Protocol):
     """Executes training steps (gather, forward, loss, backward, update) and predictions.

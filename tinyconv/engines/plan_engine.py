@@ -5,6 +5,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from tinyconv.optimizers import Optimizer
 
 __all__ = ["PlanEngine"]
 
+#: Multiply-adds of a prediction below which one thread makes it: some 10 µs.
+WORK = 1 << 20
+
 
 class PlanEngine:
     """Trains and predicts by plans, made with the first batch; same results as the eager engine.
@@ -39,6 +43,7 @@ class PlanEngine:
         self.net = net
         self._training: CpuTraining | None = None
         self._trains = self._predicts = 0  # versions of the network that the plans are of
+        self._work: tuple[tuple[int, ...], int, int] = (), -1, 0  # of a sample of a shape
         self.forget_threads()
         _ENGINES.add(self)
 
@@ -114,8 +119,12 @@ class PlanEngine:
         return out
 
     def _predictor(self, shape: tuple[int, ...], batch: int) -> tuple[Plan, CpuBackend]:
-        """Return a plan for so many samples on as many threads as are wanted, and its backend."""
-        threads, version = get_num_threads(), self.net.refresh()
+        """Return a plan for so many samples on as many threads as are wanted, and its backend.
+
+        The network has just looked whether it was changed, and raised its version if so.
+        """
+        version = self.net.version
+        threads = self._threads(shape, batch, version)
         if self._prediction is not None:
             _, old = self._prediction
             asked = (threads, shape, version)
@@ -125,6 +134,12 @@ class PlanEngine:
         backend = CpuBackend(self.net.parameters, shape, batch, threads)
         self._prediction = Plan(self.net, shape, backend), backend
         return self._prediction
+
+    def _threads(self, shape: tuple[int, ...], batch: int, version: int) -> int:
+        """Return how many threads a prediction is worth: to wake them takes as long as a small one."""
+        if self._work[:2] != (shape, version):
+            self._work = shape, version, self.net.multiply_adds(shape) + 16 * prod(shape)
+        return 1 if batch * self._work[2] < WORK else get_num_threads()
 
     def _trainer(self, shape: tuple[int, ...], batch: int, y: Targets) -> CpuTraining:
         """Return the backend of a plan for such a batch on as many threads as are wanted."""

@@ -6,7 +6,7 @@ from math import ceil
 from tinyconv.engines.cpu.epilogue import add_activation_backward, add_fold
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step
-from tinyconv.engines.cpu.tiling import compiled, lanes_for, rows_for
+from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import linear
 from tinyconv.kernels.cpu.kernel import address_of
@@ -17,9 +17,9 @@ from tinyconv.layers.base import Shape
 __all__ = ["LinearStep"]
 
 #: Bytes of a weight from which on threads share its rows rather than the samples.
-SHARED_WEIGHT = 1 << 20
-#: Bytes of gradient that a block of rows may have in the update.
-SECOND_CACHE = 256 << 10
+SHARED_WEIGHT = 256 << 10
+#: Rows of the weight of which the update makes the gradient at a time.
+BLOCK = 48
 
 
 class LinearStep(Step):
@@ -32,43 +32,41 @@ class LinearStep(Step):
         self.layer = layer
         (self.I,), self.O = self.input_shape, layer.out_features
         self.by_features = 4 * self.I * self.O > SHARED_WEIGHT
-        # Input columns of dx and dw: the vectors must not reach beyond a row.
-        self.L = LANES
-        while self.L > self.I:
-            self.L //= 2
-        self.V = min(4 if REGISTERS >= 32 else 2, self.I // self.L)
+        self.V = min(4 if REGISTERS >= 32 else 2, ceil(self.I / LANES))
         self.R = min(rows_for(self.V), 6)
 
     def prepare(self, program: Program) -> None:
         self.weight, self.bias = add_fold(self, program)
 
     def forward(self, program: Program) -> None:
-        Q = min(4, self.O)
-        R = min(6, (REGISTERS - 2 - Q) // Q)
-        L = lanes_for(self.I)
-        kernel = compiled(linear.forward, L, R, Q, self.O % Q or Q, self.activation.code)
-        bias = self.bias
+        context, bias = self.context, self.bias
+        samples = context.batch if self.by_features else ceil(context.batch / context.threads)
+        # A lone sample has a register for each of more outputs.
+        R, Q = (1, 8) if samples == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
+        R, Q = even(samples, R), min(Q, self.O)
         if self.by_features:
             program.meet()
-        program.call(
-            self.name,
-            kernel,
-            linear.FORWARD,
-            items=self.O if self.by_features else 0,
-            grain=4 * Q,
-            x=self.x.origin,
-            x_sample=self.x.sample,
-            w=address_of(self.weight),
-            b=0 if bias is None else address_of(bias),
-            z=self.z.origin,
-            y=self.y.origin,
-            y_sample=self.y.sample,
-            parameter=self.activation.parameter,
-            I=self.I,
-            O=self.O,
-            n=address_of(self.context.n),
-            by_features=self.by_features,
-        )
+        values = {
+            "items": self.O if self.by_features else 0,
+            "grain": 4 * Q,
+            "x": self.x.origin,
+            "x_sample": self.x.sample,
+            "w": address_of(self.weight),
+            "b": 0 if bias is None else address_of(bias),
+            "z": self.z.origin,
+            "y": self.y.origin,
+            "y_sample": self.y.sample,
+            "I": self.I,
+            "O": self.O,
+            "n": address_of(context.n),
+            "by_features": self.by_features,
+            "parameter": self.activation.parameter,
+        }
+        products = compiled(linear.forward, lanes_for(self.I), R, Q, self.O % Q or Q)
+        program.call(self.name, products, linear.FORWARD, **values)
+        if bias is not None or self.activation.code:
+            finish = compiled(linear.finish, LANES, self.activation.code)
+            program.call(f"{self.name}: bias", finish, linear.FORWARD, **values)
 
     def backward(self, program: Program) -> None:
         assert self.dy is not None
@@ -80,10 +78,10 @@ class LinearStep(Step):
             program.meet()
         program.call(
             f"{self.name}: backward",
-            compiled(linear.backward, self.L, self.R, self.V),
+            compiled(linear.backward, LANES, self.R, self.V),
             linear.BACKWARD,
             items=self.I if self.by_features else 0,
-            grain=self.V * self.L,
+            grain=self.V * LANES,
             dy=self.dy.origin,
             dy_sample=self.dy.sample,
             w=address_of(self.layer.params["weight"]),
@@ -93,18 +91,22 @@ class LinearStep(Step):
             O=self.O,
             n=address_of(self.context.n),
             by_features=self.by_features,
+            panel=self._room(linear.DEPTH * self.V * LANES),
         )
+
+    def _room(self, numbers: int) -> int:
+        """Return the address of room for so many numbers for each thread."""
+        return address_of(self.context.arena.take(self.context.threads * numbers))
 
     def update(self, program: Program) -> None:
         assert self.dy is not None
-        context = self.context
-        block = max(self.R, SECOND_CACHE // (4 * self.I) // self.R * self.R)
-        block = min(block, ceil(self.O / self.R) * self.R)
-        room = max(block * self.I, LANES) + 16 * self.I
+        context, width = self.context, min(self.I, linear.WIDTH)
+        block = min(BLOCK // self.R, ceil(self.O / self.R)) * self.R
+        sums = max(block * width, LANES)
         bias = self.layer.params.get("bias")
         program.call(
             f"{self.name}: update",
-            compiled(linear.update, self.L, self.R, self.V),
+            compiled(linear.update, LANES, self.R, self.V),
             linear.UPDATE,
             items=self.O,
             grain=self.R,
@@ -112,10 +114,12 @@ class LinearStep(Step):
             dy_sample=self.dy.sample,
             x=self.x.origin,
             x_sample=self.x.sample,
+            w=address_of(self.layer.params["weight"]),
             I=self.I,
             n=address_of(context.n),
-            sum=address_of(context.arena.take(context.threads * room)),
-            sum_thread=room,
+            panels=self._room(linear.SAMPLES * linear.WIDTH),
+            sum=self._room(sums),
+            sum_thread=sums,
             block=block,
             function=context.rule[0],
             function_args=context.rule[1],

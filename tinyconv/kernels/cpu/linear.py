@@ -1,15 +1,17 @@
 """The fully connected layer with its activation: forward, input gradient, and weight gradient
 together with the update.
 
-Twin of :mod:`tinyconv.ops.linear`. Each is a matrix product that reads both factors where they
-lie. A layer with a small weight works through samples, so that a thread needs nobody else's
-results; one with a big weight through the rows or columns of the weight, so that each thread
-reads only its part of it (``by_features``).
+Twin of :mod:`tinyconv.ops.linear`. Each is a matrix product. A layer with a small weight works
+through samples, so that a thread needs nobody else's results; one with a big weight through the
+rows or columns of the weight, so that each thread reads only its part of it (``by_features``).
+
+The forward pass takes dot products along the rows of both factors. The other two make tiles of R
+rows by V vectors as sums of outer products: a column of R numbers of one factor by a row of the
+other, of which a *panel*, as wide as a tile, stays in the first cache while all tiles need it.
 """
 
 from typing import Any
 
-import numpy as np
 from numba import carray
 
 from tinyconv.kernels.cpu.activation import activate
@@ -19,6 +21,8 @@ from tinyconv.kernels.cpu.simd import (
     load,
     load_first,
     pointer,
+    prefetch,
+    store,
     store_first,
     words_pointer,
 )
@@ -26,18 +30,35 @@ from tinyconv.kernels.cpu.tiles import (
     dots,
     dots_first,
     load_tile,
-    outer,
-    outer_first,
+    outer_rows,
     store_rows,
-    store_tile,
     store_totals,
     zeros,
 )
 
-__all__ = ["BACKWARD", "FORWARD", "UPDATE", "backward", "forward", "update"]
+__all__ = [
+    "BACKWARD",
+    "DEPTH",
+    "FORWARD",
+    "SAMPLES",
+    "UPDATE",
+    "WIDTH",
+    "backward",
+    "finish",
+    "forward",
+    "update",
+]
 
-#: Numbers of a block of x in the forward pass.
-PANEL = 1 << 17
+#: Rows of a panel.
+DEPTH = 128
+#: Columns of the gradient of a weight that are made before the optimizer gets them.
+WIDTH = 256
+#: Samples of which the update keeps panels.
+SAMPLES = 256
+#: Numbers in a line of the cache.
+LINE = 16
+#: Numbers of a block of x in the forward pass, which stays in the second cache.
+BLOCK = 1 << 17
 
 #: ``n``: address of the number of samples in the batch. ``z``: laid out as y, what the activation
 #: is of; y itself where nobody wants it afterwards.
@@ -47,24 +68,23 @@ FORWARD = record(
 )
 
 
-def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
-    """Make the kernel y = activation(x w^T + b): [N x I] * [I x O] -> [N x O].
+def forward(L: int, R: int, Q: int, REST: int) -> Any:
+    """Make the kernel z = x w^T: [N x I] * [I x O] -> [N x O].
 
-    Rows of x and of w both run along I, so a tile holds R x Q dot products (``REST`` columns in
-    the last tile) lane by lane, and nothing is transposed.
+    A tile holds R x Q dot products (``REST`` columns in the last tile) lane by lane. The rows of w
+    pass by a block of x.
     """
 
     @kernel
     def linear(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, FORWARD)[0]
-        x, w, b, y, z = pointer(a.x), pointer(a.w), pointer(a.b), pointer(a.y), pointer(a.z)
+        x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
         I, x_sample, y_sample = a.I, a.x_sample, a.y_sample
         n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
             n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
-        # Blocks of x that stay in the second cache while the rows of w pass by.
         height = (min(n1 - n0, 128) + R - 1) // R * R
-        pieces = (I * height + PANEL - 1) // PANEL
+        pieces = (I * height + BLOCK - 1) // BLOCK
         width = (I + pieces - 1) // pieces
         width = (width + L - 1) // L * L
         for nb in range(n0, n1, height):
@@ -93,9 +113,23 @@ def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
                                 i, j, rest = i + whole, j + whole, ke - whole
                                 few = dots_first(few, R, x, i, x_sample, w, j, I, rest)
                             store_totals(z, place, R, y_sample, few, ne - n, REST, add)
+
+    return linear
+
+
+def finish(L: int, A: int) -> Any:
+    """Make the kernel y = activation(z + b), in which z gets b too if it is kept."""
+
+    @kernel
+    def linear_finish(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, FORWARD)[0]
+        b, y, z = pointer(a.b), pointer(a.y), pointer(a.z)
+        n0, n1, o0, o1 = first, last, 0, a.O
+        if a.by_features:
+            n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
         for n in range(n0, n1):
             for o in range(o0, o1, L):
-                i = n * y_sample + o
+                i = n * a.y_sample + o
                 value = load(z, i, L)
                 if a.b:
                     value = value + load_first(b, o, o1 - o, L)
@@ -103,94 +137,114 @@ def forward(L: int, R: int, Q: int, REST: int, A: int) -> Any:
                         store_first(z, i, value, o1 - o)
                 store_first(y, i, activate(value, A, a.parameter), o1 - o)
 
-    return linear
+    return linear_finish
 
 
-BACKWARD = record("dy", "dy_sample", "w", "dx", "dx_sample", "I", "O", "n", "by_features")
-
-
-#: Outputs whose pieces of the weight stay in the first cache, and their pages at hand, while all
-#: samples pass.
-OUTPUTS = 64
+#: ``panel``: room for DEPTH rows of a panel for each thread.
+BACKWARD = record("dy", "dy_sample", "w", "dx", "dx_sample", "I", "O", "n", "by_features", "panel")
 
 
 def backward(L: int, R: int, V: int) -> Any:
-    """Make the kernel dx = dz w: [N x O] * [O x I] -> [N x I], in tiles of R samples by V vectors.
-
-    Rows of the weight lie far apart in memory, so a block of them serves all samples before the
-    next one does, and dx is a sum over the blocks.
-    """
+    """Make the kernel dx = dz w: [N x O] * [O x I] -> [N x I], a sum over blocks of outputs."""
     VL = V * L
 
     @kernel
     def linear_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, BACKWARD)[0]
         dy, w, dx = pointer(a.dy), pointer(a.w), pointer(a.dx)
+        panel = pointer(a.panel + 4 * thread * DEPTH * VL)
         I, O, dy_sample, dx_sample = a.I, a.O, a.dy_sample, a.dx_sample
         n0, n1, c0, c1 = first, last, 0, I
         if a.by_features:
             n0, n1, c0, c1 = 0, words_pointer(a.n)[0], first, last
-        for o in range(0, O, OUTPUTS):
-            outputs = min(OUTPUTS, O - o)
+        for o in range(0, O, DEPTH):
+            depth = min(DEPTH, O - o)
             for c in range(c0, c1, VL):
+                # Rows of the weight lie far apart in memory, and no vector may leave the last one.
+                for k in range(depth):
+                    for v in range(0, VL, L):
+                        row = load_first(w, (o + k) * I + c + v, I - c - v, L)
+                        store(panel, k * VL + v, row)
+                ahead = o * I + c + VL
                 for n in range(n0, n1, R):
+                    share = depth * R // (n1 - n0) + 1
+                    for _ in range(min(share, depth)):
+                        for v in range(0, VL, LINE):
+                            prefetch(w, ahead + v)
+                        ahead += I
                     place = n * dx_sample + c
                     acc = load_tile(dx, place, R, dx_sample, V, L) if o else zeros(R, V, L)
-                    i, j = n * dy_sample + o, o * I + c
-                    if c + VL <= c1:
-                        for k in range(outputs):
-                            acc = outer(acc, R, dy, i + k, 0, R, dy_sample, w, j + k * I)
-                    else:
-                        for k in range(outputs):
-                            acc = outer_first(acc, R, dy, i + k, dy_sample, w, j + k * I, c1 - c)
+                    i = n * dy_sample + o
+                    for k in range(depth):
+                        acc = outer_rows(acc, R, dy, i + k, dy_sample, n1 - n, panel, k * VL)
                     store_rows(dx, place, R, dx_sample, acc, n1 - n, c1 - c)
 
     return linear_backward
 
 
-#: ``sum``: room for the gradient of ``block`` rows of the weight for each thread. ``function``
-#: and ``function_args``: the optimizer's kernel (:mod:`update`), for the flat vector from
+#: ``panels``: room for SAMPLES rows of WIDTH numbers for each thread. ``sum``: room for the
+#: gradient of ``block`` rows of WIDTH numbers of the weight for each. ``function`` and
+#: ``function_args``: the optimizer's kernel (:mod:`update`), for the flat vector from
 #: ``weight_start`` on.
 UPDATE = record(
-    *("dy", "dy_sample", "x", "x_sample", "I", "n", "sum", "sum_thread", "block"),
+    *("dy", "dy_sample", "x", "x_sample", "w", "I", "n", "panels", "sum", "sum_thread", "block"),
     *("function", "function_args", "weight_start", "bias_start"),
 )
-
-ZERO = np.float32(0)
 
 
 def update(L: int, R: int, V: int) -> Any:
     """Make the kernel dw = dz^T x: [O x N] * [N x I] -> [O x I], which hands dw to the optimizer.
 
-    Rows ``first`` to ``last`` of dw are made in tiles of R rows by V vectors and used while they
-    are in the cache; a gradient of the size of the weight is never written to memory.
+    Rows ``first`` to ``last`` of dw are made and used block by block, while they are in the
+    cache; a gradient of the size of the weight is never written to memory.
     """
     VL = V * L
 
     @kernel
     def linear_update(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, UPDATE)[0]
-        dy, x = pointer(a.dy), pointer(a.x)
-        address = a.sum + 4 * thread * a.sum_thread
-        dw = pointer(address)
-        I, n, dy_sample, x_sample = a.I, words_pointer(a.n)[0], a.dy_sample, a.x_sample
-        for o0 in range(first, last, a.block):
-            o1 = min(o0 + a.block, last)
-            for tile in range(0, I, VL):
-                c = min(tile, I - VL)
-                for o in range(o0, o1, R):
-                    acc = zeros(R, V, L)
-                    i = c
-                    for j in range(o, o + n * dy_sample, dy_sample):
-                        acc = outer(acc, R, dy, j, 0, R, 1, x, i)
-                        i += x_sample
-                    store_tile(dw, (o - o0) * I + c, R, I, acc, VL)
-            start = a.weight_start
-            invoke(a.function, a.function_args, address, start + o0 * I, start + o1 * I)
+        dy, x, w = pointer(a.dy), pointer(a.x), pointer(a.w)
+        address, panels = a.sum + 4 * thread * a.sum_thread, a.panels + 4 * thread * SAMPLES * WIDTH
+        dw, panel = pointer(address), pointer(panels)
+        I, N, dy_sample, x_sample = a.I, words_pointer(a.n)[0], a.dy_sample, a.x_sample
+        packs = N <= SAMPLES and last - first >= 4 * R
+        for c in range(0, I, WIDTH):
+            width = min(WIDTH, I - c)
+            if packs:
+                for tile in range(0, width, VL):
+                    for n in range(N):
+                        for v in range(0, VL, L):
+                            row = load(x, n * x_sample + c + tile + v, L)
+                            store(panel, tile * N + n * VL + v, row)
+            for o0 in range(first, last, a.block):
+                o1 = min(o0 + a.block, last)
+                for o in range(o0, o1):
+                    for k in range(0, width, LINE):
+                        prefetch(w, o * I + c + k)
+                for tile in range(0, width, VL):
+                    for o in range(o0, o1, R):
+                        acc = zeros(R, V, L)
+                        if packs:
+                            for n in range(N):
+                                i, j = n * dy_sample + o, tile * N + n * VL
+                                acc = outer_rows(acc, R, dy, i, 1, o1 - o, panel, j)
+                        else:
+                            for n in range(N):
+                                i, j = n * dy_sample + o, n * x_sample + c + tile
+                                acc = outer_rows(acc, R, dy, i, 1, o1 - o, x, j)
+                        place = (o - o0) * width + tile
+                        store_rows(dw, place, R, width, acc, o1 - o, width - tile)
+                if width == I:
+                    start, stop = a.weight_start + o0 * I, a.weight_start + o1 * I
+                    invoke(a.function, a.function_args, address, start, stop)
+                else:
+                    for o in range(o0, o1):
+                        start, row = a.weight_start + o * I + c, address + 4 * (o - o0) * width
+                        invoke(a.function, a.function_args, row, start, start + width)
         if a.bias_start >= 0:
             for o in range(first, last, L):
                 bias = load(dy, o, L)
-                for j in range(o + dy_sample, o + n * dy_sample, dy_sample):
+                for j in range(o + dy_sample, o + N * dy_sample, dy_sample):
                     bias = bias + load(dy, j, L)
                 store_first(dw, 0, bias, last - o)
                 start, stop = a.bias_start + o, a.bias_start + min(o + L, last)

@@ -54,6 +54,7 @@ __all__ = [
     "minimum",
     "nearest",
     "pointer",
+    "prefetch",
     "scale_by_power",
     "splat",
     "sqrt",
@@ -296,6 +297,19 @@ def load_first(
         return emit_masked_load(builder, p, i, emit_first_lanes(builder, count, L))
 
     return Vector(L)(POINTER, INT, INT, lanes), emit
+
+
+@instruction
+def prefetch(typing: Any, p: types.Type, i: types.Type) -> Any:
+    """Let the cache line of ``p[i]`` come to the second cache, while other work goes on."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), INT8.as_pointer())
+        hints = (INT32(0), INT32(2), INT32(1))  # to read, level 2, data
+        emit_call(builder, "llvm.prefetch.p0", ir.VoidType(), place, *hints)
+        return context.get_dummy_value()
+
+    return types.void(POINTER, INT), emit
 
 
 @instruction

@@ -47,7 +47,7 @@ __all__ = [
     "load_tile",
     "nonzero_lanes",
     "outer",
-    "outer_first",
+    "outer_rows",
     "plus",
     "products",
     "store_rows",
@@ -183,18 +183,18 @@ def outer(
 
 
 @instruction
-def outer_first(
+def outer_rows(
     typing: Any,
     tile: types.Type,
     rows: types.Type,
     a: types.Type,
     i: types.Type,
     stride: types.Type,
+    count: types.Type,
     b: types.Type,
     j: types.Type,
-    count: types.Type,
 ) -> Any:
-    """Add an outer product of which only the first ``count`` numbers of the row of b exist.
+    """Add an outer product of whose rows the first ``count`` exist; the others repeat the last.
 
     ``tile[r, v] += a[i + r * stride] * b[j + v * lanes]``
     """
@@ -202,17 +202,18 @@ def outer_first(
     V = tile.count // R
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        value, _, a, i, stride, b, j, count = args
-        vectors, columns = emit_vectors(builder, value, tile), []
-        for v in range(V):
-            mask = emit_first_lanes(builder, emit_plus(builder, count, -v * L), L)
-            columns.append(emit_masked_load(builder, b, emit_plus(builder, j, v * L), mask))
+        value, _, a, i, stride, count, b, j = args
+        vectors = emit_vectors(builder, value, tile)
+        columns = [emit_load(builder, b, emit_plus(builder, j, v * L), L) for v in range(V)]
+        last = emit_plus(builder, count, -1)
         for r in range(R):
-            place = emit_plus(builder, i, emit_times(builder, stride, r))
-            emit_add_row(builder, vectors, r, builder.load(builder.gep(a, [place])), columns)
+            number = ir.Constant(count.type, r)
+            number = builder.select(builder.icmp_signed("<", number, last), number, last)
+            row = builder.gep(a, [builder.mul(stride, number)])  # the same in every round of a loop
+            emit_add_row(builder, vectors, r, builder.load(builder.gep(row, [i])), columns)
         return emit_tile(context, builder, tile, vectors)
 
-    return tile(tile, rows, POINTER, INT, INT, POINTER, INT, INT), emit
+    return tile(tile, rows, POINTER, INT, INT, INT, POINTER, INT), emit
 
 
 def _dots(first_lanes_only: bool) -> Any:
