@@ -136,7 +136,7 @@ class PlanEngine:
         return self._prediction
 
     def _threads(self, shape: tuple[int, ...], batch: int, version: int) -> int:
-        """Return how many threads a prediction is worth: to wake them takes as long as a small one."""
+        """Return the threads that a prediction is worth: to wake one takes a while itself."""
         if self._work[:2] != (shape, version):
             self._work = shape, version, self.net.multiply_adds(shape) + 16 * prod(shape)
         return 1 if batch * self._work[2] < WORK else get_num_threads()

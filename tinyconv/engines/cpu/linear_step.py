@@ -43,7 +43,7 @@ class LinearStep(Step):
         samples = context.batch if self.by_features else ceil(context.batch / context.threads)
         # A lone sample has a register for each of more outputs.
         R, Q = (1, 8) if samples == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
-        R, Q = even(samples, R), min(Q, self.O)
+        R = even(samples, R)
         if self.by_features:
             program.meet()
         values = {
@@ -62,7 +62,7 @@ class LinearStep(Step):
             "by_features": self.by_features,
             "parameter": self.activation.parameter,
         }
-        products = compiled(linear.forward, lanes_for(self.I), R, Q, self.O % Q or Q)
+        products = compiled(linear.forward, lanes_for(self.I), R, Q)
         program.call(self.name, products, linear.FORWARD, **values)
         if bias is not None or self.activation.code:
             finish = compiled(linear.finish, LANES, self.activation.code)

@@ -68,11 +68,10 @@ FORWARD = record(
 )
 
 
-def forward(L: int, R: int, Q: int, REST: int) -> Any:
+def forward(L: int, R: int, Q: int) -> Any:
     """Make the kernel z = x w^T: [N x I] * [I x O] -> [N x O].
 
-    A tile holds R x Q dot products (``REST`` columns in the last tile) lane by lane. The rows of w
-    pass by a block of x.
+    A tile holds R x Q dot products, lane by lane. The rows of w pass by a block of x.
     """
 
     @kernel
@@ -92,27 +91,18 @@ def forward(L: int, R: int, Q: int, REST: int) -> Any:
             for kb in range(0, I, width):
                 ke = min(kb + width, I)
                 whole = kb + (ke - kb) // L * L
-                add = int(kb > 0)
                 for o in range(o0, o1, Q):
                     for n in range(nb, ne, R):
-                        i, j = n * x_sample, o * I
-                        place = n * y_sample + o
-                        if o + Q <= o1:
-                            acc = zeros(R, Q, L)
-                            for k in range(kb, whole, L):
-                                acc = dots(acc, R, x, i + k, x_sample, w, j + k, I, L)
-                            if whole < ke:
-                                i, j, rest = i + whole, j + whole, ke - whole
-                                acc = dots_first(acc, R, x, i, x_sample, w, j, I, rest)
-                            store_totals(z, place, R, y_sample, acc, ne - n, Q, add)
-                        else:
-                            few = zeros(R, REST, L)
-                            for k in range(kb, whole, L):
-                                few = dots(few, R, x, i + k, x_sample, w, j + k, I, L)
-                            if whole < ke:
-                                i, j, rest = i + whole, j + whole, ke - whole
-                                few = dots_first(few, R, x, i, x_sample, w, j, I, rest)
-                            store_totals(z, place, R, y_sample, few, ne - n, REST, add)
+                        i, j, rows = n * x_sample, o * I, o1 - o
+                        acc = zeros(R, Q, L)
+                        for k in range(kb, whole, L):
+                            acc = dots(acc, R, x, i + k, x_sample, w, j + k, I, rows)
+                        if whole < ke:
+                            i, j, rest = i + whole, j + whole, ke - whole
+                            acc = dots_first(acc, R, x, i, x_sample, w, j, I, rows, rest)
+                        store_totals(
+                            z, n * y_sample + o, R, y_sample, acc, ne - n, rows, int(kb > 0)
+                        )
 
     return linear
 

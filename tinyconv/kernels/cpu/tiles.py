@@ -144,6 +144,13 @@ def emit_add_row(
         tile[n] = emit_fma(builder, scale, column, tile[n])
 
 
+def emit_row(builder: ir.IRBuilder, stride: ir.Value, row: int, count: ir.Value) -> ir.Value:
+    """Where a row begins, or the last of ``count`` rows if there are not as many."""
+    last, number = emit_plus(builder, count, -1), ir.Constant(count.type, row)
+    number = builder.select(builder.icmp_signed("<", number, last), number, last)
+    return builder.mul(stride, number)
+
+
 @instruction
 def outer(
     typing: Any,
@@ -205,11 +212,9 @@ def outer_rows(
         value, _, a, i, stride, count, b, j = args
         vectors = emit_vectors(builder, value, tile)
         columns = [emit_load(builder, b, emit_plus(builder, j, v * L), L) for v in range(V)]
-        last = emit_plus(builder, count, -1)
         for r in range(R):
-            number = ir.Constant(count.type, r)
-            number = builder.select(builder.icmp_signed("<", number, last), number, last)
-            row = builder.gep(a, [builder.mul(stride, number)])  # the same in every round of a loop
+            offset = emit_row(builder, stride, r, count)
+            row = builder.gep(a, [offset])  # the same in every round of a loop
             emit_add_row(builder, vectors, r, builder.load(builder.gep(row, [i])), columns)
         return emit_tile(context, builder, tile, vectors)
 
@@ -217,8 +222,29 @@ def outer_rows(
 
 
 def _dots(first_lanes_only: bool) -> Any:
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        tile = signature.args[0]
+        R, L = literal(signature.args[1]), tile.dtype.lanes
+        V = tile.count // R
+        value, _, a, i, a_stride, b, j, b_stride, b_rows = args[:9]
+        mask = emit_first_lanes(builder, args[9], L) if first_lanes_only else None
+
+        def fetch(p: ir.Value, i: ir.Value, offset: ir.Value) -> ir.Value:
+            start = builder.gep(p, [offset])  # the same in every round of a loop
+            if mask is None:
+                return emit_load(builder, start, i, L)
+            return emit_masked_load(builder, start, i, mask)
+
+        vectors = emit_vectors(builder, value, tile)
+        columns = [fetch(b, j, emit_row(builder, b_stride, v, b_rows)) for v in range(V)]
+        for r in range(R):
+            factor = fetch(a, i, emit_times(builder, a_stride, r))
+            for v in range(V):
+                vectors[r * V + v] = emit_fma(builder, factor, columns[v], vectors[r * V + v])
+        return emit_tile(context, builder, tile, vectors)
+
     @instruction
-    def accumulate(
+    def dots(
         typing: Any,
         tile: types.Type,
         rows: types.Type,
@@ -228,38 +254,34 @@ def _dots(first_lanes_only: bool) -> Any:
         b: types.Type,
         j: types.Type,
         b_stride: types.Type,
-        count: types.Type,
+        b_rows: types.Type,
     ) -> Any:
-        R, L = literal(rows), tile.dtype.lanes
-        V = tile.count // R
-
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-            value, _, a, i, a_stride, b, j, b_stride, count = args
-            mask = emit_first_lanes(builder, count, L) if first_lanes_only else None
-
-            def fetch(p: ir.Value, i: ir.Value, stride: ir.Value, row: int) -> ir.Value:
-                start = builder.gep(p, [emit_times(builder, stride, row)])
-                if mask is None:
-                    return emit_load(builder, start, i, L)
-                return emit_masked_load(builder, start, i, mask)
-
-            vectors = emit_vectors(builder, value, tile)
-            columns = [fetch(b, j, b_stride, v) for v in range(V)]
-            for r in range(R):
-                factor = fetch(a, i, a_stride, r)
-                for v in range(V):
-                    vectors[r * V + v] = emit_fma(builder, factor, columns[v], vectors[r * V + v])
-            return emit_tile(context, builder, tile, vectors)
-
         return tile(tile, rows, POINTER, INT, INT, POINTER, INT, INT, INT), emit
 
-    return accumulate
+    @instruction
+    def dots_first(
+        typing: Any,
+        tile: types.Type,
+        rows: types.Type,
+        a: types.Type,
+        i: types.Type,
+        a_stride: types.Type,
+        b: types.Type,
+        j: types.Type,
+        b_stride: types.Type,
+        b_rows: types.Type,
+        count: types.Type,
+    ) -> Any:
+        return tile(tile, rows, POINTER, INT, INT, POINTER, INT, INT, INT, INT), emit
+
+    return dots_first if first_lanes_only else dots
 
 
-#: ``dots(tile, rows, a, i, a_stride, b, j, b_stride, count)`` adds products lane by lane:
+#: ``dots(tile, rows, a, i, a_stride, b, j, b_stride, b_rows)`` adds products lane by lane:
 #: ``tile[r, q] += a[i + r * a_stride] * b[j + q * b_stride]``. Both factors are vectors, and
 #: the sum of the lanes of ``tile[r, q]`` is the dot product of row r of ``a`` with row q of
-#: ``b`` in the end. ``dots_first`` takes only the first ``count`` lanes and touches no others.
+#: ``b`` in the end. Of the rows of ``b`` the first ``b_rows`` exist; the others repeat the last.
+#: ``dots_first(..., count)`` takes only the first ``count`` lanes and touches no others.
 dots = _dots(first_lanes_only=False)
 dots_first = _dots(first_lanes_only=True)
 
