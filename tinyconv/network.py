@@ -310,7 +310,7 @@ class Sequential(Network):
         verbose = verbose and ranks.is_first
         hung = check_callbacks(callbacks, verbose, names, validation is not None)
         executing = engine_for(self, engine)
-        if profile and isinstance(executing, EagerEngine):
+        if profile and type(executing) is EagerEngine:
             raise ArgumentError(
                 "fit: profile is True, which measures the calls of a plan, and the layers run one "
                 "by one"

@@ -87,6 +87,7 @@ def test_update(N: int, I: int, O: int) -> None:
     x, dy = draw(N, I), draw(N, O, seed=1)
     _, saved = ops.linear(x, np.zeros((O, I), np.float32), np.zeros(O, np.float32))
     _, dw, db = ops.linear_backward(dy, saved)
+    assert db is not None
     image, gradient = Image(x, around=0), Image(dy, around=0)
     flat = np.zeros(O * I + O, np.float32)
     rule = filled(update.ARGS, w=address_of(flat), lr=-1)

@@ -1,9 +1,7 @@
 """BLAS on one thread, where other threads are wanted on the same cores or would only wait.
 
 OpenBLAS has a pool of threads that spins. Beside any other work on the same cores, Numba's threads
-or another process, a training step of small matrices waits for its slowest thread: 40 to 70
-samples a second were measured where one thread reached 350 to 540. Alone on the cores, both were
-as fast.
+or another process, a product of small matrices waits for its slowest thread.
 """
 
 import os

@@ -30,8 +30,6 @@ class EagerEngine:
         net: the network.
     """
 
-    profile: dict[str, float] = {}  # noqa: RUF012 - it has no parts to measure
-
     def __init__(self, net: Net) -> None:
         self.net = net
 
@@ -91,6 +89,11 @@ class EagerEngine:
         self.optimizer.update(p.flat, p.flat_grad, self.optimizer_state, p.decay, lr, step)
         samples = self.loss.samples(targets, weight)
         self._totals.add({name: mean * samples for name, mean in means.items()}, samples)
+
+    @property
+    def profile(self) -> dict[str, float]:
+        """Empty: it has no parts to measure."""
+        return {}
 
     def totals(self) -> Totals:  # noqa: D102
         return self._totals.copy()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.base import Net, Totals
+from tinyconv.engines.base import Net
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.plan import Plan
@@ -28,8 +28,10 @@ __all__ = ["PlanEngine"]
 WORK = 1 << 20
 
 
-class PlanEngine:
+class PlanEngine(EagerEngine):
     """Trains and predicts by plans, made with the first batch; same results as the eager engine.
+
+    It is one as well, for the steps that its kernels cannot vouch for.
 
     Equal to float32 rounding: sums are added in another order, which depends on the number of
     threads. The gradients in ``net.parameters.flat_grad`` and the arrays of the last pass that
@@ -40,7 +42,7 @@ class PlanEngine:
     """
 
     def __init__(self, net: Net) -> None:
-        self.net = net
+        super().__init__(net)
         self._training: CpuTraining | None = None
         self._trains = self._predicts = 0  # versions of the network that the plans are of
         self._work: tuple[tuple[int, ...], int, int] = (), -1, 0  # of a sample of a shape
@@ -62,21 +64,12 @@ class PlanEngine:
         verbose: bool = False,
         profile: bool = False,
     ) -> None:
-        self.loss = loss
-        self.metrics = metrics
-        self.optimizer = optimizer
-        self._layers = EagerEngine(self.net)
-        self._layers.start_training(loss, optimizer, metrics)
-        self.optimizer_state = self._layers.optimizer_state
+        self._trains = self.net.refresh()
+        super().start_training(loss, optimizer, metrics)
         self._verbose, self._is_profiling = verbose, profile
         self._seconds: dict[str, float] = {}
         self._steps = 0
         self._training = None
-        self._trains, self._parameters = self.net.refresh(), self.net.parameters
-        self._totals = Totals()
-
-    def start_epoch(self, totals: Totals) -> None:  # noqa: D102
-        self._totals = totals.copy()
 
     def train_step(  # noqa: D102
         self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
@@ -90,17 +83,12 @@ class PlanEngine:
             # What the kernels cannot vouch for, the layers do, or say why not. The buffers hold
             # halves of a step now, so the next one gets a plan of its own.
             self._training = None
-            self._layers.start_epoch(self._totals)
-            self._layers.train_step(x, y, index, step, lr)
-            self._totals = self._layers.totals()
+            super().train_step(x, y, index, step, lr)
         self._steps += 1
 
     @property
     def profile(self) -> dict[str, float]:  # noqa: D102
         return {name: seconds / max(self._steps, 1) for name, seconds in self._seconds.items()}
-
-    def totals(self) -> Totals:  # noqa: D102
-        return self._totals.copy()
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
         N, shape = len(x), tuple(x.shape[1:])

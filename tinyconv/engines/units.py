@@ -8,45 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tinyconv.layers import (
-    AvgPool1d,
-    AvgPool2d,
-    AvgPool3d,
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-    Chain,
-    Conv1d,
-    Conv2d,
-    Conv3d,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    ConvTranspose3d,
-    Crop,
-    Dropout,
-    Flatten,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    GroupNorm,
-    Identity,
-    L2Pool2d,
-    Layer,
-    LayerNorm,
-    Linear,
-    LocalResponseNorm,
-    LPPool1d,
-    LPPool2d,
-    LPPool3d,
-    MaxPool1d,
-    MaxPool2d,
-    MaxPool3d,
-    Pad,
-    Parallel,
-    Reshape,
-    Residual,
-    Subsample2d,
-    Upsample,
-)
+from tinyconv import layers as L
+from tinyconv.layers import Layer
 from tinyconv.layers import activation as activations
 
 __all__ = ["ACTIVATIONS", "NORMS", "RULES", "Rule", "Unit", "fuse"]
@@ -54,14 +17,14 @@ __all__ = ["ACTIVATIONS", "NORMS", "RULES", "Rule", "Unit", "fuse"]
 Kinds = tuple[type[Layer], ...]
 
 ACTIVATIONS: Kinds = tuple(getattr(activations, name) for name in activations.__all__)
-CONVS: Kinds = (Conv1d, Conv2d, Conv3d)
-TRANSPOSED: Kinds = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
-MAX: Kinds = (MaxPool1d, MaxPool2d, MaxPool3d)
-AVG: Kinds = (AvgPool1d, AvgPool2d, AvgPool3d)
-NORM_POOLS: Kinds = (L2Pool2d, LPPool1d, LPPool2d, LPPool3d)
-POOLS: Kinds = (*MAX, *AVG, *NORM_POOLS, Subsample2d)
-BATCH_NORMS: Kinds = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
-NORMS: Kinds = (*BATCH_NORMS, LayerNorm, GroupNorm)
+CONVS: Kinds = (L.Conv1d, L.Conv2d, L.Conv3d)
+TRANSPOSED: Kinds = (L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d)
+MAX: Kinds = (L.MaxPool1d, L.MaxPool2d, L.MaxPool3d)
+AVG: Kinds = (L.AvgPool1d, L.AvgPool2d, L.AvgPool3d)
+NORM_POOLS: Kinds = (L.L2Pool2d, L.LPPool1d, L.LPPool2d, L.LPPool3d)
+POOLS: Kinds = (*MAX, *AVG, *NORM_POOLS, L.Subsample2d)
+BATCH_NORMS: Kinds = (L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d)
+NORMS: Kinds = (*BATCH_NORMS, L.LayerNorm, L.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -160,25 +123,25 @@ RULES = (
     Rule("conv", (CONVS,)),
     Rule("transposed", (TRANSPOSED, ACTIVATIONS)),
     Rule("transposed", (TRANSPOSED,)),
-    Rule("linear", ((Linear,), BATCH_NORMS, ACTIVATIONS), _has_statistics, "prediction"),
-    Rule("linear", ((Linear,), BATCH_NORMS), _has_statistics, "prediction"),
-    Rule("linear", ((Linear,), ACTIVATIONS)),
-    Rule("linear", ((Linear,),)),
+    Rule("linear", ((L.Linear,), BATCH_NORMS, ACTIVATIONS), _has_statistics, "prediction"),
+    Rule("linear", ((L.Linear,), BATCH_NORMS), _has_statistics, "prediction"),
+    Rule("linear", ((L.Linear,), ACTIVATIONS)),
+    Rule("linear", ((L.Linear,),)),
     Rule("norm", (NORMS, ACTIVATIONS)),
     Rule("norm", (NORMS,)),
-    Rule("local response norm", ((LocalResponseNorm,),)),
+    Rule("local response norm", ((L.LocalResponseNorm,),)),
     Rule("pool", (POOLS,)),
-    Rule("global pool", ((GlobalAvgPool, GlobalMaxPool),)),
-    Rule("upsample", ((Upsample,),)),
-    Rule("pad", ((Pad, Crop),)),
+    Rule("global pool", ((L.GlobalAvgPool, L.GlobalMaxPool),)),
+    Rule("upsample", ((L.Upsample,),)),
+    Rule("pad", ((L.Pad, L.Crop),)),
     Rule("activation", (ACTIVATIONS,)),
-    Rule("dropout", ((Dropout,),)),
-    Rule("flatten", ((Flatten, Reshape),)),
-    Rule("add", ((Residual,), ACTIVATIONS)),
-    Rule("add", ((Residual,),)),
-    Rule("add", ((Parallel,), ACTIVATIONS), _joins("add")),
-    Rule("add", ((Parallel,),), _joins("add")),
-    Rule("concat", ((Parallel,),), _joins("concat")),
+    Rule("dropout", ((L.Dropout,),)),
+    Rule("flatten", ((L.Flatten, L.Reshape),)),
+    Rule("add", ((L.Residual,), ACTIVATIONS)),
+    Rule("add", ((L.Residual,),)),
+    Rule("add", ((L.Parallel,), ACTIVATIONS), _joins("add")),
+    Rule("add", ((L.Parallel,),), _joins("add")),
+    Rule("concat", ((L.Parallel,),), _joins("concat")),
 )
 
 
@@ -237,22 +200,22 @@ def _extend(
 
 
 def _branches(container: Layer) -> Sequence[Layer | None]:
-    if isinstance(container, Residual):
+    if isinstance(container, L.Residual):
         return container.body, container.shortcut
-    assert isinstance(container, Parallel)
+    assert isinstance(container, L.Parallel)
     return container.branches
 
 
 def _changes_nothing(layer: Layer, training: bool) -> bool:
     """Whether a layer returns its input."""
-    if type(layer) is Dropout:
+    if type(layer) is L.Dropout:
         return not training and layer.scales[1] == 1
-    return type(layer) is Identity
+    return type(layer) is L.Identity
 
 
 def _without_chains(layers: Sequence[Layer]) -> list[Layer]:
     """Put the layers of a chain in its place."""
     flat: list[Layer] = []
     for layer in layers:
-        flat += _without_chains(layer.layers) if type(layer) is Chain else [layer]
+        flat += _without_chains(layer.layers) if type(layer) is L.Chain else [layer]
     return flat

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 from tinyconv.engines.cpu.epilogue import add_activation_backward, add_fold
 from tinyconv.engines.cpu.program import Program
@@ -46,7 +47,7 @@ class LinearStep(Step):
         R = even(samples, R)
         if self.by_features:
             program.meet()
-        values = {
+        values: dict[str, Any] = {
             "items": self.O if self.by_features else 0,
             "grain": 4 * Q,
             "x": self.x.origin,

@@ -13,6 +13,7 @@ from tinyconv.kernels.cpu.kernel import kernel, njit, record
 from tinyconv.kernels.cpu.simd import (
     load_first,
     pointer,
+    prefetch,
     store_first,
     words_pointer,
 )
@@ -35,6 +36,9 @@ __all__ = [
 #: ``index``: sample n of the batch is sample ``index[n]`` of x, or n where the address is 0.
 GATHER = record("x", "index", "y", "y_sample", "y_plane", "y_row", "C", "D", "H", "W")
 
+#: Numbers of the next sample that are fetched from memory while one is copied.
+AHEAD = 4096
+
 
 def gather(L: int) -> Any:
     """Make the kernel that copies samples (C, D, H, W) of the batch to (D, H, W, C)."""
@@ -46,6 +50,10 @@ def gather(L: int) -> Any:
         C, H, W, rows = a.C, a.H, a.W, a.D * a.H
         for n in range(first, last):
             source = (index[n] if a.index else n) * C * rows * W
+            if a.index and n + 1 < last:  # the samples lie anywhere in memory
+                ahead = index[n + 1] * C * rows * W
+                for i in range(ahead, ahead + min(C * rows * W, AHEAD), 16):
+                    prefetch(x, i)
             for row in range(rows):
                 i = source + row * W
                 j = n * a.y_sample + row // H * a.y_plane + row % H * a.y_row
