@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 #: Folders whose files all belong to the source distribution, the package's own apart.
-FOLDERS = (".ci", "benchmarks", "examples", "tests", "tinyconv")
+FOLDERS = (".ci", "benchmarks", "docs", "examples", "tests", "tinyconv")
 WRITTEN_BY_RUNNING = ("__pycache__", "runs", ".hypothesis", "node_modules")
 
 
@@ -28,7 +28,14 @@ def test_the_source_distribution_holds_the_tests_and_what_they_read(tmp_path):
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and not set(path.parts) & set(WRITTEN_BY_RUNNING)
     }
-    expected |= {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "setup.cfg"}
+    expected |= {
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "mkdocs.yml",
+        "pyproject.toml",
+        "setup.cfg",
+    }
     assert {"tests/conftest.py", "tests/ops/helpers.py", ".ci/run"} <= expected
     assert expected - listed == set()
 

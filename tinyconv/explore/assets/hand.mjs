@@ -22,6 +22,7 @@ const WAY = '<div class="way"><span>forward: values</span><span>backward: gradie
 const EDITABLE = new Set(ARRAYS);
 const PACE = { step: 1500, cell: 220 };
 const MOST_TERMS = 12;
+const MOST_WRITTEN = 18;
 
 export class Hand {
   constructor(root, example, store) {
@@ -333,7 +334,9 @@ export class Hand {
     const words = isDense ? "class" : shape[0] > 1 ? "map" : "";
     const drawn = Array.from({ length: shape[0] }, (_, f) =>
       this.grid(array, words && `${words} ${f}`, f ? "" : caption, count, columns, [f]));
-    return `<div class="maps-of ${array}">${drawn.join("")}</div>`;
+    // Too many weights for numbers: their colours remain, and the panel says each.
+    const size = isDense && count > MOST_WRITTEN ? " small" : "";
+    return `<div class="maps-of ${array}${size}">${drawn.join("")}</div>`;
   }
 
   grid(array, words, caption, count, columns, lead) {
