@@ -104,6 +104,7 @@ def typeset(text: str) -> str:
     def equation(match: re.Match[str]) -> str:
         is_display = match[1] is not None
         tex = re.sub(r"\\tag\{([^}]*)\}", r"\\qquad \\text{(\1)}", match[1] or match[2])
+        tex = tex.replace("{aligned}", "{align*}")  # the same, under the name that is known
         return convert(tex, display="block" if is_display else "inline").replace("\n", " ")
 
     return re.sub(r"\$\$(.+?)\$\$|\$(.+?)\$", equation, text, flags=re.DOTALL)
