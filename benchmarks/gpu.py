@@ -38,7 +38,7 @@ TIMED = (
     "784-2500-2000-1500-1000-500-10, tanh",
     "resnet20",
 )
-BATCHES = (10, 64, 128, 1024)
+BATCHES: tuple[int, ...] = (10, 64, 128, 1024)
 ROUNDS = 5
 
 #: Milliseconds that a step of a net at a batch size is to take at most, and PyTorch's over ours.
@@ -107,7 +107,7 @@ def _torch_step(
 
     replayed = step
     if as_graph:
-        side = torch.cuda.Stream()
+        side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
@@ -134,9 +134,10 @@ def _timed(run: Callable[[], None], steps: int) -> float:
 
     for _ in range(5):
         run()
-    rounds = []
+    rounds: list[float] = []
     for _ in range(ROUNDS):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        event: Any = torch.cuda.Event
+        begin, end = (event(enable_timing=True) for _ in range(2))
         begin.record()
         for _ in range(steps):
             run()
@@ -173,7 +174,7 @@ def has_torch() -> bool:
 
 def epoch_of_digits(device: str, samples: int) -> str:
     """Time an epoch, and compare accuracy and weights with the CPU's."""
-    data = tc.data.load_mnist() if samples > 1000 else tc.data.load_sample()
+    data = tc.data.load("mnist" if samples > 1000 else "mnist-sample")
     x, y = data.train
     x, y = x[:samples], y[:samples]
     lines = []

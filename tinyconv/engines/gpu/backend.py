@@ -25,8 +25,9 @@ from tinyconv.engines.gpu.product_steps import ConvStep, LinearStep
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.sources import Sources
 from tinyconv.engines.gpu.step import Buffer, Context, Step, activation_of
-from tinyconv.engines.gpu.update_rule import UpdateRule
+from tinyconv.engines.gpu.update_rule import COUNTERS, UpdateRule
 from tinyconv.engines.units import ACTIVATIONS, Unit
+from tinyconv.errors import ArgumentError
 from tinyconv.layers.base import Shape
 from tinyconv.losses import Loss, Targets
 from tinyconv.metrics import Metric
@@ -50,6 +51,8 @@ STEPS: dict[str, type[Step]] = {
     "pool": PoolStep,
 }
 
+#: Kernels count the numbers of a buffer by 32 bits.
+MOST_NUMBERS = 2**31
 #: Training steps of which the device has the keys of dropout masks.
 KEYS = 256
 
@@ -102,6 +105,11 @@ class GpuBackend:
 
     def buffer(self, shape: Shape, wanted: Sequence[Any]) -> Buffer:
         """Return memory for a batch of samples."""
+        if self.batch * prod(shape) >= MOST_NUMBERS:
+            raise ArgumentError(
+                f"fit: a batch of {self.batch} has {self.batch * prod(shape):,} numbers {shape} in "
+                f"a layer, expected less than {MOST_NUMBERS:,}; pass a smaller batch_size"
+            )
         buffer = Buffer(self.context.empty(self.batch, *shape))
         self.buffers.append(buffer)
         return buffer
@@ -134,7 +142,7 @@ class GpuBackend:
 class GpuTraining(GpuBackend):
     """Memory, steps and program of one plan, which does training steps.
 
-    What a step depends on lies on the device, and the last kernel of a step moves it on, so that
+    What a step depends on lies on the device, and a kernel of the step moves it on, so that
     the next one is launched without a word from the host:
 
     * ``counters``, int64: the place of the batch in the order of the epoch, the row of the keys
@@ -177,8 +185,7 @@ class GpuTraining(GpuBackend):
         super().__init__(launcher, parameters, shape, batch)
         self.of_bytes = of_bytes
         self._counters = launcher.upload(np.array([0, 0, 0, -1, 0], np.int64))
-        names = ("place", "tick", "step", "bad", "taken")
-        self.context.counters = {name: self._counters[i : i + 1] for i, name in enumerate(names)}
+        self.context.counters = {name: self._counters[i : i + 1] for i, name in enumerate(COUNTERS)}
         self._lr, self._numbers = launcher.empty((1,), np.float64), launcher.empty((3,), np.float64)
         self._sums = launcher.upload(np.zeros(3))
         self.context.keys = launcher.empty((max(1, layers), KEYS), np.uint64)
@@ -223,21 +230,9 @@ class GpuTraining(GpuBackend):
         rule.add_judgement(self.program, of_samples, self._numbers, self._lr, self._sums, counters)
 
     def finish_update(self) -> None:
-        """Add what the optimizer does, and what gets ready for the next step."""
-        counters, program = self.context.counters, self.program
-        self.rule.add_update(
-            program, self._numbers, self._lr, counters["taken"], lambda: self.was_taken
-        )
-        moved = (counters["place"], counters["tick"], counters["step"], BATCH)
-        program.call(
-            "advance",
-            "update",
-            self.rule.sizes,
-            "step_advance",
-            lambda n: (1, 1, 1),
-            *moved,
-            threads=1,
-        )
+        """Add what the optimizer does after all gradients are there."""
+        taken = self.context.counters["taken"]
+        self.rule.add_update(self.program, self._numbers, self._lr, taken, lambda: self.was_taken)
 
     # What a plan is run with.
 

@@ -56,7 +56,7 @@ class PoolStep(Step):
     def forward(self, program: Program) -> None:
         arguments: tuple[object, ...] = (self.x, self.y, BATCH)
         if self.kernel == "pool_max":
-            arguments = (self.x, self.y, self.saved, BATCH)
+            arguments = (self.x, None, self.y, self.saved, self.parameter, BATCH)
         elif self.kernel == "pool_mean":
             arguments = (self.x, self.saved, self.y, BATCH)
         grid = blocks(prod(self.shape))
@@ -65,12 +65,16 @@ class PoolStep(Step):
     def backward(self, program: Program) -> None:
         if self.dx is None:
             return
-        saved = (self.x, self.y) if self.kernel == "pool_root" else (self.saved,)
+        arguments: tuple[object, ...] = (self.dy, self.x, self.y, self.dx, BATCH)
+        if self.kernel == "pool_max":
+            arguments = (self.dy, self.y, self.saved, self.dx, self.parameter, BATCH)
+        elif self.kernel == "pool_mean":
+            arguments = (self.dy, self.saved, self.dx, BATCH)
         program.call(
             f"{self.name}: backward",
             "pool",
             self.sizes,
             f"{self.kernel}_backward",
             blocks(prod(self.input_shape)),
-            *(self.dy, *saved, self.dx, BATCH),
+            *arguments,
         )

@@ -55,7 +55,8 @@ class Sources:
         if x is not self._x:
             self._x, self._order = x, None
             values = x.pixels if holds_bytes(x) else x
-            self._is_staged = values.nbytes > self.launcher.free_bytes // 2
+            is_far = device_of(values) == "gpu"
+            self._is_staged = not is_far and values.nbytes > self.launcher.free_bytes // 2
             if not self._is_staged:
                 self._samples = self._on_device(values, _type_of(x))
         if y is not self._targets:

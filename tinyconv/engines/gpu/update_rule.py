@@ -11,8 +11,10 @@ from tinyconv.engines.gpu.program import BATCH, Program
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import Parameters
 
-__all__ = ["BLOCKS", "UpdateRule"]
+__all__ = ["COUNTERS", "UpdateRule"]
 
+#: What the device counts; see :class:`tinyconv.engines.gpu.backend.GpuTraining`.
+COUNTERS = ("place", "tick", "step", "bad", "taken")
 #: Of the kernel that looks at all gradients, at most.
 BLOCKS = 128
 
@@ -110,8 +112,7 @@ class UpdateRule:
             lambda n: (1, 1, 1),
             *(*sums_of_samples, squares, lr, numbers, sums),
             *(self.state.get("steps") if has_kernel else None, *map(np.float64, betas)),
-            *(np.float64(rule.clip_norm or 0.0), counters["step"], counters["bad"]),
-            *(counters["taken"], BATCH),
+            *(np.float64(rule.clip_norm or 0.0), *map(counters.__getitem__, COUNTERS), BATCH),
         )
 
     def add_update(

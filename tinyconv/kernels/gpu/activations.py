@@ -33,11 +33,13 @@ class Chosen(NamedTuple):
         code: its number.
         parameter: its option that is a number; 0 without one.
         needs_z: whether the slope is computed from the input, not from the output.
+        increases: whether a maximum may be taken before it instead of after it.
     """
 
     code: int = 0
     parameter: float = 0.0
     needs_z: bool = False
+    increases: bool = True
 
 
 IDENTITY = Chosen()
@@ -47,7 +49,7 @@ def find(name: str, config: Mapping[str, Any]) -> Chosen | None:
     """Return the activation of a layer of this name and configuration, if kernels know it.
 
     >>> find("LeakyReLU", {"negative_slope": 0.5})
-    Chosen(code=5, parameter=0.5, needs_z=True)
+    Chosen(code=5, parameter=0.5, needs_z=True, increases=True)
     >>> find("GELU", {"approximate": "tanh"}).code, find("Softmax", {})
     (8, None)
     """
@@ -56,4 +58,6 @@ def find(name: str, config: Mapping[str, Any]) -> Chosen | None:
     code = CODES.get(" ".join([name, *words]))
     if code is None or len(numbers) > 1:
         return None
-    return Chosen(code, (*numbers, 0.0)[0], code >= CODES["LeakyReLU"])
+    p = (*numbers, 0.0)[0]
+    increases = name not in ("GELU", "SiLU") and not (name in ("LeakyReLU", "ELU") and p < 0)
+    return Chosen(code, p, code >= CODES["LeakyReLU"], increases)

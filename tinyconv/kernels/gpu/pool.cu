@@ -1,6 +1,6 @@
 // Pooling of windows, tinyconv.ops.pool and pool_lp, of planes (N C, D, H, W).
 //
-//   max   y = the maximum of a window, the first in row-major order; dx gets dy where it came from
+//   max   y = f(the maximum of a window), the first in row-major order; dx gets dz where it came from
 //   mean  y = sum / divisor;          dx = sum over the windows that hold the element of dy / divisor
 //   root  y = sqrt(sum of squares);   dx = x times the sum over those windows of dy / y
 //
@@ -14,6 +14,7 @@
 //   SD, SH, SW  stride
 //   LD, LH, LW  dilation
 //   PD, PH, PW  padding before the input
+//   ACTIVATION  f of a maximum
 
 #define INPUTS (D * H * W)
 #define OUTPUTS (OD * OH * OW)
@@ -45,8 +46,9 @@ __device__ inline void for_windows(int place, Visit visit) {
             }
 }
 
-// argmax: the flat index in the plane, -1 where the window sees nothing.
-KERNEL(pool_max)(const float *x, float *y, int *argmax, int N) {
+// argmax: the flat index in the plane, -1 where the window sees nothing; z: the maximum, kept where
+// the slope of f needs it.
+KERNEL(pool_max)(const float *x, float *z, float *y, int *argmax, float parameter, int N) {
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= N * PLANES * OUTPUTS) return;
     const float *plane = x + i / OUTPUTS * INPUTS;
@@ -57,16 +59,22 @@ KERNEL(pool_max)(const float *x, float *y, int *argmax, int N) {
         bool first_nan = value != value && best == best;
         if (where < 0 || value > best || first_nan) best = value, where = place;
     });
-    y[i] = best;
+    if (z) z[i] = best;
+    y[i] = activate(ACTIVATION, best, parameter);
     argmax[i] = where;
 }
 
-KERNEL(pool_max_backward)(const float *dy, const int *argmax, float *dx, int N) {
+// v is y or z, see deactivate.
+KERNEL(pool_max_backward)(const float *dy, const float *v, const int *argmax, float *dx,
+                          float parameter, int N) {
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= N * PLANES * INPUTS) return;
     int first = i / INPUTS * OUTPUTS, place = i % INPUTS;
     float sum = 0;
-    for_windows(place, [&](int p) { sum += argmax[first + p] == place ? dy[first + p] : 0.0f; });
+    for_windows(place, [&](int p) {
+        int j = first + p;
+        if (argmax[j] == place) sum += deactivate(ACTIVATION, dy[j], v[j], parameter);
+    });
     dx[i] = sum;
 }
 

@@ -25,11 +25,12 @@ KERNEL(gradient_squares)(const float *gradient, double *squares) {
 
 // One block. numbers: what the optimizer of this step is multiplied by: 0 the rate, 1 the inverse
 // root of 1 - beta2^t, 2 the share of the gradient that clipping leaves. sums: 0 loss, 1 correct,
-// 2 samples. steps: of Adam, null in other rules.
+// 2 samples. steps: of Adam, null in other rules. Nothing behind it needs place, tick and step, which
+// it moves on to the next step.
 KERNEL(step_judge)(const float *losses, const float *correct, const float *counts,
                    const double *squares, const double *lr, double *numbers, double *sums,
-                   double *steps, double beta1, double beta2, double clip, const long long *step,
-                   long long *bad, long long *taken, int N) {
+                   double *steps, double beta1, double beta2, double clip, long long *place,
+                   long long *tick, long long *step, long long *bad, long long *taken, int N) {
     __shared__ double room[32];
     double loss = 0, right = 0, samples = 0, square = 0;
     for (int n = threadIdx.x; n < N; n += THREADS) {
@@ -46,6 +47,7 @@ KERNEL(step_judge)(const float *losses, const float *correct, const float *count
     bool finite = loss - loss == 0 && square - square == 0;
     if (!finite && *bad < 0) *bad = *step;
     *taken = *bad < 0;
+    *place += N, *tick += 1, *step += 1;  // the next batch begins where this one ends
     if (!*taken) return;
     sums[0] += loss * samples;
     sums[1] += right;
@@ -58,13 +60,6 @@ KERNEL(step_judge)(const float *losses, const float *correct, const float *count
     }
     double length = sqrt(square);
     numbers[2] = clip > 0 && clip < length + 1e-6 ? clip / (length + 1e-6) : 1.0;
-}
-
-// The next batch: it begins where this one ends.
-KERNEL(step_advance)(long long *place, long long *tick, long long *step, int N) {
-    *place += N;
-    *tick += 1;
-    *step += 1;
 }
 
 // The gradient that a rule gets: clipped, with weight decay.
