@@ -69,3 +69,9 @@ def test_layers_of_a_network_hold_views() -> None:
 def test_biases_do_not_decay() -> None:
     net = tc.Sequential([tc.Linear(2, 3), tc.Linear(3, 1)])
     assert net.parameters.decay.tolist() == [1.0] * 6 + [0.0] * 3 + [1.0] * 3 + [0.0]
+
+
+def test_they_are_no_method_as_in_pytorch() -> None:
+    net = tc.Sequential(tc.Linear(2, 3))
+    with pytest.raises(TypeError, match=r"parameters is no method: fit and optimizer\.step"):
+        tc.SGD(net.parameters(), lr=0.1)  # type: ignore[arg-type, func-returns-value]

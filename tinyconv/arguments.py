@@ -52,6 +52,7 @@ __all__ = [
     "OneOf",
     "Positive",
     "Share",
+    "Switch",
     "check_fields",
     "checked",
     "integer",
@@ -185,6 +186,18 @@ class Function:
         except TypeError:
             raise ValueError(f"; it takes {signature}") from None
         return value
+
+
+@dataclass(frozen=True)
+class Switch:
+    """True or False; also 0, 1 or 2, by which other libraries say how much is to be printed."""
+
+    expected: str = "True or False"
+
+    def take(self, value: Any) -> Any:  # noqa: D102
+        if not isinstance(value, int) or not 0 <= value <= 2:
+            raise ValueError
+        return bool(value)
 
 
 @dataclass(frozen=True)

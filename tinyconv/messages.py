@@ -39,9 +39,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def hint(value: Any, known: Iterable[str]) -> str:
     """Return the end of a message about a value that is none of the known names.
 
-    >>> hint("Adem", ["sgd", "adam"]), hint(0.1, ["sgd", "adam"])
-    ("; the nearest is 'adam'", '')
+    >>> hint("Adem", ["sgd", "adam"]), hint(0.1, ["sgd", "adam"]), hint(dict, [])
+    ("; the nearest is 'adam'", '', '; pass an object: dict(...)')
     """
+    if isinstance(value, type):
+        return f"; pass an object: {value.__name__}(...)"
     near = nearest(value, known) if isinstance(value, str) else None
     return f"; the nearest is {near!r}" if near else ""
 
@@ -57,7 +59,7 @@ def missing(owner: str, name: str, others: Mapping[str, str], known: Iterable[st
     text = f"{owner} has no attribute {name!r}"
     if name in others:
         return f"{text}; instead: {others[name]}"
-    return text + hint(name, known)
+    return text + hint(name, [each for each in known if not each.startswith("_")])
 
 
 def shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import Count, FilePath, Function, NotNegative, Share, checked
+from tinyconv.arguments import Count, FilePath, Function, NotNegative, Share, Switch, checked
 from tinyconv.backend import Array, check_device, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Totals
@@ -204,7 +204,7 @@ class Sequential(Network):
         shuffle: bool = True,
         drop_last: bool = False,
         augment: Annotated[Augment | None, Function("x", "key")] = None,
-        verbose: bool = True,
+        verbose: Annotated[bool, Switch()] = True,
         callbacks: Sequence[Callback] = (),
         engine: str = "auto",
         profile: bool = False,

@@ -1,6 +1,7 @@
 """What a network is before it is trained: layers with parameters of its own, and its files."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ from tinyconv.layers.base import Shape
 from tinyconv.layers.snapshot import Snapshot, descendants
 from tinyconv.layers.summary import HEAD, summary_rows
 from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss, loss_of
+from tinyconv.losses.checks import mended_shape
 from tinyconv.messages import missing, shown
 from tinyconv.optimizers import SGD, Optimizer
 from tinyconv.parameters import Parameters
@@ -343,9 +345,20 @@ class Network(Chain):
         if self.input_shape is None:
             namespace(op, x=x)  # raises where x is no array
             check_input(op, x, tuple(x.shape[1:]))
-            self.build(tuple(x.shape[1:]))
+            try:
+                self.build(tuple(x.shape[1:]))
+            except ShapeError as error:
+                raise ShapeError(f"{error}{self._mended(tuple(x.shape[1:]))}") from None
         self.refresh()
         check_input(op, x, self.input_shape or ())
+
+    def _mended(self, shape: Shape) -> str:
+        """Return what makes samples fit whose shape the layers refuse, if that is known."""
+        for fitting in (shape[-1:] + shape[:-1], (1, *shape)):
+            with suppress(ShapeError):
+                self.output_shape(fitting)
+                return mended_shape("x", shape, fitting)
+        return ""
 
     @property
     def _sample_output(self) -> Shape:

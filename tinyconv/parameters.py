@@ -71,6 +71,13 @@ class Parameters:
             start = stop
         self.decay = from_numpy(decay, device)
 
+    def __call__(self) -> None:
+        """Say how optimizers come by the parameters here, where another library asks for them."""
+        raise TypeError(
+            "parameters is no method: fit and optimizer.step(net, state) hand them to the "
+            "optimizer, SGD(lr=...); by name they are parameters.values"
+        )
+
 
 def _aligned_zeros(size: int, dtype: str) -> Array:
     itemsize = np.dtype(dtype).itemsize

@@ -1,6 +1,13 @@
-"""How Keras and PyTorch call what has another name here: for messages about unknown names."""
+"""How Keras, PyTorch and scikit-learn call what has another name here: for messages."""
 
-__all__ = ["OTHER_ARGUMENTS", "OTHER_METHODS", "OTHER_NAMES", "OTHER_VALUES"]
+__all__ = [
+    "OTHER_ARGUMENTS",
+    "OTHER_ATTRIBUTES",
+    "OTHER_COLUMNS",
+    "OTHER_METHODS",
+    "OTHER_NAMES",
+    "OTHER_VALUES",
+]
 
 #: A foreign argument -> ours, the first that the function has; or a sentence.
 OTHER_ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -17,6 +24,7 @@ OTHER_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "epsilon": ("eps",),
     "filters": ("out_channels",),
     "global_clipnorm": ("clip_norm",),
+    "initial_epoch": ("resume=True goes on where the checkpoint stands",),
     "inplace": ("a layer never changes its input; leave it out",),
     "input_dim": ("in_features", "input_shape"),
     "kernel_initializer": ("weight_init",),
@@ -27,6 +35,7 @@ OTHER_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "max_norm": ("clip_norm",),
     "momentum": ("pass it to the optimizer: optimizer=SGD(lr=..., momentum=...)",),
     "n_epochs": ("epochs",),
+    "max_queue_size": ("batches are made in this process; leave it out",),
     "nb_epoch": ("epochs",),
     "negative_slope": ("alpha",),
     "num_epochs": ("epochs",),
@@ -35,10 +44,41 @@ OTHER_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "reduction": ("the loss is the mean over the batch; leave it out",),
     "rho": ("alpha",),
     "class_weight": ("weights of classes are an argument of the loss: weight=",),
+    "start_dim": ("the batch stays and all else is flattened; leave it out",),
+    "steps_per_epoch": ("an epoch sees every sample; pass fewer samples, or batches of your own",),
     "strides": ("stride",),
     "units": ("out_features",),
     "use_bias": ("bias",),
+    "use_multiprocessing": ("batches are made in this process; leave it out",),
+    "validation_batch_size": ("any size gives the same figures; leave it out",),
+    "validation_freq": ("every epoch is validated; leave it out",),
+    "verbose": ("verbose", "nothing is printed; leave it out"),
+    "workers": ("batches are made in this process; leave it out",),
     "weight_decay": ("pass it to the optimizer: optimizer=SGD(lr=..., weight_decay=...)",),
+}
+
+#: A foreign attribute of a history -> what to write instead.
+OTHER_COLUMNS: dict[str, str] = {
+    "accuracy": 'history["accuracy"]',
+    "history": 'history["loss"] is a column itself, and history.rows are the epochs',
+    "items": "history.rows, a dictionary an epoch",
+    "keys": "history.rows[0].keys()",
+    "loss": 'history["loss"]',
+    "to_frame": "pandas.DataFrame(history)",
+    "to_pandas": "pandas.DataFrame(history)",
+}
+
+#: A foreign attribute of a layer -> what to write instead.
+OTHER_ATTRIBUTES: dict[str, str] = {
+    "bias": 'params["bias"]',
+    "get_weights": "params, arrays by name",
+    "kernel": 'params["weight"]',
+    "parameters": "params, arrays by name",
+    "params": "the constructor calls super().__init__() first",
+    "set_weights": 'params["weight"][...] = array',
+    "state_dict": "params, arrays by name",
+    "weight": 'params["weight"]',
+    "weights": "params, arrays by name",
 }
 
 #: A foreign name of the package -> what to write instead.
@@ -47,6 +87,7 @@ OTHER_NAMES: dict[str, str] = {
     "AdaptiveAvgPool2d": "GlobalAvgPool()",
     "AveragePooling2D": "AvgPool2d(kernel_size)",
     "BatchNormalization": "BatchNorm2d(None)",
+    "BinaryCrossentropy": "BCEWithLogitsLoss(), of logits",
     "CosineAnnealingLR": "Cosine(length), in Schedule(...)",
     "CategoricalCrossentropy": "CrossEntropyLoss()",
     "Conv2D": "Conv2d(in_channels, out_channels, kernel_size)",
@@ -74,12 +115,30 @@ OTHER_NAMES: dict[str, str] = {
     "predict_proba for probabilities",
     "SparseCategoricalCrossentropy": "CrossEntropyLoss()",
     "StepLR": "Step(every), in Schedule(...)",
+    "Tensor": "arrays are NumPy's",
+    "Unflatten": "Reshape(shape)",
     "UpSampling2D": "Upsample(scale_factor=2)",
     "ZeroPadding2D": "Pad(padding)",
+    "cuda": 'Sequential([...], device="gpu")',
+    "datasets": "data.load(name)",
     "from_pretrained": "load(path)",
+    "functional": "ops, pairs of functions such as ops.relu and ops.relu_backward",
     "load_model": "load(path)",
+    "lr_scheduler": "Step(every), in Schedule(...)",
+    "manual_seed": "Sequential([...], seed=...), of which all draws follow",
     "nn": "the layers are names of the package itself, such as tinyconv.Conv2d",
+    "no_grad": "predict and forward(x) take no gradients",
+    "one_hot": "fit takes class indices as they are",
     "optim": "the optimizers are names of the package itself, such as tinyconv.SGD",
+    "relu": "ops.relu and ops.relu_backward, or the layer ReLU()",
+    "save": "net.save(path)",
+    "sigmoid": "ops.sigmoid and ops.sigmoid_backward, or the layer Sigmoid()",
+    "softmax": "ops.softmax, or net.predict_proba(x)",
+    "tanh": "ops.tanh and ops.tanh_backward, or the layer Tanh()",
+    "tensor": "arrays are NumPy's",
+    "to_categorical": "fit takes class indices as they are",
+    "train_test_split": "fit(validation_split=...)",
+    "utils": "fit takes arrays and a batch_size",
 }
 
 #: A foreign method of a network -> what to write instead.
@@ -91,16 +150,21 @@ OTHER_METHODS: dict[str, str] = {
     "cuda": "Sequential([...], device='gpu')",
     "eval": "predict and evaluate switch dropout off; forward(x, training=False) too",
     "fit_generator": "fit(x, y)",
+    "get_params": "tinyconv.interop.sklearn has estimators with get_params",
     "get_weights": "state_dict()",
+    "load": "tinyconv.load(path)",
     "load_weights": "load_state_dict(tensors), or tinyconv.load(path)",
     "named_parameters": "parameters.values",
+    "partial_fit": "train_step(x, y)",
     "pop": "the layers are the list that Sequential([...]) takes",
     "predict_classes": "predict(x)",
     "save_weights": "save(path)",
     "set_weights": "load_state_dict(tensors)",
     "to": "Sequential([...], dtype=..., device=...)",
     "train": "fit(x, y); forward(x, training=True)",
-    "train_on_batch": "fit(x, y, epochs=1)",
+    "train_on_batch": "train_step(x, y)",
+    "trainable_weights": "parameters.values",
+    "weights": "state_dict()",
     "zero_grad": "backward sets the gradients anew",
 }
 
@@ -127,9 +191,11 @@ OTHER_VALUES: dict[str, tuple[str, ...]] = {
     "mean_squared_error": ("mse",),
     "mirror": ("reflect",),
     "nll_loss": ("cross_entropy",),
+    "smooth_l1": ("huber",),
     "softmax": ("cross_entropy",),
     "sparse_categorical_accuracy": ("accuracy",),
     "sparse_categorical_crossentropy": ("cross_entropy",),
+    "squared_error": ("mse",),
     "sum": ("add",),
     "symmetric": ("reflect",),
     "val_acc": ("val_accuracy", "accuracy"),

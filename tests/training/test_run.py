@@ -346,3 +346,10 @@ def test_a_missing_figure_is_named_alike_everywhere() -> None:
             look()
     with pytest.raises(KeyError, match=message):
         tc.schedules.OnPlateau("val_loss")(1, history.rows)
+
+
+def test_verbose_by_number(capsys: pytest.CaptureFixture[str]) -> None:
+    fitted(X, Y, verbose=0)
+    assert capsys.readouterr().err == ""
+    fitted(X, Y, verbose=2)
+    assert capsys.readouterr().err.startswith("epoch 1/1  loss")

@@ -8,7 +8,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,8 +25,10 @@ from tinyconv.backend import (
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.geometry import check_shape
 from tinyconv.initializers import initializer
+from tinyconv.messages import missing
 from tinyconv.parameters import Parameters, ParameterSpec
 from tinyconv.registry import arguments_of
+from tinyconv.spellings import OTHER_ATTRIBUTES
 
 __all__ = ["Layer", "Shape", "check_features", "initialize", "shape_of"]
 
@@ -69,6 +71,12 @@ class Layer(ABC):
         self.is_bound = False
         self.has_place = False
         self._saved: Any = None
+
+    if not TYPE_CHECKING:  # for a type checker, an attribute that is not there is not there
+
+        def __getattr__(self, name):
+            """Say where an attribute is that a layer of another library has."""
+            raise AttributeError(missing(type(self).__name__, name, OTHER_ATTRIBUTES, ()))
 
     # What a kind of layer says about itself.
 

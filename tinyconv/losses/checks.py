@@ -163,7 +163,9 @@ def check_values(
     if not (isfinite(low) and isfinite(high)):
         raise ArgumentError(f"{op}: y holds values that are not finite")
     if (least is not None and low < least) or (most is not None and high > most):
-        mended = "; pass y / 255" if 1 < high <= 255 and low >= 0 and most == 1 else ""
+        mended = '; for numbers to be met use loss="mse"' if most == 1 else ""
+        if 1 < high <= 255 and low >= 0 and high == round(high) and most == 1:
+            mended = "; pass y / 255"
         raise ArgumentError(
             f"{op}: y runs from {low} to {high}, expected {least:g} to {most:g}{mended}"
         )

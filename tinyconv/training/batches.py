@@ -125,7 +125,7 @@ class IterableBatches:
         self._begin: Callable[[], Iterator[Any]] = partial(iter, batches)
         if isgeneratorfunction(batches):
             self._begin = batches
-        elif not isinstance(batches, Iterable):
+        elif not isinstance(batches, Iterable) or hasattr(batches, "shape"):
             raise ArgumentError(
                 f"fit: x is {shown(batches)} and y is missing; expected x and y, or batches (x, y) "
                 "in a list or in anything else that can be gone through"

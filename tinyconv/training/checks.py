@@ -80,6 +80,8 @@ def check_input(op: str, x: Array, shape: tuple[int, ...]) -> None:
         raise DtypeError(
             f"{op}: x has dtype {x.dtype}, expected a floating-point type; pass {line}"
         )
+    if tuple(x.shape) == shape:
+        mended = "; pass x[None], a batch of one sample"
     if tuple(x.shape[1:]) != shape:
         expected = f"({', '.join(map(str, ('N', *shape)))})"
         raise ShapeError(f"{op}: x has shape {tuple(x.shape)}, expected {expected}{mended}")

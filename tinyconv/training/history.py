@@ -5,12 +5,13 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tinyconv.arguments import checked
 from tinyconv.errors import FileError
 from tinyconv.files import write
-from tinyconv.messages import hint
+from tinyconv.messages import hint, missing
+from tinyconv.spellings import OTHER_COLUMNS
 from tinyconv.tables import html_table
 
 __all__ = ["History"]
@@ -48,6 +49,12 @@ class History:
 
     rows: list[dict[str, float]] = field(default_factory=list)
     profile: dict[str, float] = field(default_factory=dict)
+
+    if not TYPE_CHECKING:  # for a type checker, an attribute that is not there is not there
+
+        def __getattr__(self, name):
+            """Say how a column is reached that was asked for as in another library."""
+            raise AttributeError(missing("History", name, OTHER_COLUMNS, dir(type(self))))
 
     def append(self, row: dict[str, float]) -> None:
         """Add the row of one epoch."""
