@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,22 @@ from hypothesis import settings
 
 from tinyconv.backend import gpu_is_available
 
+# The processes of pytest-xdist have a core each. Threads of two of them that wait for each other
+# take five times as long; the tests of threads ask for as many as they need.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if "CI" in os.environ else "local")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Examples in the docstrings of interop are for those who have the other libraries, and to
+    # collect them imports those: a quarter of all collecting.
+    if "not oracle" in config.option.markexpr:
+        interop = Path(__file__).parents[1] / "tinyconv" / "interop"
+        config.option.ignore = [*(config.option.ignore or []), str(interop)]
 
 
 @pytest.hookimpl(tryfirst=True)  # before markers are selected by

@@ -91,13 +91,13 @@ class Import:
 
 def imports_of(source: str, package: str) -> Iterator[Import]:
     """All imports of a file, at the top, in functions and under ``TYPE_CHECKING`` alike."""
-    tree = ast.parse(source)
+    nodes = list(ast.walk(ast.parse(source)))
     late: set[ast.AST] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         is_check = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         if is_check or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             late.update(ast.walk(node))
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(alias.name, node.lineno, node not in late)
@@ -108,13 +108,10 @@ def imports_of(source: str, package: str) -> Iterator[Import]:
                 base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [base])])
             for alias in node.names:
                 yield Import(f"{base}.{alias.name}", node.lineno, node not in late)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
-            "importlib.import_module",
-            "import_module",
-            "__import__",
-        ):
-            argument = node.args[0]
-            if isinstance(argument, ast.Constant):
+        elif isinstance(node, ast.Call) and node.args:
+            argument, called = node.args[0], node.func
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            if name in ("import_module", "__import__") and isinstance(argument, ast.Constant):
                 yield Import(str(argument.value), node.lineno, False)
 
 

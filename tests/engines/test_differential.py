@@ -77,19 +77,21 @@ def check(number: int) -> None:
         assert worst <= FACTOR * rounding + 2e-5 * scale + 1e-6, f"{text}\n{name}: {worst}"
 
 
-#: Beside the first ones: biases alone reach an output; a rule squares a gradient of 1e24.
+#: Those of the first nets that need few kernels compiled which no other test does.
+FEW = (1, 2, 3, 4, 5, 6, 9, 12, 13, 15)
+#: Biases alone reach an output; a rule squares a gradient of 1e24.
 FOUND = (795, 876)
 
 
-@pytest.mark.parametrize("number", [*range(16), *FOUND])
+@pytest.mark.parametrize("number", [*FEW, *FOUND])
 def test_both_engines_do_the_same(number: int) -> None:
     check(number)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hundred", range(20))
+@pytest.mark.parametrize("hundred", range(22))
 def test_both_engines_do_the_same_with_two_thousand_nets(hundred: int) -> None:
-    for number in range(100 + 100 * hundred, 200 + 100 * hundred):
+    for number in range(100 * hundred, 100 + 100 * hundred):
         check(number)
 
 
