@@ -34,6 +34,11 @@ def script(tmp_path_factory):
     return command
 
 
+def status_here(command):
+    """Run a script in this process, which has imported everything; return its status."""
+    return book._execute(Path(command[1]), command[2:])
+
+
 def lines(folder, name):
     return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
 
@@ -58,10 +63,10 @@ def test_an_unknown_experiment_and_scripts_that_are_missing(capsys, monkeypatch,
     assert "nowhere: no such folder; the experiments are not installed" in capsys.readouterr().err
 
 
-def test_a_run_is_recorded_and_not_repeated(script, tmp_path):
+def test_a_run_is_recorded_and_not_repeated(script, tmp_path, capsys):
     command = script("02_fully_connected.py", "--epochs", "2", "--out", str(tmp_path))
-    first = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert first.returncode == 0, first.stderr
+    assert status_here(command) == 0
+    assert "epoch 1/2" in capsys.readouterr().err
     (result,) = lines(tmp_path / "results", "fully-connected")
     history = tc.History.from_csv((tmp_path / "results" / "fully-connected-0.csv").read_text())
     best = max(history["val_accuracy"])
@@ -73,16 +78,14 @@ def test_a_run_is_recorded_and_not_repeated(script, tmp_path):
     validation = tc.data.load(command[3]).validation
     assert net.evaluate(*validation)["accuracy"] == pytest.approx(best)
 
-    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0
-    assert "epoch 1/2" not in again.stderr
+    assert status_here(command) == 0
+    assert "epoch 1/2" not in capsys.readouterr().err
     assert lines(tmp_path / "results", "fully-connected") == [result]
-    other = subprocess.run([*command, "--seed", "1"], capture_output=True, timeout=120)
-    assert other.returncode == 0
+    assert status_here([*command, "--seed", "1"]) == 0
     assert [line["seed"] for line in lines(tmp_path / "results", "fully-connected")] == [0, 1]
 
 
-def test_a_run_that_is_interrupted_continues(script, tmp_path):
+def test_a_run_that_is_interrupted_continues(script, tmp_path, capsys):
     command = script("02_fully_connected.py", "--epochs", "5000", "--out", str(tmp_path))
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / "fully-connected-0" / "checkpoint.safetensors"
@@ -98,9 +101,8 @@ def test_a_run_that_is_interrupted_continues(script, tmp_path):
     assert 1 <= part["epochs"] < part["planned"] == 5000
     more = str(part["epochs"] + 1)
     command[command.index("5000")] = more
-    rest = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert rest.returncode == 0, rest.stderr
-    assert rest.stderr.count("epoch ") == 1
+    assert status_here(command) == 0
+    assert capsys.readouterr().err.count("epoch ") == 1
     (whole,) = lines(tmp_path / "results", "fully-connected")
     assert whole["epochs"] == whole["planned"] == int(more)
 
@@ -115,7 +117,7 @@ def test_a_run_that_is_interrupted_continues(script, tmp_path):
 )
 def test_variants_expanded_and_distorted_data(name, arguments, script, tmp_path):
     command = script(name, "--epochs", "1", "--out", str(tmp_path), *arguments)
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert status_here(command) == 0
     (path,) = (tmp_path / "results").glob("*.jsonl")
     assert path.stem == (arguments or ["", "distorted"])[1]
 
@@ -170,16 +172,15 @@ def test_the_table(tmp_path):
     assert "Machine: abacus." in table
 
 
-def test_the_vote_and_what_it_gets_wrong(script, tmp_path):
+def test_the_vote_and_what_it_gets_wrong(script, tmp_path, capsys):
     command = script("13_vote.py", "--epochs", "1", "--out", str(tmp_path))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert status_here(command) == 0
     (result,) = lines(tmp_path / "results", "vote")
     nets = [tc.load(tmp_path / f"dropout-1000-{seed}" / "model.safetensors") for seed in range(5)]
     assert result["test"] == tc.Ensemble(nets).evaluate(*tc.data.load(command[3]).test)["accuracy"]
     assert (result["epochs"], result["planned"]) == (1, 40)
     assert (tmp_path / "results" / "vote.png").stat().st_size > 1000
-    assert f"vote of 5 networks: test accuracy {result['test']:.2%}" in done.stdout
+    assert f"vote of 5 networks: test accuracy {result['test']:.2%}" in capsys.readouterr().out
 
 
 def test_several_seeds_have_processes_of_their_own(tmp_path, monkeypatch, capsys):

@@ -195,7 +195,7 @@ class Switch:
     expected: str = "True or False"
 
     def take(self, value: Any) -> Any:  # noqa: D102
-        if not isinstance(value, int) or not 0 <= value <= 2:
+        if not isinstance(value, int | np.integer | np.bool_) or not 0 <= value <= 2:
             raise ValueError
         return bool(value)
 

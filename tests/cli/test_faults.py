@@ -43,7 +43,7 @@ def test_a_folder_with_foreign_files_is_refused(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
-def test_one_process_resumes_a_run_and_signals_save_it(tmp_path):
+def test_one_process_resumes_a_run_and_signals_save_it(tmp_path, capsys):
     """SIGTERM ends a job, SIGHUP comes from a terminal that was closed."""
     folder = tmp_path / "run"
     for name in ("SIGTERM", "SIGHUP"):
@@ -54,9 +54,8 @@ def test_one_process_resumes_a_run_and_signals_save_it(tmp_path):
         wait_for_a_checkpoint(process, folder)
         assert process.stderr is not None
         process.stderr.readline()  # of an epoch: it trains
-        second = run("train", "--resume", str(folder))
-        assert second.returncode == 1
-        assert "another process is at work in it" in second.stderr
+        assert main(["train", "--resume", str(folder)]) == 1
+        assert "another process is at work in it" in capsys.readouterr().err
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 128 + number, err
@@ -147,7 +146,9 @@ def test_a_program_without_standard_error(tmp_path):
     assert done.returncode == 0
 
 
-def test_a_machine_that_cannot_draw_has_trained_all_the_same(tmp_path, monkeypatch, capsys):
+def test_a_machine_that_cannot_draw_has_trained_all_the_same(
+    tmp_path, monkeypatch, capsys, pictures_of_runs
+):
     def fail(*arguments):
         raise OSError("no usable temporary folder")
 

@@ -57,7 +57,7 @@ def figures(folder: Path) -> list[tuple[str, ...]]:
     return [tuple(row.split(",")[k] for k in kept) for row in rows]
 
 
-def test_a_run_writes_model_history_and_picture(tmp_path, capsys):
+def test_a_run_writes_model_history_and_picture(tmp_path, capsys, pictures_of_runs):
     folder = tmp_path / "run"
     assert main([*QUICK, "--epochs", "2", "--out", str(folder)]) == 0
     printed = capsys.readouterr()

@@ -229,7 +229,8 @@ X, Y = data()
 @pytest.mark.parametrize(
     ("arguments", "options", "text"),
     [
-        ((X,), {}, "fit: batch 1 is an array of shape (3,), expected (x, y) or (x, y, sample_w"),
+        ((X,), {}, "fit: x is an array of shape (20, 3) and y is missing; expected x and y, or"),
+        (([X],), {}, "fit: batch 1 is an array of shape (20, 3), expected (x, y) or (x, y, sam"),
         ((5,), {}, "fit: x is 5 and y is missing; expected x and y, or batches (x, y) in a list"),
         (
             (iter([(X, Y)]),),
