@@ -44,8 +44,9 @@ def sentence(mistake: str, folder: Path) -> str:
             eval(mistake, names)
         except Exception as error:
             ours = type(error).__module__ == "tinyconv.errors"
-            # Python's own error of a name that is not there, with our text.
-            ours |= str(error).startswith(("tinyconv", "Sequential")) and hasattr(error, "obj")
+            # Python's own error of a name that is not there, with our text: not 'X' object has no …
+            python = str(error).startswith(("'", "module ", "type object "))
+            ours |= isinstance(error, AttributeError) and not python
             text = f"{type(error).__name__}: {error}" if ours else f"FOREIGN {error!r}"
         else:
             text = f"warning: {seen[0].message}" if seen else "SILENT"
