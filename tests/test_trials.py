@@ -1,6 +1,9 @@
 """Sweeps: every combination once, failures apart, the same on any backend."""
 
+import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,3 +119,26 @@ def test_a_dask_cluster_of_two_workers_carries_searches_and_ensembles():
     alone.fit(X, Y, epochs=2, verbose=False)
     np.testing.assert_array_equal(ensemble.nets[1].parameters.flat, alone.parameters.flat)
     assert len(histories) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_workers_end_with_a_process_that_was_killed(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    program = (
+        "import os; from tinyconv.trials import attempt_all\n"
+        f"files = [{str(tmp_path)!r} + f'/{{n}}' for n in range(2)]\n"
+        "attempt_all(os.system, [(f'echo $PPID > {file}; exec sleep 15',) for file in files], 2)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    written: list[str] = []
+    while len(written) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        written = [text for path in tmp_path.iterdir() if (text := path.read_text().strip())]
+    assert len(written) == 2
+    parent.kill()
+    parent.wait()
+    while any(Path("/proc", pid).exists() for pid in written):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -6,9 +6,14 @@ whatever its backends reach, such as the workers of a Dask or a Ray cluster.
 
 import csv
 import itertools
+import multiprocessing
+import os
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,11 +74,29 @@ def attempt_all(
 
 
 def _attempt(function: Callable[..., Any], arguments: Sequence[Any]) -> Attempt:
+    if multiprocessing.current_process().name != "MainProcess":
+        _end_with_parent()
     try:
         # joblib hands over large arrays as files that processes share: these are the arrays behind.
         return Attempt(function(*(_in_memory(argument) for argument in arguments)))
     except Exception as error:
         return Attempt(error=error, trace=traceback.format_exc())
+
+
+@cache
+def _end_with_parent() -> None:
+    """End this process, which works for another one, a second after that one is gone.
+
+    A process that is killed cannot tell its workers, and they would train on for nobody.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _in_memory(argument: Any) -> Any:
