@@ -31,6 +31,7 @@ COPIED = {
     "benchmarks/RESULTS.md": "results/benchmarks.md",
     "tinyconv/gradcheck/README.md": "gradcheck.md",
     "CHANGELOG.md": "changes.md",
+    "CONTRIBUTING.md": "contributing.md",
 }
 PICTURES = {
     "examples/explore.webp": "explore.webp",

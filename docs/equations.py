@@ -21,6 +21,11 @@ MEAN = (
     r"y_{pq} = \frac{1}{D_{pq}} \sum_{(h,w) \in R_{pq}} x_{hw}",
     r"\bar x_{hw} = \sum_{R_{pq} \ni (h,w)} \frac{\bar y_{pq}}{D_{pq}}",
 )
+LP = (
+    r"y_{pq} = \left( \sum_{(h,w) \in R_{pq}} |x_{hw}|^k \right)^{1/k}",
+    r"\bar x_{hw} = \mathrm{sign}(x_{hw})\, |x_{hw}|^{k-1} "
+    r"\sum_{R_{pq} \ni (h,w)} \frac{\bar y_{pq}}{y_{pq}^{k-1}}",
+)
 NORM = (
     r"y = w\, \hat x + b, \qquad \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}}",
     r"\bar x = \frac{w}{\sqrt{\sigma^2 + \varepsilon}} \left( \bar y - \langle \bar y \rangle "
@@ -54,11 +59,9 @@ EQUATIONS: dict[str, tuple[str, str]] = {
         r"y_{pq} = \sqrt{\sum_{(h,w) \in R_{pq}} x_{hw}^2}",
         r"\bar x_{hw} = x_{hw} \sum_{R_{pq} \ni (h,w)} \frac{\bar y_{pq}}{y_{pq}}",
     ),
-    "lp_pool2d": (
-        r"y_{pq} = \left( \sum_{(h,w) \in R_{pq}} |x_{hw}|^k \right)^{1/k}",
-        r"\bar x_{hw} = \mathrm{sign}(x_{hw})\, |x_{hw}|^{k-1} "
-        r"\sum_{R_{pq} \ni (h,w)} \frac{\bar y_{pq}}{y_{pq}^{k-1}}",
-    ),
+    "lp_pool1d": LP,
+    "lp_pool2d": LP,
+    "lp_pool3d": LP,
     "subsample2d": (
         r"y_{c;pq} = w_c \sum_{(h,v) \in R_{pq}} x_{c;hv} + b_c",
         r"\bar x_{c;hv} = w_c \sum_{R_{pq} \ni (h,v)} \bar y_{c;pq}, \qquad "
@@ -89,6 +92,10 @@ EQUATIONS: dict[str, tuple[str, str]] = {
     "softmax": (
         r"y_k = \frac{e^{x_k}}{\sum_l e^{x_l}}",
         r"\bar x_k = y_k \left( \bar y_k - \sum_l \bar y_l y_l \right)",
+    ),
+    "log_softmax": (
+        r"y_k = x_k - \ln \sum_l e^{x_l}",
+        r"\bar x_k = \bar y_k - e^{y_k} \sum_l \bar y_l",
     ),
     "cross_entropy": (
         r"C = -\frac{1}{N} \sum_n \ln \mathrm{softmax}(z_n)_{t_n}",
@@ -130,5 +137,6 @@ EQUATIONS: dict[str, tuple[str, str]] = {
     "im2col": COPY,
     "max_unpool2d": COPY,
     "upsample_nearest2d": COPY,
+    "resize": (r"y = A x, \quad A \text{ interpolates}", r"\bar x = A^T \bar y"),
     "upsample_bilinear2d": (r"y = A x, \quad A \text{ interpolates}", r"\bar x = A^T \bar y"),
 }

@@ -121,7 +121,7 @@ History.drawn_by = _draw
 __version__ = "0.2.0"
 
 #: Parts that are imported when they are first used.
-_PARTS = ("analysis", "gradcheck", "interop", "plots", "testing")
+_PARTS = ("analysis", "explore", "gradcheck", "interop", "lessons", "plots", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -317,15 +317,15 @@ assert shares[0, 0].tolist() == [[2, 4], [4, 8]]
 check("L2 pooling", shares, slopes(lambda: 10 * ops.l2_pool2d(region, 2)[0].item(), region))
 
 # %% [markdown]
-# In the network, with the biases $(-4, -4)$: the first map's regions are
+# In the network, with the biases $(-4, -\tfrac92)$: the first map's regions are
 # $\begin{pmatrix}0&2\\-1&0\\2&3\end{pmatrix}$ and $\begin{pmatrix}2&2\\0&1\\3&1\end{pmatrix}$, so
-# $p = (\sqrt{18}, \sqrt{19})$; the second's give $p = (\sqrt{24}, \sqrt{16}) = (\sqrt{24}, 4)$, and
-# the last ReLU sits at 0 and is shut again. The middle column belongs to both regions: the 3 of
-# map 0 collects $3\,(\delta^1_0/\sqrt{18} + \delta^1_1/\sqrt{19})$. Now *all* places of a map have
-# an error, and the sums of BP4 run over nine terms.
+# $p = (\sqrt{18}, \sqrt{19})$; the second's give $p = (\sqrt{24}, \sqrt{16})$, and since
+# $4 - \tfrac92 < 0$ the last ReLU is shut again. The middle column belongs to both regions: the 3
+# of map 0 collects $3\,(\delta^1_0/\sqrt{18} + \delta^1_1/\sqrt{19})$. Now *all* places of a map
+# have an error, and the sums of BP4 run over nine terms.
 
 # %%
-b[:] = -4, -4.5  # the last ReLU is shut, and not only just
+b[:] = -4, -4.5
 p, l2_saved = ops.l2_pool2d(z, (3, 2), stride=1)
 assert np.allclose(p.ravel() ** 2, [18, 19, 24, 16])
 s = p + b.reshape(2, 1, 1)

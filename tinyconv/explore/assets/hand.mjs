@@ -4,8 +4,9 @@ import { costAfterUpdate, run, updated } from "./chain.mjs";
 import { bar, colours, limitOf } from "./colours.mjs";
 import { explain, valueOf } from "./explain.mjs";
 import { morph } from "./morph.mjs";
-import { bracketed, long, math, short } from "./notation.mjs";
-import { ARRAYS, PRESETS, SETTINGS, changed } from "./state.mjs";
+import { long, math, short } from "./notation.mjs";
+import { panel } from "./panel.mjs";
+import { ARRAYS, EDITABLE, PRESETS, SETTINGS, changed } from "./state.mjs";
 import { known, LAST_FORWARD, STEPS } from "./steps.mjs";
 
 const STAGES = [
@@ -19,9 +20,7 @@ const STAGES = [
 ];
 
 const WAY = '<div class="way"><span>forward: values</span><span>backward: gradients</span></div>';
-const EDITABLE = new Set(ARRAYS);
 const PACE = { step: 1500, cell: 220 };
-const MOST_TERMS = 12;
 const MOST_WRITTEN = 18;
 
 export class Hand {
@@ -388,7 +387,7 @@ export class Hand {
       button.classList.toggle("part", parts.has(own));
       button.classList.toggle("winner", own === said?.winner);
     }
-    this.$(".words").innerHTML = said ? this.panel(said) : this.rest(state);
+    this.$(".words").innerHTML = said ? panel(said, this.r, this.limit) : this.rest(state);
   }
 
   rest(state) {
@@ -401,53 +400,6 @@ export class Hand {
       <p class="put">${steps}<var>C</var> = ${long(this.r.C)}. One update with η = ${state.rate} makes it <b>${long(after)}</b>.</p></div>`;
   }
 
-  panel({ cell, title, rule, equation, lead, terms, put, total, tables, words }) {
-    const isEdited = EDITABLE.has(cell.split(".")[0]);
-    const value = valueOf0(this.r, cell);
-    const field = isEdited
-      ? `<label class="value">value <input name="value" type="number" step="any" value="${Number(value.toFixed(6))}"></label>`
-      : "";
-    const sum = total === undefined ? "" : `<p class="put">${put ?? written(lead, terms)} = <b>${long(total)}</b></p>`;
-    return `<div class="sum-up"><h4>${title}${rule ? ` <span class="rule">${rule}</span>` : ""}</h4>
-      ${equation ? math(equation) : ""}${sum}<p>${words}</p>${field}</div>
-      ${tables.length ? `<div class="tables">${this.tables(tables)}</div>` : ""}`;
-  }
-
-  // A line for each map: factors and products stay together.
-  tables(list) {
-    const drawn = list.map((each) => this.table(each));
-    const lines = [];
-    for (let n = 0; n < drawn.length; n += 3) lines.push(`<div>${drawn.slice(n, n + 3).join("")}</div>`);
-    return lines.join("");
-  }
-
-  table({ sign, caption, rows }) {
-    const cells = rows.flat().map((value) => {
-      if (value === null) return '<span class="cell none">–</span>';
-      const { ground, ink } = colours(value, this.limit);
-      const text = short(value);
-      const kind = text.length > 4 ? " long" : "";
-      return `<span class="cell${kind}" style="background: ${ground}; color: ${ink}">${text}</span>`;
-    });
-    return `${sign ? `<span class="sign">${sign}</span>` : ""}<figure><figcaption>${caption}</figcaption>
-      <div class="grid" style="--columns: ${rows[0].length}">${cells.join("")}</div></figure>`;
-  }
-}
-
-const valueOf0 = (r, cell) => (cell === "C" ? r.C : valueOf(r, cell));
-
-// The sum with its numbers. Products with a factor 0 are counted, not written, where there are many.
-function written(lead, terms) {
-  const isLong = terms.length > MOST_TERMS;
-  const shown = isLong ? terms.filter((factors) => factors.every((each) => each !== 0)) : terms;
-  const list = shown.slice(0, 2 * MOST_TERMS).map(
-    (factors) => `<span>${factors.map(bracketed).join(" · ")}</span>`);
-  if (lead !== undefined) list.unshift(`<span>${long(lead)}</span>`);
-  const left = terms.length - Math.min(shown.length, 2 * MOST_TERMS);
-  const why = shown.length > 2 * MOST_TERMS ? "not written" : "0";
-  const others = left ? `<span>${left} ${left === 1 ? "term that is" : "terms that are"} ${why}</span>` : "";
-  if (others) list.push(others);
-  return list.length ? list.join(" + ") : "0";
 }
 
 function captionOf(array) {

@@ -3,6 +3,7 @@
 import { fault, sizes } from "./chain.mjs";
 
 export const ARRAYS = ["x", "w", "b", "W", "B"];
+export const EDITABLE = new Set(ARRAYS);
 
 // What the settings may be. The first column of the page's form is made from it.
 export const SETTINGS = [
