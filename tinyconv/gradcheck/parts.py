@@ -1,62 +1,66 @@
 """Where a gradient is wrong: in which part of the tensor, for which part of dy, in which places."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinyconv.gradcheck.evidence import Evidence
+from tinyconv.gradcheck.numbers import largest
 from tinyconv.gradcheck.problem import FloatArray
 
-__all__ = ["broad_part", "dy_part", "narrow_part", "places", "selected"]
+__all__ = ["Hypotheses", "broad_part", "dy_part", "narrow_part", "places", "selected"]
+
+#: whether each holds, and what to say then
+Hypotheses: TypeAlias = Iterator[tuple[Any, str]]
+#: Of more outputs only whole slices of dy are looked at.
+MANY = 256
 
 
-def narrow_part(e: Evidence) -> Iterator[str]:
+def narrow_part(e: Evidence) -> Hypotheses:
     """Wrong in at most half of the tensor, in a part that has a name, and right elsewhere."""
     yield from _part(e, 0.5)
 
 
-def broad_part(e: Evidence) -> Iterator[str]:
+def broad_part(e: Evidence) -> Hypotheses:
     """Wrong in more than that, but in a part that has a name."""
     yield from _part(e, 1.0)
 
 
-def _part(e: Evidence, most: float) -> Iterator[str]:
+def _part(e: Evidence, most: float) -> Hypotheses:
     significant = _significant(e)
     if np.all(e.wrong[significant]):
         return
-    if np.sum(e.wrong) == 1 and np.sum(significant) > 2:
-        (flat,) = e.flat[e.wrong]
-        where = tuple(int(k) for k in np.unravel_index(flat, e.analytic.shape))
-        compared = "" if len(e.flat) == e.analytic.size else " compared"
-        yield f"wrong at {where} alone, and all others{compared} are right"
-        return
     index = np.unravel_index(e.flat, e.analytic.shape)
+    if np.sum(e.wrong) == 1 and np.sum(significant) > 2:
+        where = tuple(int(k[e.wrong][0]) for k in index)
+        compared = "" if len(e.flat) == e.analytic.size else " compared"
+        yield True, f"wrong at {where} alone, and all others{compared} are right"
+        return
     names = [e.axis(k) for k in range(e.analytic.ndim)]
     words = _describe(index, e.analytic.shape, e.wrong, significant, names, most)
-    if words:
-        yield f"wrong only {words}{_share(e)}"
+    yield words, f"wrong only {words}{_share(e)}"
 
 
-def selected(e: Evidence) -> Iterator[str]:
+def selected(e: Evidence) -> Hypotheses:
     """Wrong just where an input of integers points: at labels, in rows that are looked up."""
     shape, significant = e.analytic.shape, _significant(e)
     if np.all(e.wrong[significant]) or len(shape) < 1:
         return
-    index = np.unravel_index(e.flat, shape)
+    index, wrong = np.unravel_index(e.flat, shape), e.wrong & significant
     for name, k in e.inputs.items():
         if k.dtype.kind not in "iu" or not k.size or k.min() < 0:
             continue
         if len(shape) == 2 and k.shape == shape[:1] and k.max() < shape[1]:
-            at = k[index[0]] == index[1]
-            if np.array_equal(e.wrong & significant, at & significant):
-                yield f"wrong only at {e.axis(1)} = {name}, and there everywhere{_share(e)}"
+            at = (k[index[0]] == index[1]) & significant
+            text = f"wrong only at {e.axis(1)} = {name}, and there everywhere{_share(e)}"
+            yield np.array_equal(wrong, at), text
         if k.max() < shape[0]:
             counts = np.bincount(k.reshape(-1), minlength=shape[0])[index[0]]
-            if np.array_equal(e.wrong & significant, (counts > 1) & significant):
+            if np.array_equal(wrong, (counts > 1) & significant):
                 lost = ": repeated indices overwrite each other instead of adding up"
-                overwritten = lost if _is_overwritten(e, k) else ""
-                yield f"wrong only for what occurs more than once in {name}{overwritten}"
+                lost = lost if _is_overwritten(e, k) else ""
+                yield True, f"wrong only for what occurs more than once in {name}{lost}"
 
 
 def _is_overwritten(e: Evidence, index: Any) -> bool:
@@ -82,65 +86,53 @@ def _share(e: Evidence) -> str:
     ratio = e.ratio(e.wrong)
     if ratio is None:
         return ""
-    return (
-        f"; it is {'zero' if abs(ratio) < 1e-9 else f'{ratio:.6g} times what it should be'} there"
-    )
+    how = "zero" if abs(ratio) < 1e-9 else f"{ratio:.6g} times what it should be"
+    return f"; it is {how} there"
 
 
-def dy_part(e: Evidence) -> Iterator[str]:
+def dy_part(e: Evidence) -> Hypotheses:
     """The gradient is linear in dy, so each part of dy can be checked on its own."""
     found = e.jvp if e.dy.ndim and np.any(e.wrong) else None
     if found is None:
         return
     v, slopes = found
-    if e.dy.size > 256:
-        yield from _slice_of_dy(e, v, slopes)
+    names = [e.axis(k, "y") for k in range(e.dy.ndim)]
+
+    def look(part: FloatArray, slack: float) -> tuple[bool, bool]:
+        """Tell whether the gradient for a part of dy is wrong, and whether it is none."""
+        analytic = float(np.sum(e.vjp(part) * v))
+        return abs(analytic - float(np.sum(part * slopes))) > slack, abs(analytic) <= slack
+
+    if e.dy.size > MANY:
+        for axis, length in enumerate(e.dy.shape):
+            bad: list[int] = []
+            lost = True
+            for k in range(length) if 1 < length <= 32 else ():
+                part = np.zeros_like(e.dy)
+                at = (slice(None),) * axis + (k,)
+                part[at] = e.dy[at]
+                is_wrong, is_none = look(part, 1e-6 * float(np.sum(np.abs(part * slopes))))
+                bad, lost = bad + [k] * is_wrong, lost and (is_none or not is_wrong)
+            if 0 < len(bad) < length:
+                yield True, _say_part(_say_indices(bad, length, names[axis]), lost)
+                return
         return
-    slack = 1e-6 * float(np.max(np.abs(slopes), initial=0.0))
-    wrong = np.zeros(e.dy.shape, dtype=bool)
-    lost = True
-    for output in np.ndindex(e.dy.shape):
-        one = np.zeros_like(e.dy)
-        one[output] = 1.0
-        analytic = float(np.sum(e.vjp(one, {}) * v))
-        wrong[output] = abs(analytic - slopes[output]) > slack
-        if wrong[output]:
-            lost = lost and abs(analytic) <= slack
-    significant = np.abs(slopes) > slack
+    slack = 1e-6 * largest(slopes)
+    seen = [look(part.reshape(e.dy.shape), slack) for part in np.eye(e.dy.size)]
+    wrong = np.array([is_wrong for is_wrong, _ in seen])
+    lost = all(is_none for is_wrong, is_none in seen if is_wrong)
+    significant = (np.abs(slopes) > slack).reshape(-1)
     if not np.any(wrong) or np.all(wrong[significant]):
         return
     index = tuple(k.reshape(-1) for k in np.indices(e.dy.shape))
-    names = [e.axis(k, "y") for k in range(e.dy.ndim)]
-    flat = (wrong.reshape(-1), significant.reshape(-1))
-    where = _describe(index, e.dy.shape, *flat, names, 0.9)
-    if not where:
-        return
-    if not lost:
+    where = _describe(index, e.dy.shape, wrong, significant, names, 0.9)
+    if where and not lost:
         # Where these outputs send gradient, it is all wrong; else it is a matter of the input.
-        reached = np.abs(e.at(e.vjp(np.where(wrong, e.dy, 0.0), {}))) > 1e-9 * e.size
+        sent = e.vjp(np.where(wrong.reshape(e.dy.shape), e.dy, 0.0))
+        reached = np.abs(e.at(sent)) > 1e-9 * e.size
         if not np.any(reached) or np.mean(e.wrong[reached]) < 0.9:
             return
-    yield _say_part(where, lost)
-
-
-def _slice_of_dy(e: Evidence, v: FloatArray, slopes: FloatArray) -> Iterator[str]:
-    for axis, length in enumerate(e.dy.shape):
-        if not 1 < length <= 32:
-            continue
-        bad, lost = [], True
-        for k in range(length):
-            part = np.zeros_like(e.dy)
-            at: list[Any] = [slice(None)] * e.dy.ndim
-            at[axis] = k
-            part[tuple(at)] = e.dy[tuple(at)]
-            analytic = float(np.sum(e.vjp(part, {}) * v))
-            slack = 1e-6 * float(np.sum(np.abs(part * slopes)))
-            if abs(analytic - float(np.sum(part * slopes))) > slack:
-                bad.append(k)
-                lost = lost and abs(analytic) <= slack
-        if 0 < len(bad) < length:
-            yield _say_part(_say_indices(bad, length, e.axis(axis, "y")), lost)
-            return
+    yield where, _say_part(where, lost)
 
 
 def _say_part(where: str, lost: bool) -> str:
@@ -184,16 +176,16 @@ def _say_indices(bad: list[int], length: int, name: str) -> str:
     return f"at index {listing} of {name}, of {length}"
 
 
-def places(e: Evidence) -> Iterator[str]:
+def places(e: Evidence) -> Hypotheses:
     """Zeros and values at the wrong indices: an argmax, a mask, a stride."""
     none = np.abs(e.got) <= 1e-9 * e.size
-    is_whole = len(e.flat) == e.analytic.size
     got, numeric = np.sort(e.got), np.sort(e.numeric)
-    if np.any(e.zero) and is_whole and np.allclose(got, numeric, rtol=1e-6, atol=1e-9 * e.size):
-        yield "the right values in the wrong places: an index, an argmax or a stride"
-        return
+    same = np.allclose(got, numeric, rtol=1e-6, atol=1e-9 * e.size)
+    same = same and bool(np.any(e.zero)) and len(e.flat) == e.analytic.size
+    yield same, "the right values in the wrong places: an index, an argmax or a stride"
     extra, lost = e.wrong & e.zero, e.wrong & none
-    if np.any(extra) and np.all(extra[e.wrong]):
-        yield "gradient goes to elements that have none, and is right elsewhere"
-    elif np.any(lost) and np.all(lost[e.wrong]):
-        yield "zero where there is a gradient, and right elsewhere: elements are left out"
+    is_extra = not same and np.any(extra) and np.all(extra[e.wrong])
+    yield is_extra, "gradient goes to elements that have none, and is right elsewhere"
+    is_lost = not same and not is_extra and np.any(lost) and np.all(lost[e.wrong])
+    text = "zero where there is a gradient, and right elsewhere: elements are left out"
+    yield is_lost, text
