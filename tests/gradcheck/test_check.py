@@ -439,3 +439,4 @@ def test_verdicts_of_the_report():
     assert not Report("kink").failed
     assert Report("precision").failed
     assert str(Report("ok")) == "ok"
+    assert Report("wrong", "a < b")._repr_html_() == "<pre>wrong: a &lt; b</pre>"

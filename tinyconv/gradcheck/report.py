@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any, Literal, TypeAlias
 
 __all__ = ["KinkWarning", "Report", "TensorReport", "Verdict"]
@@ -102,6 +103,10 @@ class Report:
             lines.append("reproduce:")
             lines.extend("    " + line for line in self.reproduce.splitlines())
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the same text for a notebook, where its columns stand below each other."""
+        return f"<pre>{escape(str(self))}</pre>"
 
     def to_json(self) -> str:
         """Return the report as a JSON object; numbers that are not finite become null.
