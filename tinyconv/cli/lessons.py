@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyconv import lessons
-
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -30,6 +28,8 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
 
 
 def _lessons(options: argparse.Namespace) -> int:
+    from tinyconv import lessons  # with the gradient checker, which no other verb needs at once
+
     titles = lessons.titles()
     for path in lessons.copy_to(options.out):
         print(f"{path}  {titles[path.name]}")
