@@ -16,6 +16,7 @@ from test_fit_through_the_plan import samples, small_net
 
 import tinyconv as tc
 from tinyconv.engines import thread_count
+from tinyconv.kernels.cpu import threads
 
 Array = np.ndarray[Any, Any]
 
@@ -52,6 +53,14 @@ def test_the_number_of_threads_changes_results_by_rounding_only() -> None:
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], atol=1e-5)
     np.testing.assert_array_equal(trained(3), results[2])
+
+
+def test_the_bits_follow_from_the_number_asked_for_and_not_from_the_cores_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared_out = trained(3)
+    monkeypatch.setattr(threads._Threads, "must_be_serial", True)
+    np.testing.assert_array_equal(trained(3), shared_out)
 
 
 def test_the_number_may_change_within_an_epoch() -> None:

@@ -296,6 +296,14 @@ def test_the_bar_can_be_sent_to_any_file(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == ""
 
 
+def test_training_goes_on_where_the_progress_cannot_be_written() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    assert len(run(network(), epochs=2, callbacks=[tc.ProgressBar(Full())])) == 2
+
+
 # Loggers.
 
 

@@ -162,7 +162,7 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.write(line, file=self.file or sys.stderr)
         elif (self.file or sys.stderr) is not None:
-            with suppress(BrokenPipeError):  # who read it has left; the training goes on
+            with suppress(OSError):  # who read it has left, or its disk is full; training goes on
                 print(line, file=self.file or sys.stderr, flush=True)
 
     def on_train_end(self, training: "Training") -> None:  # noqa: D102
