@@ -1,5 +1,6 @@
 """ONNX files of others: PyTorch's, hand-made ones that must be refused, and damaged ones."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,79 @@ def test_weights_outside_the_folder(tmp_path: Path) -> None:
         tonnx.import_(save(path, [node("MatMul", "x w")], weight))
 
 
+def test_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    from onnx import TensorProto
+
+    (tmp_path / "secret").write_bytes(bytes(64))
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "weights").symlink_to(tmp_path / "secret")
+    weight = constant("w", np.ones((1, 2), np.float32))
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    entry = weight.external_data.add()
+    entry.key, entry.value = "location", "weights"
+    with pytest.raises(FileError, match="no file beside the model"):
+        tonnx.import_(save(tmp_path / "inside" / "net.onnx", [node("MatMul", "x w")], weight))
+    entry.value = str(tmp_path / "secret")
+    with pytest.raises(FileError, match="no file beside the model"):
+        tonnx.import_(save(tmp_path / "inside" / "net.onnx", [node("MatMul", "x w")], weight))
+
+
+def test_a_constant_that_doubles_and_doubles(tmp_path: Path) -> None:
+    nodes = [node("Concat", f"c{n} c{n}", f"c{n + 1}", axis=0) for n in range(40)]
+    nodes += [node("Add", "x c40")]
+    c0 = constant("c0", np.ones(4, np.float32))
+    with pytest.raises(FileError, match="too many numbers"):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes, c0))
+
+
+def test_branches_that_double_the_channels(tmp_path: Path) -> None:
+    nodes = [node("Concat", f"{a} {a}", b, axis=1) for a, b in doubling(40)]
+    with pytest.raises(FileError, match="gives a sample the shape"):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes))
+
+
+def doubling(count: int) -> list[tuple[str, str]]:
+    names = ["x", *(f"c{n}" for n in range(count - 1)), "y"]
+    return list(pairwise(names))
+
+
+def test_parameters_that_the_file_does_not_hold(tmp_path: Path) -> None:
+    """Numbers for each group are repeated for channels, of which the input merely claims many."""
+    one = [constant(name, np.ones(2, np.float32)) for name in "wb"]
+    nodes = [node("GroupNormalization", "x w b", num_groups=1)]
+    with pytest.raises(FileError, match="2 and 2 numbers for 1 groups"):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes, *one, shape=("N", 1 << 26, 1)))
+    nodes = [node("LayerNormalization", "x w", axis=1)]
+    with pytest.raises(FileError, match=r"cannot reshape array|more than the file holds"):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes, one[0], shape=("N", 1 << 26, 1)))
+
+
+def test_very_many_nodes(tmp_path: Path) -> None:
+    nodes = [node("Relu", a, b) for a, b in doubling(3000)]
+    assert len(tonnx.import_(save(tmp_path / "net.onnx", nodes)).layers) == 3000
+    nodes = [node("Relu", a, b) for a, b in doubling(10_001)]
+    with pytest.raises(FileError, match="10001 nodes, expected at most 10000"):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes))
+
+
+def test_a_value_that_is_made_twice(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "a"), node("Tanh", "a", "x"), node("Add", "x a")]
+    with pytest.raises(FileError, match="makes what is there already"):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes))
+
+
+def test_descriptions_without_end(tmp_path: Path) -> None:
+    import onnx
+
+    path = save(tmp_path / "net.onnx", [node("Relu", "x")])
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"loss": "[" * 100_000})
+    onnx.save(model, path)
+    with pytest.raises(FileError, match="do not fit together"):
+        tonnx.import_(path)
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00" * 50, b"no model", b"\x08\x08"])
 def test_what_is_no_onnx_file(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
@@ -203,6 +277,8 @@ def test_what_is_no_onnx_file(data: bytes, tmp_path: Path) -> None:
         tonnx.import_(path)
     with pytest.raises(FileError, match="cannot be read"):
         tonnx.import_(tmp_path / "none.onnx")
+    with pytest.raises(FileError, match="folder or a device"):
+        tonnx.import_(tmp_path)
 
 
 @pytest.mark.parametrize(

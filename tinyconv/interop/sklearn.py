@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,48 +34,35 @@ Values = np.ndarray[Any, Any]
 Net = str | Sequence[Layer] | Callable[[tuple[int, ...], int], Sequence[Layer]] | None
 
 
+@dataclass(eq=False, repr=False)  # whose __init__ only sets attributes, as scikit-learn wants it
 class _ConvNet(BaseEstimator):  # type: ignore[misc]
     """What the two estimators share: the network, the data, training."""
 
-    _loss: str
+    _loss: ClassVar[str]
 
-    def __init__(
-        self,
-        net: Net = None,
-        *,
-        image_shape: tuple[int, ...] | None = None,
-        epochs: int = 50,
-        batch_size: int = 32,
-        optimizer: Optimizer | str = "adam",
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 10,
-        warm_start: bool = False,
-        random_state: Any = None,
-        engine: str = "auto",
-        verbose: bool = False,
-    ) -> None:
-        self.net = net
-        self.image_shape = image_shape
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.engine = engine
-        self.verbose = verbose
+    net: Net = None
+    _: KW_ONLY
+    image_shape: tuple[int, ...] | None = None
+    epochs: int = 50
+    batch_size: int | None = 32
+    optimizer: Optimizer | str = "adam"
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    patience: int = 10
+    warm_start: bool = False
+    random_state: Any = None
+    engine: str = "auto"
+    dtype: str = "float32"
+    verbose: bool = False
 
     # Data.
 
     def _samples(self, X: Any, reset: bool) -> Values:
-        """Return X as the network takes it: float32, of ``image_shape`` if there is one."""
+        """Return X as the network takes it: of its dtype, of ``image_shape`` if there is one."""
         is_shaped = self.image_shape is not None and np.ndim(X) == len(self.image_shape) + 1
         if is_shaped:
             X = np.reshape(X, (len(X), -1))
-        x: Values = validate_data(self, X, dtype=np.float32, reset=reset)
+        x: Values = validate_data(self, X, dtype=self.dtype, reset=reset)
         if self.image_shape is None:
             return x
         if prod(self.image_shape) != x.shape[1]:
@@ -98,7 +86,9 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
     def _build(self, shape: tuple[int, ...], outputs: int) -> None:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         layers = [copy.deepcopy(layer) for layer in self._layers(shape, outputs)]
-        self.net_ = Sequential([_unbound(layer) for layer in layers], seed=seed, input_shape=shape)
+        self.net_ = Sequential(
+            [_unbound(layer) for layer in layers], seed=seed, input_shape=shape, dtype=self.dtype
+        )
         if self.net_.output_shape(shape) != (outputs,):
             raise ValueError(
                 f"net gives {self.net_.output_shape(shape)} for a sample, expected ({outputs},)"
@@ -124,7 +114,7 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
             x,
             y,
             epochs=epochs,
-            batch_size=min(self.batch_size, len(x)),
+            batch_size=min(self.batch_size or len(x), len(x)),
             optimizer=copy.deepcopy(self.optimizer),
             loss=self._loss,
             sample_weight=weight,
@@ -142,6 +132,7 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
         return self.net_.logits(self._samples(X, reset=False))
 
 
+@dataclass(eq=False, repr=False)
 class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
     """A network that classifies.
 
@@ -151,7 +142,8 @@ class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
             images and one hidden layer for rows of numbers.
         image_shape: of a sample, (C, H, W); the columns of X are reshaped to it. None leaves rows.
         epochs: how often to see every sample.
-        batch_size: samples a step.
+        batch_size: samples a step; None takes all of them, and then a sample of weight k counts
+            as k copies do. With batches drawn at random it does so in the mean.
         optimizer: the update rule or its name.
         early_stopping: whether to keep the epoch with the best loss on a share of the samples,
             and to stop when it has not improved for ``patience`` epochs.
@@ -160,6 +152,7 @@ class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
         warm_start: whether ``fit`` goes on from where the last one ended.
         random_state: fixes initial weights, shuffles and dropout.
         engine: as of :meth:`tinyconv.Sequential.fit`.
+        dtype: of the network, ``"float32"`` or ``"float64"``.
         verbose: whether to show progress on standard error.
         class_weight: ``"balanced"`` or a dictionary: label -> how often its samples count.
 
@@ -180,41 +173,9 @@ class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
     True
     """
 
-    _loss = "cross_entropy"
-    classes_: Values
+    _loss: ClassVar[str] = "cross_entropy"
 
-    def __init__(
-        self,
-        net: Net = None,
-        *,
-        image_shape: tuple[int, ...] | None = None,
-        epochs: int = 50,
-        batch_size: int = 32,
-        optimizer: Optimizer | str = "adam",
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 10,
-        warm_start: bool = False,
-        random_state: Any = None,
-        engine: str = "auto",
-        verbose: bool = False,
-        class_weight: Any = None,
-    ) -> None:
-        super().__init__(
-            net,
-            image_shape=image_shape,
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            patience=patience,
-            warm_start=warm_start,
-            random_state=random_state,
-            engine=engine,
-            verbose=verbose,
-        )
-        self.class_weight = class_weight
+    class_weight: Any = None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ConvNetClassifier":
         """Train on X (N, features) or (N, *image_shape) with labels y (N,)."""
@@ -286,9 +247,10 @@ class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
         if weight is None:
             return x, index, None
         counts = weight > 0
-        return x[counts], index[counts], weight[counts].astype(np.float32)
+        return x[counts], index[counts], weight[counts].astype(self.dtype)
 
 
+@dataclass(eq=False, repr=False)
 class ConvNetRegressor(RegressorMixin, _ConvNet):  # type: ignore[misc]
     """A network that predicts numbers; it minimises the mean squared error.
 
@@ -308,9 +270,7 @@ class ConvNetRegressor(RegressorMixin, _ConvNet):  # type: ignore[misc]
     True
     """
 
-    _loss = "mse"
-    _centre: Values
-    _spread: Values
+    _loss: ClassVar[str] = "mse"
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -343,18 +303,19 @@ class ConvNetRegressor(RegressorMixin, _ConvNet):  # type: ignore[misc]
         x = self._samples(X, reset=not goes_on)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(x, y)
-        targets = y.reshape(len(y), -1)
-        if not goes_on:
-            self._is_flat = y.ndim == 1
-            self._centre, spread = targets.mean(axis=0), targets.std(axis=0)
-            self._spread = np.where(spread > 0, spread, 1.0)
-            self._build(x.shape[1:], targets.shape[1])
-        scaled = ((targets - self._centre) / self._spread).astype(np.float32)
-        weight: Values | None = None
+        targets, weight = y.reshape(len(y), -1), None
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, x[:, :1], dtype=np.float64)
             counts = weight > 0
-            x, scaled, weight = x[counts], scaled[counts], weight[counts].astype(np.float32)
+            x, targets, weight = x[counts], targets[counts], weight[counts]
+        if not goes_on:
+            self._is_flat = y.ndim == 1
+            self._centre = np.average(targets, axis=0, weights=weight)
+            spread = np.sqrt(np.average((targets - self._centre) ** 2, axis=0, weights=weight))
+            self._spread = np.where(spread > 0, spread, 1.0)
+            self._build(x.shape[1:], targets.shape[1])
+        scaled = ((targets - self._centre) / self._spread).astype(self.dtype)
+        weight = None if weight is None else weight.astype(self.dtype)
         self._train(x, scaled, weight, epochs, stop)
         return self
 

@@ -50,7 +50,7 @@ class PoolStep(Step):
             counts_padding = getattr(self.layer, "count_include_pad", True)
             axes = range(len(self.window.size))
             seen = (elements_seen(self.window, axis, counts_padding) for axis in axes)
-            divisor = [prod(counts) for counts in product(*seen)]
+            divisor = [max(1, prod(counts)) for counts in product(*seen)]  # as in the operation
             self.saved = context.launcher.upload(np.array(divisor, np.float32))
 
     def forward(self, program: Program) -> None:

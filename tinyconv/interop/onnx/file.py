@@ -18,6 +18,7 @@ from tinyconv.interop.extras import require
 __all__ = [
     "FOLDED",
     "KINDS",
+    "LARGEST_SAMPLE",
     "Model",
     "Node",
     "constant",
@@ -32,6 +33,11 @@ Values = np.ndarray[Any, Any]
 
 #: Numbers that the result of a node over constants may have.
 LARGEST_FOLDED = 1 << 24
+
+#: Numbers that a value of one sample may have, and nodes that a graph may: far more than any
+#: network that fits in memory has.
+LARGEST_SAMPLE = 1 << 28
+MOST_NODES = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +91,8 @@ def open_model(path: Path) -> Model:
             known, with weights elsewhere than beside the file, or of another set of operators.
     """
     onnx = require("onnx", "onnx")
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise FileError(f"{path}: cannot be read (it is a folder or a device)")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -99,6 +107,8 @@ def open_model(path: Path) -> Model:
         raise
     except Exception as error:  # protobuf's errors have no base of their own
         raise FileError(f"{path}: not an ONNX file, or a damaged one ({error})") from None
+    if len(graph.node) > MOST_NODES:
+        raise FileError(f"{path}: {len(graph.node)} nodes, expected at most {MOST_NODES}")
     if not graph.node or not proto.opset_import:
         raise FileError(f"{path}: not an ONNX file: no operators are in it")
     foreign = sorted({node.domain for node in graph.node} - {"", "ai.onnx"})
@@ -116,7 +126,7 @@ def open_model(path: Path) -> Model:
         {item.key: item.value for item in proto.metadata_props},
         dtype,
     )
-    _fold(path, model)
+    _fold(model, LARGEST_FOLDED + 4 * len(data))
     return model
 
 
@@ -210,14 +220,16 @@ def nodes_of(
             raise FileError(
                 f"{path}: {node.op} uses {', '.join(sorted(missing))!r} before anything makes it"
             )
+        if known & {name for name in node.outputs if name}:
+            raise FileError(f"{path}: {node} makes what is there already")
         known |= set(node.outputs)
         nodes.append(node)
     return nodes
 
 
 def _inferred(onnx: Any, proto: Any) -> dict[str, tuple[int | None, ...]]:
-    try:
-        graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    try:  # without following data, which would be computed whatever its size
+        graph = onnx.shape_inference.infer_shapes(proto).graph
     except Exception:  # what is not inferred is None below
         return {}
     return {
@@ -230,17 +242,23 @@ def _inferred(onnx: Any, proto: Any) -> dict[str, tuple[int | None, ...]]:
     }
 
 
-def _fold(path: Path, model: Model) -> None:
-    """Take out the nodes that have constants alone as inputs, and keep their results."""
+def _fold(model: Model, room: int) -> None:
+    """Take out the nodes that have constants alone as inputs, and keep their results.
+
+    Raises:
+        FileError: the results have more than ``room`` numbers together.
+    """
     rest = []
     for node in model.nodes:
         inputs = [name for name in node.inputs if name]
         if node.op == "Constant":
             model.constants[node.outputs[0]] = constant(node)
         elif node.op in FOLDED and all(name in model.constants for name in inputs):
-            model.constants[node.outputs[0]] = folded(
-                node, [model.constants[name] for name in inputs]
-            )
+            made = folded(node, [model.constants[name] for name in inputs])
+            room -= made.size
+            if room < 0:
+                raise FileError(f"{node} and the constants before it are too many numbers")
+            model.constants[node.outputs[0]] = made
         else:
             rest.append(node)
             sizes = _sizes(model, node)
@@ -382,6 +400,8 @@ def folded(node: Node, values: list[Values]) -> Values:
         )
         if node.op == "Gather":
             claimed = prod(shapes[0]) * prod(shapes[1])
+        if node.op == "Concat":
+            claimed = sum(map(prod, shapes))
         if claimed > LARGEST_FOLDED:
             raise ValueError("too many numbers")
         return np.asarray(FOLDED[node.op](node, *values))

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.errors import FileError
-from tinyconv.interop.onnx.file import Model, Node, open_model
+from tinyconv.interop.onnx.file import LARGEST_SAMPLE, Model, Node, open_model
 from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS
 from tinyconv.interop.onnx.read_patterns import (
     IN_PATTERNS,
+    LONGEST,
     PATTERNS,
     Items,
     Join,
@@ -55,7 +57,10 @@ def import_(path: str | Path) -> Sequential:
     except FileError as error:
         text = str(error)
         raise FileError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (
+        *(ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError),
+        *(TypeError, ValueError),
+    ) as error:
         raise FileError(f"{path}: its operators do not fit together ({error})") from None
 
 
@@ -75,7 +80,14 @@ class _Import:
         items = self._items(output, model.x, 0)
         source = Source(model)
         layers, _ = _Rows(source).layers(items, model.input_shape)
-        net = Sequential(layers or [L.Identity()], input_shape=model.input_shape, dtype=model.dtype)
+        layers = layers or [L.Identity()]
+        # Nothing of a size that the file merely claims is allocated.
+        claimed = sum(
+            prod(spec.shape) for spec in (L.Chain(layers).specs(model.input_shape) or {}).values()
+        )
+        if claimed > sum(array.size for _, own in source.tensors for array in own.values()):
+            raise FileError(f"{self.path}: {claimed} parameters, more than the file holds")
+        net = Sequential(layers, input_shape=model.input_shape, dtype=model.dtype)
         for layer, tensors in source.tensors:
             for name, array in tensors.items():
                 target = layer.params.get(name, layer.state.get(name))
@@ -154,27 +166,37 @@ class _Import:
 
     def _fork(self, values: list[str]) -> str:
         """Return the last value that all ways from the input to ``values`` lead through."""
-        common: list[str] | None = None
-        for value in values:
-            own = self._dominators[value]
-            common = own if common is None else [name for name in common if name in set(own)]
-        if not common:
+        gates = self._gates
+        if not all(value in gates for value in values):
             raise FileError(f"{self.path}: {', '.join(values)} have nothing in front in common")
-        return common[-1]
+        return _meeting(gates, values)
 
     @cached_property
-    def _dominators(self) -> dict[str, list[str]]:
-        """For each value those that all ways to it lead through, first to last, itself included."""
-        through: dict[str, list[str]] = {self.model.x: [self.model.x]}
+    def _gates(self) -> dict[str, tuple[int, str]]:
+        """For each value the last one before it that all ways to it lead through.
+
+        In front of it stands how many such values there are on the way from the input.
+        """
+        gates = {self.model.x: (0, self.model.x)}
         for node in self.model.nodes:
-            before = [through[name] for name in self._data(node) if name in through]
-            shared = before[0] if before else []
-            for other in before[1:]:
-                same = set(other)
-                shared = [name for name in shared if name in same]
-            for name in node.outputs:
-                through[name] = [*shared, name]
-        return through
+            before = [name for name in self._data(node) if name in gates]
+            if before:
+                gate = _meeting(gates, before)
+                for name in node.outputs:
+                    gates[name] = (gates[gate][0] + 1, gate)
+        return gates
+
+
+def _meeting(gates: dict[str, tuple[int, str]], values: list[str]) -> str:
+    """Return where the ways back from values, from gate to gate, meet first."""
+    first, *others = values
+    for other in others:
+        while first != other:  # the one that is further from the input takes a step back
+            if gates[first][0] >= gates[other][0]:
+                first = gates[first][1]
+            else:
+                other = gates[other][1]
+    return first
 
 
 class _Rows:
@@ -191,6 +213,8 @@ class _Rows:
             found, count = self._next(items, place, shape, made)
             for layer in found:
                 shape = layer.output_shape(shape)
+                if prod(shape) > LARGEST_SAMPLE:
+                    raise FileError(f"{items[place]} gives a sample the shape {shape}")
             made += found
             place += count
         return made, shape
@@ -200,7 +224,7 @@ class _Rows:
     ) -> tuple[list[Layer], int]:
         """Return the layers of the next items, and how many items these are."""
         for pattern in PATTERNS:
-            layer, count = pattern(self.source, items[place:], shape)
+            layer, count = pattern(self.source, items[place : place + LONGEST], shape)
             if count:
                 return ([] if layer is None else [layer]), count
         item = items[place]

@@ -193,6 +193,8 @@ def _group_norm(source: Source, node: Node, shape: Shape) -> Layer:
     w, b = source.weight(node, 1), source.weight(node, 2)
     groups = int(node.attributes["num_groups"])
     if len(w) != shape[0]:  # before opset 21, one number a group
+        if len(w) != groups or len(b) != groups:
+            raise FileError(f"{node}: {len(w)} and {len(b)} numbers for {groups} groups")
         w, b = (np.repeat(v, shape[0] // groups) for v in (w, b))
     layer = L.GroupNorm(groups, shape[0], eps=float_of(node, "epsilon", 1e-5))
     return source.keep(layer, weight=w, bias=b)

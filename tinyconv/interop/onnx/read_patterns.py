@@ -19,7 +19,7 @@ from tinyconv.interop.onnx.read_shapes import read_pad
 from tinyconv.interop.onnx.source import Source, float_of
 from tinyconv.layers.base import Layer, Shape
 
-__all__ = ["IN_PATTERNS", "PATTERNS", "Items", "Join", "varies_along_channels"]
+__all__ = ["IN_PATTERNS", "LONGEST", "PATTERNS", "Items", "Join", "varies_along_channels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,9 @@ class Join:
 
 Items = Sequence[Node | Join]
 
+
+#: How many items a pattern looks at.
+LONGEST = 5
 
 #: Operators that mean something together with others only.
 IN_PATTERNS = ("Add", "Sum", "Concat", "Mul", "Div", "Erf", "Greater", "Where")
