@@ -1,5 +1,6 @@
 """Networks to PyTorch and back, and our operations in its graphs."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from tinyconv import ops
 from tinyconv.errors import FileError
 from tinyconv.interop import torch as ttorch
 from tinyconv.models import NETS
+from tinyconv.training.checks import as_array
 
 from .onnx_cases import CASES, network, random_network
 
@@ -101,3 +103,16 @@ def test_gradients_cross_an_operation_of_ours(torch: Any) -> None:
         torch.testing.assert_close(ours, theirs)
     pool = ttorch.function(ops.max_pool2d, ops.max_pool2d_backward)
     assert torch.autograd.gradcheck(lambda v: pool(conv(v, w.detach(), None), 2), (x,))
+
+
+def test_tensors_enter_fit_without_a_copy(torch: Any) -> None:
+    x, y = torch.rand(20_000, 100), torch.randint(0, 2, (20_000,))
+    assert np.shares_memory(as_array("fit", "x", x), x.numpy())
+    assert np.shares_memory(as_array("fit", "x", x.requires_grad_()), x.detach().numpy())
+    net = tc.Sequential(tc.Linear(100, 2))
+    net.fit(x, y, epochs=1, batch_size=100, verbose=False)  # compiles, and caches what it may
+    tracemalloc.start()
+    net.fit(x, y, epochs=1, batch_size=100, verbose=False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < x.numel() * 4 / 2

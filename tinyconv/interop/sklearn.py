@@ -185,7 +185,7 @@ class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
             raise ValueError(f"y holds one class only, {classes[0]!r}, expected at least two")
         goes_on = self.warm_start and hasattr(self, "net_")
         if not goes_on or not np.array_equal(classes, self.classes_):
-            self.classes_ = classes
+            self.classes_: Values = classes
             self._build(x.shape[1:], len(classes))
         self._train(*self._weighted(x, y, sample_weight), self.epochs, self.early_stopping)
         return self
