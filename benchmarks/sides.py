@@ -20,6 +20,7 @@ ISAS = {
         "NUMBA_CPU_NAME": "haswell",
         "ATEN_CPU_CAPABILITY": "avx2",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     },
 }
 
