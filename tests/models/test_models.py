@@ -104,7 +104,7 @@ def test_nets_of_the_command_line_take_other_pictures(name: str) -> None:
 def test_arguments_of_the_builders() -> None:
     assert models.resnet20(input_shape=(1, 28, 28)).parameters.flat.size == 272_474 - 2 * 16 * 9
     assert models.network_in_network(input_shape=(3, 32, 32)).parameters.flat.size == 966_986
-    last = models.audio_conv1d(samples=64, classes=3).layers[-1]
+    last = models.audio_conv1d(input_shape=(1, 64), classes=3).layers[-1]
     assert isinstance(last, Linear)
     assert (last.in_features, last.out_features) == (31 * 16, 3)
     assert models.conv3d_small(classes=4).output_shape((1, 16, 16, 16)) == (4,)

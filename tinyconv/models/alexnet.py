@@ -4,7 +4,6 @@ Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep con
 networks" (NIPS 2012).
 """
 
-from tinyconv.arguments import Count, checked
 from tinyconv.layers import (
     Conv2d,
     Dropout,
@@ -15,30 +14,21 @@ from tinyconv.layers import (
     MaxPool2d,
     ReLU,
 )
-from tinyconv.network import Sequential
+from tinyconv.models.builder import network
 
 __all__ = ["alexnet"]
 
 
-@checked
-def alexnet(
-    *,
-    classes: Count = 1000,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=(3, 227, 227), classes=1000)
+def alexnet(classes: int) -> list[Layer]:
     """Five convolutions, three of them in two groups, overlapping pooling, dropout, 4096 units.
 
     An image has 227 x 227 pixels: the paper says 224, from which windows of 11 at every fourth
     pixel would not leave its 55 x 55. Local responses are normalised as the paper does, whose
     coefficient 1e-4 multiplies the sum where the layer's alpha multiplies the mean of 5. With 1000
     classes it has 60,965,224 parameters.
-
-    Args:
-        classes: number of classes.
     """
-    layers: list[Layer] = [
+    return [
         Conv2d(3, 96, 11, stride=4),
         ReLU(),
         LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0),
@@ -56,11 +46,10 @@ def alexnet(
         MaxPool2d(3, 2),
         Flatten(),
         Dropout(0.5),
-        Linear(256 * 6 * 6, 4096),
+        Linear(None, 4096),
         ReLU(),
         Dropout(0.5),
         Linear(4096, 4096),
         ReLU(),
         Linear(4096, classes),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=(3, 227, 227))

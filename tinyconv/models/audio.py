@@ -4,32 +4,22 @@ Source: Olah, "Conv nets: a modular perspective" (2014), which builds it up from
 to predict whether a human is speaking.
 """
 
-from tinyconv.arguments import Count, checked
-from tinyconv.layers import Conv1d, Flatten, Linear, MaxPool1d, ReLU
-from tinyconv.network import Sequential
+from tinyconv.layers import Conv1d, Flatten, Layer, Linear, MaxPool1d, ReLU
+from tinyconv.models.builder import network
 
 __all__ = ["audio_conv1d"]
 
 
-@checked
-def audio_conv1d(
-    *,
-    samples: int = 128,
-    classes: Count = 2,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=(1, 128), classes=2)
+def audio_conv1d(classes: int) -> list[Layer]:
     """Neurons A over pairs of samples, B over pairs of those, max-pooling, then F over all.
 
-    Args:
-        samples: length of a piece of sound, at least 4; one channel.
-        classes: number of classes: speech or none.
+    The two classes are speech and none; a piece of sound has one channel and at least 4 samples.
 
     >>> audio_conv1d().parameters.flat.size
     2594
     """
-    layers = [
+    return [
         Conv1d(1, 16, 2),  # A
         ReLU(),
         Conv1d(16, 16, 2),  # B
@@ -38,4 +28,3 @@ def audio_conv1d(
         Flatten(),
         Linear(None, classes),  # F
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=(1, samples))

@@ -4,23 +4,16 @@ Source: Cireşan, Meier, Gambardella and Schmidhuber, "Deep big simple neural ne
 handwritten digit recognition" (Neural Computation, 2010).
 """
 
-from tinyconv.arguments import Count, checked
 from tinyconv.layers import Flatten, Layer, Linear, Pad, ScaledTanh
-from tinyconv.network import Sequential
+from tinyconv.models.builder import network
 
 __all__ = ["ciresan_mlp"]
 
 
-@checked
+@network(input_shape=(1, 28, 28))
 def ciresan_mlp(
-    *,
-    hidden: tuple[int, ...] = (2500, 2000, 1500, 1000, 500),
-    input_shape: tuple[int, ...] = (1, 28, 28),
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+    classes: int, *, hidden: tuple[int, ...] = (2500, 2000, 1500, 1000, 500)
+) -> list[Layer]:
     """Five hidden layers of 2500, 2000, 1500, 1000 and 500 scaled tanh units, softmax.
 
     One row and one column of zeros make 28 x 28 pixels the paper's 29 x 29, so that the count is
@@ -29,8 +22,6 @@ def ciresan_mlp(
 
     Args:
         hidden: units of each hidden layer; the paper's other nets are shorter.
-        input_shape: (C, H, W).
-        classes: number of classes.
 
     >>> ciresan_mlp().parameters.flat.size
     12115010
@@ -42,4 +33,4 @@ def ciresan_mlp(
     for inputs, outputs in zip(sizes, hidden, strict=False):
         layers += [Linear(inputs, outputs, weight_init="glorot"), ScaledTanh()]
     layers.append(Linear(sizes[-1], classes, weight_init="glorot"))
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
+    return layers

@@ -4,22 +4,14 @@ Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to d
 recognition" (1998), section II.B.
 """
 
-from tinyconv.arguments import Count, checked
-from tinyconv.layers import AvgPool2d, Conv2d, Flatten, Linear, Tanh
-from tinyconv.network import Sequential
+from tinyconv.layers import AvgPool2d, Conv2d, Flatten, Layer, Linear, Tanh
+from tinyconv.models.builder import network
 
 __all__ = ["lenet5"]
 
 
-@checked
-def lenet5(
-    *,
-    input_shape: tuple[int, ...] = (1, 28, 28),
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=(1, 28, 28))
+def lenet5(classes: int) -> list[Layer]:
     """LeNet-5: two convolutions with average pooling, then 120, 84 and 10 units.
 
     The form that is common today: every map of the second convolution sees all maps of the first
@@ -31,7 +23,7 @@ def lenet5(
     >>> lenet5().parameters.flat.size
     61706
     """
-    layers = [
+    return [
         Conv2d(None, 6, 5, padding=2, weight_init="glorot"),
         Tanh(),
         AvgPool2d(2),
@@ -45,4 +37,3 @@ def lenet5(
         Tanh(),
         Linear(84, classes, weight_init="glorot"),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)

@@ -8,9 +8,8 @@ sample and the number of classes, for data other than digits.
 from collections.abc import Callable
 from typing import TypedDict
 
-from tinyconv.arguments import Count, checked
 from tinyconv.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
-from tinyconv.network import Sequential
+from tinyconv.models.builder import network
 
 __all__ = [
     "nielsen_conv",
@@ -39,39 +38,24 @@ BOOK: Initial = {"weight_init": "inverse_sqrt", "bias_init": "normal"}
 FOR_RELU: Initial = {"weight_init": "he", "bias_init": "zeros"}
 
 
-@checked
-def nielsen_fully_connected(
-    *,
-    input_shape: tuple[int, ...] = IMAGE,
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=IMAGE)
+def nielsen_fully_connected(classes: int) -> list[Layer]:
     """100 sigmoid units and a softmax layer, without convolution: the chapter's baseline.
 
     >>> nielsen_fully_connected().parameters.flat.size
     79510
     """
-    layers = [Flatten(), Linear(None, 100, **BOOK), Sigmoid(), Linear(100, classes, **BOOK)]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
+    return [Flatten(), Linear(None, 100, **BOOK), Sigmoid(), Linear(100, classes, **BOOK)]
 
 
-@checked
-def nielsen_conv(
-    *,
-    input_shape: tuple[int, ...] = IMAGE,
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=IMAGE)
+def nielsen_conv(classes: int) -> list[Layer]:
     """20 kernels of 5x5, max-pooling, 100 sigmoid units, softmax.
 
     >>> nielsen_conv().parameters.flat.size
     289630
     """
-    layers = [
+    return [
         Conv2d(None, 20, 5, **BOOK),
         MaxPool2d(2),
         Sigmoid(),
@@ -80,97 +64,56 @@ def nielsen_conv(
         Sigmoid(),
         Linear(100, classes, **BOOK),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
-@checked
-def nielsen_conv_softmax(
-    *,
-    input_shape: tuple[int, ...] = IMAGE,
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=IMAGE)
+def nielsen_conv_softmax(classes: int) -> list[Layer]:
     """20 kernels of 5x5, max-pooling, softmax: the exercise that omits the hidden layer.
 
     >>> nielsen_conv_softmax().parameters.flat.size
     29330
     """
-    layers = [
+    return [
         Conv2d(None, 20, 5, **BOOK),
         MaxPool2d(2),
         Sigmoid(),
         Flatten(),
         Linear(None, classes, **BOOK),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
-@checked
-def nielsen_conv_conv(
-    *,
-    input_shape: tuple[int, ...] = IMAGE,
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=IMAGE)
+def nielsen_conv_conv(classes: int) -> list[Layer]:
     """Two convolutional layers (20 and 40 kernels of 5x5), 100 sigmoid units, softmax.
 
     >>> nielsen_conv_conv().parameters.flat.size
     85670
     """
-    layers = _conv_conv(Sigmoid, BOOK, classes)
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
+    return _conv_conv(Sigmoid, BOOK, classes)
 
 
-@checked
-def nielsen_conv_conv_tanh(
-    *,
-    input_shape: tuple[int, ...] = IMAGE,
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=IMAGE)
+def nielsen_conv_conv_tanh(classes: int) -> list[Layer]:
     """The same with tanh for sigmoid: the chapter's problem.
 
     >>> nielsen_conv_conv_tanh().parameters.flat.size
     85670
     """
-    layers = _conv_conv(Tanh, BOOK, classes)
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
+    return _conv_conv(Tanh, BOOK, classes)
 
 
-@checked
-def nielsen_conv_conv_relu(
-    *,
-    input_shape: tuple[int, ...] = IMAGE,
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=IMAGE)
+def nielsen_conv_conv_relu(classes: int) -> list[Layer]:
     """The same with rectified linear units, and initial weights made for them.
 
     >>> nielsen_conv_conv_relu().parameters.flat.size
     85670
     """
-    layers = _conv_conv(ReLU, FOR_RELU, classes)
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
+    return _conv_conv(ReLU, FOR_RELU, classes)
 
 
-@checked
-def nielsen_dropout(
-    *,
-    units: int = 1000,
-    input_shape: tuple[int, ...] = IMAGE,
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=IMAGE)
+def nielsen_dropout(classes: int, *, units: int = 1000) -> list[Layer]:
     """Two hidden layers of ``units`` with dropout 0.5 on the input of each of the last three.
 
     Dropout is in the book's form, scaled outside training, for which its learning rate is meant.
@@ -178,7 +121,7 @@ def nielsen_dropout(
     >>> nielsen_dropout().parameters.flat.size
     1672570
     """
-    layers: list[Layer] = [
+    return [
         *_conv_conv(ReLU, FOR_RELU, classes)[:7],
         Dropout(0.5, scale_at_test=True),
         Linear(None, units, **FOR_RELU),
@@ -189,10 +132,9 @@ def nielsen_dropout(
         Dropout(0.5, scale_at_test=True),
         Linear(units, classes, **FOR_RELU),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
 
 
-def _conv_conv(activation: Callable[[], Layer], initial: Initial, classes: Count) -> list[Layer]:
+def _conv_conv(activation: Callable[[], Layer], initial: Initial, classes: int) -> list[Layer]:
     """Return the ten layers that the book varies: conv, conv, 100 hidden units, softmax."""
     return [
         Conv2d(None, 20, 5, **initial),

@@ -3,7 +3,6 @@
 Source: He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (2015), section 4.2.
 """
 
-from tinyconv.arguments import Count, checked
 from tinyconv.layers import (
     BatchNorm2d,
     Conv2d,
@@ -14,33 +13,22 @@ from tinyconv.layers import (
     ReLU,
     Residual,
 )
-from tinyconv.network import Sequential
+from tinyconv.models.builder import network
 
 __all__ = ["resnet20"]
 
 
-@checked
-def resnet20(
-    *,
-    input_shape: tuple[int, int, int] = (3, 32, 32),
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=(3, 32, 32))
+def resnet20(classes: int) -> list[Layer]:
     """Nine residual blocks of two convolutions, three each of 16, 32 and 64 maps.
 
     Where the maps become more and smaller, the shortcut is a 1x1 convolution of stride 2 (the
     paper's option B).
 
-    Args:
-        input_shape: (C, H, W).
-        classes: number of classes.
-
     >>> resnet20().parameters.flat.size
     272474
     """
-    layers: list[Layer] = [*_conv_norm(input_shape[0], 16, 3), ReLU()]
+    layers: list[Layer] = [*_conv_norm(None, 16, 3), ReLU()]
     channels = 16
     for width in (16, 32, 64):
         for block in range(3):
@@ -53,11 +41,10 @@ def resnet20(
             shortcut = _conv_norm(channels, width, 1, stride) if channels != width else None
             layers += [Residual(body, shortcut), ReLU()]
             channels = width
-    layers += [GlobalAvgPool(), Flatten(), Linear(64, classes)]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
+    return [*layers, GlobalAvgPool(), Flatten(), Linear(64, classes)]
 
 
-def _conv_norm(channels: int, width: int, kernel_size: int, stride: int = 1) -> list[Layer]:
+def _conv_norm(channels: int | None, width: int, kernel_size: int, stride: int = 1) -> list[Layer]:
     """Return a convolution and its batch normalisation, which makes a bias useless."""
     conv = Conv2d(channels, width, kernel_size, stride, kernel_size // 2, bias=False)
     return [conv, BatchNorm2d(width)]

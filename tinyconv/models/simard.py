@@ -4,22 +4,14 @@ Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural n
 visual document analysis" (ICDAR 2003).
 """
 
-from tinyconv.arguments import Count, checked
-from tinyconv.layers import Conv2d, Flatten, Linear, Tanh
-from tinyconv.network import Sequential
+from tinyconv.layers import Conv2d, Flatten, Layer, Linear, Tanh
+from tinyconv.models.builder import network
 
 __all__ = ["simard2003"]
 
 
-@checked
-def simard2003(
-    *,
-    input_shape: tuple[int, ...] = (1, 28, 28),
-    classes: Count = 10,
-    seed: int = 0,
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> Sequential:
+@network(input_shape=(1, 28, 28))
+def simard2003(classes: int) -> list[Layer]:
     """Two 5x5 convolutions of stride 2, with 5 and 50 maps, then 100 hidden units.
 
     One row and one column of zeros make 28 x 28 pixels the paper's 29 x 29, from which windows at
@@ -28,7 +20,7 @@ def simard2003(
     >>> simard2003().parameters.flat.size
     132540
     """
-    layers = [
+    return [
         Conv2d(None, 5, 5, stride=2, padding=((0, 1), (0, 1)), weight_init="glorot"),
         Tanh(),
         Conv2d(5, 50, 5, stride=2, weight_init="glorot"),
@@ -38,4 +30,3 @@ def simard2003(
         Tanh(),
         Linear(100, classes, weight_init="glorot"),
     ]
-    return Sequential(layers, seed=seed, dtype=dtype, device=device, input_shape=input_shape)
