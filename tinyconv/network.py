@@ -247,7 +247,7 @@ class Sequential(Network):
             verbose: show progress on standard error.
             callbacks: a list; see :mod:`tinyconv.training.callbacks`.
             engine: what executes the steps: ``"plan"`` compiled kernels, ``"eager"`` the layers
-                one by one, ``"auto"`` the plan where there is one: for float32 on the CPU.
+                one by one, ``"auto"`` the plan where there is one: for float32.
             profile: whether to measure each call of the plan; ``profile`` of the history then
                 holds seconds a step by name, and training takes longer.
             checkpoint: folder that gets everything needed to resume after every epoch.
