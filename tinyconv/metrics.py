@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tinyconv.arguments import Function
 from tinyconv.backend import Array, namespace, to_numpy
 from tinyconv.errors import ArgumentError
 from tinyconv.losses import Loss
@@ -212,7 +213,12 @@ def _metric_of(op: str, metric: str | Metric | Callable[[Any, Any], float]) -> M
         if k != metric and k.isdecimal() and int(k) > 0:
             return TopK(int(k))
     elif callable(metric) and not isinstance(metric, type):
-        return FromFunction(metric)
+        try:
+            return FromFunction(Function("targets", "predictions").take(metric))
+        except ValueError as more:
+            raise ArgumentError(
+                f"{op}: metric {shown(metric)}, expected a function of (targets, predictions){more}"
+            ) from None
     raise ArgumentError(
         f"{op}: metric {shown(metric)}, expected {', '.join(map(repr, _BY_NAME))}, 'top_<k>', "
         f"a Metric or a function of targets and predictions{hint(metric, _BY_NAME)}"

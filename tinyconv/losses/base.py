@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+from tinyconv.arguments import checked
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import StateError
 from tinyconv.losses.checks import check_classes
@@ -45,6 +46,11 @@ class Loss(ABC):
     one_class: bool = False
     ignore_index: int | None = None
     _saved: Any = _NotYet()
+
+    @checked
+    def __init__(self) -> None:
+        """Take no arguments, unless a loss has some of its own."""
+        super().__init__()
 
     @property
     def metrics(self) -> tuple[str, ...]:  # noqa: D102
