@@ -18,6 +18,7 @@ Array = np.ndarray[Any, Any]
 #: size, kernel, stride, padding, dilation, ceil mode
 WINDOWS: dict[str, tuple[Any, ...]] = {
     "side by side": ((6, 8), (2, 2), (2, 2), 0, 1, False),
+    "side by side, with a rest": ((7, 8), (2, 2), (2, 2), 0, 1, False),
     "over one axis": ((11,), (3,), (2,), (1,), 1, False),
     "over three axes": ((4, 5, 6), (2, 3, 2), (2, 1, 2), (1, 1, 0), 1, False),
     "overlapping and padded": ((7, 9), (3, 3), (2, 2), 1, 1, False),
@@ -72,6 +73,11 @@ def test_max(name: str, C: int, L: int, V: int, with_nan: bool) -> None:
     values = {**dx.arguments("x"), **arrived.arguments("y")}
     call(pool.max_backward(L), pool.ARGS, 3, **shared, **values)
     np.testing.assert_array_equal(y.array, expected)
+    if name.startswith("side by side"):
+        gridded = poisoned(x.shape)
+        values |= gridded.arguments("x") | {"KD": 1, "KH": 2, "KW": 2}
+        call(pool.max_backward_of_grid(L), pool.ARGS, 3, **shared, **values)
+        np.testing.assert_array_equal(gridded.array, dx.array)
     at = np.unravel_index(np.maximum(saved.argmax, 0), (1, 1, *geometry.size)[-3:])
     channel = np.arange(C).reshape(C, *(1 for _ in geometry.size))
     distance = sum(i * stride for i, stride in zip(at, [*source.strides[1:], C], strict=True))

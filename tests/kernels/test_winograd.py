@@ -86,6 +86,7 @@ def test_a_convolution_forward_and_backward(
     flipped = np.swapaxes(w, 0, 1)[:, :, ::-1, ::-1]
     v = add_square_weights(context, program, "v", product, packed(arena, product, w))
     v_back = add_square_weights(context, program, "v", back, packed(arena, back, flipped))
+    program.add_deferred()
     biases, none = (arena.take(part.tile.padded(part.channels)) for part in (product, back))
     biases[:O] = b
     places = {"b": address_of(biases), "y": result.base + 4 * product.end}

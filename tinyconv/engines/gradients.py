@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Gradients", "Slot"]
+__all__ = ["Gradients", "Slot", "rooms_of_gradients"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,18 @@ class _Memory:
     places: list[int] = field(default_factory=list)
 
 
+def rooms_of_gradients(steps: Sequence[Any]) -> list[set[Any]]:
+    """Return what the maker of each value needs of the buffer of its gradient.
+
+    A gradient that a sum passes on is there for the makers of its inputs, too.
+    """
+    rooms: list[set[Any]] = [set()]
+    for step in steps:
+        passed = step.unit.inputs if step.passes_gradient else ()
+        rooms.append({(step.gradient_border, 0)}.union(*(rooms[place] for place in passed)))
+    return rooms
+
+
 class Gradients:
     """The buffers of a plan's gradients, chosen by a walk through the backward pass.
 
@@ -72,13 +84,7 @@ class Gradients:
         for number, step in enumerate(steps):
             for place in step.unit.inputs:
                 self.readers[place].append(number)
-        # What makers need of a gradient; one that a sum passes on is for its inputs' makers, too.
-        self.rooms: list[set[Any]] = [set()]
-        for step in steps:
-            passed = step.unit.inputs if step.passes_gradient else ()
-            self.rooms.append(
-                {(step.gradient_border, 0)}.union(*(self.rooms[place] for place in passed))
-            )
+        self.rooms = rooms_of_gradients(steps)
         self.memory: list[_Memory | None] = [None] * len(shapes)
         self.written: set[int] = set()
         self.free: dict[Any, list[_Memory]] = defaultdict(list)
@@ -125,18 +131,16 @@ class Gradients:
         assert memory is not None
         return self.of[place] if self.views[place] else memory.image
 
-    def _is_like_value(self, place: int) -> bool:
-        """Whether a gradient is laid out as its value, and readers spoil the border."""
-        return any(self.steps[number].dx_is_like_x for number in self.readers[place])
+    def _is_dirty(self, place: int) -> bool:
+        """Whether readers write to the border of a gradient."""
+        return any(self.steps[number].spoils_border for number in self.readers[place])
 
     def _take(self, place: int) -> _Memory:
         """Return a buffer for a gradient."""
         readers = [self.steps[number] for number in self.readers[place]]
-        rooms = {(step.border, step.spare) for step in readers}
-        if not self._is_like_value(place):
-            rooms |= self.rooms[place]
+        rooms = {(step.border, step.spare) for step in readers} | self.rooms[place]
         wanted = [room for room in rooms if self.backend.needs_room([room])]
-        kind = (tuple(self.shapes[place]), self._is_like_value(place), frozenset(wanted))
+        kind = (tuple(self.shapes[place]), self._is_dirty(place), frozenset(wanted))
         if self.free[kind]:
             return self.free[kind].pop()
         return _Memory(self.backend.buffer(self.shapes[place], wanted), kind)
@@ -160,8 +164,8 @@ class Gradients:
                     return
             self.views[place] = False
         memory = self._take(place)
-        is_dirty = self._is_like_value(place)
-        self._keep(place, memory, memory.image.without_border() if is_dirty else memory.image)
+        image = memory.image.without_border() if self._is_dirty(place) else memory.image
+        self._keep(place, memory, image)
 
     def _pass_on(self, number: int) -> list[int]:
         """Let inputs of a sum have its gradient as theirs, where nobody is in the way of it.
@@ -180,7 +184,7 @@ class Gradients:
                 self.trained[place]
                 and self.memory[place] is None
                 and not self.views[place]
-                and not self._is_like_value(place)
+                and not any(self.steps[reader].dx_is_like_x for reader in self.readers[place])
                 and all(y.has_border(border) for border, _ in self.rooms[place])
                 and all(
                     self._is_read_first(a, b, number)

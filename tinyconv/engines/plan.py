@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyconv.engines.base import Net
-from tinyconv.engines.gradients import Gradients
+from tinyconv.engines.gradients import Gradients, rooms_of_gradients
 from tinyconv.engines.units import fuse
 from tinyconv.layers.base import Shape
 
@@ -71,8 +71,11 @@ class Plan:
         for step in self.steps:
             for place in step.unit.inputs:
                 readers[place].append(step)
+        rooms = rooms_of_gradients(self.steps)
         for place, value in enumerate(values):
             wanted = [(step.border, step.spare) for step in readers[place]]
+            if training and any(step.dx_is_like_x for step in readers[place]):
+                wanted += rooms[place]
             maker = self.steps[place - 1] if place else None
             # A change of shape that leaves the numbers where they are has no buffers of its own.
             if maker is not None and maker.is_view and not backend.needs_room(wanted):

@@ -99,7 +99,8 @@ class CpuBackend:
         return image
 
     def gather(self, x: Image) -> None:
-        """Add the call that fetches the batch."""
+        """Add the call that fetches the batch, behind what the steps prepare."""
+        self.program.add_deferred()
         self.logits = x
         self._gather = self.program.call(
             "gather",

@@ -71,7 +71,7 @@ class ConvStep(ProductStep):
         front, top, left = self.window.padding
         self.border = (front, top, left)
         self._choose_runs()
-        self.dx_is_like_x = self._scatters()
+        self.dx_is_like_x = self.spoils_border = self._scatters()
         if not self.dx_is_like_x:
             self.gradient_border, self.spare = border_of_gradient(self.window), 0
         self.adds_gradients = not self.tables

@@ -29,10 +29,14 @@ class MaxPoolStep(Step):
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
         size = self.input_shape[1:]
+        self.grid: tuple[int, ...] = ()  # the windows, if they lie side by side
         if type(layer) is GlobalMaxPool:
             tables = [Terms([[(place, 1.0) for place in range(n)]], n) for n in size]
         else:
             window = layer.window(size)
+            side_by_side = window.kernel == window.stride and set(window.dilation) == {1}
+            if side_by_side and not window.is_padded:
+                self.grid = window.kernel
             tables = [window_terms(window, axis) for axis in range(len(size))]
         self.tables = over_three_axes(tables)
 
@@ -54,11 +58,13 @@ class MaxPoolStep(Step):
         if self.dx is None:
             return
         assert self.dy is not None
-        kernel = compiled(pool.max_backward, LANES)
-        self._add(program, f"{self.name}: backward", kernel, self.dx, self.dy, {})
+        kernel = compiled(pool.max_backward_of_grid if self.grid else pool.max_backward, LANES)
+        KD, KH, KW = (1, 1, 1, *self.grid)[-3:]
+        values = {"KD": KD, "KH": KH, "KW": KW}
+        self._add(program, f"{self.name}: backward", kernel, self.dx, self.dy, values)
 
     def _add(
-        self, program: Program, name: str, kernel: Any, x: Image, y: Image, tables: dict[str, int]
+        self, program: Program, name: str, kernel: Any, x: Image, y: Image, values: dict[str, int]
     ) -> None:
         program.call(
             name,
@@ -74,5 +80,5 @@ class MaxPoolStep(Step):
             OD=y.D,
             OH=y.H,
             OW=y.W,
-            **tables,
+            **values,
         )

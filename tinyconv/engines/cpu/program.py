@@ -42,6 +42,7 @@ class Program:
         self._phases: list[_Phase] = []
         self._records: list[Array] = []
         self._must_begin = True
+        self._deferred: list[Callable[[], object]] = []
         self._guarded_from: int | None = None
         self._segments: list[tuple[int, int] | Callable[[int], None]] = []
 
@@ -85,6 +86,18 @@ class Program:
     def meet(self) -> None:
         """Let all threads finish what was added so far before what follows."""
         self._must_begin = True
+
+    def defer(self, add: Callable[[], object]) -> None:
+        """Let ``add`` add calls that read what those before :meth:`add_deferred` write."""
+        self._deferred.append(add)
+
+    def add_deferred(self) -> None:
+        """Add what was deferred, in as few phases as possible."""
+        while self._deferred:
+            self.meet()
+            waiting, self._deferred = self._deferred, []
+            for add in waiting:
+                add()
 
     def python(self, name: str, function: Callable[[int], None]) -> None:
         """Add a Python function of the number of samples, which one thread calls."""

@@ -93,8 +93,9 @@ class Step:
     spare = 0
     #: The zeros that the step wants around dy.
     gradient_border: Border = NO_BORDER
-    #: Whether dx is laid out as x, in whose border anything may be written.
+    #: Whether dx has to be laid out as x, and whether anything may be written to its border.
     dx_is_like_x = False
+    spoils_border = False
     #: Whether the step can add to what is in dx.
     adds_gradients = False
     #: Whether dy, once the step has changed it, is the gradient of all inputs.

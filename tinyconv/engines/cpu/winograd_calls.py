@@ -23,9 +23,9 @@ __all__ = ["add_square_weights", "add_squares", "add_weight_gradient_of_squares"
 
 Array = np.ndarray[Any, Any]
 
-#: Tiles that are treated at a time, whole rows of :data:`SUMS`: what they become stays in the
-#: second cache.
-CHUNK = 48
+#: Tiles that are treated at a time, a multiple of the rows of any tile of :data:`SUMS`: what they
+#: become stays in the caches.
+CHUNK = 24
 
 
 def is_of_squares(window: Geometry, channels: int, outputs: int) -> bool:
@@ -64,9 +64,11 @@ def _sizes(product: Product) -> dict[str, int]:
 
 def _with_room(context: Context, sizes: dict[str, int], more: int = 0) -> dict[str, int]:
     """Add a place for the transformed tiles, and ``more`` numbers, to the arguments."""
-    tiles = 16 * sizes["chunk"] * (sizes["C_all"] + sizes["O_all"])
-    room, thread = context.room(tiles + more)
-    return {**sizes, "room": room, "room_thread": thread}
+    # Behind each matrix is a vector, so that the 16 do not fall on the same lines of the cache.
+    u_step, m_step = (sizes["chunk"] * sizes[name] + LANES for name in ("C_all", "O_all"))
+    room, thread = context.room(16 * (u_step + m_step) + more)
+    steps = {"u_step": u_step, "m_step": m_step}
+    return {**sizes, **steps, "room": room, "room_thread": thread}
 
 
 def add_square_weights(
@@ -76,17 +78,11 @@ def add_square_weights(
     C, width = product.x.C, product.tile.width
     padded = product.tile.padded(product.channels)
     v = context.arena.take(16 * C * padded)
-    program.meet()
-    program.call(
-        name,
-        compiled(winograd.weights, product.tile.L),
-        winograd.WEIGHTS,
-        items=C,
-        w=address_of(w),
-        v=address_of(v),
-        C=C,
-        blocks=padded // width,
-        width=width,
+    kernel = compiled(winograd.weights, product.tile.L)
+    values = {"w": address_of(w), "v": address_of(v), "C": C, "width": width}
+    blocks = padded // width
+    program.defer(
+        lambda: program.call(name, kernel, winograd.WEIGHTS, items=C, blocks=blocks, **values)
     )
     return v
 

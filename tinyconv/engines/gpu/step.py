@@ -104,7 +104,7 @@ class Step:
     #: What the protocol of a plan asks for, and a GPU has no use for: borders around images.
     border = gradient_border = ()
     spare = 0
-    dx_is_like_x = False
+    dx_is_like_x = spoils_border = False
     #: Gradients of parameters are made in the backward pass, not in the update.
     keeps_gradients = True
     #: Whether the step can add to what is in dx.

@@ -14,6 +14,7 @@ from tinyconv.kernels.cpu.simd import (
     INT,
     INT32,
     POINTER,
+    Vector,
     emit_first_lanes,
     emit_load,
     emit_masked_store,
@@ -26,7 +27,7 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import tile_type
 
-__all__ = ["contenders", "contest", "store_half"]
+__all__ = ["contenders", "contest", "store_half", "where_place"]
 
 
 def _places(builder: ir.IRBuilder, place: ir.Value, lanes: int) -> ir.Value:
@@ -82,6 +83,24 @@ def contest(typing: Any, tile: types.Type, p: types.Type, i: types.Type, place: 
         return emit_tile(context, builder, tile, vectors)
 
     return tile(tile, POINTER, INT, INT), emit
+
+
+@instruction
+def where_place(
+    typing: Any, p: types.Type, i: types.Type, place: types.Type, value: types.Type
+) -> Any:
+    """The vector where the places from ``p[i]`` on are those from ``place`` on, else 0."""
+    L = value.lanes if isinstance(value, Vector) else 1
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        p, i, place, vector = args
+        whole = ir.VectorType(INT32, L)
+        found = builder.bitcast(emit_load(builder, p, i, L), whole)
+        asked = builder.bitcast(_places(builder, place, L), whole)
+        zero = ir.Constant(vector.type, [0.0] * L)
+        return builder.select(builder.icmp_signed("==", found, asked), vector, zero)
+
+    return value(POINTER, INT, INT, value), emit
 
 
 @instruction

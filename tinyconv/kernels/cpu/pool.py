@@ -8,12 +8,13 @@ other poolings are done by :mod:`resample`.
 from typing import Any
 
 import numpy as np
-from numba import carray
+from numba import carray, literally
 
-from tinyconv.kernels.cpu.kernel import kernel, record
-from tinyconv.kernels.cpu.places import contenders, contest, store_half
+from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.places import contenders, contest, store_half, where_place
 from tinyconv.kernels.cpu.simd import (
     ints_pointer,
+    load,
     pointer,
     splat,
     store_first,
@@ -21,15 +22,15 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.terms import FIELDS
 
-__all__ = ["ARGS", "max_", "max_backward"]
+__all__ = ["ARGS", "max_", "max_backward", "max_backward_of_grid"]
 
 #: ``x`` and ``y`` stand for dx and dy in the backward pass; dx is laid out as x. (D, H, W): size
 #: of x, (OD, OH, OW): of y. ``winners`` (N, OD, OH, OW, C) int32: how far from the first number of
 #: its sample of x each maximum lies; -1 for a window that sees nothing. The tables (:mod:`terms`)
-#: name the elements of each window.
+#: name the elements of each window. (KD, KH, KW): window, for :func:`max_backward_of_grid` alone.
 ARGS = record(
     *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
-    *("winners", "C", "D", "H", "W", "OD", "OH", "OW", *FIELDS),
+    *("winners", "C", "D", "H", "W", "OD", "OH", "OW", "KD", "KH", "KW", *FIELDS),
 )
 
 ZERO, LOWEST = np.float32(0), np.float32(-np.inf)
@@ -78,6 +79,17 @@ def max_(L: int, V: int) -> Any:
     return max_pool
 
 
+@njit()
+def clear(a, n, L):  # type: ignore[no-untyped-def]
+    """Write zeros to a sample of dx."""
+    dx = pointer(a.x)
+    for d in range(a.D):
+        for h in range(a.H):
+            i = n * a.x_sample + d * a.x_plane + h * a.x_row
+            for k in range(0, a.W * a.C, L):
+                store_first(dx, i + k, splat(ZERO, literally(L)), a.W * a.C - k)
+
+
 def max_backward(L: int) -> Any:
     """Make the backward kernel of the maximum: each dy is added where its window found it."""
 
@@ -85,14 +97,9 @@ def max_backward(L: int) -> Any:
     def max_pool_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, ARGS)[0]
         dx, dy, winners = pointer(a.x), pointer(a.y), ints_pointer(a.winners)
-        C, count = a.C, a.OW * a.C
+        count = a.OW * a.C
         for n in range(first, last):
-            x0 = n * a.x_sample
-            for d in range(a.D):
-                for h in range(a.H):
-                    i = x0 + d * a.x_plane + h * a.x_row
-                    for k in range(0, a.W * C, L):
-                        store_first(dx, i + k, splat(ZERO, L), a.W * C - k)
+            clear(a, n, L)
             for p in range(a.OD):
                 for q in range(a.OH):
                     j = n * a.y_sample + p * a.y_plane + q * a.y_row
@@ -100,6 +107,37 @@ def max_backward(L: int) -> Any:
                     for c in range(count):
                         place = winners[k + c]
                         if place >= 0:
-                            dx[x0 + place] += dy[j + c]
+                            dx[n * a.x_sample + place] += dy[j + c]
 
     return max_pool_backward
+
+
+def max_backward_of_grid(L: int) -> Any:
+    """Make the backward kernel for windows side by side, which write dy or 0 to each element."""
+
+    @kernel
+    def max_pool_backward_of_grid(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, ARGS)[0]
+        dx, dy, winners = pointer(a.x), pointer(a.y), pointer(a.winners)
+        C, lines = a.C, a.OD * a.OH
+        is_whole = a.OD * a.KD == a.D and a.OH * a.KH == a.H and a.OW * a.KW == a.W
+        for n in range(first, last):
+            if not is_whole:
+                clear(a, n, L)
+            for line in range(lines):
+                p, q = line // a.OH, line % a.OH
+                j = n * a.y_sample + p * a.y_plane + q * a.y_row
+                k = (n * lines + line) * a.OW * C
+                corner = p * a.KD * a.x_plane + q * a.KH * a.x_row
+                for c in range(0, C, L):
+                    for r in range(a.OW):
+                        g = load(dy, j + r * C + c, L)
+                        for row in range(a.KD * a.KH):
+                            i = corner + row // a.KH * a.x_plane + row % a.KH * a.x_row
+                            i += r * a.KW * C + c
+                            for _ in range(a.KW):
+                                own = where_place(winners, k + r * C + c, i, g)
+                                store_first(dx, n * a.x_sample + i, own, C - c)
+                                i += C
+
+    return max_pool_backward_of_grid

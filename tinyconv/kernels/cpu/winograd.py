@@ -210,9 +210,10 @@ def weights(L: int) -> Any:
 #: The tiles of an image: ``H`` x ``W`` results, ``x`` where the first window begins. ``chunk``
 #: tiles are treated at a time, in the thread's piece of ``room``: u (16, C / L, chunk, L), then m
 #: or z (16, O / (V * L), chunk, V * L), so that the next tile of a matrix is always as far away.
-#: There ``C_all`` and ``O_all`` are C and O in whole vectors and tiles.
+#: There ``C_all`` and ``O_all`` are C and O in whole vectors and tiles, and one of the 16 matrices
+#: begins ``u_step`` or ``m_step`` behind the one before.
 _TILES = ("x", "x_sample", "x_row", "x_step", "H", "W", "C", "O", "chunk", "C_all", "O_all")
-_ROOM = ("room", "room_thread")
+_ROOM = ("room", "room_thread", "u_step", "m_step")
 
 #: ``adds`` and ``gate`` are those of :data:`conv.FORWARD`. ``direct``, ``direct_args``: 0, or the
 #: kernel that is asked if a result is not finite.
@@ -244,7 +245,7 @@ def next_place(n, h, w, H, W):  # type: ignore[no-untyped-def]
 @njit()
 def transform_input(a, u, start, count, L):  # type: ignore[no-untyped-def]
     """Write u of ``count`` tiles from ``start`` on."""
-    x, step = pointer(a.x), a.chunk * a.C_all
+    x, step = pointer(a.x), a.u_step
     n, h, w = place_of(start, a.H, a.W)
     for t in range(count):
         i = n * a.x_sample + h * a.x_row + w * a.x_step
@@ -262,11 +263,11 @@ def forward(L: int, V: int, N: int) -> Any:
     def winograd_forward(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, FORWARD)[0]
         room = a.room + 4 * thread * a.room_thread
-        u, m = pointer(room), pointer(room + 4 * 16 * a.chunk * a.C_all)
+        u, m = pointer(room), pointer(room + 4 * 16 * a.u_step)
         v, b, y, gate = pointer(a.v), pointer(a.b), pointer(a.y), pointer(a.gate)
         C, O, chunk, down, along = a.C, a.O, a.chunk, a.y_row, a.y_step
         tiles = (a.H + 1) // 2 * ((a.W + 1) // 2)
-        u_step, m_step, v_step = chunk * a.C_all, chunk * a.O_all, C * a.O_all
+        u_step, m_step, v_step = a.u_step, a.m_step, C * a.O_all
         doubt = splat(ZERO, L)
         for start in range(first * tiles, last * tiles, chunk):
             count = min(chunk, last * tiles - start)
@@ -320,11 +321,11 @@ def weight_gradient(L: int, V: int, R: int) -> Any:
         a = carray(args, 1, WEIGHT_GRADIENT)[0]
         C, O, O_all, chunk = a.C, a.O, a.O_all, a.chunk
         room = a.room + 4 * thread * a.room_thread
-        u, z = pointer(room), pointer(room + 4 * 16 * chunk * a.C_all)
-        s, dz = pointer(room + 4 * 16 * chunk * (a.C_all + O_all)), pointer(a.dz)
+        u, z = pointer(room), pointer(room + 4 * 16 * a.u_step)
+        s, dz = pointer(room + 4 * 16 * (a.u_step + a.m_step)), pointer(a.dz)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         tiles = (a.H + 1) // 2 * ((a.W + 1) // 2)
-        u_step, z_step, s_step = chunk * a.C_all, chunk * O_all, a.C_all * O_all
+        u_step, z_step, s_step = a.u_step, a.m_step, a.C_all * O_all
         for k in range(0, 16 * s_step, L):
             store(s, k, splat(ZERO, L))
         for start in range(first * tiles, last * tiles, chunk):
