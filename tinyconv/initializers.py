@@ -90,6 +90,6 @@ def initializer(name: InitializerName) -> Initializer:
     >>> initializer("xavier")
     Traceback (most recent call last):
     tinyconv.errors.ArgumentError: initializer: name is 'xavier', expected 'glorot', 'he',
-    'inverse_sqrt', 'normal', 'ones', 'reciprocal' or 'zeros'
+    'inverse_sqrt', 'normal', 'ones', 'reciprocal' or 'zeros'; the nearest is 'glorot'
     """
     return INITIALIZERS[name]

@@ -552,7 +552,7 @@ def test_arguments_out_of_range(make: Callable[[], Layer], message: str) -> None
         (tc.MaxPool1d(2), (2, 5, 5), "MaxPool1d: input of shape (2, 5, 5), expected (C, L)"),
         (tc.AvgPool3d(2), (2, 5, 5), "AvgPool3d: input of shape (2, 5, 5), expected (C, D, H, W)"),
         (tc.MaxPool2d(2, dilation=4), (1, 4, 6), "MaxPool2d: the window covers 5 elements of axis"),
-        (tc.AvgPool2d(2, padding=2), (1, 4, 4), "AvgPool2d: padding is (2, 2), expected at most"),
+        (tc.AvgPool2d(2, padding=2), (1, 4, 4), "AvgPool2d: padding is (2, 2), expected less than"),
         (tc.Subsample2d(3, 2), (4, 4, 4), "Subsample2d: input of shape (4, 4, 4), expected (3,"),
         (tc.GlobalAvgPool(), (4,), "global_avg_pool: x has shape (0, 4), expected (N, C, *size)"),
         (

@@ -105,9 +105,11 @@ def _book(options: argparse.Namespace) -> int:
 def _execute(script: Path, arguments: list[str]) -> int:
     """Run a script as ``python SCRIPT ARGUMENTS`` does, but in this process.
 
-    So a signal that ends one ends the other.
+    So a signal that ends one ends the other. What it imports from its folder is its own.
     """
     before = sys.argv, [*sys.path]
+    beside = {path.stem for path in script.parent.glob("*.py")} & sys.modules.keys()
+    others = {name: sys.modules.pop(name) for name in beside}
     sys.argv, sys.path = [str(script), *arguments], [str(script.parent), *sys.path]
     try:
         runpy.run_path(str(script), run_name="__main__")
@@ -115,4 +117,7 @@ def _execute(script: Path, arguments: list[str]) -> int:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         sys.argv, sys.path[:] = before
+        for path in script.parent.glob("*.py"):
+            sys.modules.pop(path.stem, None)
+        sys.modules.update(others)
     return 0
