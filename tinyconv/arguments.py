@@ -20,8 +20,9 @@ Traceback (most recent call last):
 tinyconv.errors.ArgumentError: drop: there is no argument 'rate'; it is called 'p' here
 
 ``bool``, ``int`` and ``float`` say their type; :class:`Number`, :class:`OneOf`, :class:`Kind` and
-:class:`FilePath` in an ``Annotated`` say more. NumPy's numbers are taken for Python's, and become
-them. Any other annotation is left to the function: shapes, for one, to :mod:`tinyconv.geometry`.
+:class:`FilePath` in an ``Annotated`` say more, and so does a class of this library. NumPy's numbers
+are taken for Python's, and become them. Any other annotation is left to the function: shapes, for
+one, to :mod:`tinyconv.geometry`.
 """
 
 import functools
@@ -284,7 +285,8 @@ def checked(target: T) -> T:
     rules = {
         name: rule
         for name, parameter in signature.parameters.items()
-        if (rule := _rule(parameter.annotation)) is not None
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and (rule := _rule(parameter.annotation)) is not None
     }
 
     kinds = {parameter.kind for parameter in signature.parameters.values()}
@@ -374,5 +376,9 @@ def _rule(annotation: Any) -> tuple[Rule, bool] | None:
         for mark in marks:
             if hasattr(mark, "take"):
                 return mark, optional
+    is_class = isinstance(annotation, type) and not getattr(annotation, "_is_protocol", False)
+    if is_class and annotation.__module__.startswith("tinyconv."):
+        article = "an" if annotation.__name__[0] in "AEIOU" else "a"
+        return Kind(annotation, f"{article} {annotation.__name__}"), False
     plain = _PLAIN.get(annotation)
     return None if plain is None else (plain, False)

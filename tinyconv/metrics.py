@@ -160,7 +160,13 @@ class FromFunction(Metric):
         self, loss: Loss, outputs: Array, targets: Array, sample_weight: Array | None = None
     ) -> float:
         predictions = to_numpy(loss.predictions(outputs))
-        return float(self.function(to_numpy(targets), predictions))
+        value = self.function(to_numpy(targets), predictions)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ArgumentError(
+                f"the metric {self.name!r} returned {shown(value)}, expected a number"
+            ) from None
 
 
 _BY_NAME: dict[str, type[Metric]] = {

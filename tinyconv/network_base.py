@@ -288,6 +288,10 @@ class Network(Chain):
 
         The file appears whole or not at all.
         """
+        names = self.class_names
+        is_list = isinstance(names, Sequence) and not isinstance(names, str)
+        if names is not None and not (is_list and all(isinstance(name, str) for name in names)):
+            raise ArgumentError(f"save: class_names is {shown(names)}, expected a list of texts")
         about = {
             "format": "network",
             **self._about(),
@@ -295,7 +299,7 @@ class Network(Chain):
             "loss_config": self.loss.config(),
             "epochs": self.position.epoch,
             "steps": self.position.step,
-            "class_names": None if self.class_names is None else list(self.class_names),
+            "class_names": None if names is None else list(names),
             "pixels": None if self.pixels is None else self.pixels.to_json(),
         }
         try:

@@ -9,6 +9,7 @@ import numpy as np
 from tinyconv.analysis.probe import input_shape_of, leaves
 from tinyconv.analysis.reach import window_of
 from tinyconv.analysis.table import Table, column
+from tinyconv.arguments import checked
 from tinyconv.layers import Conv1d, Conv2d, Conv3d, Flatten, Identity, Layer, Reshape
 from tinyconv.layers.base import Shape
 
@@ -61,6 +62,7 @@ class MemoryRow:
     columns: int = field(metadata=column("columns"))
 
 
+@checked
 def flops(net: Layer, input_shape: Shape | None = None) -> Table[FlopsRow]:
     """Count the floating-point operations of one sample, forward and backward.
 
@@ -91,6 +93,7 @@ def flops(net: Layer, input_shape: Shape | None = None) -> Table[FlopsRow]:
     return Table((*rows, FlopsRow("total", "", None, *_sums(rows))))
 
 
+@checked
 def memory(net: Layer, batch: int, input_shape: Shape | None = None) -> Table[MemoryRow]:
     """Count the bytes that a network needs to train on batches of this size.
 

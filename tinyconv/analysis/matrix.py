@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.analysis.probe import probe
+from tinyconv.arguments import checked
 from tinyconv.backend import to_numpy
 from tinyconv.errors import ShapeError
 from tinyconv.layers import Layer
@@ -17,6 +18,7 @@ __all__ = ["as_matrix"]
 COLUMNS = 256
 
 
+@checked
 def as_matrix(layer: Layer, input_shape: Shape, sparse: bool = False) -> Any:
     """Return the matrix A of a linear layer: flattened, ``layer(x) = A x + layer(0)``.
 

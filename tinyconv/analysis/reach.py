@@ -21,6 +21,7 @@ import numpy as np
 
 from tinyconv.analysis.probe import input_shape_of
 from tinyconv.analysis.table import Table, by_axis, column
+from tinyconv.arguments import checked
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, sliding_window, spread_pairs, transposed_window
 from tinyconv.layers import (
@@ -317,6 +318,7 @@ class ReceptiveField(Table[FieldRow]):
         return first[axis], last[axis]
 
 
+@checked
 def receptive_field(net: Layer, input_shape: Shape | None = None) -> ReceptiveField:
     """Return what the units of each layer see of the network's input.
 

@@ -14,6 +14,7 @@ import numpy as np
 from tinyconv.analysis.probe import input_shape_of, probe
 from tinyconv.analysis.reach import receptive_field
 from tinyconv.analysis.table import Table, by_axis, column
+from tinyconv.arguments import checked
 from tinyconv.backend import Array, to_numpy
 from tinyconv.errors import ShapeError
 from tinyconv.layers import Layer
@@ -85,6 +86,7 @@ class InvarianceRow:
     same_class: float = field(metadata=column("same class", lambda value: f"{value:.1%}"))
 
 
+@checked
 def equivariance(
     layer: Layer, shift: int | tuple[int, ...], x: Array | None = None
 ) -> Equivariance:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.analysis.table import Table, column
+from tinyconv.arguments import checked
 from tinyconv.backend import Array, device_of, like, to_numpy
 from tinyconv.layers import Layer
 from tinyconv.layers.base import Shape
@@ -100,6 +101,7 @@ class Trace(Table[TraceRow]):
         )
 
 
+@checked
 def trace(net: Sequential, x: Array, y: Array, training: bool = False) -> Trace:
     """Run one forward and one backward pass and return what each layer saw and did.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyconv import layers as L
+from tinyconv.arguments import checked
 from tinyconv.errors import FileError, StateError
 from tinyconv.files import check_tensors, copy_tensors
 from tinyconv.interop.extras import require
@@ -43,6 +44,7 @@ class Entry(NamedTuple):
     change: Callable[[Values], Values]
 
 
+@checked
 def load_weights(net: Sequential, path: str | Path) -> None:
     """Set the weights of a network from a ``.weights.h5`` file of Keras 3.
 

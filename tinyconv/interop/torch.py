@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers as L
+from tinyconv.arguments import checked
 from tinyconv.errors import FileError
 from tinyconv.geometry import sliding_window, spread_pairs
 from tinyconv.interop.extras import require
@@ -105,6 +106,7 @@ def from_module(module: Any, input_shape: Sequence[int]) -> Sequential:
         module.train(was_training)
 
 
+@checked
 def to_module(net: Sequential) -> Any:
     """Return an ``nn.Sequential`` that computes what a network does, with copies of its weights.
 

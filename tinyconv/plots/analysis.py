@@ -11,6 +11,7 @@ import numpy as np
 from tinyconv.analysis import Equivariance, InvarianceRow, Table, Trace, as_matrix
 from tinyconv.analysis import receptive_field as measure_field
 from tinyconv.analysis.probe import input_shape_of, probe
+from tinyconv.arguments import checked
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Chain, Layer
 from tinyconv.layers.base import Shape
@@ -27,6 +28,7 @@ Floats = np.ndarray[Any, Any]
 COLOURS = 20
 
 
+@checked
 def matrix(layer: Layer, input_shape: Shape, title: str = "") -> Figure:
     """Draw the matrix of a linear layer, equal weights in equal colours, zeros white.
 
@@ -96,6 +98,7 @@ def _palette(count: int) -> list[Any]:
     return [scale(number) for number in range(max(1, count))]
 
 
+@checked
 def connections(
     networks: Mapping[str, Layer | Sequence[Layer]], length: int, unit: int | None = None
 ) -> Figure:
@@ -206,6 +209,7 @@ def _colours(layer: Layer, shape: Shape) -> list[list[Any]] | None:
     return [[palette[max(kind - 1, 0)] for kind in row] for row in kinds]
 
 
+@checked
 def receptive_field(
     net: Layer, input_shape: Shape | None = None, image: Floats | None = None
 ) -> Figure:
@@ -268,6 +272,7 @@ def receptive_field(
     return figure
 
 
+@checked
 def equivariance(table: Equivariance) -> Figure:
     """Draw the largest shift of a table, input and output, and the error of every shift.
 
@@ -332,7 +337,7 @@ def invariance(tables: Table[InvarianceRow] | Mapping[str, Table[InvarianceRow]]
     >>> [panel.get_ylabel() for panel in figure.axes]
     ['change of the output', 'share with the same class']
     """
-    tables = named(tables)
+    tables = named("invariance", Table, tables)
     if not tables:
         raise StateError("invariance: no table, expected at least one")
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -373,7 +378,7 @@ def trace(tables: Trace | Mapping[str, Trace]) -> Figure:
     >>> [label.get_text() for label in figure.axes[1].get_xticklabels()][:2]
     ['0 Conv2d', '1 MaxPool2d']
     """
-    tables = named(tables)
+    tables = named("trace", Trace, tables)
     if not tables:
         raise StateError("trace: no trace, expected at least one")
     longest = max(tables.values(), key=len)

@@ -2,9 +2,12 @@
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib.figure
+
+from tinyconv.errors import ArgumentError
+from tinyconv.messages import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,13 +33,26 @@ class Figure(matplotlib.figure.Figure):
         return stream.getvalue()
 
 
-def named(one_or_several: T | Mapping[str, T]) -> Mapping[str, T]:
+def named(op: str, kind: type[Any], one_or_several: T | Mapping[str, T]) -> Mapping[str, T]:
     """Return what has names as it is, and a single one under no name.
 
-    >>> named(3), named({"a": 3})
+    Raises:
+        ArgumentError: one is not of the kind; the text begins with ``op``.
+
+    >>> named("demo", int, 3), named("demo", int, {"a": 3})
     ({'': 3}, {'a': 3})
+    >>> named("demo", int, "a")
+    Traceback (most recent call last):
+    tinyconv.errors.ArgumentError: demo: 'a' is no int, expected one or a dictionary of them by name
     """
-    return one_or_several if isinstance(one_or_several, Mapping) else {"": one_or_several}
+    several = one_or_several if isinstance(one_or_several, Mapping) else {"": one_or_several}
+    for each in several.values():
+        if not isinstance(each, kind):
+            raise ArgumentError(
+                f"{op}: {shown(each)} is no {kind.__name__}, expected one or a dictionary of them "
+                "by name"
+            )
+    return several
 
 
 def legend_beside(panel: "Axes") -> None:

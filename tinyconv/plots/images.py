@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinyconv.arguments import checked
 from tinyconv.backend import like, to_numpy
 from tinyconv.data import augment
 from tinyconv.errors import ShapeError, StateError
@@ -23,6 +24,7 @@ COLUMNS = 10
 MOST = (8, 10)
 
 
+@checked
 def filters(layer: Conv2d, title: str = "") -> Figure:
     """Draw the kernels of a convolution on one scale: blue is negative, red positive.
 
@@ -72,6 +74,7 @@ def draw_filters(layer: Conv2d, figure: "Figure | SubFigure", title: str) -> Non
         figure.suptitle(title, fontsize=10)
 
 
+@checked
 def feature_maps(net: Sequential, image: np.ndarray[Any, Any], layer: int | None = None) -> Figure:
     """Draw what the layers of a network make of an image, one small picture a feature map.
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyconv.arguments import checked
 from tinyconv.errors import StateError
 from tinyconv.layers import Conv2d
 from tinyconv.network import Sequential
@@ -32,10 +33,11 @@ def learning_curves(runs: History | Mapping[str, History]) -> Figure:
     'loss'
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    _draw_curves(named(runs), figure.subplots(1, 2))
+    _draw_curves(named("learning_curves", History, runs), figure.subplots(1, 2))
     return figure
 
 
+@checked
 def training_report(net: Sequential, history: History) -> Figure:
     """Draw the learning curves of a run and, beside them, the filters of the first convolution.
 

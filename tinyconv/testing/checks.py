@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import ops
+from tinyconv.arguments import checked
 from tinyconv.backend import Array
 from tinyconv.gradcheck import Report, check
 from tinyconv.layers import Layer
@@ -81,6 +82,7 @@ def _check_op(
     return check(forward, backward, inputs, **{"names": names} | settings)
 
 
+@checked
 def check_layer(
     layer: Layer, x: Array, *, training: bool = False, step: int = 0, **settings: Any
 ) -> Report:
@@ -109,6 +111,7 @@ def check_layer(
     return check(stack.forward, stack.backward, inputs, **{"names": names} | settings)
 
 
+@checked
 def check_network(net: Sequential, x: Array, y: Array, **settings: Any) -> Report:
     """Check the gradient of a network's loss with respect to every parameter and the batch.
 

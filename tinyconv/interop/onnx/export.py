@@ -5,21 +5,19 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyconv.arguments import checked
 from tinyconv.errors import FileError, StateError
 from tinyconv.interop.extras import require
 from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, add
 from tinyconv.interop.onnx.graph import Graph, newest_opset
 from tinyconv.layers.base import Layer
 from tinyconv.layers.container import Chain, Container
+from tinyconv.network import Sequential
 from tinyconv.ops.activation import sigmoid
 from tinyconv.ops.softmax import softmax
-
-if TYPE_CHECKING:
-    from tinyconv.network import Sequential
 
 __all__ = ["export", "exports"]
 
@@ -45,8 +43,9 @@ def exports(kind: type[Layer]) -> Callable[[Exporter], Exporter]:
     return register
 
 
+@checked
 def export(
-    net: "Sequential",
+    net: Sequential,
     path: str | Path,
     *,
     metadata: Mapping[str, str] | None = None,
@@ -155,7 +154,7 @@ def _check_layers(net: Chain) -> None:
         )
 
 
-def _output_activation(net: "Sequential", shape: tuple[int, ...]) -> str | None:
+def _output_activation(net: Sequential, shape: tuple[int, ...]) -> str | None:
     """Return the operator that makes probabilities of logits; None where none does.
 
     The loss is asked what it makes of some logits, so this holds for one of anybody's.
