@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from report import table, write
 
 import tinyconv as tc
 
@@ -157,11 +158,7 @@ def main() -> None:
         if result is not None:
             print(json.dumps(result))
         return
-    print(
-        "| net, batch | 1 rank, 2 threads | 2 ranks, 1 thread | efficiency | model | sums | sent |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    measured = {}
+    rows, measured = [], {}
     for name, net in NETS.items():
         for batch in BATCHES:
             steps = max(10, 5000 // batch)
@@ -185,24 +182,41 @@ def main() -> None:
                 latency=two["latency"] / 2,
                 bandwidth=two["bandwidth"],
             )
-            cells = [
-                f"{name}, {batch:,}",
-                *(f"{side['step'] * 1e3:.2f} ms" for side in (one, two)),
-                f"{ratio:.2f} | {modelled:.2f}",
-                f"{two['sums'] * 1e3:.2f} ms | {two['bytes'] / 1e3:.0f} kB",
-            ]
-            print(f"| {' | '.join(cells)} |", flush=True)
-    print("\nModel: share of the ideal speed, the batch shared / a batch a rank")
-    print("| net, batch | 8 ranks | 64 ranks | 512 ranks |")
-    print("|---|---|---|---|")
-    for (name, batch), (step, sent) in measured.items():
-        cells = [
-            " / ".join(
-                f"{efficiency(step, sent, ranks, batch_grows=grows):.2f}" for grows in (False, True)
+            rows.append(
+                [
+                    f"{name}, {batch:,}",
+                    *(f"{side['step'] * 1e3:.2f}" for side in (one, two)),
+                    *(f"{ratio:.2f}", f"{modelled:.2f}"),
+                    *(f"{two['sums'] * 1e3:.2f}", f"{two['bytes'] / 1e3:.0f}"),
+                ]
             )
-            for ranks in (8, 64, 512)
+            print(*rows[-1], sep=" | ", flush=True)
+    more = (8, 64, 512)
+    shares = [
+        [
+            f"{name}, {batch:,}",
+            *(
+                " / ".join(
+                    f"{efficiency(step, sent, ranks, batch_grows=grows):.2f}"
+                    for grows in (False, True)
+                )
+                for ranks in more
+            ),
         ]
-        print(f"| {name}, {batch:,} | {' | '.join(cells)} |")
+        for (name, batch), (step, sent) in measured.items()
+    ]
+    head = ["net, batch", "1 rank, 2 threads, ms", "2 ranks, 1 thread, ms", "efficiency"]
+    write(
+        "Two ranks",
+        f"A step of one rank on two threads and of two ranks with a thread each, medians of "
+        f"{options.rounds} rounds; efficiency is the ratio, then what the model makes of the sums' "
+        "latency and bandwidth here.\n\n"
+        + table([*head, "model", "sums, ms", "sent, kB"], rows)
+        + f"\n\nThe model for machines of their own, {LATENCY * 1e6:.0f} us to the first byte and "
+        f"{BANDWIDTH / 1e9:.1f} GB/s after it, not measured: the share of the ideal speed that is "
+        "left where the batch is shared / where each rank has such a batch.\n\n"
+        + table(["net, batch", *(f"{ranks} ranks" for ranks in more)], shares),
+    )
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ def test_the_figures_of_speed_are_those_of_the_tables():
     predictions = [row for row in rows(results, "## Prediction") if row[1] == "ONNX Runtime"]
     assert len(predictions) == 4
     assert ", ".join(ratio(row[5]) for row in predictions) in TEXT
-    cold, warm = (float(row[1].split()[0]) for row in rows(results, "## The first step"))
+    firsts = rows(results, "## The first step")
+    cold, warm = (float(row[1].split()[0]) for row in firsts[:2])
     assert f"{cold:.1f} s; {warm:.1f} s" in TEXT
 
 
