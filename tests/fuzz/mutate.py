@@ -243,7 +243,7 @@ def cells(rng: random.Random, data: bytes) -> bytes:
         elif kind == 2 and len(row) > 1:
             row.pop()
         elif kind == 3:
-            rows.append(row * rng.choice((1, 1, 50)))
+            rows.append((row * rng.choice((1, 1, 50)))[:5000])
         else:
             rows.remove(row) if len(rows) > 1 else None
     joined = rng.choice(("\n", "\n", "\r\n", "\r")).join(",".join(row) for row in rows)
