@@ -59,6 +59,25 @@ def test_processes_give_the_same_figures_and_lose_none_to_one_that_fails(tmp_pat
     assert "no more paper" in str(found)
 
 
+class Unsendable(Exception):
+    """Pickles, and cannot be made again: its constructor takes more than its text."""
+
+    def __init__(self, text: str, place: int) -> None:
+        super().__init__(f"{text} at {place}")
+
+
+def fail_at(number: int) -> int:
+    if number == 2:
+        raise Unsendable("no more paper", 7)
+    return number
+
+
+def test_an_exception_that_cannot_be_sent_loses_none_of_the_others():
+    attempts = attempt_all(fail_at, [(1,), (2,), (3,)], 2)
+    assert [attempt.value for attempt in attempts] == [1, None, 3]
+    assert str(attempts[1].error) == "Unsendable: no more paper at 7"
+
+
 def test_medians_over_the_seeds():
     def of(*, seed: int, a: int) -> dict[str, float]:
         return {"figure": a + [0, 5, 1][seed]}

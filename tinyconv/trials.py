@@ -8,6 +8,7 @@ import csv
 import itertools
 import multiprocessing
 import os
+import pickle
 import threading
 import time
 import traceback
@@ -80,7 +81,19 @@ def _attempt(function: Callable[..., Any], arguments: Sequence[Any]) -> Attempt:
         # joblib hands over large arrays as files that processes share: these are the arrays behind.
         return Attempt(function(*(_in_memory(argument) for argument in arguments)))
     except Exception as error:
-        return Attempt(error=error, trace=traceback.format_exc())
+        return Attempt(error=_sendable(error), trace=traceback.format_exc())
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an exception that arrives in another process, one with the same text if need be.
+
+    One that cannot be made again there would take the results of all calls with it.
+    """
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 @cache

@@ -180,3 +180,16 @@ def test_every_sample_is_one_rank_s() -> None:
     for n in (0, 1, 7):
         parts = on_ranks(3, lambda comm, n=n: range(n)[Ranks(comm).part(n)])
         assert [number for part in parts for number in part] == [*range(n)]
+
+
+def test_what_comes_after_a_shared_fit_draws_the_masks_of_one_process() -> None:
+    """Each rank trains on alone, layer by layer, from the same weights."""
+
+    def work(comm: ThreadComm) -> np.ndarray[Any, Any]:
+        made, _ = trained(comm)
+        made.fit(X, Y, epochs=1, batch_size=8, verbose=False, engine="eager")
+        return made.parameters.flat.copy()
+
+    first, *others = on_ranks(3, work)
+    for other in others:
+        np.testing.assert_array_equal(other, first)

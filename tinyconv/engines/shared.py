@@ -251,13 +251,20 @@ class SharedEngine:
         self.inner.start_epoch(Totals())
         if len(mine):
             self._weight = self.loss.divisor(*y.batch(mine, p.flat)) / len(index)
-            for layer in self._layers:
-                layer.first_sample = part.start
-            self.inner.train_step(x, y, mine, step, lr)
+            self._place(part.start)
+            try:
+                self.inner.train_step(x, y, mine, step, lr)
+            finally:
+                self._place(0)
         else:  # a last batch of fewer samples than ranks
             p.flat_grad[...] = 0
             self._rule.update(p.flat, p.flat_grad, self.optimizer_state, p.decay, lr, step)
         self._add_up(self.inner.totals())
+
+    def _place(self, first_sample: int) -> None:
+        """Tell the layers where in the batch their samples begin."""
+        for layer in self._layers:
+            layer.first_sample = first_sample
 
     def _add_up(self, local: Totals) -> None:
         """Add the figures of the batch, of those of this rank's part."""
