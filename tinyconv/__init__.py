@@ -97,6 +97,7 @@ from tinyconv.parameters import ParameterSpec
 from tinyconv.register import register
 from tinyconv.spellings import OTHER_NAMES
 from tinyconv.training import (
+    AverageWeights,
     Callback,
     CSVLogger,
     EarlyStopping,
@@ -138,6 +139,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "ArgumentError",
+    "AverageWeights",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",

@@ -1,5 +1,6 @@
 """Training: the loop, what executes its steps, what hangs on it, what it leaves behind."""
 
+from tinyconv.training.average import AverageWeights
 from tinyconv.training.callbacks import (
     Callback,
     EarlyStopping,
@@ -12,6 +13,7 @@ from tinyconv.training.history import History
 from tinyconv.training.loggers import CSVLogger, Logger
 
 __all__ = [
+    "AverageWeights",
     "CSVLogger",
     "Callback",
     "EarlyStopping",
