@@ -182,3 +182,28 @@ def test_the_sums_that_an_engine_gives_are_a_copy(engine: str) -> None:
     first = executing.totals()
     executing.train_step(x, Targets(y), np.arange(4), 1, 0.1)
     assert (first.samples, executing.totals().samples) == (2, 6)
+
+
+class Own(tc.layers.Chain):
+    """A chain of a user's: no plan looks inside."""
+
+
+@pytest.mark.parametrize("engine", ["plan", "eager"])
+def test_the_first_layer_that_cannot_take_a_batch_is_the_one_that_is_named(engine: str) -> None:
+    """The second batch is one sample, which no batch norm takes; the layer before it has run."""
+    layers = [Tripled(), Own([tc.BatchNorm1d(2)]), tc.Linear(2, 3), tc.BatchNorm1d(3)]
+    net = tc.Sequential(layers, seed=0, input_shape=(2,))
+    x = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    with pytest.raises(tc.ShapeError, match=r"BatchNorm1d: x has shape \(1, 2\)"):
+        net.fit(x, np.arange(3), batch_size=2, engine=engine, verbose=False)
+    state = net.state_dict()
+    counts = [state["0.passes"], state["1.0.num_batches_tracked"], state["3.num_batches_tracked"]]
+    assert counts == [1, 1, 1]
+
+
+def test_so_it_is_in_a_prediction() -> None:
+    norms = [tc.BatchNorm1d(size, track_running_stats=False) for size in (2, 3)]
+    layers = [Own([norms[0]]), tc.Linear(2, 3), norms[1]]
+    net = tc.Sequential(layers, seed=0, input_shape=(2,))
+    with pytest.raises(tc.ShapeError, match=r"BatchNorm1d: x has shape \(1, 2\)"):
+        net.predict(np.ones((1, 2), np.float32))

@@ -16,7 +16,7 @@ from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.plan import Plan
 from tinyconv.engines.thread_count import get_num_threads
-from tinyconv.errors import StateError
+from tinyconv.errors import ShapeError, StateError
 from tinyconv.kernels.cpu.kernel import when_compiling
 from tinyconv.losses import Loss, Targets
 from tinyconv.metrics import Metric
@@ -75,8 +75,12 @@ class PlanEngine(EagerEngine):
         self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
     ) -> None:
         backend = self._trainer(tuple(x.shape[1:]), len(index), y)
-        n = backend.set_batch(x, y, index, step, lr)
-        if backend.run(n, self._seconds if self._is_profiling else None):
+        try:
+            n = backend.set_batch(x, y, index, step, lr)
+            is_taken = backend.run(n, self._seconds if self._is_profiling else None)
+        except ShapeError:  # the layers say which of them is the first to refuse the batch
+            is_taken = False
+        if is_taken:
             # Added up batch by batch, so that a resumed epoch ends with the same bits.
             self._totals.add(*backend.take_sums())
         else:
@@ -102,6 +106,8 @@ class PlanEngine(EagerEngine):
                 for first in range(0, N, batch_size):
                     piece = np.ascontiguousarray(x[first : first + batch_size], np.float32)
                     backend.predict(piece, plan.output.image, out[first : first + batch_size])
+            except ShapeError:
+                return super().logits(x, batch_size)
             finally:
                 self._is_predicting = False
         return out

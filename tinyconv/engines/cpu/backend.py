@@ -271,16 +271,19 @@ class CpuTraining(CpuBackend):
             was not, and parameters and running statistics are as before.
         """
         self.sums[...] = 0
-        if seconds is None:
-            self.program.run(n)
-        else:
-            self.program.profile(n, seconds)
-        taken = self.was_taken()
+        taken = False
+        try:
+            if seconds is None:
+                self.program.run(n)
+            else:
+                self.program.profile(n, seconds)
+            taken = self.was_taken()
+        finally:
+            if not taken:
+                for step in self.steps:
+                    step.undo()
         if taken:
             self.rule.finish()
-        else:
-            for step in self.steps:
-                step.undo()
         return taken
 
     def was_taken(self) -> bool:

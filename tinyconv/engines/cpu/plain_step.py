@@ -24,13 +24,15 @@ class PlainStep(Step):
         super().__init__(unit, shapes, context)
         (self.layer,) = unit.layers
 
-    def forward(self, program: Program) -> None:
-        state = self.layer.state if self.context.training else {}
+        state = self.layer.state if context.training else {}
         self.before = {name: np.copy(array) for name, array in state.items()}
 
+    def start(self, step: int) -> None:
+        for name, kept in self.before.items():
+            kept[...] = self.layer.state[name]
+
+    def forward(self, program: Program) -> None:
         def run(n: int) -> None:
-            for name, kept in self.before.items():
-                kept[...] = state[name]
             x = np.ascontiguousarray(self.x.channels_first(n)).reshape(n, *self.input_shape)
             with single_blas_thread():
                 y = self.layer.forward(x, self.context.training, self.context.step)
