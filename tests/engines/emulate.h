@@ -23,6 +23,7 @@
 #define __shfl_sync(mask, value, from) emulated::shuffle(mask, value, from)
 #define __ballot_sync(mask, predicate) emulated::ballot(mask, predicate)
 #define __syncthreads() emulated::pause(emulated::AT_BLOCK_BARRIER)
+#define __threadfence()
 #define __syncwarp() emulated::pause(emulated::AT_WARP_BARRIER)
 
 using std::max;

@@ -15,28 +15,19 @@ from tinyconv.kernels.gpu.source import Instance, kernels_of, module_source
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 
 _PLANE = {"D": 1, "OD": 1, "KD": 1, "SD": 1, "LD": 1, "SH": 1, "SW": 1, "LH": 1, "LW": 1}
-_CONV = {**_PLANE, "H": 12, "W": 12, "OH": 8, "OW": 8, "KH": 5, "KW": 5}
+_POINT = _PLANE | dict.fromkeys(("GROUPS", "H", "W", "OH", "OW", "KH", "KW", "QD", "QH", "QW"), 1)
+_CONV = {**_POINT, "H": 12, "W": 12, "OH": 8, "OW": 8, "KH": 5, "KW": 5}
 
 #: The convolutions of the book's largest net and a strided one in groups, and of the other families
 #: what compiles to the most: GELU behind everything, every switch of the optimizers.
 INSTANCES = [
-    Instance.of("conv", {**_CONV, "C": 20, "O": 40, "GROUPS": 1, "ACTIVATION": 1}),
+    Instance.of("conv", {**_CONV, "C": 20, "O": 40, "QH": 2, "QW": 2, "ACTIVATION": 1}),
     Instance.of(
         "conv",
-        {
-            **_CONV,
-            "C": 32,
-            "O": 64,
-            "GROUPS": 4,
-            "ACTIVATION": 7,
-            "SH": 2,
-            "SW": 2,
-            "PH": 2,
-            "PW": 2,
-        },
+        {**_CONV, "C": 32, "O": 64, "GROUPS": 4, "ACTIVATION": 7, "GATHER": 2}
+        | {"SH": 2, "SW": 2, "PH": 2, "PW": 2},
     ),
-    Instance.of("linear", {"I": 640, "O": 100, "ACTIVATION": 7}),
-    Instance.of("product", {"PARTS": 8, "CHANNELS": 40, "POSITIONS": 64, "ACTIVATION": 7}),
+    Instance.of("conv", {**_POINT, "C": 640, "O": 100, "ACTIVATION": 7}),
     Instance.of(
         "pool",
         {**_PLANE, "PLANES": 20, "H": 24, "W": 24, "OH": 12, "OW": 12, "KH": 2, "KW": 2}
@@ -46,10 +37,10 @@ INSTANCES = [
     Instance.of("norm", {"C": 16, "P": 64, "ACTIVATION": 7}),
     Instance.of("norm", {"C": 16, "P": 64, "GROUPS": 4, "ACTIVATION": 7}),
     Instance.of("loss", {"K": 10, "KIND": 4}),
-    Instance.of("batch", {"COUNT": 784}),
+    Instance.of("batch", {"COUNT": 784, "GATHER": 2}),
     Instance.of(
         "update",
-        {"SIZE": 10**5, "BLOCKS": 128, "DECAYS": 2, "MOMENTUM": 1, "NESTEROV": 1, "CENTERED": 1},
+        {"SIZE": 10**5, "SLOTS": 128, "DECAYS": 2, "MOMENTUM": 1, "NESTEROV": 1, "CENTERED": 1},
     ),
 ]
 

@@ -1,7 +1,6 @@
 """What a plan gets from the GPU: memory, steps and a program over the kernels."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -25,7 +24,7 @@ from tinyconv.engines.gpu.product_steps import ConvStep, LinearStep
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.sources import Sources
 from tinyconv.engines.gpu.step import Buffer, Context, Step, activation_of
-from tinyconv.engines.gpu.update_rule import COUNTERS, UpdateRule
+from tinyconv.engines.gpu.update_rule import COUNTERS, FIGURES, UpdateRule
 from tinyconv.engines.units import ACTIVATIONS, Unit
 from tinyconv.errors import ArgumentError
 from tinyconv.layers.base import Shape
@@ -93,8 +92,6 @@ class GpuBackend:
 
     def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:
         """Return the step of a unit for inputs of these shapes."""
-        if unit.kind == "linear" and len(shapes[0]) > 1:
-            unit = replace(unit, kind="plain")
         step = STEPS[unit.kind](unit, shapes, self.context)
         self.steps.append(step)
         return step
@@ -110,7 +107,8 @@ class GpuBackend:
                 f"fit: a batch of {self.batch} has {self.batch * prod(shape):,} numbers {shape} in "
                 f"a layer, expected less than {MOST_NUMBERS:,}; pass a smaller batch_size"
             )
-        buffer = Buffer(self.context.empty(self.batch, *shape))
+        # The first is of the network's input.
+        buffer = Buffer(self.context.empty(self.batch, *shape), not self.buffers)
         self.buffers.append(buffer)
         return buffer
 
@@ -148,7 +146,7 @@ class GpuTraining(GpuBackend):
     * ``counters``, int64: the place of the batch in the order of the epoch, the row of the keys
       of dropout masks (tick), the number of the step, the first step that was refused (bad, -1 for
       none), and whether the last one was taken;
-    * ``lr`` and ``sums`` (loss, correct, samples of the epoch), float64.
+    * ``figures``, float64: the rate, and the sums over the epoch of loss, correct and samples.
 
     Args:
         launcher: of the device.
@@ -163,6 +161,9 @@ class GpuTraining(GpuBackend):
         metrics: what is measured beside the loss.
         targets: such as will come; None for one class index each. See :meth:`takes`.
         of_bytes: whether samples are bytes, to be divided by 255.
+        exchange: called with the number of samples, in turn with the kernels, when all gradients
+            are in ``parameters.flat_grad`` and the losses in ``loss_step``, before anything looks
+            at them: processes that share a batch add them up there.
     """
 
     training = True
@@ -181,38 +182,42 @@ class GpuTraining(GpuBackend):
         metrics: Sequence[Metric] = (),
         targets: Targets | None = None,
         of_bytes: bool = False,
+        exchange: Callable[[int], None] | None = None,
     ) -> None:
         super().__init__(launcher, parameters, shape, batch)
-        self.of_bytes = of_bytes
+        self.of_bytes, self.exchange = of_bytes, exchange
         self._counters = launcher.upload(np.array([0, 0, 0, -1, 0], np.int64))
-        self.context.counters = {name: self._counters[i : i + 1] for i, name in enumerate(COUNTERS)}
-        self._lr, self._numbers = launcher.empty((1,), np.float64), launcher.empty((3,), np.float64)
-        self._sums = launcher.upload(np.zeros(3))
-        self.context.keys = launcher.empty((max(1, layers), KEYS), np.uint64)
+        counters = {name: self._counters[i : i + 1] for i, name in enumerate(COUNTERS)}
+        self._figures = launcher.upload(np.zeros(len(FIGURES)))
+        context = self.context
+        context.counters = counters | {"all": self._counters}
+        context.keys = launcher.empty((max(1, layers), KEYS), np.uint64)
         self._first_key: int | None = None  # the step of which the first keys are
         self._expected: tuple[int, ...] = ()  # place, tick and step as the device will have them
         self._rate: float | None = None
         self.sources = Sources(launcher, batch)
+        context.sources, context.gather = self.sources.addresses, 2 if of_bytes else 1
         self.rule = UpdateRule(optimizer, parameters, state)
         self.loss_step = LossStep(loss, metrics, targets, output_shape, self.context)
 
     # What a plan is built with.
 
     def gather(self, x: Buffer) -> None:
-        """Add the call that fetches the batch."""
-        self.input, count = x.array, prod(self.shape)
-        kernel = "gather_bytes" if self.of_bytes else "gather_floats"
-        arguments = (self.sources.addresses, self.context.counters["place"], self.input, BATCH)
-        self.program.call("gather", "batch", {"COUNT": count}, kernel, blocks(count), *arguments)
+        """Add the call that fetches the batch, unless the steps that read it do so themselves."""
+        if any(step.gather for step in self.steps) and not self.context.reads_batch:
+            return
+        count, context = prod(self.shape), self.context
+        sizes = {"COUNT": count, "GATHER": context.gather}
+        arguments = (context.sources, context.counters["place"], x.array, BATCH)
+        self.program.call("gather", "batch", sizes, "gather", blocks(count), *arguments)
 
     def loss(self, logits: Buffer, dlogits: Buffer | None, shape: Shape) -> None:
         """Add the loss and its gradient with respect to the logits."""
         gradient = self.buffer(shape, []) if dlogits is None else dlogits
-        self.program.judge = self._add_judgement
-        place = self.context.counters["place"]
-        self.loss_step.add(
-            self.program, logits.array, gradient.array, self.sources.addresses, place
-        )
+        context = self.context
+        arrays = (logits.array, gradient.array, context.sources, context.counters["place"])
+        self.loss_step.add(self.program, *arrays)
+        self.program.judge = self._add_update
 
     def add(self, name: str, x: Buffer, y: Buffer) -> None:
         """Add the call y = y + x."""
@@ -224,15 +229,31 @@ class GpuTraining(GpuBackend):
     def watch_kept(self, step: Step) -> None:
         """Likewise."""
 
-    def _add_judgement(self) -> None:
-        of_samples = (self.loss_step.losses, self.loss_step.correct, self.loss_step.counts)
-        rule, counters = self.rule, self.context.counters
-        rule.add_judgement(self.program, of_samples, self._numbers, self._lr, self._sums, counters)
+    def _add_update(self) -> None:
+        """Add what judges and updates; what a refused step must not do comes behind it."""
+        context, of_loss = self.context, self.loss_step
+        context.squares = context.empty(max(1, context.slots), dtype=np.float64)
+        plain = any(step.is_trained and step.unit.kind == "plain" for step in self.steps)
+        if self.exchange is not None:
+            self.program.python("exchange", self.exchange)
+        of_samples = of_loss.losses, of_loss.correct, of_loss.counts
+        has_squares = not plain and self.exchange is None
+        self.rule.add(
+            self.program, context, has_squares, of_samples, self._figures, lambda: self.was_taken
+        )
 
     def finish_update(self) -> None:
-        """Add what the optimizer does after all gradients are there."""
-        taken = self.context.counters["taken"]
-        self.rule.add_update(self.program, self._numbers, self._lr, taken, lambda: self.was_taken)
+        """Add the running statistics of all batch norms."""
+        launcher, tracked = self.launcher, self.context.tracked
+        if not tracked:
+            return
+        places = [[launcher.address(array) for array in arrays] for arrays, _ in tracked]
+        addresses = launcher.upload(np.array(places, np.uint64))
+        numbers = launcher.upload(np.array([each for _, each in tracked], np.float64))
+        arguments = (addresses, numbers, self._counters, BATCH)
+        grid = (len(tracked), 1, 1)
+        name = "running statistics"
+        self.program.call(name, "update", {}, "track_statistics", lambda n: grid, *arguments)
 
     # What a plan is run with.
 
@@ -257,7 +278,7 @@ class GpuTraining(GpuBackend):
         self._expected = (place + n, wanted[1] + 1, step + 1)
         if lr != self._rate:
             self._rate = lr
-            self.launcher.write(self._lr, np.array([lr]))
+            self.launcher.write(self._figures[:1], np.array([lr]))
         return n
 
     def _draw_keys(self, first: int) -> None:
@@ -286,9 +307,9 @@ class GpuTraining(GpuBackend):
 
     def set_sums(self, loss: float, correct: float, count: float) -> None:
         """Let the sums over the epoch go on from these."""
-        self.launcher.write(self._sums, np.array([loss, correct, count]))
+        self.launcher.write(self._figures[1:], np.array([loss, correct, count]))
 
     def sums(self) -> tuple[float, float, float]:
         """Return loss, correct and samples of the epoch; waits."""
-        loss, correct, count = self.launcher.read(self._sums).tolist()
+        _, loss, correct, count = self.launcher.read(self._figures).tolist()
         return loss, correct, count

@@ -1,7 +1,7 @@
 """The engine of plans on the GPU: one graph launch a training step."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,15 @@ class GpuEngine:
     Args:
         net: the network, float32; its arrays are the launcher's.
         launcher: of the device.
+
+    Attributes:
+        exchange: set before the first step, what processes that share a batch do with their
+            gradients between the backward pass and the update; see :class:`GpuTraining`.
     """
 
     def __init__(self, net: Net, launcher: Launcher) -> None:
         self.net, self.launcher = net, launcher
+        self.exchange: Callable[[int], None] | None = None
         self._training: GpuTraining | None = None
         self._prediction: tuple[GpuBackend, Plan] | None = None
         self._trains = self._predicts = 0  # versions of the network that the plans are of
@@ -170,6 +175,7 @@ class GpuEngine:
             self.metrics,
             y,
             of_bytes,
+            self.exchange,
         )
         Plan(self.net, shape, backend)
         self._training = backend

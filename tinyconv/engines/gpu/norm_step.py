@@ -90,43 +90,31 @@ class NormStep(Step):
             return
         mean, scale, _ = self.statistics
         params, grads = self.layer.params, self.layer.grads
-        name, last = f"{self.name}: backward", (self.parameter, self._samples)
-        if params:
-            weights = (mean, scale, grads["weight"], grads.get("bias"), *last)
-            program.call(
-                name,
-                "norm",
-                self.sizes,
-                "norm_weights",
-                lambda n: (self.C, 1, 1),
-                *(self.dy, self.v, self.x, *weights),
-                threads=self._threads(self.context.batch * self.rows * self.P),
-            )
-        if self.dx is not None:
-            rest = (params.get("weight"), mean, scale, self.dx, *last)
-            program.call(
-                name,
-                "norm",
-                self.sizes,
-                "norm_backward",
-                self._sets,
-                *(self.dy, self.v, self.x, *rest),
-                threads=self.threads,
-            )
+        channels = self.C if params and not self.is_batch else 0
+
+        def grid(n: int) -> tuple[int, int, int]:
+            return self._sets(n)[0] + channels, 1, 1
+
+        longest = self.context.batch * self.rows * self.P if channels else 0
+        program.call(
+            f"{self.name}: backward",
+            "norm",
+            self.sizes,
+            "norm_backward",
+            grid,
+            *(self.dy, self.v, self.x, params.get("weight"), mean, scale, self.dx),
+            *(grads.get("weight"), grads.get("bias")),
+            self.context.squares_of(self.C) if params else None,
+            *(self.parameter, self._samples),
+            threads=max(self.threads, self._threads(longest)),
+        )
 
     def update(self, program: Program) -> None:
         if not self.is_batch or not self.layer.track_running_stats:
             return
         mean, _, variance = self.statistics
         state, share = self.layer.state, self.layer.momentum
-        program.call(
-            f"{self.name}: running statistics",
-            "norm",
-            self.sizes,
-            "norm_track",
-            lambda n: (1, 1, 1),
-            *(mean, variance, state["running_mean"], state["running_var"]),
-            *(state["num_batches_tracked"], self.context.counters["taken"]),
-            *(np.float32(-1 if share is None else share), BATCH),
-            threads=self._threads(self.C),
-        )
+        kept = [state[f"running_{name}"] for name in ("mean", "var")]
+        arrays = [mean, variance, *kept, state["num_batches_tracked"]]
+        numbers = [self.C, self.P, -1.0 if share is None else share]
+        self.context.tracked.append((arrays, numbers))

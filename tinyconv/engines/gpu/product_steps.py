@@ -1,14 +1,16 @@
-"""The steps of convolution and of the fully connected layer, with their activations."""
+"""The steps of convolution and of the fully connected layer, with what follows them at once."""
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from tinyconv.engines.gpu.program import BATCH, Program, blocks
-from tinyconv.engines.gpu.step import Buffer, Context, Product, Step, activation_of
+from tinyconv.backend import Array
+from tinyconv.engines.gpu.program import BATCH, Program
+from tinyconv.engines.gpu.step import TILE_P, Buffer, Context, Product, Step, activation_of
 from tinyconv.engines.units import AVG, BATCH_NORMS, MAX, Unit
-from tinyconv.geometry import Geometry
+from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.gpu.activations import IDENTITY
 from tinyconv.layers.base import Shape
 
@@ -33,157 +35,126 @@ def window_sizes(window: Geometry) -> dict[str, int]:
 
 
 class ConvStep(Step):
-    """The convolution, its activation, and a max-pool before or behind that.
+    """The convolution, its activation, and a pool of windows side by side before or behind that.
 
     Attributes:
-        window: of the convolution.
-        pool: macros of the max-pool, None without one.
-        u, du: what the convolution makes, and its gradient: y and dy where there is no max-pool.
+        C, O, groups: channels.
+        inputs, taps, outputs: positions of the input, of the kernel and of the convolution.
+        windows, side: those of the pool, and the elements of one; outputs and 1 without a pool.
+        chosen: (batch, O, windows) uint8, which element of a window was the maximum.
     """
+
+    gathers = adds_gradients = True
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        C, *size = self.input_shape
-        layer, pool = self.layer, unit.find(MAX)
-        self.window, self.pool = layer._window(tuple(size)), None
-        self.O, self.positions = layer.out_channels, prod(self.window.output)
-        if pool is not None:
-            window = pool.window(self.window.output)  # type: ignore[attr-defined]
-            self.pool = {"PLANES": self.O, **window_sizes(window)}
-            self.pool["ACTIVATION"] = self.activation.code
-        self.own = IDENTITY if self.pool else self.activation
-        self.sizes = {
-            "C": C,
-            "O": self.O,
-            "GROUPS": layer.groups,
-            **window_sizes(self.window),
-            "ACTIVATION": self.own.code,
-        }
+        window = self._window()
+        (self.C, self.O, self.groups), size = self._channels(), window.output
+        self.inputs, self.taps = prod(window.size), prod(window.kernel)
+        self.sizes = {"C": self.C, "O": self.O, "GROUPS": self.groups, **window_sizes(window)}
+        pool: Any = unit.find((*MAX, *AVG))
+        side = (1,) * len(size) if pool is None else pool.window(size).kernel
+        self.windows = prod(n // k for n, k in zip(size, side, strict=True))
+        self.side = prod(side)
+        filled = zip("DHW", (1,) * (3 - len(side)) + tuple(side), strict=True)
+        self.sizes |= {f"Q{axis}": n for axis, n in filled}
+        self.sizes["MEAN"] = type(pool) in AVG
+        self.has_maximum = type(pool) in MAX
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
-        takes = unit.find((*AVG, *BATCH_NORMS)) is None
+        pool: Any = unit.find((*MAX, *AVG))
+        takes = unit.find(BATCH_NORMS) is None
         takes = takes and unit.layers[0].padding_mode == "zeros"  # type: ignore[attr-defined]
+        takes = takes and (pool is None or prod(pool.kernel_size) <= TILE_P)
         # Only what increases may change places with a maximum.
         swaps = len(unit.layers) == 3 and type(unit.layers[2]) in MAX
         chosen = activation_of(unit.layers[1]) if swaps else IDENTITY
         return takes and chosen is not None and chosen.increases
 
+    def _window(self) -> Geometry:
+        window: Geometry = self.layer._window(self.input_shape[1:])
+        return window
+
+    def _channels(self) -> tuple[int, int, int]:
+        return self.input_shape[0], self.layer.out_channels, self.layer.groups
+
     def connect(
         self, xs: Sequence[Buffer], dxs: Sequence[Buffer | None], y: Buffer, dy: Buffer | None
     ) -> None:
         super().connect(xs, dxs, y, dy)
-        self.u, self.du = self.y, self.dy
-        if self.pool is not None:
-            context, batch = self.context, self.context.batch
-            self.u = context.empty(batch, self.O, *self.window.output)
-            self.argmax = context.empty(batch, *self.shape, dtype=np.int32)
-            self.du = None if dy is None else context.empty(*self.u.shape)
+        self.sizes |= {"ACTIVATION": self.activation.code, "GATHER": self.gather}
+        self.chosen: Array | None = None
+        if self.has_maximum and dy is not None:
+            shape = (self.context.batch, self.O, self.windows)
+            self.chosen = self.context.empty(*shape, dtype=np.uint8)
 
     def forward(self, program: Program) -> None:
-        C, O, G = self.input_shape[0], self.O, self.layer.groups
+        P, K = self.windows * self.side, self.C // self.groups * self.taps
+        product = self._product(self.O, P, K, used=TILE_P // self.side * self.side)
         weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
-        terms, count = C // G * prod(self.window.kernel), self.context.batch * O * self.positions
-        product = Product(self.context, O // G, self.positions, terms, count, G)
-        z = None if self.pool else self.z
         program.call(
             self.name,
             "conv",
             self.sizes,
             "conv_forward",
-            product.grid,
-            *(self.x, weight, bias, z, self.u, product.scratch, self.parameter, BATCH),
+            lambda n: (product.blocks(n), 1, 1),
+            *(self.x, *self.source, weight, bias, self.z, self.y, self.chosen),
+            *(self.context.parts, np.int32(product.parts), self.parameter, BATCH),
         )
-        product.add_outputs(program, self.name, O, self.positions, bias, z, self.u, self.own)
-        if self.pool is not None:
-            arguments = (self.u, self.z, self.y, self.argmax, self.parameter, BATCH)
-            grid, name = blocks(prod(self.shape)), f"{self.name}: pool"
-            program.call(name, "pool", self.pool, "pool_max", grid, *arguments)
+
+    def _product(
+        self, rows: int, P: int, K: int, of_batch: str = "P", used: int = TILE_P
+    ) -> Product:
+        """Return the product for each group that has so many rows in all groups."""
+        return Product(self.context, rows // self.groups, P, K, self.groups, of_batch, used)
 
     def backward(self, program: Program) -> None:
-        C, O, G = self.input_shape[0], self.O, self.layer.groups
-        taps, inputs, context = prod(self.window.kernel), prod(self.window.size), self.context
-        name, params, grads = f"{self.name}: backward", self.layer.params, self.layer.grads
-        v = self.v
-        if self.pool is not None:
-            arguments = (self.dy, self.v, self.argmax, self.du, self.parameter, BATCH)
-            grid, v = blocks(O * self.positions), self.u
-            program.call(name, "pool", self.pool, "pool_max_backward", grid, *arguments)
-        columns = C // G * taps + 1
-        product = Product(context, O // G, columns, self.positions, O * columns, G, of_batch="K")
-        dw, db = grads["weight"], grads.get("bias")
-        program.call(
-            name,
-            "conv",
-            self.sizes,
-            "conv_weights",
-            product.grid,
-            *(self.du, v, self.x, dw, db, product.scratch, self.parameter, BATCH),
+        grads = self.layer.grads
+        arrays = (self.dy, self.v, self.chosen, self.x, *self.source)
+        weight, adds = self.layer.params["weight"], bool(self.adds and self.adds[0])
+        self.add_backward(
+            program,
+            f"{self.name}: backward",
+            *(*arrays, weight, None, None, grads["weight"], grads.get("bias")),
+            dx=self.dx,
+            adds=adds,
         )
-        product.add_weights(program, name, dw, db, O)
-        if self.dx is None:
-            return
-        count = context.batch * prod(self.input_shape)
-        product = Product(context, C // G, inputs, O // G * taps, count, G)
-        program.call(
-            name,
-            "conv",
-            self.sizes,
-            "conv_backward",
-            product.grid,
-            *(self.du, v, params["weight"], self.dx, product.scratch, self.parameter, BATCH),
-        )
-        product.add_outputs(program, name, C, inputs, None, None, self.dx)
+
+    def add_backward(
+        self,
+        program: Program,
+        name: str,
+        *arrays: Array | None,
+        dx: Array | None,
+        adds: bool = False,
+    ) -> None:
+        """Add the call of conv_backward; ``arrays`` are its first arguments, up to db."""
+        columns, K = self.C // self.groups * self.taps + 1, self.windows * self.side
+        weights = self._product(self.O, columns, K, of_batch="K")
+        P, K = self.inputs, self.O // self.groups * self.taps
+        inputs = self._product(self.C, P, K)
+        makes_weights = arrays[-2] is not None
+        squares = self.context.squares_of(weights.tiles) if makes_weights else None
+
+        def grid(n: int) -> tuple[int, int, int]:
+            of_weights = weights.blocks(n) if makes_weights else 0
+            return of_weights + (0 if dx is None else inputs.blocks(n)), 1, 1
+
+        parts = self.context.parts, np.int32(weights.parts), np.int32(inputs.parts)
+        last = (squares, dx, np.int32(adds), *parts, self.parameter, BATCH)
+        program.call(name, "conv", self.sizes, "conv_backward", grid, *arrays, *last)
 
 
-class LinearStep(Step):
-    """The fully connected layer and its activation."""
-
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
-        (self.I,), (self.O,) = self.input_shape, self.shape
-        self.sizes = {"I": self.I, "O": self.O, "ACTIVATION": self.activation.code}
+class LinearStep(ConvStep):
+    """The fully connected layer, the convolution of one position, and its activation."""
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
         return unit.find(BATCH_NORMS) is None
 
-    def forward(self, program: Program) -> None:
-        weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
-        product = Product(self.context, self.O, 1, self.I, self.context.batch * self.O)
-        program.call(
-            self.name,
-            "linear",
-            self.sizes,
-            "linear_forward",
-            product.grid,
-            *(self.x, weight, bias, self.z, self.y, product.scratch, self.parameter, BATCH),
-        )
-        product.add_outputs(program, self.name, self.O, 1, bias, self.z, self.y, self.activation)
+    def _window(self) -> Geometry:
+        return sliding_window("linear", (1,), kernel=(1,))
 
-    def backward(self, program: Program) -> None:
-        context, I, O = self.context, self.I, self.O
-        name, params, grads = f"{self.name}: backward", self.layer.params, self.layer.grads
-        product = Product(context, O, I + 1, 1, O * (I + 1), of_batch="K")
-        dw, db = grads["weight"], grads.get("bias")
-        program.call(
-            name,
-            "linear",
-            self.sizes,
-            "linear_weights",
-            product.grid,
-            *(self.dy, self.v, self.x, dw, db, product.scratch, self.parameter, BATCH),
-        )
-        product.add_weights(program, name, dw, db, O)
-        if self.dx is None:
-            return
-        product = Product(context, 1, I, O, context.batch * I, of_batch="M")
-        program.call(
-            name,
-            "linear",
-            self.sizes,
-            "linear_backward",
-            product.grid,
-            *(self.dy, self.v, params["weight"], self.dx, product.scratch, self.parameter, BATCH),
-        )
-        product.add_outputs(program, name, I, 1, None, None, self.dx)
+    def _channels(self) -> tuple[int, int, int]:
+        return self.input_shape[0], self.shape[0], 1

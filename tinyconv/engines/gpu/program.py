@@ -104,6 +104,10 @@ class Program:
         """Whether no Python function is in it."""
         return all(isinstance(call, _Call) for call in self._calls)
 
+    def __len__(self) -> int:
+        """How many kernels and Python functions there are."""
+        return len(self._calls)
+
     def run(self, n: int) -> None:
         """Run everything for a batch of n samples: from its second batch of a size on, as graphs.
 

@@ -1,15 +1,15 @@
 """What a step of a plan on the GPU is: a unit with its buffers, which adds calls to a program."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.engines.gpu.launcher import Launcher
-from tinyconv.engines.gpu.program import BATCH, Program, blocks
+from tinyconv.engines.gpu.program import Program
 from tinyconv.engines.units import ACTIVATIONS, Unit
 from tinyconv.kernels.gpu.activations import IDENTITY, Chosen, find
 from tinyconv.layers.base import Layer, Shape
@@ -17,8 +17,9 @@ from tinyconv.layers.container import Container
 
 __all__ = ["Buffer", "Context", "Product", "Step", "activation_of"]
 
-#: Blocks that keep a large GPU busy: two for each of its multiprocessors.
-ENOUGH_BLOCKS = 264
+#: Of matrix products: the tiles of common.cuh, and the blocks of a product of several parts, which
+#: are two for each multiprocessor of a large GPU.
+TILE_M, TILE_P, MOST_BLOCKS = 32, 64, 264
 #: Terms of a sum that a block has at least.
 LEAST_TERMS = 64
 
@@ -29,13 +30,15 @@ class Buffer:
 
     Attributes:
         array: (batch, ...), contiguous.
+        is_input: whether it is the input of the network.
     """
 
     array: Array
+    is_input: bool = False
 
     def flattened(self) -> "Buffer":
         """Return the same numbers, a row a sample."""
-        return Buffer(self.array.reshape(len(self.array), -1))
+        return Buffer(self.array.reshape(len(self.array), -1), self.is_input)
 
     def without_border(self) -> "Buffer":
         """Return the same memory: there are no borders."""
@@ -58,6 +61,13 @@ class Context:
         key_of: for each dropout layer, the key of its mask as a function of the step; row k of
             ``keys`` is of the k-th.
         keys: (layers, steps) uint64; see there too.
+        sources: of the batch, see :class:`tinyconv.engines.gpu.sources.Sources`.
+        gather: what kernels find there, see Images in common.cuh; 0 in prediction.
+        reads_batch: whether a step reads the batch from its buffer; others fetch it themselves.
+        slots: how many sums of squares of gradients the kernels make that make gradients.
+        squares: where they go; made when all are known.
+        tracked: of each batch norm with running statistics, arrays and numbers that
+            track_statistics of update.cu takes.
         step: number of the running training step, for layers that run by their own methods.
     """
 
@@ -67,11 +77,35 @@ class Context:
     counters: dict[str, Array]
     key_of: list[Callable[[int], int]]
     keys: Array | None = None
+    sources: Array | None = None
+    gather: int = 0
+    reads_batch: bool = False
+    slots: int = 0
+    squares: Array | None = None
+    tracked: list[tuple[list[Array], list[float]]] = field(default_factory=list)
     step: int = 0
 
     def empty(self, *shape: int, dtype: Any = np.float32) -> Array:
         """Return memory of the device."""
         return self.launcher.empty(shape, dtype)
+
+    @cached_property
+    def parts(self) -> Array:
+        """Memory for two products of several parts: Parts of common.cuh, twice."""
+        parts = self.empty(2 * MOST_BLOCKS * (1 + TILE_M * TILE_P), dtype=np.int32)
+        self.launcher.write(parts, np.int32(0))
+        return parts
+
+    def squares_of(self, count: int) -> Callable[[int], Array]:
+        """Return the argument that is where a kernel puts so many sums of squares."""
+        first = self.slots
+        self.slots += count
+
+        def place(n: int) -> Array:
+            assert self.squares is not None
+            return self.squares[first:]
+
+        return place
 
 
 def activation_of(layer: Layer) -> Chosen | None:
@@ -99,6 +133,9 @@ class Step:
         finishes: for each input the step whose dy is complete behind this one, or None.
         z: what the activation is of, where its slope needs that; else None.
         v: what the slope is computed from, z or y.
+        source: where the batch lies in the data, for kernels that fetch their input from there; of
+            nothing where they read x.
+        gather: 0 if they read x, else see :class:`Context`.
     """
 
     #: What the protocol of a plan asks for, and a GPU has no use for: borders around images.
@@ -113,6 +150,8 @@ class Step:
     passes_gradient = False
     #: Whether y is x itself.
     is_view = False
+    #: Whether the kernels can fetch the network's input from the data.
+    gathers = False
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         self.unit, self.context = unit, context
@@ -158,6 +197,13 @@ class Step:
         keeps = self.activation.needs_z and dy is not None
         self.z = self.context.empty(*self.y.shape) if keeps else None
         self.v = self.y if self.z is None else self.z
+        context, reads = self.context, any(x.is_input for x in xs) and not self.is_view
+        self.source: tuple[Array | None, Array | None] = (None, None)
+        self.gather = context.gather if reads and self.gathers else 0
+        if self.gather:
+            self.source = context.sources, context.counters["place"]
+        else:
+            context.reads_batch |= reads
 
     @property
     def parameter(self) -> np.float32:
@@ -184,19 +230,20 @@ class Step:
 
 
 class Product:
-    """A matrix product [M x K] * [K x P], in as many parts of its sums as keep the device busy.
+    """The blocks of matrix products [M x K] * [K x P], as tiled_product of common.cuh has them.
 
     Args:
         context: of the plan.
         M: rows.
-        P: columns of a sample, or None where samples are summed over or are the rows.
-        K: terms of a sum of a sample, or of the whole batch.
+        P: columns of a sample, or of all samples.
+        K: terms of a sum of a sample, or of all samples.
         groups: independent products.
-        of_batch: which of M, P and K are multiplied by the size of the batch.
+        of_batch: which of P and K is multiplied by the size of the batch.
+        used: columns of a tile.
 
     Attributes:
-        parts: of each sum.
-        scratch: where they go; None for one.
+        tiles: of a full batch.
+        parts: of each sum: as many as keep the device busy.
     """
 
     def __init__(
@@ -205,65 +252,20 @@ class Product:
         M: int,
         P: int,
         K: int,
-        outputs: int,
         groups: int = 1,
         of_batch: str = "P",
+        used: int = TILE_P,
     ) -> None:
-        self.sizes, self.groups, self.of_batch = (M, P, K), groups, of_batch
-        M, P, K = self._sizes(context.batch)
-        tiles = -(-M // 32) * -(-P // 64) * groups
-        self.parts = max(1, min(ENOUGH_BLOCKS // tiles, K // LEAST_TERMS))
-        self.scratch = context.empty(self.parts * outputs) if self.parts > 1 else None
+        self.M, self.P, self.groups, self.used = M, P, groups, used
+        self.of_batch = of_batch
+        self.tiles = self._tiles(context.batch)
+        terms = K * (context.batch if of_batch == "K" else 1)
+        self.parts = max(1, min(MOST_BLOCKS // self.tiles, terms // LEAST_TERMS))
 
-    def _sizes(self, n: int) -> tuple[int, ...]:
-        names = zip("MPK", self.sizes, strict=True)
-        return tuple(size * (n if name in self.of_batch else 1) for name, size in names)
+    def _tiles(self, n: int) -> int:
+        P = self.P * (n if self.of_batch == "P" else 1)
+        return -(-self.M // TILE_M) * -(-P // self.used) * self.groups
 
-    def grid(self, n: int) -> tuple[int, int, int]:
-        """Blocks for a batch of n samples."""
-        M, P, _ = self._sizes(n)
-        return -(-P // 64), -(-M // 32), self.groups * self.parts
-
-    def add_outputs(
-        self,
-        program: Program,
-        name: str,
-        channels: int,
-        positions: int,
-        bias: Array | None,
-        z: Array | None,
-        y: Array,
-        activation: Chosen = IDENTITY,
-    ) -> None:
-        """Add the call that adds the parts up to outputs, if there are several."""
-        if self.parts == 1:
-            return
-        sizes = {
-            "PARTS": self.parts,
-            "CHANNELS": channels,
-            "POSITIONS": positions,
-            "ACTIVATION": activation.code,
-        }
-        grid = blocks(channels * positions)
-        parameter = np.float32(activation.parameter)
-        arguments = (self.scratch, bias, z, y, parameter, BATCH)
-        program.call(f"{name}: sum", "product", sizes, "product_outputs", grid, *arguments)
-
-    def add_weights(
-        self, program: Program, name: str, dw: Array, db: Array | None, channels: int
-    ) -> None:
-        """Add the call that adds the parts up to gradients of parameters."""
-        if self.parts == 1:
-            return
-        row = prod(dw.shape) // channels
-        sizes = {"PARTS": self.parts, "CHANNELS": channels, "POSITIONS": row}
-        count = -(-channels * (row + 1) // 256)
-        arguments = (self.scratch, dw, db)
-        program.call(
-            f"{name}: sum",
-            "product",
-            sizes,
-            "product_weights",
-            lambda n: (count, 1, 1),
-            *arguments,
-        )
+    def blocks(self, n: int) -> int:
+        """Return the number of blocks for a batch of n samples."""
+        return self._tiles(n) * self.parts

@@ -8,15 +8,18 @@ import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.engines.gpu.program import BATCH, Program
+from tinyconv.engines.gpu.step import Context
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import Parameters
 
-__all__ = ["COUNTERS", "UpdateRule"]
+__all__ = ["COUNTERS", "FIGURES", "UpdateRule"]
 
-#: What the device counts; see :class:`tinyconv.engines.gpu.backend.GpuTraining`.
+#: What the device counts, and what it adds up; see
+#: :class:`tinyconv.engines.gpu.backend.GpuTraining`.
 COUNTERS = ("place", "tick", "step", "bad", "taken")
-#: Of the kernel that looks at all gradients, at most.
-BLOCKS = 128
+FIGURES = ("rate", "loss", "correct", "samples")
+#: Of a kernel over all parameters, at most: what keeps a large GPU busy.
+BLOCKS = 1056
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,6 @@ class _Kernel:
     sizes: Callable[[Any], dict[str, int]] = lambda rule: {}
 
 
-def _constants_of_adam(rule: Adam) -> tuple[float, ...]:
-    beta1, beta2 = rule.betas
-    return beta1, 1 - beta1, beta2, 1 - beta2, rule.eps
-
-
 KERNELS: dict[type[Optimizer], _Kernel] = {
     SGD: _Kernel(
         "update_sgd",
@@ -55,8 +53,8 @@ KERNELS: dict[type[Optimizer], _Kernel] = {
         lambda rule: (rule.alpha, 1 - rule.alpha, rule.eps, rule.momentum),
         lambda rule: {"MOMENTUM": rule.momentum > 0, "CENTERED": rule.centered},
     ),
-    Adam: _Kernel("update_adam", ("mean", "square"), _constants_of_adam),
-    AdamW: _Kernel("update_adam", ("mean", "square"), _constants_of_adam),
+    Adam: _Kernel("update_adam", ("mean", "square"), lambda rule: (rule.eps,)),
+    AdamW: _Kernel("update_adam", ("mean", "square"), lambda rule: (rule.eps,)),
 }
 
 
@@ -73,83 +71,64 @@ class UpdateRule:
         self, optimizer: Optimizer, parameters: Parameters, state: dict[str, Array]
     ) -> None:
         self.optimizer, self.parameters, self.state = optimizer, parameters, state
-        self._found = KERNELS.get(type(optimizer))
         size = int(parameters.flat.shape[0])
+        found = KERNELS.get(type(optimizer))
+        self._has_kernel = found is not None or size == 0
+        self._kernel = found if found and size else _Kernel("update_nothing")
         self.blocks = max(1, min(BLOCKS, -(-size // 256)))
         decays = 0 if optimizer.weight_decay == 0 else 2 if isinstance(optimizer, AdamW) else 1
-        self.sizes = {"SIZE": size, "BLOCKS": self.blocks, "DECAYS": decays}
-        if self._found is not None:
-            self.sizes |= self._found.sizes(optimizer)
+        self.sizes = {"SIZE": size, "DECAYS": decays, **self._kernel.sizes(optimizer)}
         self.lr, self.step = 0.0, 0
 
-    def add_judgement(
+    def add(
         self,
         program: Program,
-        sums_of_samples: tuple[Array, ...],
-        numbers: Array,
-        lr: Array,
-        sums: Array,
-        counters: dict[str, Array],
-    ) -> None:
-        """Add what decides whether the step is taken, and counts it."""
-        rule, flat_grad = self.optimizer, self.parameters.flat_grad
-        squares = program.launcher.empty((self.blocks,), np.float64)
-        program.call(
-            "gradient",
-            "update",
-            self.sizes,
-            "gradient_squares",
-            lambda n: (self.blocks, 1, 1),
-            *(flat_grad, squares),
-        )
-        has_kernel = self._found is not None
-        betas = rule.betas if isinstance(rule, Adam) else (0.0, 0.0)
-        program.call(
-            "judge",
-            "update",
-            self.sizes,
-            "step_judge",
-            lambda n: (1, 1, 1),
-            *(*sums_of_samples, squares, lr, numbers, sums),
-            *(self.state.get("steps") if has_kernel else None, *map(np.float64, betas)),
-            *(np.float64(rule.clip_norm or 0.0), *map(counters.__getitem__, COUNTERS), BATCH),
-        )
-
-    def add_update(
-        self,
-        program: Program,
-        numbers: Array,
-        lr: Array,
-        taken: Array,
+        context: Context,
+        has_squares: bool,
+        of_samples: tuple[Array, ...],
+        figures: Array,
         was_taken: Callable[[], bool],
     ) -> None:
-        """Add what changes the parameters.
+        """Add what decides whether the step is taken, counts it, and changes the parameters.
 
         Args:
-            program: of the plan.
-            numbers: what the judgement made of the rate.
-            lr: the rate.
-            taken: whether the step goes on, on the device.
-            was_taken: the same for the host.
+            program: of the plan, behind all gradients.
+            context: of the plan.
+            has_squares: whether the kernels that make gradients made sums of squares of them all.
+            of_samples: losses, correct and counts of the loss's step.
+            figures: float64, on the device.
+            was_taken: whether the step goes on, for the host.
         """
-        rule, found, p = self.optimizer, self._found, self.parameters
-        if found is None:
-            program.python("optimizer", lambda n: self._update() if was_taken() else None)
-            return
-        if self.sizes["SIZE"] == 0:
-            return
-        rates = (numbers, lr) if found.name == "update_adam" else (numbers,)
-        constants = map(np.float32, (rule.weight_decay, *found.constants(rule)))
-        count = -(-self.sizes["SIZE"] // 256)
+        rule, p, kernel, launcher = self.optimizer, self.parameters, self._kernel, context.launcher
+        slots, squares = context.slots, context.squares
+        if not has_squares:
+            slots = min(self.blocks, 128)
+            squares = context.empty(slots, dtype=np.float64)
+        sizes = self.sizes | {"SLOTS": slots}
+        if not has_squares:
+            arguments = (p.flat_grad, squares)
+            grid = (slots, 1, 1)
+            program.call(
+                "gradient", "update", sizes, "gradient_squares", lambda n: grid, *arguments
+            )
+        count = self.blocks if kernel.name != "update_nothing" else 1
+        betas = rule.betas if isinstance(rule, Adam) else (0.0, 0.0)
+        constants = map(np.float32, kernel.constants(rule))
         program.call(
             "optimizer",
             "update",
-            self.sizes,
-            found.name,
+            sizes,
+            kernel.name,
             lambda n: (count, 1, 1),
-            *(p.flat, p.flat_grad, p.decay, *(self.state.get(name) for name in found.memory)),
-            *(*rates, taken, *constants),
+            *(p.flat, p.flat_grad, p.decay, *of_samples, squares, figures),
+            self.state.get("steps") if self._has_kernel else None,
+            *(context.counters["all"], launcher.upload(np.zeros(1, np.int32))),
+            *map(np.float64, (*betas, rule.clip_norm or 0.0)),
+            *(np.float32(rule.weight_decay), BATCH),
+            *(*(self.state.get(name) for name in kernel.memory), *constants),
         )
+        if not self._has_kernel:
+            program.python("optimizer", lambda n: self._update() if was_taken() else None)
 
     def _update(self) -> None:
         p = self.parameters

@@ -85,42 +85,98 @@ __device__ inline unsigned long long random_bits(unsigned long long key, unsigne
 
 // Matrix products.
 //
-// A block of PRODUCT_THREADS threads makes a tile of C = A B, [M x K] * [K x P] -> [M x P], from
-// terms `first` to `last` of the sum. Tiles of A and B pass through shared memory; each thread has
-// 4 x 4 elements of C in registers. `a(row, k)` and `b(k, column)` fetch an element, and
-// `store(row, column, sum)` takes one; so a convolution is a product whose B is read from the image.
-// A_ALONG_K says that neighbouring k of A lie side by side in memory, so that neighbouring threads
-// fetch them; B_ALONG_K the same of B.
+// A block of PRODUCT_THREADS threads makes a tile of C = A B, [M x K] * [K x P] -> [M x P]. Tiles of
+// A and B pass through shared memory; each thread has 4 x 4 elements of C in registers. `a(row, k)`
+// and `b(k, column)` fetch an element; so a convolution is a product whose B is read from the image.
+// a_along_k says that neighbouring k of A lie side by side in memory, so that neighbouring threads
+// fetch them; b_along_k the same of B.
+//
+// Where a block a tile would leave the device idle, each of `parts` blocks makes a part of the sums,
+// and the last of them to end adds these up, always in the same order: every run gives the same bits.
 enum { TILE_M = 32, TILE_P = 64, TILE_K = 16, PRODUCT_THREADS = 128 };
 
-typedef float TileA[TILE_K][TILE_M + 1];  // one more, so that columns lie in different banks
-typedef float TileB[TILE_K][TILE_P + 1];
+// As many blocks as there may be of a product of several parts.
+enum { MOST_BLOCKS = 264 };
 
-template <bool A_ALONG_K, bool B_ALONG_K, class A, class B, class Store>
-__device__ inline void tiled_product(
-    int M, int P, int first, int last, TileA &tile_a, TileB &tile_b, A a, B b, Store store) {
+// Where they leave their parts, and how many have: tinyconv.engines.gpu.step.Product.
+struct Parts {
+    int arrived[MOST_BLOCKS];  // zeros before and after each launch
+    float sums[MOST_BLOCKS][TILE_M * TILE_P];
+};
+
+// Shared memory of a product. One more column, so that those of a row lie in different banks.
+struct Room {
+    union {
+        struct {
+            float a[TILE_K][TILE_M + 1], b[TILE_K][TILE_P + 1];
+        } terms;
+        float c[TILE_M][TILE_P + 1];
+    };
+    double sums[32];
+    bool is_last;
+};
+
+// M, P and K of each of several groups; tiles have `used` columns.
+struct Product {
+    int M, P, K, groups, parts, used;
+    __device__ int rows() const { return (M + TILE_M - 1) / TILE_M; }
+    __device__ int columns() const { return (P + used - 1) / used; }
+    __device__ int blocks() const { return groups * rows() * columns() * parts; }
+};
+
+// The tile of a block, and its part of the sums: rows and columns from `row` and `column` on.
+struct Tile {
+    int number, part, group, row, column;
+    __device__ Tile(const Product &p, int block)
+        : number(block / p.parts),
+          part(block % p.parts),
+          group(number / p.columns() / p.rows()),
+          row(number / p.columns() % p.rows() * TILE_M),
+          column(number % p.columns() * p.used) {}
+};
+
+// Whether the calling block is the last of `count` that come here; all its threads get the answer,
+// and what the others wrote before is there to read.
+__device__ inline bool is_last_of(int count, int *arrived, bool &shared) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        shared = atomicAdd(arrived, 1) == count - 1;
+        if (shared) *arrived = 0;
+    }
+    __syncthreads();
+    __threadfence();
+    return shared;
+}
+
+// Puts a tile of a product into room.c; returns whether it is there, which it is in one block of all
+// that make a part of it.
+template <class A, class B>
+__device__ inline bool tiled_product(const Product &p, const Tile &tile, Parts *parts, Room &room,
+                                     bool a_along_k, bool b_along_k, A a, B b) {
     int t = threadIdx.x, tx = t % 16, ty = t / 16;
-    int row0 = blockIdx.y * TILE_M, column0 = blockIdx.x * TILE_P;
+    int terms = ((p.K + p.parts - 1) / p.parts + TILE_K - 1) / TILE_K * TILE_K;  // whole tiles
+    int first = min(tile.part * terms, p.K), last = min(first + terms, p.K);
     float sums[4][4] = {};
     for (int k0 = first; k0 < last; k0 += TILE_K) {
         for (int e = t; e < TILE_M * TILE_K; e += PRODUCT_THREADS) {
-            int m = A_ALONG_K ? e / TILE_K : e % TILE_M, k = A_ALONG_K ? e % TILE_K : e / TILE_M;
-            bool inside = row0 + m < M && k0 + k < last;
-            tile_a[k][m] = inside ? a(row0 + m, k0 + k) : 0.0f;
+            int m = a_along_k ? e / TILE_K : e % TILE_M, k = a_along_k ? e % TILE_K : e / TILE_M;
+            bool inside = tile.row + m < p.M && k0 + k < last;
+            room.terms.a[k][m] = inside ? a(tile.row + m, k0 + k) : 0.0f;
         }
         for (int e = t; e < TILE_P * TILE_K; e += PRODUCT_THREADS) {
-            int p = B_ALONG_K ? e / TILE_K : e % TILE_P, k = B_ALONG_K ? e % TILE_K : e / TILE_P;
-            bool inside = column0 + p < P && k0 + k < last;
-            tile_b[k][p] = inside ? b(k0 + k, column0 + p) : 0.0f;
+            int c = b_along_k ? e / TILE_K : e % TILE_P, k = b_along_k ? e % TILE_K : e / TILE_P;
+            bool inside = c < p.used && tile.column + c < p.P && k0 + k < last;
+            room.terms.b[k][c] = inside ? b(k0 + k, tile.column + c) : 0.0f;
         }
         __syncthreads();
 #pragma unroll
         for (int k = 0; k < TILE_K; k++) {
             float row[4], column[4];
 #pragma unroll
-            for (int i = 0; i < 4; i++) row[i] = tile_a[k][ty + 8 * i];
+            for (int i = 0; i < 4; i++) row[i] = room.terms.a[k][ty + 8 * i];
 #pragma unroll
-            for (int j = 0; j < 4; j++) column[j] = tile_b[k][tx + 16 * j];
+            for (int j = 0; j < 4; j++) column[j] = room.terms.b[k][tx + 16 * j];
 #pragma unroll
             for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -128,16 +184,58 @@ __device__ inline void tiled_product(
         }
         __syncthreads();
     }
+    if (p.parts > 1) {
+        float *own = parts->sums[tile.number * p.parts + tile.part];
 #pragma unroll
-    for (int i = 0; i < 4; i++)
+        for (int e = 0; e < 16; e++) own[e * PRODUCT_THREADS + t] = sums[e / 4][e % 4];
+        if (!is_last_of(p.parts, &parts->arrived[tile.number], room.is_last)) return false;
+        const float *all = parts->sums[tile.number * p.parts];
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            int row = row0 + ty + 8 * i, column = column0 + tx + 16 * j;
-            if (row < M && column < P) store(row, column, sums[i][j]);
+        for (int e = 0; e < 16; e++) {
+            float sum = 0;
+            for (int part = 0; part < p.parts; part++)
+                sum += all[(part * 16 + e) * PRODUCT_THREADS + t];
+            sums[e / 4][e % 4] = sum;
         }
+    }
+#pragma unroll
+    for (int e = 0; e < 16; e++) room.c[ty + 8 * (e / 4)][tx + 16 * (e % 4)] = sums[e / 4][e % 4];
+    __syncthreads();
+    return true;
 }
 
-// Terms of a sum of K of which each of `parts` blocks takes as many: whole tiles.
-__device__ inline int terms_of_part(int K, int parts) {
-    return ((K + parts - 1) / parts + TILE_K - 1) / TILE_K * TILE_K;
+// Calls `store` for every `side` neighbouring columns of the tile in room.c, with their row, the
+// number of the first of them over `side`, and their sums; along_m: results of neighbouring rows lie
+// side by side in memory.
+template <class Store>
+__device__ inline void for_sums(const Product &p, const Tile &tile, Room &room, bool along_m,
+                                int side, Store store) {
+    int groups = TILE_P / side;
+    for (int e = threadIdx.x; e < TILE_M * groups; e += PRODUCT_THREADS) {
+        int m = along_m ? e % TILE_M : e / groups, c = (along_m ? e / TILE_M : e % groups) * side;
+        if (tile.row + m < p.M && tile.column + c < p.P)
+            store(tile.row + m, (tile.column + c) / side, &room.c[m][c]);
+    }
 }
+
+// What is read as the network's input: an array of images, or the batch where it lies in the data.
+// `sources` holds addresses, so that other data need no other graph: of the samples, of their
+// targets, and of the order (int64) in which an epoch takes them; the batch begins at `place` of it.
+// `gather`: 0 for an array, 1 for data in floats, 2 for pixels, of which the numbers are byte / 255.
+struct Images {
+    int gather, size;  // of a sample
+    const void *values;
+    const long long *order;
+    __device__ Images(int gather, int size, const float *x, const unsigned long long *sources,
+                      const long long *place)
+        : gather(gather),
+          size(size),
+          values(gather ? (const void *)sources[0] : x),
+          order(gather ? (const long long *)sources[2] + *place : nullptr) {}
+    // Number i of sample n.
+    __device__ float at(int n, int i) const {
+        if (gather == 0) return ((const float *)values)[n * size + i];
+        long long j = order[n] * size + i;
+        return gather == 1 ? ((const float *)values)[j] : ((const unsigned char *)values)[j] / 255.0f;
+    }
+};

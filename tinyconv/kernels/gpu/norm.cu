@@ -63,65 +63,51 @@ KERNEL(norm_fixed)(const float *x, const float *w, const float *b, const float *
     y[i] = activate(ACTIVATION, value, parameter);
 }
 
+// One block a set and, where sets are no channels, behind these one a channel for dw and db. dx, and
+// dw with db, may be null. squares: of dw and db, a number a channel.
 KERNEL(norm_backward)(const float *dy, const float *a, const float *x, const float *w,
-                      const float *mean, const float *scale, float *dx, float parameter, int N) {
+                      const float *mean, const float *scale, float *dx, float *dw, float *db,
+                      double *squares, float parameter, int N) {
     __shared__ float room[32];
-    int s = blockIdx.x, size = set_size(N);
-    float m = mean[s], r = scale[s], sum_dz = 0, sum_z_dz = 0;
-    for (int e = threadIdx.x; e < size; e += blockDim.x) {
-        int i = place_of(s, e);
-        float dz = deactivate(ACTIVATION, dy[i], a[i], parameter);
-        if (w) dz *= w[channel_of(i)];
-        sum_dz += dz;
-        sum_z_dz += (x[i] - m) * r * dz;
+    int s = blockIdx.x, sets = BATCH ? C : N * GROUPS, size = set_size(N);
+    float sum = 0, sum_z = 0, factor = 1;
+    if (BATCH || s >= sets) {
+        int c = BATCH ? s : s - sets;
+        for (int e = threadIdx.x; e < N * P; e += blockDim.x) {
+            int n = e / P, i = (n * C + c) * P + e % P;
+            int set = BATCH ? c : n * GROUPS + c / (C / (BATCH ? 1 : GROUPS));
+            float du = deactivate(ACTIVATION, dy[i], a[i], parameter);
+            sum += du;
+            sum_z += (x[i] - mean[set]) * scale[set] * du;
+        }
+        sum = block_sum(sum, room);
+        sum_z = block_sum(sum_z, room);
+        if (dw && threadIdx.x == 0) {
+            dw[c] = sum_z;
+            if (db) db[c] = sum;
+            squares[c] = (double)sum_z * sum_z + (db ? (double)sum * sum : 0.0);
+        }
+        if (w) factor = w[c];
     }
-    float mean_dz = block_sum(sum_dz, room) / size;
-    float mean_z_dz = block_sum(sum_z_dz, room) / size;
+    if (!dx || s >= sets) return;
+    float m = mean[s], r = scale[s];
+    if (!BATCH) {
+        for (int e = threadIdx.x; e < size; e += blockDim.x) {
+            int i = place_of(s, e);
+            float dz = deactivate(ACTIVATION, dy[i], a[i], parameter);
+            if (w) dz *= w[channel_of(i)];
+            sum += dz;
+            sum_z += (x[i] - m) * r * dz;
+        }
+        sum = block_sum(sum, room);
+        sum_z = block_sum(sum_z, room);
+    }
+    float mean_dz = factor * sum / size, mean_z_dz = factor * sum_z / size;
     for (int e = threadIdx.x; e < size; e += blockDim.x) {
         int i = place_of(s, e);
         float dz = deactivate(ACTIVATION, dy[i], a[i], parameter);
         if (w) dz *= w[channel_of(i)];
         dx[i] = (dz - mean_dz - (x[i] - m) * r * mean_z_dz) * r;
-    }
-}
-
-// One block a channel.
-KERNEL(norm_weights)(const float *dy, const float *a, const float *x, const float *mean,
-                     const float *scale, float *dw, float *db, float parameter, int N) {
-    __shared__ float room[32];
-    int c = blockIdx.x;
-    float sum_w = 0, sum_b = 0;
-    for (int e = threadIdx.x; e < N * P; e += blockDim.x) {
-        int n = e / P, i = (n * C + c) * P + e % P;
-        int s = BATCH ? c : n * GROUPS + c / (C / (BATCH ? 1 : GROUPS));
-        float du = deactivate(ACTIVATION, dy[i], a[i], parameter);
-        sum_w += du * ((x[i] - mean[s]) * scale[s]);
-        sum_b += du;
-    }
-    sum_w = block_sum(sum_w, room);
-    sum_b = block_sum(sum_b, room);
-    if (threadIdx.x == 0) {
-        dw[c] = sum_w;
-        if (db) db[c] = sum_b;
-    }
-}
-
-// Moves running statistics towards those of the batch, if the step is taken; the variance is
-// unbiased. share < 0: all batches count alike.
-KERNEL(norm_track)(const float *mean, const float *variance, float *running_mean,
-                   float *running_variance, long long *batches, const long long *taken, float share,
-                   int N) {
-    if (!*taken) return;
-    __shared__ float part;
-    if (threadIdx.x == 0) {
-        *batches += 1;
-        part = share < 0 ? 1.0f / *batches : share;
-    }
-    __syncthreads();
-    float unbiased = (float)((double)N * P / ((double)N * P - 1));
-    for (int c = threadIdx.x; c < C; c += blockDim.x) {
-        running_mean[c] = (1 - part) * running_mean[c] + part * mean[c];
-        running_variance[c] = (1 - part) * running_variance[c] + part * (variance[c] * unbiased);
     }
 }
 

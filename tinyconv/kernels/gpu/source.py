@@ -30,7 +30,7 @@ class Instance(NamedTuple):
         """Return the instance for these sizes; those of the file that are not named are 0.
 
         >>> Instance.of("batch", {"COUNT": 784})
-        Instance(family='batch', sizes=(('COUNT', 784),))
+        Instance(family='batch', sizes=(('COUNT', 784), ('GATHER', 0)))
         >>> Instance.of("batch", {"COUNTS": 784})
         Traceback (most recent call last):
         KeyError: 'batch.cu has no size COUNTS'
@@ -51,8 +51,8 @@ def text_of(name: str) -> str:
 def sizes_of(family: str) -> tuple[str, ...]:
     """Return the names of a family's macros, as the comment at the top of its file lists them.
 
-    >>> sizes_of("linear")
-    ('I', 'O', 'ACTIVATION')
+    >>> sizes_of("elements")
+    ('COUNT', 'ACTIVATION')
     """
     listed = text_of(f"{family}.cu").partition("// Sizes:\n")[2].partition("\n\n")[0]
     lines = re.findall(r"^//   ([A-Z0-9]+(?:, [A-Z0-9]+)*) ", listed, re.MULTILINE)
@@ -63,8 +63,8 @@ def sizes_of(family: str) -> tuple[str, ...]:
 def kernels_of(family: str) -> tuple[str, ...]:
     """Return the names of a family's kernels.
 
-    >>> kernels_of("linear")
-    ('linear_forward', 'linear_backward', 'linear_weights')
+    >>> kernels_of("conv")
+    ('conv_forward', 'conv_backward')
     """
     return tuple(re.findall(r"^KERNEL\((\w+)\)", text_of(f"{family}.cu"), re.MULTILINE))
 
@@ -99,4 +99,4 @@ PRELUDE = """\
 
 def threads_of(family: str) -> int:
     """Return the most threads that a block of the family's kernels has: see common.cuh."""
-    return 128 if family in ("conv", "linear") else 256
+    return 128 if family == "conv" else 256
