@@ -123,7 +123,7 @@ class Product:
         positions: of a window.
         rows: where each run begins, relative to a position.
         start, end: where the first window begins in x, and its result in y.
-        is_of_squares: whether ``kernels.cpu.winograd`` makes it.
+        squares: rows and columns of the window if ``kernels.cpu.winograd`` makes it, else nothing.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Product:
         self.x, self.y, self.channels, self.run = x, y, channels, run
         self.count, self.windows = len(elements), len(y_at)
         self.start, self.end = int(x_at[0]) + int(elements[0] if len(elements) else 0), int(y_at[0])
-        self.is_of_squares = False
+        self.squares: tuple[int, ...] = ()
         self.x_at, self.y_at = arena.table(x_at), arena.table(y_at)
         self.rows, self.weight_at = arena.table(elements[::run]), arena.table(weight_at)
         self.into = arena.table(np.arange(self.count) * self.tile.width)

@@ -96,9 +96,9 @@ class ConvStep(ProductStep):
         if dy is not None:
             self.dz = dy
             self._bind_gradient(dy)
-        if self.groups == self.product.positions == 1 and is_of_squares(self.window, C, O):
+        if self.groups == 1 and is_of_squares(self.window, C, O, batch, self.pooling):
             for product in (self.product, *self.gradients):
-                product.is_of_squares = True
+                product.squares = self.window.kernel[1:]
 
     def _bind_gradient(self, dy: Image) -> None:
         """Choose where dz is, the gradient of the convolution's result, and what makes dx of it."""

@@ -29,7 +29,7 @@ __all__ = ["ProductStep"]
 Array = np.ndarray[Any, Any]
 
 #: Positions that pass while a tile of a weight's gradient stays in registers.
-CHUNK = 256
+CHUNK = 128
 
 
 class ProductStep(Step):
@@ -106,7 +106,7 @@ class ProductStep(Step):
                 bias=0 if bias is None else address_of(bias) + 4 * group * product.channels,
                 b=address_of(b) + 4 * group * channels,
             )
-        if product.is_of_squares:
+        if product.squares:
             name, context = f"{self.name}: pack", self.context
             self.squares[id(product)] = add_square_weights(context, program, name, product, w)
         return w, b
@@ -141,7 +141,7 @@ class ProductStep(Step):
                 "winners": 0 if self.winners is None else address_of(self.winners) + place,
                 "gate": 0 if gate is None else gate.base + 4 * place,
             }
-            if product.is_of_squares:
+            if product.squares:
                 self._add_squares(program, name, product, values)
             else:
                 program.call(name, self._kernel_of(product), conv.FORWARD, **values)
@@ -154,9 +154,9 @@ class ProductStep(Step):
         What it finds not to be finite is made again, but for a gradient: with that, the step will
         be refused.
         """
-        shared = {key: values[key] for key in ("b", "y", "adds", "gate", "floor")}
-        for key in ("y", "gate"):
-            shared[key] += 4 * product.end if shared[key] else 0
+        shared = {key: values[key] for key in ("b", "y", "winners", "adds", "gate", "floor")}
+        for key, size in (("y", 4), ("gate", 4), ("winners", 1)):
+            shared[key] += size * product.end if shared[key] else 0
         if product is self.product:
             shared["direct"] = self._kernel_of(product).address
             shared["direct_args"] = address_of(program.record(conv.FORWARD, **values))
@@ -205,7 +205,7 @@ class ProductStep(Step):
         }
         self._keep(self.places, tile.width, product.channels)
         is_even = dz.H % 2 == dz.W % 2 == 0
-        if product.is_of_squares and (is_even or dz.has_border(((0, 0), (0, 1), (0, 1)))):
+        if product.squares == (3, 3) and (is_even or dz.has_border(((0, 0), (0, 1), (0, 1)))):
             add_weight_gradient_of_squares(
                 self.context,
                 program,

@@ -19,9 +19,9 @@ from tinyconv.kernels.cpu import driver
 
 __all__ = ["run"]
 
-#: How often a waiting OpenMP thread looks for work before it sleeps: about 20 µs,
-#: the time between two short steps. To wake one takes longer, to spin beside others' work too.
-SPIN_COUNT = "4000"
+#: How often a waiting OpenMP thread looks for work before it sleeps: about 100 µs,
+#: more than the time between two short steps. To wake one takes as long as a short step does.
+SPIN_COUNT = "20000"
 
 
 class _Threads:
