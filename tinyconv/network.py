@@ -15,7 +15,8 @@ from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Totals
 from tinyconv.engines.choose import engine_for
 from tinyconv.engines.eager import EagerEngine
-from tinyconv.engines.shared import ALONE, Comm, Ranks, SharedEngine, ends_all
+from tinyconv.engines.ranks import ALONE, Comm, Ranks, ends_all
+from tinyconv.engines.shared import SharedEngine
 from tinyconv.errors import (
     ArgumentError,
     FileError,
@@ -211,6 +212,7 @@ class Sequential(Network):
         checkpoint: Annotated[str | Path, FilePath()] | None = None,
         resume: bool = False,
         comm: Comm | None = None,
+        sync_batch_norm: bool = False,
     ) -> History:
         """Train the network.
 
@@ -256,9 +258,12 @@ class Sequential(Network):
                 where there is none. The data must be the same: a fingerprint of them is kept.
             comm: a communicator of ``mpi4py``, or one like it, whose processes share each batch:
                 every one calls ``fit`` with the same arguments and data, and gets the same weights
-                as one process would, to rounding. Batch normalisation takes its statistics of its
-                process's part. Callbacks run in each process; the first one alone writes the
-                checkpoint and shows progress. An exception in one ends all.
+                as one process would, to rounding. Callbacks run in each process; the first one
+                alone writes the checkpoint and shows progress, of its own part until the epoch
+                ends. An exception in one ends all.
+            sync_batch_norm: whether batch normalisation takes its statistics of the whole batch
+                with ``comm``, which takes three more messages a layer, and not of its process's
+                part alone.
 
         Returns:
             The history, a row an epoch.
@@ -324,8 +329,10 @@ class Sequential(Network):
             "optimizer": repr(rule),
             "loss": repr(loss),
         }
+        if sync_batch_norm:
+            settings["sync_batch_norm"] = True
         if ranks.size > 1:
-            executing = SharedEngine(self, executing, ranks)
+            executing = SharedEngine(self, executing, ranks, sync_batch_norm, lambda: training.stop)
         executing.start_training(loss, rule, measured, verbose=verbose, profile=profile)
         for name, array in (memory or {}).items():
             executing.optimizer_state[name][...] = array

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from thread_comm import Ended, ThreadComm, on_ranks
 
 import tinyconv as tc
-from tinyconv.engines.shared import Ranks, SharedEngine
+from tinyconv.engines.ranks import Ranks
+from tinyconv.engines.shared import SharedEngine
 
 RNG = np.random.default_rng(5)
 X = RNG.random((26, 1, 8, 8), dtype=np.float32)

@@ -19,7 +19,7 @@ class _World:
 
 
 class ThreadComm:
-    """What :class:`tinyconv.engines.shared.Comm` asks for."""
+    """What :class:`tinyconv.engines.ranks.Comm` asks for."""
 
     def __init__(self, world: _World, rank: int) -> None:
         self.world, self.rank = world, rank

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 import tinyconv as tc
-from tinyconv.engines.shared import Ranks
+from tinyconv.engines.ranks import Ranks
 
 __all__ = ["started_ranks"]
 

@@ -15,7 +15,7 @@ from tinyconv.arguments import Number, OneOf
 from tinyconv.cli import data
 from tinyconv.cli.options import COUNT, WHOLE, taken_by
 from tinyconv.cli.ranks import started_ranks
-from tinyconv.engines.shared import Ranks, ends_all
+from tinyconv.engines.ranks import Ranks, ends_all
 from tinyconv.training import checkpoint
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tinyconv.metrics import Metric
 from tinyconv.optimizers import Optimizer
 from tinyconv.parameters import Parameters
 
-__all__ = ["Engine", "Net", "Totals"]
+__all__ = ["Engine", "Net", "Sharing", "Totals"]
 
 
 @dataclass
@@ -89,6 +89,24 @@ class Net(Protocol):
         """Return the multiply-adds of one pass for a sample."""
 
 
+class Sharing(Protocol):
+    """What comes between the backward pass and the update where processes share a batch.
+
+    Attributes:
+        gradient: (P,), of the whole batch, after a call; always the same array.
+    """
+
+    gradient: Array
+
+    def __call__(self, dw: Array, refused: bool = False) -> bool:
+        """Make :attr:`gradient`; return whether all processes can take the step.
+
+        Args:
+            dw: (P,), the gradient of this process's part of the batch.
+            refused: whether this process cannot take the step, so that dw has no meaning.
+        """
+
+
 class Engine(Protocol):
     """Executes training steps (gather, forward, loss, backward, update) and predictions.
 
@@ -108,6 +126,7 @@ class Engine(Protocol):
         *,
         verbose: bool = False,
         profile: bool = False,
+        sharing: Sharing | None = None,
     ) -> None:
         """Take what the following training steps minimise and by which rule; it starts afresh.
 
@@ -117,6 +136,8 @@ class Engine(Protocol):
             metrics: what is measured beside the loss.
             verbose: whether to say on standard error what takes long before the first step.
             profile: whether to measure the time of each part of a step, if the engine can.
+            sharing: what makes the gradient of a batch of that of this process's part, if it has
+                only a part.
         """
 
     def start_epoch(self, totals: Totals) -> None:

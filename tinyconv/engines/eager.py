@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array, like, namespace, to_numpy
-from tinyconv.engines.base import Net, Totals
+from tinyconv.engines.base import Net, Sharing, Totals
 from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.diagnosis import fault_of_gradients, fault_of_outputs
 from tinyconv.errors import NonFiniteError, StateError
@@ -41,8 +41,9 @@ class EagerEngine:
         *,
         verbose: bool = False,
         profile: bool = False,
+        sharing: Sharing | None = None,
     ) -> None:
-        self.loss = loss
+        self.loss, self.sharing = loss, sharing
         self.metrics = metrics
         self.optimizer = optimizer
         self.optimizer_state = optimizer.init(self.net.parameters.flat)
@@ -86,7 +87,11 @@ class EagerEngine:
         xp = namespace("fit", flat=p.flat)
         if not bool(xp.all(xp.isfinite(p.flat_grad))):
             raise NonFiniteError(fault_of_gradients(p))
-        self.optimizer.update(p.flat, p.flat_grad, self.optimizer_state, p.decay, lr, step)
+        gradient = p.flat_grad
+        if self.sharing is not None:
+            self.sharing(gradient)
+            gradient = self.sharing.gradient
+        self.optimizer.update(p.flat, gradient, self.optimizer_state, p.decay, lr, step)
         samples = self.loss.samples(targets, weight)
         self._totals.add({name: mean * samples for name, mean in means.items()}, samples)
 

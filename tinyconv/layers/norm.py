@@ -12,6 +12,7 @@ from tinyconv.geometry import spread
 from tinyconv.layers.base import Layer, Shape, check_features, shape_of
 from tinyconv.ops.local_response_norm import local_response_norm, local_response_norm_backward
 from tinyconv.ops.norm import (
+    Parts,
     batch_norm,
     batch_norm_backward,
     group_norm,
@@ -48,7 +49,11 @@ def _gradients(dw: Array | None, db: Array | None) -> dict[str, Array]:
 
 
 class _BatchNorm(Layer):
-    """Batch normalisation of inputs of some numbers of axes."""
+    """Batch normalisation of inputs of some numbers of axes.
+
+    Attributes:
+        parts: where the statistics in training are of more samples than ``x`` has; see ``fit``.
+    """
 
     #: Axes of a sample, and what they are called.
     _layouts: dict[int, str]
@@ -68,6 +73,7 @@ class _BatchNorm(Layer):
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
+        self.parts: Parts | None = None
 
     def config(self) -> dict[str, Any]:
         return {
@@ -110,11 +116,15 @@ class _BatchNorm(Layer):
             mean, var = self.state["running_mean"], self.state["running_var"]
             return batch_norm(x, w, b, mean, var, eps=self.eps)
         self.require_a_variance(tuple(x.shape))
-        y, saved = batch_norm(x, w, b, eps=self.eps)
-        n = x.shape[0] * prod(x.shape[2:])
+        y, saved = batch_norm(x, w, b, eps=self.eps, parts=self.parts)
+        n = self.samples(x.shape[0]) * prod(x.shape[2:])
         if training and self.track_running_stats and n > 1:
             self._track(saved.mean, saved.var * (n / (n - 1)))
         return y, saved
+
+    def samples(self, of_x: int) -> int:
+        """Return the number of samples that the statistics are of, where x has ``of_x``."""
+        return of_x if self.parts is None else self.parts.samples
 
     def require_a_variance(self, shape: Shape) -> None:
         """Check a batch that the statistics shall be taken of.
@@ -122,7 +132,7 @@ class _BatchNorm(Layer):
         Raises:
             ShapeError: a channel has one element.
         """
-        if shape[0] * prod(shape[2:]) == 1:
+        if self.samples(shape[0]) * prod(shape[2:]) == 1:
             raise ShapeError(
                 f"{type(self).__name__}: x has shape {shape}, expected more than one element a "
                 "channel where they are normalised by their own variance"

@@ -16,6 +16,7 @@ normalization" (2016); Wu and He, "Group normalization" (2018).
 """
 
 import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from tinyconv.geometry import check_shape
 
 __all__ = [
     "NormSaved",
+    "Parts",
     "batch_norm",
     "batch_norm_backward",
     "group_norm",
@@ -32,6 +34,14 @@ __all__ = [
     "layer_norm",
     "layer_norm_backward",
 ]
+
+
+class Parts(NamedTuple):
+    """Where the batch is in parts, each with a process of its own: what one knows of the others."""
+
+    samples: int  #: of all parts together
+    share: float  #: what makes the gradient of the whole batch of the one of a part, not 0
+    add_up: Callable[[Array], Array]  #: returns the sum of the arrays that all parts call it with
 
 
 class NormSaved(NamedTuple):
@@ -45,6 +55,7 @@ class NormSaved(NamedTuple):
     mean: Array  #: of each set of elements
     var: Array  #: of each set of elements
     rows: tuple[int, ...]  #: the shape in which ``axes`` are those of z
+    parts: Parts | None = None  #: of a batch
 
 
 def batch_norm(
@@ -55,6 +66,7 @@ def batch_norm(
     var: Array | None = None,
     *,
     eps: float = 1e-5,
+    parts: Parts | None = None,
 ) -> tuple[Array, NormSaved]:
     """Normalise each channel over the batch and the plane, or by a given mean and variance.
 
@@ -71,6 +83,8 @@ def batch_norm(
         mean: (C,), or None for that of the batch.
         var: (C,), or None for that of the batch.
         eps: keeps the divisor away from 0.
+        parts: where x is a part of the batch. m and v are of the whole batch then, and dx is the
+            gradient through all of it (PyTorch's ``SyncBatchNorm``).
 
     Returns:
         y of the shape of x and what :func:`batch_norm_backward` needs.
@@ -104,12 +118,12 @@ def batch_norm(
     axes: tuple[int, ...] = ()
     if mean is None:
         axes = (0, *range(2, x.ndim))
-        z, scale, mean, var = _normalise(xp, x, axes, eps)
+        z, scale, mean, var = _normalise(xp, x, axes, eps, parts)
         mean, var = xp.reshape(mean, (C,)), xp.reshape(var, (C,))
     else:
         scale = 1 / xp.sqrt(xp.reshape(var, column) + eps)
         z = (x - xp.reshape(mean, column)) * scale
-    saved = NormSaved(z, scale, w, b is not None, axes, mean, var, tuple(x.shape))
+    saved = NormSaved(z, scale, w, b is not None, axes, mean, var, tuple(x.shape), parts)
     return _affine(xp, z, w, b, column), saved
 
 
@@ -298,16 +312,29 @@ def group_norm_backward(dy: Array, saved: NormSaved) -> tuple[Array, Array | Non
 
 
 def _normalise(
-    xp: ModuleType, x: Array, axes: tuple[int, ...], eps: float
+    xp: ModuleType, x: Array, axes: tuple[int, ...], eps: float, parts: Parts | None = None
 ) -> tuple[Array, Array, Array, Array]:
     """Return z, 1 / sqrt(v + eps), m and v, the last three with axes of length 1."""
-    count = max(1, math.prod(x.shape[axis] for axis in axes))
-    mean = xp.sum(x, axis=axes, keepdims=True) / count
+    add_up = _alone if parts is None else parts.add_up
+    count = _count(tuple(x.shape), axes, parts)
+    mean = add_up(xp.sum(x, axis=axes, keepdims=True)) / count
     centred = x - mean
     # Not the library's variance, which would take the modulus of a complex step.
-    var = xp.sum(centred * centred, axis=axes, keepdims=True) / count
+    var = add_up(xp.sum(centred * centred, axis=axes, keepdims=True)) / count
     scale = 1 / xp.sqrt(var + eps)
     return centred * scale, scale, mean, var
+
+
+def _alone(values: Array) -> Array:
+    return values
+
+
+def _count(shape: tuple[int, ...], axes: tuple[int, ...], parts: Parts | None) -> int:
+    """Return the number of elements of a set."""
+    sizes = [shape[axis] for axis in axes]
+    if parts is not None:
+        sizes[0] = parts.samples
+    return max(1, math.prod(sizes))
 
 
 def _affine(
@@ -322,7 +349,7 @@ def _backward(
     op: str, dy: Array, saved: NormSaved, w_shape: tuple[int, ...], w_axes: tuple[int, ...]
 ) -> tuple[Array, Array | None, Array | None]:
     """Backpropagate; w aligns with z in the shape w_shape and was repeated along w_axes."""
-    z, scale, w, has_bias, axes, _, _, rows = saved
+    z, scale, w, has_bias, axes, _, _, rows, parts = saved
     xp = namespace(op, dy=dy, z=z)
     check_shape(op, "dy", dy, tuple(z.shape))
     dw = None if w is None else xp.sum(dy * z, axis=w_axes)
@@ -331,8 +358,12 @@ def _backward(
     if not axes:  # the mean and the variance were given
         return dz * scale, dw, db
     z, dz = xp.reshape(z, rows), xp.reshape(dz, rows)
-    count = max(1, math.prod(z.shape[axis] for axis in axes))
-    mean_dz = xp.sum(dz, axis=axes, keepdims=True) / count
-    mean_z_dz = xp.sum(z * dz, axis=axes, keepdims=True) / count
+    count = _count(rows, axes, parts)
+    sum_dz = xp.sum(dz, axis=axes, keepdims=True)
+    sum_z_dz = xp.sum(z * dz, axis=axes, keepdims=True)
+    if parts is not None:
+        both = parts.add_up(xp.stack((sum_dz, sum_z_dz)) * parts.share) / parts.share
+        sum_dz, sum_z_dz = both[0, ...], both[1, ...]
+    mean_dz, mean_z_dz = sum_dz / count, sum_z_dz / count
     dx = (dz - mean_dz - z * mean_z_dz) * scale
     return xp.reshape(dx, dy.shape), dw, db

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tinyconv.backend import Array, namespace
 from tinyconv.engines.base import Engine, Totals
-from tinyconv.engines.shared import ALONE, Ranks
+from tinyconv.engines.ranks import ALONE, Ranks, Stopped
 from tinyconv.errors import NonFiniteError
 from tinyconv.parameters import Parameters
 from tinyconv.training.batches import Batches
@@ -103,17 +103,22 @@ def fit(
                 callback.on_epoch_begin(training)
             with _named(position):
                 for x, y, index in source.epoch(position.epoch, position.batch):
-                    if _ends(training):
+                    # What one rank wants to stop, all find in the next step, and do not take it.
+                    if training.ranks.size == 1 and training.stop is not None:
                         break
                     training.batches = len(source)
-                    engine.train_step(x, y, index, position.step, float(training.lr))
+                    try:
+                        engine.train_step(x, y, index, position.step, float(training.lr))
+                    except Stopped:
+                        training.stop = training.ranks.agree(training.stop)
+                        break
                     position.batch += 1
                     position.step += 1
                     training.last_batch_size = len(index)
                     seen += len(index)
                     for callback in callbacks:
                         callback.on_batch_end(training)
-                training.totals = engine.totals()
+                training.totals = _totals(training)
             if position.batch != training.batches:
                 break
             _check_parameters(training)
@@ -145,6 +150,14 @@ def _ends(training: Training) -> bool:
     if reason is not None:
         training.stop = reason
     return reason is not None
+
+
+def _totals(training: Training) -> Totals:
+    """Return the sums over what all ranks have seen of the epoch."""
+    totals = Totals()
+    for each in training.ranks.gather(training.engine.totals()):
+        totals.add(each.sums, each.samples)
+    return totals
 
 
 def _check_parameters(training: Training) -> None:

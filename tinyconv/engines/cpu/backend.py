@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.engines.base import Sharing
 from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
@@ -153,6 +154,7 @@ class CpuTraining(CpuBackend):
         state: what the rule remembers; updated in place.
         metrics: what is measured beside the loss.
         targets: such as will come; None for one class index each. See :meth:`takes`.
+        sharing: what comes between the backward pass and the update.
 
     Attributes:
         sums: (threads, 8) float64: of each thread the sum of the losses of a batch, where the loss
@@ -173,9 +175,10 @@ class CpuTraining(CpuBackend):
         state: dict[str, Array],
         metrics: Sequence[Metric] = (),
         targets: Targets | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         super().__init__(parameters, shape, batch, threads)
-        self.rule = UpdateRule(optimizer, parameters, state)
+        self.rule = UpdateRule(optimizer, parameters, state, sharing)
         self.context.rule = self.rule.call
         self.sums = np.zeros((threads, 8))
         self.loss_step = LossStep(loss, metrics, targets, self.context, self.sums)
@@ -226,7 +229,8 @@ class CpuTraining(CpuBackend):
 
     def finish_update(self) -> None:
         """Add what the optimizer does after all gradients are there."""
-        self.rule.add_rest(self.program, self.was_taken)
+        self.rule.add_rest(self.program, self.was_taken, self.refuse)
+        self.program.add_deferred()
 
     def freeze(self) -> None:  # noqa: D102
         self.program.sums = address_of(self.sums)
@@ -285,6 +289,10 @@ class CpuTraining(CpuBackend):
         if taken:
             self.rule.finish()
         return taken
+
+    def refuse(self) -> None:
+        """Let the guard stop what has not run yet of this step."""
+        self.sums[0, 0] = np.nan
 
     def was_taken(self) -> bool:
         """Whether the guard of the program let the last step go on."""

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.channel_step import ChannelStep
 from tinyconv.engines.cpu.program import Program
@@ -26,6 +28,8 @@ class NormStep(ChannelStep):
     Attributes:
         is_batch: over the batch.
         is_fixed: by running statistics, so that nothing has to be measured.
+        is_shared: over a batch of which this process has a part. Its kernels make the sums over
+            the part; what these mean is then worked out in Python, with those of the other parts.
     """
 
     keeps_gradients = True
@@ -36,6 +40,7 @@ class NormStep(ChannelStep):
         self.is_batch = type(self.layer) in BATCH_NORMS
         is_tracked = self.is_batch and self.layer.config()["track_running_stats"]
         self.is_fixed = is_tracked and not context.training
+        self.is_shared = self.is_batch and context.training and self.layer.parts is not None
         self.C, self.positions = self.shape[0], prod(self.shape[1:])
         self.L = lanes_for(self.C)
         self._statistics: dict[str, Any] = {}
@@ -60,6 +65,7 @@ class NormStep(ChannelStep):
         arrays = {name: take(of_samples * rows) for name in names}
         arrays |= {name: take(self.context.batch * rows) for name in ("sum1", "sum2")}
         arrays |= {name: take(rows) for name in ("factor", "shift", "variance", "dw", "db")}
+        self._arrays = arrays
         self._statistics = {
             **{name: address_of(array) for name, array in arrays.items()},
             "stats_sample": 0 if self.is_batch else rows,
@@ -128,7 +134,9 @@ class NormStep(ChannelStep):
         if not self.is_fixed:
             name = f"{self.name}: statistics"
             self._call(program, name, compiled(norm.moments, self.L))
-            if self.is_batch:
+            if self.is_shared:
+                program.python(name, self._share_statistics)
+            elif self.is_batch:
                 kernel = compiled(norm.batch_statistics, self.L)
                 self._call_small(program, name, kernel, self.C)
             else:
@@ -140,11 +148,42 @@ class NormStep(ChannelStep):
         self._call(program, name, compiled(norm.sums, self.L, chosen.code, chosen.needs_y))
         if self.dx is None:
             return
-        if self.is_batch:
+        if self.is_shared:
+            program.python(name, self._share_gradients)
+        elif self.is_batch:
             self._call_small(program, name, compiled(norm.batch_gradients, self.L), self.C)
         else:
             self._call_small(program, name, compiled(norm.group_gradients), 0)
         self._call(program, name, compiled(norm.backward, self.L))
+
+    def _rows(self, name: str, n: int) -> np.ndarray[Any, Any]:
+        """Return what a kernel has summed of each channel (n, C), float64."""
+        rows = self._statistics["sums_sample"]
+        values = self._arrays[name][: n * rows].reshape(n, rows)[:, : self.C]
+        return values.astype(np.float64)
+
+    def _share_statistics(self, n: int) -> None:
+        """Do what the kernel ``batch_statistics`` does, over all parts of the batch."""
+        parts, P = self.layer.parts, self.positions
+        means, squares, count = self._rows("sum1", n), self._rows("sum2", n), parts.samples * P
+        mean = parts.add_up(P * means.sum(0)) / count
+        square = parts.add_up((squares + P * (means - mean) ** 2).sum(0))
+        inverse = 1 / np.sqrt(square / count + self.layer.eps)
+        values = {"mean": mean, "inverse": inverse, "variance": square / max(1, count - 1)}
+        values["scale"] = self._arrays["factor"][: self.C] * inverse
+        self._set(values)
+
+    def _share_gradients(self, n: int) -> None:
+        """Do what the kernel ``batch_gradients`` does, over all parts of the batch."""
+        parts, C = self.layer.parts, self.C
+        sums = np.stack([self._rows(name, n).sum(0) for name in ("sum1", "sum2")])
+        db, dw = parts.add_up(sums * parts.share) / parts.share
+        part = self._arrays["factor"][:C] * (-1.0 / (parts.samples * self.positions))
+        self._set({"slope": part * dw * self._arrays["inverse"][:C] ** 2, "offset": part * db})
+
+    def _set(self, values: dict[str, np.ndarray[Any, Any]]) -> None:
+        for name, array in values.items():
+            self._arrays[name][: self.C] = array
 
     def update(self, program: Program) -> None:
         layer, context = self.layer, self.context
@@ -160,17 +199,21 @@ class NormStep(ChannelStep):
                 bias_start=context.place(layer.params["bias"]),
             )
         if self.is_batch and layer.track_running_stats:
-            state = layer.state
-            program.call(
-                f"{self.name}: running statistics",
-                compiled(norm.track),
-                norm.TRACK,
-                items=1,
-                mean=self._statistics["mean"],
-                variance=self._statistics["variance"],
-                running_mean=address_of(state["running_mean"]),
-                running_var=address_of(state["running_var"]),
-                count=address_of(state["num_batches_tracked"]),
-                C=self.C,
-                share=-1.0 if layer.momentum is None else layer.momentum,
-            )
+            program.defer(lambda: self._track(program))
+
+    def _track(self, program: Program) -> None:
+        """Add what a step must not do that another process refuses."""
+        layer, state = self.layer, self.layer.state
+        program.call(
+            f"{self.name}: running statistics",
+            compiled(norm.track),
+            norm.TRACK,
+            items=1,
+            mean=self._statistics["mean"],
+            variance=self._statistics["variance"],
+            running_mean=address_of(state["running_mean"]),
+            running_var=address_of(state["running_var"]),
+            count=address_of(state["num_batches_tracked"]),
+            C=self.C,
+            share=-1.0 if layer.momentum is None else layer.momentum,
+        )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.engines.base import Sharing
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import update
@@ -84,19 +85,29 @@ KERNELS: dict[type[Optimizer], _Kernel] = {
 class UpdateRule:
     """An optimizer as a kernel over stretches of the flat vector of parameters.
 
-    Where the length of the whole gradient is needed first, or the optimizer has no kernel, a
-    kernel keeps the gradient instead, and :meth:`add_rest` comes after all others.
+    Where the whole gradient is needed first, for its length or for other processes, or the
+    optimizer has no kernel, a kernel keeps it instead, and :meth:`add_rest` comes after all others.
 
     Args:
         optimizer: the rule.
         parameters: flat and float32; changed in place.
         state: what the rule remembers; changed in place.
+        sharing: what comes between the backward pass and the update.
+
+    Attributes:
+        gradient: what the rule takes, if it was kept.
     """
 
     def __init__(
-        self, optimizer: Optimizer, parameters: Parameters, state: dict[str, Array]
+        self,
+        optimizer: Optimizer,
+        parameters: Parameters,
+        state: dict[str, Array],
+        sharing: Sharing | None = None,
     ) -> None:
         self.optimizer, self.parameters, self.state = optimizer, parameters, state
+        self.sharing = sharing
+        self.gradient = parameters.flat_grad if sharing is None else sharing.gradient
         self._found = KERNELS.get(type(optimizer))
         args = self._args = np.zeros(1, update.ARGS)
         args["w"], args["decay"] = address_of(parameters.flat), address_of(parameters.decay)
@@ -119,7 +130,8 @@ class UpdateRule:
     @property
     def call(self) -> tuple[int, int]:
         """Address of the kernel that gets the gradients and of its arguments."""
-        kernel = self._kernel if self.optimizer.clip_norm is None else self._keep
+        keeps = self.optimizer.clip_norm is not None or self.sharing is not None
+        kernel = self._keep if keeps else self._kernel
         return kernel.address, address_of(self._args)
 
     def start(self, lr: float, step: int) -> None:
@@ -131,32 +143,56 @@ class UpdateRule:
             t = 1.0 if steps is None else float(steps[0]) + 1
             self._set(self._found.of_step(self.optimizer, lr, t))
 
-    def add_rest(self, program: Program, was_taken: Callable[[], bool]) -> None:
+    def add_rest(
+        self, program: Program, was_taken: Callable[[], bool], refuse: Callable[[], None]
+    ) -> None:
         """Add what is to be done with the gradients that were kept.
 
         Args:
             program: of the plan.
             was_taken: whether the step goes on.
+            refuse: lets it not go on.
         """
-        clip, P = self.optimizer.clip_norm, self.parameters.flat.size
+        sharing, clip, P = self.sharing, self.optimizer.clip_norm, self.parameters.flat.size
+
+        def share(n: int) -> None:
+            assert sharing is not None
+            if not sharing(self.parameters.flat_grad, refused=not was_taken()):
+                refuse()
+
+        if sharing is not None:
+            program.python("sum over ranks", share)
         if self._found is None:
             program.python("optimizer", lambda n: self._update() if was_taken() else None)
-        elif clip is not None and P > 0:
+            return
+        calls: tuple[tuple[str, Any, Any, int], ...] = ()
+        gradient, values = address_of(self.gradient), {}
+        if clip is not None:
             self._squares = np.zeros((program.threads, 8))
             values = {
-                "grad": address_of(self.parameters.flat_grad),
                 "squares": address_of(self._squares),
                 "threads": program.threads,
                 "clip": clip,
-                "function": self._kernel.address,
-                "function_args": address_of(self._args),
             }
-            for name, maker in (("length", update.length), ("clipped", update.clipped)):
-                kernel = compiled(maker, LANES)
-                program.meet()
-                program.call(
-                    f"optimizer: {name}", kernel, update.CLIP, items=P, grain=16 * LANES, **values
-                )
+            calls = (
+                ("length", compiled(update.length, LANES), update.CLIP, "grad"),
+                ("clipped", compiled(update.clipped, LANES), update.CLIP, "grad"),
+            )
+        elif sharing is not None:
+            calls = (("update", compiled(update.flat), update.FLAT, "dw"),)
+        for name, kernel, layout, argument in calls if P > 0 else ():
+            program.meet()
+            program.call(
+                f"optimizer: {name}",
+                kernel,
+                layout,
+                items=P,
+                grain=16 * LANES,
+                function=self._kernel.address,
+                function_args=address_of(self._args),
+                **{argument: gradient},
+                **values,
+            )
 
     def finish(self) -> None:
         """Count the step, where a kernel has taken it."""
@@ -166,4 +202,4 @@ class UpdateRule:
     def _update(self) -> None:
         """Take the step that the kernel has only gathered the gradient for."""
         p = self.parameters
-        self.optimizer.update(p.flat, p.flat_grad, self.state, p.decay, self._lr, self._step)
+        self.optimizer.update(p.flat, self.gradient, self.state, p.decay, self._lr, self._step)
