@@ -13,7 +13,7 @@ from tinyconv.arguments import Count, FilePath, Function, NotNegative, Share, Sw
 from tinyconv.backend import Array, check_device, namespace, to_numpy
 from tinyconv.data.report import Pixels, names_from_json
 from tinyconv.engines.base import Totals
-from tinyconv.engines.choose import engine_for
+from tinyconv.engines.choose import engine_for, sum_for
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.ranks import ALONE, Comm, Ranks, ends_all
 from tinyconv.engines.shared import SharedEngine
@@ -332,7 +332,8 @@ class Sequential(Network):
         if sync_batch_norm:
             settings["sync_batch_norm"] = True
         if ranks.size > 1:
-            executing = SharedEngine(self, executing, ranks, sync_batch_norm, lambda: training.stop)
+            total = sum_for(self, ranks, lambda: training.stop)
+            executing = SharedEngine(self, executing, ranks, total, sync_batch_norm)
         executing.start_training(loss, rule, measured, verbose=verbose, profile=profile)
         for name, array in (memory or {}).items():
             executing.optimizer_state[name][...] = array

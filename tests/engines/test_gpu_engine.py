@@ -57,8 +57,10 @@ def trained(
     rule: tc.Optimizer,
     metrics: Sequence[Metric] = (),
     batch: int = 5,
+    sharing: Any = None,
 ) -> Totals:
     """Epochs over x in an order of their own, the last batch of each of which is short."""
+    engine.sharing = sharing
     engine.start_training(loss, rule, metrics)
     engine.start_epoch(Totals())
     step, S = 0, len(y)
@@ -214,22 +216,27 @@ def test_how_many_launches_a_step_is(model: Any, launches: int) -> None:
     assert f"| {model.__name__} | {launches} |" in GPU_PAGE.read_text()
 
 
-def test_processes_that_share_a_batch_exchange_gradients_before_anything_looks_at_them() -> None:
+class Doubled:
+    """Stands for the other processes of a batch."""
+
+    def __init__(self, gradient: np.ndarray[Any, Any]) -> None:
+        self.gradient, self.factor = gradient, 2.0
+
+    def __call__(self, dw: np.ndarray[Any, Any], refused: bool = False) -> bool:
+        dw *= self.factor
+        return True
+
+
+def test_processes_that_share_a_batch_add_up_gradients_before_anything_looks_at_them() -> None:
     nets, (x, y) = [small_net(), small_net()], samples(10)
     engines = [GpuEngine(net, Emulator()) for net in nets]
-
-    def exchange(n: int) -> None:
-        assert n == 5
-        nets[0].parameters.flat_grad[...] *= factor
-
-    factor = 2.0
-    engines[0].exchange = exchange
-    for engine, lr in zip(engines, (0.1, 0.2), strict=True):
-        trained(engine, x, Targets(y), 4, tc.CrossEntropyLoss(), tc.SGD(lr=lr))
+    others = Doubled(nets[0].parameters.flat_grad)
+    for engine, lr, sharing in zip(engines, (0.1, 0.2), (others, None), strict=True):
+        trained(engine, x, Targets(y), 4, tc.CrossEntropyLoss(), tc.SGD(lr=lr), sharing=sharing)
     np.testing.assert_allclose(nets[0].parameters.flat, nets[1].parameters.flat, atol=1e-6)
     assert engines[0].totals().means() == pytest.approx(engines[1].totals().means(), rel=1e-5)
     # What comes from another process may not be finite: then the step is refused.
-    before, factor = nets[0].parameters.flat.copy(), np.nan
+    before, others.factor = nets[0].parameters.flat.copy(), np.nan
     backend = engines[0]._training
     assert backend is not None
     backend.program.run(backend.set_batch(x, Targets(y), np.arange(5), 4, 0.1))

@@ -11,7 +11,6 @@ from thread_comm import Ended, ThreadComm, on_ranks
 
 import tinyconv as tc
 from tinyconv.engines.ranks import Ranks
-from tinyconv.engines.shared import SharedEngine
 
 RNG = np.random.default_rng(5)
 X = RNG.random((26, 1, 8, 8), dtype=np.float32)
@@ -168,13 +167,6 @@ def test_what_is_no_communicator_is_refused() -> None:
     expected = "fit: comm has no Get_rank, expected a communicator such as mpi4py's MPI.COMM_WORLD"
     with pytest.raises(tc.ArgumentError, match=f"^{expected}$"):
         trained(comm=4)
-
-
-def test_networks_on_a_gpu_are_refused() -> None:
-    on_gpu = net()
-    on_gpu.device = "gpu"
-    with pytest.raises(tc.DeviceError, match="the network is on the gpu, expected one on the cpu"):
-        SharedEngine(on_gpu, None, Ranks(None))  # type: ignore[arg-type]
 
 
 def test_every_sample_is_one_rank_s() -> None:

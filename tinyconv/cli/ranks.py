@@ -4,7 +4,9 @@ import os
 from typing import Any
 
 import tinyconv as tc
+from tinyconv.backend import check_device
 from tinyconv.engines.ranks import Ranks
+from tinyconv.errors import DeviceError
 
 __all__ = ["started_ranks"]
 
@@ -12,10 +14,10 @@ __all__ = ["started_ranks"]
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
-def started_ranks() -> Ranks:
+def started_ranks(device: str) -> Ranks:
     """Return the processes that were started together; this one alone if there are no others.
 
-    Those of one machine share its cores.
+    Those of one machine share its cores, and have a GPU each where the device is ``"gpu"``.
 
     Raises:
         ImportError: there are others, and mpi4py is not installed.
@@ -29,6 +31,16 @@ def started_ranks() -> Ranks:
             'several processes were started, which needs mpi4py: pip install "tinyconv[mpi]"'
         ) from None
     comm: Any = MPI.COMM_WORLD
-    beside = comm.Split_type(MPI.COMM_TYPE_SHARED).Get_size()
-    tc.set_num_threads(max(1, tc.get_num_threads() // beside))
+    beside = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    tc.set_num_threads(max(1, tc.get_num_threads() // beside.Get_size()))
+    if device == "gpu":
+        check_device(device)
+        import cupy
+
+        if beside.Get_size() > (gpus := cupy.cuda.runtime.getDeviceCount()):
+            raise DeviceError(
+                f"train: {beside.Get_size()} processes on a machine with {gpus} GPUs, expected one "
+                "GPU for each"
+            )
+        cupy.cuda.Device(beside.Get_rank()).use()
     return Ranks(comm)

@@ -105,7 +105,7 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    ranks = started_ranks()
+    ranks = started_ranks(options.device)
     return _train_together(options, ranks, comm=ranks.comm)
 
 

@@ -113,8 +113,11 @@ class Engine(Protocol):
     Attributes:
         optimizer: the update rule; set by :meth:`start_training`.
         optimizer_state: what it remembers, name -> flat array; saved with a checkpoint.
+        sharing: makes the gradient of a batch of that of this process's part; None where it has
+            all of it. Set before :meth:`start_training`.
     """
 
+    sharing: Sharing | None
     optimizer: Optimizer
     optimizer_state: dict[str, Array]
 
@@ -126,7 +129,6 @@ class Engine(Protocol):
         *,
         verbose: bool = False,
         profile: bool = False,
-        sharing: Sharing | None = None,
     ) -> None:
         """Take what the following training steps minimise and by which rule; it starts afresh.
 
@@ -136,8 +138,6 @@ class Engine(Protocol):
             metrics: what is measured beside the loss.
             verbose: whether to say on standard error what takes long before the first step.
             profile: whether to measure the time of each part of a step, if the engine can.
-            sharing: what makes the gradient of a batch of that of this process's part, if it has
-                only a part.
         """
 
     def start_epoch(self, totals: Totals) -> None:

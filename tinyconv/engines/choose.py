@@ -2,14 +2,17 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from functools import cache
 
 from tinyconv.engines.base import Engine, Net
 from tinyconv.engines.eager import EagerEngine
+from tinyconv.engines.gradient_sum import DeviceSum, GradientSum
+from tinyconv.engines.ranks import Ranks
 from tinyconv.errors import ArgumentError, StateError
 from tinyconv.messages import hint
 
-__all__ = ["engine_for"]
+__all__ = ["engine_for", "sum_for"]
 
 
 def engine_for(net: Net, name: str = "auto") -> Engine:
@@ -47,6 +50,22 @@ def engine_for(net: Net, name: str = "auto") -> Engine:
     from tinyconv.engines.plan_engine import PlanEngine  # imports Numba
 
     return PlanEngine(net)
+
+
+def sum_for(net: Net, ranks: Ranks, stops: Callable[[], str | None]) -> GradientSum | DeviceSum:
+    """Return what adds up the gradients of a network over ranks: on GPUs NCCL.
+
+    Args:
+        net: the network.
+        ranks: that share the batches.
+        stops: returns the reason to stop, if this rank has one.
+    """
+    if net.device == "cpu":
+        return GradientSum(ranks, net.parameters.flat, stops)
+    from tinyconv.kernels.gpu.cuda import launcher  # imports CuPy
+
+    add = launcher().adder(ranks.size, ranks.rank, ranks.from_first)
+    return DeviceSum(ranks, net.parameters.flat_grad, stops, add)
 
 
 @cache

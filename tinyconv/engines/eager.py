@@ -32,6 +32,7 @@ class EagerEngine:
 
     def __init__(self, net: Net) -> None:
         self.net = net
+        self.sharing: Sharing | None = None
 
     def start_training(  # noqa: D102
         self,
@@ -41,9 +42,8 @@ class EagerEngine:
         *,
         verbose: bool = False,
         profile: bool = False,
-        sharing: Sharing | None = None,
     ) -> None:
-        self.loss, self.sharing = loss, sharing
+        self.loss = loss
         self.metrics = metrics
         self.optimizer = optimizer
         self.optimizer_state = optimizer.init(self.net.parameters.flat)

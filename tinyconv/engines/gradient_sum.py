@@ -1,4 +1,7 @@
-"""The sum over all ranks that makes the gradient of a batch of those of its parts."""
+"""The sum over all ranks that makes the gradient of a batch of those of its parts.
+
+In host memory through the ranks' communicator, one message a step; or on their GPUs.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +10,7 @@ import numpy as np
 from tinyconv.backend import Array
 from tinyconv.engines.ranks import Ranks, Stopped
 
-__all__ = ["GradientSum"]
+__all__ = ["DeviceSum", "GradientSum"]
 
 
 class GradientSum:
@@ -21,6 +24,7 @@ class GradientSum:
     Attributes:
         gradient: of the whole batch, after a call.
         share: of this rank's gradient in it.
+        add: returns the sum of all ranks' arrays.
     """
 
     def __init__(self, ranks: Ranks, flat: Array, stops: Callable[[], str | None]) -> None:
@@ -29,6 +33,7 @@ class GradientSum:
         self._sent = np.zeros(flat.size + 2, flat.dtype)
         self._sum = np.zeros_like(self._sent)
         self.gradient = self._sum[:-2]
+        self.add = ranks.add
 
     def __call__(self, dw: Array, refused: bool = False) -> bool:
         """Add up what all ranks hand over; return whether all of them can take the step.
@@ -47,3 +52,38 @@ class GradientSum:
         if self._sum[-1]:
             raise Stopped
         return not self._sum[-2]
+
+
+class DeviceSum:
+    """Adds up gradients where they lie, on a GPU a rank. The host asks who wants to stop.
+
+    A gradient that is not finite on one rank is not on any, so all refuse the step then.
+
+    Args:
+        ranks: that share the batches.
+        flat_grad: the gradients.
+        stops: returns the reason to stop, if this rank has one.
+        add: puts the sum of all ranks' arrays of the device in place of each, and returns it.
+
+    Attributes:
+        gradient: ``flat_grad``.
+        share, add: as above.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        flat_grad: Array,
+        stops: Callable[[], str | None],
+        add: Callable[[Array], Array],
+    ) -> None:
+        self.ranks, self.stops, self.add, self.share = ranks, stops, add, 1.0
+        self.gradient = flat_grad
+
+    def __call__(self, dw: Array, refused: bool = False) -> bool:
+        """Do as :class:`GradientSum` does."""
+        if self.ranks.add(np.array([float(self.stops() is not None)]))[0]:
+            raise Stopped
+        dw *= self.share
+        self.add(dw)
+        return True

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.base import Net, Sharing
+from tinyconv.engines.base import Net
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.plan import Plan
@@ -63,10 +63,9 @@ class PlanEngine(EagerEngine):
         *,
         verbose: bool = False,
         profile: bool = False,
-        sharing: Sharing | None = None,
     ) -> None:
         self._trains = self.net.refresh()
-        super().start_training(loss, optimizer, metrics, sharing=sharing)
+        super().start_training(loss, optimizer, metrics)
         self._verbose, self._is_profiling = verbose, profile
         self._seconds: dict[str, float] = {}
         self._steps = 0

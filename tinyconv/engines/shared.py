@@ -13,17 +13,16 @@ Source: Li et al., "PyTorch distributed" (2020), section 3, without the buckets:
 holds all gradients here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.base import Engine, Net, Totals
-from tinyconv.engines.gradient_sum import GradientSum
+from tinyconv.engines.base import Engine, Net, Sharing, Totals
+from tinyconv.engines.gradient_sum import DeviceSum, GradientSum
 from tinyconv.engines.ranks import Ranks
 from tinyconv.engines.units import BATCH_NORMS
-from tinyconv.errors import DeviceError
 from tinyconv.losses import CrossEntropyLoss, Loss, Targets
 from tinyconv.metrics import Metric
 from tinyconv.ops.norm import Parts
@@ -36,16 +35,14 @@ class SharedEngine:
     """Trains on this rank's part of each batch by another engine, in step with all ranks.
 
     Args:
-        net: the network, on the CPU.
+        net: the network.
         inner: the engine of this rank.
         ranks: that share the batches.
+        gradient_sum: adds up their gradients; see :func:`tinyconv.engines.choose.sum_for`.
         sync_batch_norm: whether batch normalisation takes the statistics of the whole batch.
-        stops: returns the reason to stop, if this rank has one.
-
-    Raises:
-        DeviceError: the network is not on the CPU.
     """
 
+    sharing: Sharing | None = None
     optimizer: Optimizer
     optimizer_state: dict[str, Array]
 
@@ -54,15 +51,10 @@ class SharedEngine:
         net: Net,
         inner: Engine,
         ranks: Ranks,
+        gradient_sum: GradientSum | DeviceSum,
         sync_batch_norm: bool = False,
-        stops: Callable[[], str | None] = lambda: None,
     ) -> None:
-        if net.device != "cpu":
-            raise DeviceError(
-                f"fit: comm is given and the network is on the {net.device}, expected one on the "
-                "cpu; ranks add up their gradients in host memory"
-            )
-        self.net, self.inner, self.ranks, self.stops = net, inner, ranks, stops
+        self.net, self.inner, self.ranks, self._sum = net, inner, ranks, gradient_sum
         self._layers = list(net.walk())
         self._norms: list[Any] = [
             layer for layer in self._layers if sync_batch_norm and isinstance(layer, BATCH_NORMS)
@@ -79,10 +71,8 @@ class SharedEngine:
     ) -> None:
         self.loss, self.optimizer = loss, optimizer
         self._counts_alike = _counts_alike(loss)
-        self._sum = GradientSum(self.ranks, self.net.parameters.flat, self.stops)
-        self.inner.start_training(
-            loss, optimizer, metrics, verbose=verbose, profile=profile, sharing=self._sum
-        )
+        self.inner.sharing = self._sum
+        self.inner.start_training(loss, optimizer, metrics, verbose=verbose, profile=profile)
         self.optimizer_state = self.inner.optimizer_state
         self.start_epoch(Totals())
 
@@ -128,7 +118,7 @@ class SharedEngine:
     ) -> None:
         """Train on the samples ``index[part]`` of a batch, and tell the layers where these lie."""
         N, is_part = len(index), part != slice(0, len(index))
-        parts = Parts(N, self._sum.share, self.ranks.add if is_part else _unchanged)
+        parts = Parts(N, self._sum.share, self._sum.add if is_part else _unchanged)
         for layer in self._layers:
             layer.first_sample = part.start
         for norm in self._norms:

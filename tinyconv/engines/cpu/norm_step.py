@@ -40,7 +40,7 @@ class NormStep(ChannelStep):
         self.is_batch = type(self.layer) in BATCH_NORMS
         is_tracked = self.is_batch and self.layer.config()["track_running_stats"]
         self.is_fixed = is_tracked and not context.training
-        self.is_shared = self.is_batch and context.training and self.layer.parts is not None
+        self.is_shared = context.training and getattr(self.layer, "parts", None) is not None
         self.C, self.positions = self.shape[0], prod(self.shape[1:])
         self.L = lanes_for(self.C)
         self._statistics: dict[str, Any] = {}

@@ -162,37 +162,22 @@ class UpdateRule:
 
         if sharing is not None:
             program.python("sum over ranks", share)
+        gradient, rule = address_of(self.gradient), self._kernel.address
+        values: dict[str, Any] = {"function": rule, "function_args": address_of(self._args)}
+        values |= {"items": P, "grain": 16 * LANES}
         if self._found is None:
             program.python("optimizer", lambda n: self._update() if was_taken() else None)
-            return
-        calls: tuple[tuple[str, Any, Any, int], ...] = ()
-        gradient, values = address_of(self.gradient), {}
-        if clip is not None:
+        elif clip is not None and P > 0:
             self._squares = np.zeros((program.threads, 8))
-            values = {
-                "squares": address_of(self._squares),
-                "threads": program.threads,
-                "clip": clip,
-            }
-            calls = (
-                ("length", compiled(update.length, LANES), update.CLIP, "grad"),
-                ("clipped", compiled(update.clipped, LANES), update.CLIP, "grad"),
-            )
-        elif sharing is not None:
-            calls = (("update", compiled(update.flat), update.FLAT, "dw"),)
-        for name, kernel, layout, argument in calls if P > 0 else ():
-            program.meet()
-            program.call(
-                f"optimizer: {name}",
-                kernel,
-                layout,
-                items=P,
-                grain=16 * LANES,
-                function=self._kernel.address,
-                function_args=address_of(self._args),
-                **{argument: gradient},
-                **values,
-            )
+            values |= {"squares": address_of(self._squares), "threads": program.threads}
+            values |= {"grad": gradient, "clip": clip}
+            for name, maker in (("length", update.length), ("clipped", update.clipped)):
+                program.meet()
+                kernel = compiled(maker, LANES)
+                program.call(f"optimizer: {name}", kernel, update.CLIP, **values)
+        elif sharing is not None and P > 0:
+            kernel = compiled(update.flat)
+            program.call("optimizer", kernel, update.FLAT, dw=gradient, **values)
 
     def finish(self) -> None:
         """Count the step, where a kernel has taken it."""

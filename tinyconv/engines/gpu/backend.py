@@ -1,12 +1,13 @@
 """What a plan gets from the GPU: memory, steps and a program over the kernels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array
+from tinyconv.backend import Array, namespace
+from tinyconv.engines.base import Sharing
 from tinyconv.engines.gpu.element_steps import (
     ActivationStep,
     AddStep,
@@ -161,9 +162,8 @@ class GpuTraining(GpuBackend):
         metrics: what is measured beside the loss.
         targets: such as will come; None for one class index each. See :meth:`takes`.
         of_bytes: whether samples are bytes, to be divided by 255.
-        exchange: called with the number of samples, in turn with the kernels, when all gradients
-            are in ``parameters.flat_grad`` and the losses in ``loss_step``, before anything looks
-            at them: processes that share a batch add them up there.
+        sharing: what comes between the backward pass and the update, in turn with the kernels. It
+            leaves the gradient of the whole batch in ``parameters.flat_grad``.
     """
 
     training = True
@@ -182,10 +182,10 @@ class GpuTraining(GpuBackend):
         metrics: Sequence[Metric] = (),
         targets: Targets | None = None,
         of_bytes: bool = False,
-        exchange: Callable[[int], None] | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         super().__init__(launcher, parameters, shape, batch)
-        self.of_bytes, self.exchange = of_bytes, exchange
+        self.of_bytes, self.sharing = of_bytes, sharing
         self._counters = launcher.upload(np.array([0, 0, 0, -1, 0], np.int64))
         counters = {name: self._counters[i : i + 1] for i, name in enumerate(COUNTERS)}
         self._figures = launcher.upload(np.zeros(len(FIGURES)))
@@ -193,6 +193,7 @@ class GpuTraining(GpuBackend):
         context.counters = counters | {"all": self._counters}
         context.keys = launcher.empty((max(1, layers), KEYS), np.uint64)
         self._first_key: int | None = None  # the step of which the first keys are
+        self._starts: list[int] = []  # the first samples that they are for
         self._expected: tuple[int, ...] = ()  # place, tick and step as the device will have them
         self._rate: float | None = None
         self.sources = Sources(launcher, batch)
@@ -234,13 +235,21 @@ class GpuTraining(GpuBackend):
         context, of_loss = self.context, self.loss_step
         context.squares = context.empty(max(1, context.slots), dtype=np.float64)
         plain = any(step.is_trained and step.unit.kind == "plain" for step in self.steps)
-        if self.exchange is not None:
-            self.program.python("exchange", self.exchange)
+        if self.sharing is not None:
+            self.program.python("sum over ranks", self._share)
         of_samples = of_loss.losses, of_loss.correct, of_loss.counts
-        has_squares = not plain and self.exchange is None
+        has_squares = not plain and self.sharing is None
         self.rule.add(
             self.program, context, has_squares, of_samples, self._figures, lambda: self.was_taken
         )
+
+    def _share(self, n: int) -> None:
+        assert self.sharing is not None
+        flat_grad, losses = self.parameters.flat_grad, self.loss_step.losses[:n]
+        xp = namespace("fit", flat_grad=flat_grad)
+        # All ranks judge the same gradient: so a loss that is not finite has to show in it.
+        flat_grad[:1] += xp.sum(losses) * 0
+        self.sharing(flat_grad)
 
     def finish_update(self) -> None:
         """Add the running statistics of all batch norms."""
@@ -269,7 +278,10 @@ class GpuTraining(GpuBackend):
             each.start(n)
         place = self.sources.place(x, y, index, self.loss_step.reads)
         self.loss_step.set_batch(y, index)
-        if self._first_key is None or not 0 <= step - self._first_key < KEYS:
+        starts = [each.layer.first_sample for each in self.steps if isinstance(each, DropoutStep)]
+        known = self._first_key is not None and 0 <= step - self._first_key < KEYS
+        if not known or starts != self._starts:
+            self._starts = starts
             self._draw_keys(step)
         assert self._first_key is not None
         wanted = (place, step - self._first_key, step)

@@ -1,13 +1,13 @@
 """The engine of plans on the GPU: one graph launch a training step."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.base import Net, Totals
+from tinyconv.engines.base import Net, Sharing, Totals
 from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
 from tinyconv.engines.gpu.launcher import Launcher
@@ -40,15 +40,11 @@ class GpuEngine:
     Args:
         net: the network, float32; its arrays are the launcher's.
         launcher: of the device.
-
-    Attributes:
-        exchange: set before the first step, what processes that share a batch do with their
-            gradients between the backward pass and the update; see :class:`GpuTraining`.
     """
 
     def __init__(self, net: Net, launcher: Launcher) -> None:
         self.net, self.launcher = net, launcher
-        self.exchange: Callable[[int], None] | None = None
+        self.sharing: Sharing | None = None
         self._training: GpuTraining | None = None
         self._prediction: tuple[GpuBackend, Plan] | None = None
         self._trains = self._predicts = 0  # versions of the network that the plans are of
@@ -65,6 +61,7 @@ class GpuEngine:
     ) -> None:
         self.loss, self.metrics, self.optimizer = loss, metrics, optimizer
         self._layers = EagerEngine(self.net)
+        self._layers.sharing = self.sharing
         self._layers.start_training(loss, optimizer, metrics)
         self.optimizer_state = self._layers.optimizer_state
         self._is_profiling, self._seconds, self._steps = profile, dict[str, float](), 0
@@ -175,7 +172,7 @@ class GpuEngine:
             self.metrics,
             y,
             of_bytes,
-            self.exchange,
+            self.sharing,
         )
         Plan(self.net, shape, backend)
         self._training = backend

@@ -43,6 +43,11 @@ class NormStep(Step):
             "ACTIVATION": self.activation.code,
         }
 
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        # Statistics of a batch that processes share are the layer's own work.
+        return getattr(unit.layers[0], "parts", None) is None
+
     def start(self, n: int) -> None:
         if self.is_batch and not self.is_fixed:
             self.layer.require_a_variance((n, *self.shape))

@@ -7,6 +7,7 @@ from typing import Any
 import cupy
 import numpy as np
 
+from tinyconv.kernels.gpu.nccl import NcclSum
 from tinyconv.kernels.gpu.source import Instance, kernels_of, module_source
 
 __all__ = ["CudaLauncher", "launcher"]
@@ -58,6 +59,15 @@ class CudaLauncher:
     def address(self, array: Any) -> int:
         """Return where an array begins in the device's memory."""
         return int(array.data.ptr)
+
+    def adder(self, size: int, rank: int, spread: Callable[[Any], Any]) -> NcclSum:
+        """Return what adds up an array over the GPUs of all processes, in place."""
+        from cupy.cuda import nccl
+
+        def stream() -> int:
+            return int(cupy.cuda.get_current_stream().ptr)
+
+        return NcclSum(nccl, size, rank, spread, self.address, stream)
 
     def load(self, instances: Sequence[Instance]) -> Launch:
         """Compile families of kernels; CuPy keeps what comes of it in a folder of the user's."""
