@@ -137,6 +137,22 @@ def check_device(device: str) -> str:
     return device
 
 
+def use_gpu(place: int, processes: int) -> None:
+    """Work on a GPU of one's own from here on, where processes share a machine.
+
+    Raises:
+        DeviceError: there are fewer GPUs than processes.
+    """
+    check_device("gpu")
+    import cupy
+
+    if processes > (gpus := cupy.cuda.runtime.getDeviceCount()):
+        raise DeviceError(
+            f"device 'gpu': {processes} processes on a machine with {gpus} GPUs, expected one each"
+        )
+    cupy.cuda.Device(place).use()
+
+
 def device_of(x: Array) -> str:
     """Return ``"gpu"`` for a CuPy array, ``"cpu"`` for every other one."""
     return "gpu" if array_api_compat.is_cupy_array(x) else "cpu"

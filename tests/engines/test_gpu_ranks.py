@@ -1,6 +1,7 @@
 """Ranks with a GPU each: threads, emulated GPUs and a communicator that stands in for NCCL's.
 
-None of it has run on GPUs. What is known of CuPy's bindings is that they have these names.
+None of it has run on GPUs. What is known of CuPy's bindings is that they have these names and take
+these arguments.
 """
 
 import ctypes
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 from emulator import Emulator, needs_compiler
 
 import tinyconv as tc
+from tinyconv.backend import use_gpu
 from tinyconv.engines.gpu.engine import GpuEngine
 from tinyconv.engines.gradient_sum import DeviceSum
 from tinyconv.engines.ranks import Ranks
@@ -34,16 +37,16 @@ class StandIn:
     """What is used of the module ``cupy.cuda.nccl``; its communicators join threads."""
 
     NCCL_FLOAT32, NCCL_FLOAT64, NCCL_SUM = 7, 8, 0
-    worlds: dict[tuple[int, ...], Any] = {}  # noqa: RUF012
+    worlds: dict[bytes, Any] = {}  # noqa: RUF012
     numbers = itertools.count()
     lock = threading.Lock()
 
     @classmethod
-    def get_unique_id(cls) -> tuple[int, ...]:
-        return (*b"nccl", next(cls.numbers))
+    def get_unique_id(cls) -> bytes:
+        return b"%d" % next(cls.numbers)
 
     class NcclCommunicator:
-        def __init__(self, ndev: int, commId: tuple[int, ...], rank: int) -> None:
+        def __init__(self, ndev: int, commId: bytes, rank: int) -> None:
             with StandIn.lock:
                 new = threading.Barrier(ndev, timeout=60), [None] * ndev
                 self.barrier, self.shared = StandIn.worlds.setdefault(commId, new)
@@ -183,8 +186,25 @@ def test_the_stand_in_has_the_names_of_cupy() -> None:
     nccl = pytest.importorskip("cupy.cuda.nccl")
     for name in ("NCCL_FLOAT32", "NCCL_FLOAT64", "NCCL_SUM"):
         assert getattr(nccl, name) == getattr(StandIn, name)
-    assert callable(nccl.get_unique_id)
-    for name in ("__init__", "allReduce"):
-        known = inspect.signature(getattr(StandIn.NcclCommunicator, name))
-        text = getattr(nccl.NcclCommunicator, name).__doc__ or ""
-        assert all(argument in text for argument in list(known.parameters)[1:]), text
+    identity = nccl.get_unique_id()
+    kind = nccl.NcclCommunicator
+    named = dict.fromkeys(["sendbuf", "recvbuf", "count", "datatype", "op", "stream"], 0)
+    assert list(inspect.signature(StandIn.NcclCommunicator.allReduce).parameters)[1:] == [*named]
+    # They take these arguments, and only then find that there is no GPU.
+    with pytest.raises(nccl.NcclError):
+        kind(ndev=1, commId=identity, rank=0)
+    with pytest.raises(nccl.NcclError):
+        kind.__new__(kind).allReduce(**named)
+
+
+def test_processes_without_a_gpu_each_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    runtime = SimpleNamespace(getDeviceCount=lambda: 2)
+    device = lambda place: SimpleNamespace(use=lambda: used.append(place))  # noqa: E731
+    cuda = SimpleNamespace(runtime=runtime, Device=device)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    use_gpu(1, 2)
+    assert used == [1]
+    expected = "device 'gpu': 3 processes on a machine with 2 GPUs, expected one each"
+    with pytest.raises(tc.DeviceError, match=f"^{expected}$"):
+        use_gpu(1, 3)

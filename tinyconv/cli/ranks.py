@@ -4,9 +4,8 @@ import os
 from typing import Any
 
 import tinyconv as tc
-from tinyconv.backend import check_device
+from tinyconv.backend import use_gpu
 from tinyconv.engines.ranks import Ranks
-from tinyconv.errors import DeviceError
 
 __all__ = ["started_ranks"]
 
@@ -34,13 +33,5 @@ def started_ranks(device: str) -> Ranks:
     beside = comm.Split_type(MPI.COMM_TYPE_SHARED)
     tc.set_num_threads(max(1, tc.get_num_threads() // beside.Get_size()))
     if device == "gpu":
-        check_device(device)
-        import cupy
-
-        if beside.Get_size() > (gpus := cupy.cuda.runtime.getDeviceCount()):
-            raise DeviceError(
-                f"train: {beside.Get_size()} processes on a machine with {gpus} GPUs, expected one "
-                "GPU for each"
-            )
-        cupy.cuda.Device(beside.Get_rank()).use()
+        use_gpu(beside.Get_rank(), beside.Get_size())
     return Ranks(comm)
