@@ -18,6 +18,7 @@ __all__ = [
     "Array",
     "check_device",
     "device_of",
+    "floating",
     "from_numpy",
     "gpu_is_available",
     "like",
@@ -92,6 +93,22 @@ def require_floating(op: str, xp: ModuleType, **arrays: Array | None) -> None:
             raise DtypeError(
                 f"{op}: {name} has dtype {array.dtype}, expected {first[1]} like {first[0]}"
             )
+
+
+def floating(op: str, **arrays: Array | None) -> ModuleType:
+    """Return the namespace of arrays that all hold floating-point numbers of one type.
+
+    Raises:
+        DeviceError: as :func:`namespace`.
+        DtypeError: as :func:`require_floating`.
+
+    >>> floating("relu", x=np.arange(3))
+    Traceback (most recent call last):
+    tinyconv.errors.DtypeError: relu: x has dtype int64, expected a floating-point type
+    """
+    xp = namespace(op, **arrays)
+    require_floating(op, xp, **arrays)
+    return xp
 
 
 def real_part(xp: ModuleType, x: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from tinyconv.errors import ArgumentError, FileError, StateError
@@ -103,18 +104,21 @@ def arguments_of(thing: Any) -> dict[str, Any]:
     >>> arguments_of(Scale(3))
     {'factor': 3, 'bias': 0}
     """
-    if type(thing).__init__ is object.__init__:
-        return {}
-    parameters = list(inspect.signature(type(thing).__init__).parameters.values())[1:]
     found = {}
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        if not hasattr(thing, parameter.name):
-            name = type(thing).__name__
+    for argument in _arguments(type(thing).__init__):
+        if not hasattr(thing, argument):
             raise StateError(
-                f"{name}: the argument {parameter.name!r} of its constructor is kept in no "
-                f"attribute of that name; keep it, or override config()"
+                f"{type(thing).__name__}: the argument {argument!r} of its constructor is kept in "
+                f"no attribute of that name; keep it, or override config()"
             )
-        found[parameter.name] = getattr(thing, parameter.name)
+        found[argument] = getattr(thing, argument)
     return found
+
+
+@cache
+def _arguments(constructor: Any) -> tuple[str, ...]:
+    """Return the names of a constructor's arguments, but for ``*args`` and ``**kwargs``."""
+    if constructor is object.__init__:
+        return ()
+    _, *parameters = inspect.signature(constructor).parameters.values()
+    return tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))

@@ -11,7 +11,9 @@ from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import pool
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.terms import AXES, over_three_axes, window_terms
-from tinyconv.ops.pool import max_pool_backward_nd, max_pool_nd, pool_geometry
+from tinyconv.ops.pool import max_pool_nd, max_pool_nd_backward, pool_geometry
+from tinyconv.ops.ranks import AXES as AXES_OF_RANK
+from tinyconv.ops.ranks import Over
 
 Array = np.ndarray[Any, Any]
 
@@ -55,10 +57,9 @@ def test_max(name: str, C: int, L: int, V: int, with_nan: bool) -> None:
         some = np.random.default_rng(2).random(x.shape)
         x[some < 0.2], x[some > 0.8] = np.nan, -np.inf
     size, kernel, stride, padding, dilation, ceil_mode = WINDOWS[name]
-    axes = ("D", "H", "W")[-len(size) :]
-    expected, saved = max_pool_nd(
-        "test", axes, x, kernel, stride, padding, dilation, ceil_mode=ceil_mode
-    )
+    over = Over("test", AXES_OF_RANK[len(size)])
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+    expected, saved = max_pool_nd(over, x, kernel, **options)
     dy = images(3, C, geometry.output, 3)
     winners = np.full((3, prod(geometry.output), C), -7, np.int32)
     tables = over_three_axes([window_terms(geometry, axis) for axis in range(len(size))])
@@ -83,4 +84,4 @@ def test_max(name: str, C: int, L: int, V: int, with_nan: bool) -> None:
     distance = sum(i * stride for i, stride in zip(at, [*source.strides[1:], C], strict=True))
     places_found = np.moveaxis(winners, -1, 1).reshape(expected.shape)
     np.testing.assert_array_equal(places_found, np.where(saved.argmax < 0, -1, distance + channel))
-    np.testing.assert_allclose(dx.array, max_pool_backward_nd("test", dy, saved), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(dx.array, max_pool_nd_backward(over, dy, saved), rtol=0, atol=1e-5)

@@ -1,33 +1,11 @@
 """Activations as layers: they keep the shape and have no parameters."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from tinyconv.arguments import OneOf, Positive, checked
-from tinyconv.backend import Array
-from tinyconv.layers.base import Layer, Shape
-from tinyconv.ops.activation import (
-    elu,
-    elu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    scaled_tanh,
-    scaled_tanh_backward,
-    sigmoid,
-    sigmoid_backward,
-    tanh,
-    tanh_backward,
-)
-from tinyconv.ops.activation_smooth import (
-    gelu,
-    gelu_backward,
-    silu,
-    silu_backward,
-    softplus,
-    softplus_backward,
-)
+from tinyconv.layers.base import OneOperation, Shape
+from tinyconv.ops import activation as ops
+from tinyconv.ops import activation_smooth as smooth
 
 __all__ = [
     "ELU",
@@ -42,24 +20,11 @@ __all__ = [
 ]
 
 
-class _Activation(Layer):
-    """What all activations share: one operation, whose options are the arguments."""
-
-    _operation: tuple[Callable[..., tuple[Array, Any]], Callable[[Array, Any], Array]]
-
-    def config(self) -> dict[str, Any]:
-        return {}
+class _Activation(OneOperation):
+    """What all activations share: they keep the shape."""
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        forward, _ = self._operation
-        return forward(x, **self.config())
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        _, backward = self._operation
-        return backward(dy, saved), {}
 
 
 class ReLU(_Activation):
@@ -70,7 +35,7 @@ class ReLU(_Activation):
     array([[0., 2.]])
     """
 
-    _operation = (relu, relu_backward)
+    operation = (ops.relu, ops.relu_backward)
 
 
 class LeakyReLU(_Activation):
@@ -87,15 +52,12 @@ class LeakyReLU(_Activation):
     array([[-0.1,  2. ]])
     """
 
-    _operation = (leaky_relu, leaky_relu_backward)
+    operation = (ops.leaky_relu, ops.leaky_relu_backward)
 
     @checked
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
         self.negative_slope = negative_slope
-
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"negative_slope": self.negative_slope}
 
 
 class ELU(_Activation):
@@ -112,15 +74,12 @@ class ELU(_Activation):
     array([[-2.,  2.]])
     """
 
-    _operation = (elu, elu_backward)
+    operation = (ops.elu, ops.elu_backward)
 
     @checked
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
         self.alpha = alpha
-
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"alpha": self.alpha}
 
 
 class GELU(_Activation):
@@ -137,15 +96,12 @@ class GELU(_Activation):
     array([[-0.1587,  0.    ,  1.9545]])
     """
 
-    _operation = (gelu, gelu_backward)
+    operation = (smooth.gelu, smooth.gelu_backward)
 
     @checked
     def __init__(self, approximate: Annotated[str, OneOf("none", "tanh")] = "none") -> None:
         super().__init__()
         self.approximate = approximate
-
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"approximate": self.approximate}
 
 
 class SiLU(_Activation):
@@ -156,7 +112,7 @@ class SiLU(_Activation):
     array([[   0.,    0., 1000.]])
     """
 
-    _operation = (silu, silu_backward)
+    operation = (smooth.silu, smooth.silu_backward)
 
 
 class Softplus(_Activation):
@@ -174,15 +130,12 @@ class Softplus(_Activation):
     array([[0.    , 0.6931, 3.0486]])
     """
 
-    _operation = (softplus, softplus_backward)
+    operation = (smooth.softplus, smooth.softplus_backward)
 
     @checked
     def __init__(self, beta: Positive = 1.0) -> None:
         super().__init__()
         self.beta = beta
-
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"beta": self.beta}
 
 
 class Sigmoid(_Activation):
@@ -193,7 +146,7 @@ class Sigmoid(_Activation):
     array([[0.5]])
     """
 
-    _operation = (sigmoid, sigmoid_backward)
+    operation = (ops.sigmoid, ops.sigmoid_backward)
 
 
 class Tanh(_Activation):
@@ -204,7 +157,7 @@ class Tanh(_Activation):
     array([[0.]])
     """
 
-    _operation = (tanh, tanh_backward)
+    operation = (ops.tanh, ops.tanh_backward)
 
 
 class ScaledTanh(_Activation):
@@ -215,4 +168,4 @@ class ScaledTanh(_Activation):
     array([[-1.,  0.,  1.]])
     """
 
-    _operation = (scaled_tanh, scaled_tanh_backward)
+    operation = (ops.scaled_tanh, ops.scaled_tanh_backward)

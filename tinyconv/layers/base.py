@@ -30,7 +30,15 @@ from tinyconv.parameters import Parameters, ParameterSpec
 from tinyconv.registry import arguments_of
 from tinyconv.spellings import OTHER_ATTRIBUTES
 
-__all__ = ["Layer", "Shape", "check_features", "initialize", "shape_of"]
+__all__ = [
+    "Layer",
+    "OneOperation",
+    "Shape",
+    "check_features",
+    "gradients",
+    "initialize",
+    "shape_of",
+]
 
 Shape = tuple[int, ...]
 
@@ -258,6 +266,27 @@ class Layer(ABC):
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+class OneOperation(Layer):
+    """What layers without parameters share: one operation, whose options are their arguments."""
+
+    #: Forward and backward.
+    operation: tuple[Callable[..., tuple[Array, Any]], Callable[..., Array]]
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        return shape_of(lambda x: self.operation[0](x, **self.config()), shape)
+
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
+        return self.operation[0](x, **self.config())
+
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
+        return self.operation[1](dy, saved), {}
+
+
+def gradients(dw: Array | None, db: Array | None) -> dict[str, Array]:
+    """Return the gradients of a weight and a bias by name, of those that there are."""
+    return {name: g for name, g in (("weight", dw), ("bias", db)) if g is not None}
 
 
 def initialize(parameters: Parameters, seed: int) -> None:

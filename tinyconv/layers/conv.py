@@ -1,6 +1,5 @@
 """Convolution and transposed convolution in one, two and three dimensions as layers."""
 
-from abc import abstractmethod
 from collections.abc import Callable
 from math import prod
 from typing import Annotated, Any
@@ -10,23 +9,10 @@ from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, plain, sliding_window, spread, transposed_window
 from tinyconv.initializers import InitializerName
-from tinyconv.layers.base import Layer, Shape, shape_of
-from tinyconv.ops.conv import (
-    conv1d,
-    conv1d_backward,
-    conv2d,
-    conv2d_backward,
-    conv3d,
-    conv3d_backward,
-)
-from tinyconv.ops.conv_transpose import (
-    conv_transpose1d,
-    conv_transpose1d_backward,
-    conv_transpose2d,
-    conv_transpose2d_backward,
-    conv_transpose3d,
-    conv_transpose3d_backward,
-)
+from tinyconv.layers.base import Layer, Shape, gradients, shape_of
+from tinyconv.ops.conv import conv_nd, conv_nd_backward
+from tinyconv.ops.conv_transpose import conv_transpose_nd, conv_transpose_nd_backward
+from tinyconv.ops.ranks import AXES, Over
 from tinyconv.ops.shape import pad
 from tinyconv.parameters import ParameterSpec
 
@@ -40,29 +26,31 @@ __all__ = [
 ]
 
 Sizes = int | tuple[int, ...]
-Forward = Callable[..., tuple[Array, Any]]
-Backward = Callable[[Array, Any], tuple[Array, Array, Array | None]]
 
 
-class _AnyConv(Layer):
-    """What convolution and its transpose share: arguments, parameters, shapes."""
+class _Conv(Layer):
+    """Convolution over any number of axes."""
 
-    #: Spatial axes, and the operations for so many.
+    #: Spatial axes; the operation, forward and backward, for any number of them, and its options.
     _axes: int
-    _operation: tuple[Forward, Backward]
+    _operation: tuple[Callable[..., Any], Callable[..., Any]] = (conv_nd, conv_nd_backward)
+    _options: tuple[str, ...] = ("stride", "padding", "dilation", "groups", "padding_mode")
 
+    @checked
     def __init__(
         self,
-        in_channels: int | None,
-        out_channels: int,
+        in_channels: Count | None,
+        out_channels: Count,
         kernel_size: Sizes,
-        stride: Sizes,
-        padding: Padding,
-        dilation: Sizes,
-        groups: int,
-        bias: bool,
-        weight_init: str,
-        bias_init: str,
+        stride: Sizes = 1,
+        padding: Padding = 0,
+        dilation: Sizes = 1,
+        groups: Count = 1,
+        bias: bool = True,
+        padding_mode: Annotated[str, OneOf("zeros", "reflect", "replicate", "circular")] = "zeros",
+        *,
+        weight_init: InitializerName = "he",
+        bias_init: InitializerName = "zeros",
     ) -> None:
         super().__init__()
         name, axes = type(self).__name__, self._axes
@@ -75,6 +63,7 @@ class _AnyConv(Layer):
         self.dilation = spread(name, "dilation", dilation, axes, least=1)
         self.groups = groups
         self.bias = bias
+        self.padding_mode = padding_mode
         self.weight_init = weight_init
         self.bias_init = bias_init
         if out_channels % groups or (in_channels is not None and in_channels % groups):
@@ -85,39 +74,29 @@ class _AnyConv(Layer):
         # Over an input larger than any window, only the arguments themselves can be wrong.
         self._window((2**20,) * axes)
 
-    @abstractmethod
     def _window(self, size: tuple[int, ...]) -> Geometry:
         """Return the sliding window over an input of this size."""
+        window = (self.kernel_size, self.stride, self.padding, self.dilation)
+        return sliding_window(type(self).__name__, size, *window)
 
-    @abstractmethod
     def _weight_shape(self, in_channels: int) -> tuple[int, ...]:
-        """Return the shape of the weights."""
+        return (self.out_channels, in_channels // self.groups, *self.kernel_size)
 
-    def _arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of the operation."""
-        return {
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-        }
+    def output_shape(self, shape: Shape) -> Shape:
+        self._check_input(shape)
+        window = self._window(shape[1:])
+        if self.padding_mode != "zeros":  # the other modes copy elements that must be there
+            shape_of(lambda x: pad(x, window.padding, mode=self.padding_mode), shape)
+        return (self.out_channels, *window.output)
 
-    def config(self) -> dict[str, Any]:
-        return {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": self.kernel_size,
-            **self._arguments(),
-            "bias": self.bias,
-            "weight_init": self.weight_init,
-            "bias_init": self.bias_init,
-        }
+    def multiply_adds(self, shape: Shape) -> int:
+        per_output = shape[0] // self.groups * prod(self.kernel_size)
+        return prod(self.output_shape(shape)) * per_output
 
     def _check_input(self, shape: Shape) -> None:
         if len(shape) != self._axes + 1 or self.in_channels not in (None, shape[0]):
             channels = "C" if self.in_channels is None else self.in_channels
-            sizes = ("L",), ("H", "W"), ("D", "H", "W")
-            expected = ", ".join(map(str, (channels, *sizes[self._axes - 1])))
+            expected = ", ".join(map(str, (channels, *AXES[self._axes])))
             name = type(self).__name__
             raise ShapeError(f"{name}: input of shape {shape}, expected ({expected})")
         if shape[0] % self.groups:
@@ -144,84 +123,24 @@ class _AnyConv(Layer):
         return specs
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        forward, _ = self._operation
-        return forward(x, self.params["weight"], self.params.get("bias"), **self._arguments())
+        forward = self._operation[0]
+        options = {name: getattr(self, name) for name in self._options}
+        over = Over.of(forward.__name__, self._axes)
+        return forward(over, x, self.params["weight"], self.params.get("bias"), **options)
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        _, backward = self._operation
-        dx, dw, db = backward(dy, saved)
-        return dx, {"weight": dw} if db is None else {"weight": dw, "bias": db}
-
-
-class _Conv(_AnyConv):
-    """Convolution over any number of axes."""
-
-    @checked
-    def __init__(
-        self,
-        in_channels: Count | None,
-        out_channels: Count,
-        kernel_size: Sizes,
-        stride: Sizes = 1,
-        padding: Padding = 0,
-        dilation: Sizes = 1,
-        groups: Count = 1,
-        bias: bool = True,
-        padding_mode: Annotated[str, OneOf("zeros", "reflect", "replicate", "circular")] = "zeros",
-        *,
-        weight_init: InitializerName = "he",
-        bias_init: InitializerName = "zeros",
-    ) -> None:
-        self.padding_mode = padding_mode
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            weight_init,
-            bias_init,
-        )
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "padding_mode": self.padding_mode}
-
-    def _window(self, size: tuple[int, ...]) -> Geometry:
-        name = type(self).__name__
-        return sliding_window(
-            name, size, self.kernel_size, self.stride, self.padding, self.dilation
-        )
-
-    def _weight_shape(self, in_channels: int) -> tuple[int, ...]:
-        return (self.out_channels, in_channels // self.groups, *self.kernel_size)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        self._check_input(shape)
-        window = self._window(shape[1:])
-        if self.padding_mode != "zeros":  # the other modes copy elements that must be there
-            shape_of(lambda x: pad(x, window.padding, mode=self.padding_mode), shape)
-        return (self.out_channels, *window.output)
-
-    def multiply_adds(self, shape: Shape) -> int:
-        per_output = shape[0] // self.groups * prod(self.kernel_size)
-        return prod(self.output_shape(shape)) * per_output
+        backward = self._operation[1]
+        dx, dw, db = backward(Over.of(backward.__name__, self._axes), dy, saved)
+        return dx, gradients(dw, db)
 
 
 class Conv1d(_Conv):
     """Convolve (N, C, L) with ``out_channels`` kernels to (N, O, OL).
 
-    The arguments are those of :class:`Conv2d`, with one entry where that has two.
-
-    >>> import numpy as np
-    >>> Conv1d(1, 15, 3, stride=2, padding=1).forward(np.zeros((10, 1, 40))).shape
-    (10, 15, 20)
+    The arguments are those of :class:`Conv2d`.
     """
 
     _axes = 1
-    _operation = (conv1d, conv1d_backward)
 
 
 class Conv2d(_Conv):
@@ -261,25 +180,22 @@ class Conv2d(_Conv):
     """
 
     _axes = 2
-    _operation = (conv2d, conv2d_backward)
 
 
 class Conv3d(_Conv):
     """Convolve (N, C, D, H, W) with ``out_channels`` kernels to (N, O, OD, OH, OW).
 
-    The arguments are those of :class:`Conv2d`, with three entries where that has two.
-
-    >>> import numpy as np
-    >>> Conv3d(1, 4, 3).forward(np.zeros((2, 1, 5, 6, 7))).shape
-    (2, 4, 3, 4, 5)
+    The arguments are those of :class:`Conv2d`.
     """
 
     _axes = 3
-    _operation = (conv3d, conv3d_backward)
 
 
-class _ConvTranspose(_AnyConv):
+class _ConvTranspose(_Conv):
     """Transposed convolution over any number of axes."""
+
+    _operation = (conv_transpose_nd, conv_transpose_nd_backward)
+    _options = ("stride", "padding", "output_padding", "groups", "dilation")
 
     @checked
     def __init__(
@@ -308,12 +224,9 @@ class _ConvTranspose(_AnyConv):
             dilation,
             groups,
             bias,
-            weight_init,
-            bias_init,
+            weight_init=weight_init,
+            bias_init=bias_init,
         )
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "output_padding": self.output_padding}
 
     def _window(self, size: tuple[int, ...]) -> Geometry:
         name = type(self).__name__
@@ -322,15 +235,8 @@ class _ConvTranspose(_AnyConv):
                 f"{name}: padding is {self.padding!r}, expected integers: the size of the output "
                 "is what padding and output_padding make it"
             )
-        return transposed_window(
-            name,
-            size,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.output_padding,
-        )
+        window = (self.kernel_size, self.stride, self.padding, self.dilation)
+        return transposed_window(name, size, *window, self.output_padding)
 
     def _weight_shape(self, in_channels: int) -> tuple[int, ...]:
         return (in_channels, self.out_channels // self.groups, *self.kernel_size)
@@ -346,15 +252,10 @@ class _ConvTranspose(_AnyConv):
 class ConvTranspose1d(_ConvTranspose):
     """The transpose of a convolution, from (N, C, L) to (N, O, OL).
 
-    The arguments are those of :class:`ConvTranspose2d`, with one entry where that has two.
-
-    >>> import numpy as np
-    >>> ConvTranspose1d(3, 2, 4, stride=2, padding=1).forward(np.zeros((5, 3, 10))).shape
-    (5, 2, 20)
+    The arguments are those of :class:`ConvTranspose2d`.
     """
 
     _axes = 1
-    _operation = (conv_transpose1d, conv_transpose1d_backward)
 
 
 class ConvTranspose2d(_ConvTranspose):
@@ -387,18 +288,12 @@ class ConvTranspose2d(_ConvTranspose):
     """
 
     _axes = 2
-    _operation = (conv_transpose2d, conv_transpose2d_backward)
 
 
 class ConvTranspose3d(_ConvTranspose):
     """The transpose of a convolution, from (N, C, D, H, W) to (N, O, OD, OH, OW).
 
-    The arguments are those of :class:`ConvTranspose2d`, with three entries where that has two.
-
-    >>> import numpy as np
-    >>> ConvTranspose3d(2, 1, 2, stride=2).forward(np.zeros((1, 2, 3, 3, 3))).shape
-    (1, 1, 6, 6, 6)
+    The arguments are those of :class:`ConvTranspose2d`.
     """
 
     _axes = 3
-    _operation = (conv_transpose3d, conv_transpose3d_backward)

@@ -8,7 +8,7 @@ import numpy as np
 from tinyconv import random
 from tinyconv.arguments import Share, checked
 from tinyconv.backend import Array, like
-from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.base import Layer
 from tinyconv.ops.dropout import dropout, dropout_backward
 
 __all__ = ["Dropout"]
@@ -55,9 +55,6 @@ class Dropout(Layer):
         ((4.0, 1.0), (1.0, 0.25))
         """
         return (1.0, 1 - self.p) if self.scale_at_test else (1 / (1 - self.p), 1.0)
-
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return shape
 
     def mask_key(self, step: int, size: int) -> int:
         """Return the key of the mask of this step, for :func:`tinyconv.random.uniform`.

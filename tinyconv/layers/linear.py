@@ -6,7 +6,7 @@ from tinyconv.arguments import Count, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.initializers import InitializerName
-from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.base import Layer, Shape, gradients
 from tinyconv.ops.linear import linear, linear_backward
 from tinyconv.parameters import ParameterSpec
 
@@ -50,15 +50,6 @@ class Linear(Layer):
         self.weight_init = weight_init
         self.bias_init = bias_init
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "in_features": self.in_features,
-            "out_features": self.out_features,
-            "bias": self.bias,
-            "weight_init": self.weight_init,
-            "bias_init": self.bias_init,
-        }
-
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         if len(shape) != 1 or self.in_features not in (None, shape[0]):
             features = "I" if self.in_features is None else self.in_features
@@ -84,4 +75,4 @@ class Linear(Layer):
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, dw, db = linear_backward(dy, saved)
-        return dx, {"weight": dw} if db is None else {"weight": dw, "bias": db}
+        return dx, gradients(dw, db)

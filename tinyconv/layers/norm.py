@@ -9,7 +9,7 @@ from tinyconv.arguments import Count, Fraction, Positive, checked
 from tinyconv.backend import Array, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
-from tinyconv.layers.base import Layer, Shape, check_features, shape_of
+from tinyconv.layers.base import Layer, OneOperation, Shape, check_features, gradients, shape_of
 from tinyconv.ops.local_response_norm import local_response_norm, local_response_norm_backward
 from tinyconv.ops.norm import (
     Parts,
@@ -44,10 +44,6 @@ def _scale_and_shift(
     return specs
 
 
-def _gradients(dw: Array | None, db: Array | None) -> dict[str, Array]:
-    return {name: g for name, g in (("weight", dw), ("bias", db)) if g is not None}
-
-
 class _BatchNorm(Layer):
     """Batch normalisation of inputs of some numbers of axes.
 
@@ -74,15 +70,6 @@ class _BatchNorm(Layer):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.parts: Parts | None = None
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "num_features": self.num_features,
-            "eps": self.eps,
-            "momentum": self.momentum,
-            "affine": self.affine,
-            "track_running_stats": self.track_running_stats,
-        }
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) not in self._layouts or self.num_features not in (None, shape[0]):
@@ -153,7 +140,7 @@ class _BatchNorm(Layer):
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
         dx, dw, db = batch_norm_backward(dy, saved)
-        return dx, _gradients(dw, db)
+        return dx, gradients(dw, db)
 
 
 class BatchNorm1d(_BatchNorm):
@@ -254,14 +241,6 @@ class LayerNorm(Layer):
         self.elementwise_affine = elementwise_affine
         self.bias = bias
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "normalized_shape": self.normalized_shape,
-            "eps": self.eps,
-            "elementwise_affine": self.elementwise_affine,
-            "bias": self.bias,
-        }
-
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         if shape[-len(self.normalized_shape) :] != self.normalized_shape:
             expected = ", ".join(map(str, self.normalized_shape))
@@ -277,7 +256,7 @@ class LayerNorm(Layer):
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, dw, db = layer_norm_backward(dy, saved)
-        return dx, _gradients(dw, db)
+        return dx, gradients(dw, db)
 
 
 class GroupNorm(Layer):
@@ -320,14 +299,6 @@ class GroupNorm(Layer):
         self.eps = eps
         self.affine = affine
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "num_groups": self.num_groups,
-            "num_channels": self.num_channels,
-            "eps": self.eps,
-            "affine": self.affine,
-        }
-
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         check_features("GroupNorm", self.num_channels, shape)
         return shape_of(lambda x: group_norm(x, num_groups=self.num_groups), shape)
@@ -345,10 +316,10 @@ class GroupNorm(Layer):
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, dw, db = group_norm_backward(dy, saved)
-        return dx, _gradients(dw, db)
+        return dx, gradients(dw, db)
 
 
-class LocalResponseNorm(Layer):
+class LocalResponseNorm(OneOperation):
     """Divide each element by a power of the squares of the channels around it, as AlexNet does.
 
         y[n, c] = x[n, c] (k + alpha / size  sum of x[n, j]^2 over ``size`` channels j)^(-beta)
@@ -371,6 +342,8 @@ class LocalResponseNorm(Layer):
     array([0.5  , 0.333, 0.214])
     """
 
+    operation = (local_response_norm, local_response_norm_backward)
+
     @checked
     def __init__(
         self, size: Count, alpha: float = 1e-4, beta: float = 0.75, k: Positive = 1.0
@@ -380,15 +353,3 @@ class LocalResponseNorm(Layer):
         self.alpha = alpha
         self.beta = beta
         self.k = k
-
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"size": self.size, "alpha": self.alpha, "beta": self.beta, "k": self.k}
-
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return shape_of(lambda x: local_response_norm(x, **self.config()), shape)
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        return local_response_norm(x, **self.config())
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        return local_response_norm_backward(dy, saved), {}

@@ -1,6 +1,5 @@
-"""Pooling of windows as layers: the maximum, the mean, a norm, LeCun's trainable sum."""
+"""Pooling as layers: the maximum, the mean, a norm, LeCun's trainable sum; of whole planes."""
 
-from collections.abc import Callable
 from math import prod
 from typing import Annotated, Any
 
@@ -8,29 +7,25 @@ from tinyconv.arguments import Count, Number, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, plain, spread, spread_pairs
-from tinyconv.layers.base import Layer, Shape, check_features
+from tinyconv.layers.base import OneOperation, Shape, check_features
 from tinyconv.ops.pool import (
-    avg_pool2d,
-    avg_pool2d_backward,
-    max_pool2d,
-    max_pool2d_backward,
+    avg_pool_nd,
+    avg_pool_nd_backward,
+    l2_pool_nd,
+    l2_pool_nd_backward,
+    lp_pool_nd,
+    lp_pool_nd_backward,
+    max_pool_nd,
+    max_pool_nd_backward,
     pool_geometry,
 )
-from tinyconv.ops.pool_axes import (
-    avg_pool1d,
-    avg_pool1d_backward,
-    avg_pool3d,
-    avg_pool3d_backward,
-    lp_pool1d,
-    lp_pool1d_backward,
-    lp_pool3d,
-    lp_pool3d_backward,
-    max_pool1d,
-    max_pool1d_backward,
-    max_pool3d,
-    max_pool3d_backward,
+from tinyconv.ops.pool_global import (
+    global_avg_pool,
+    global_avg_pool_backward,
+    global_max_pool,
+    global_max_pool_backward,
 )
-from tinyconv.ops.pool_lp import l2_pool2d, l2_pool2d_backward, lp_pool2d, lp_pool2d_backward
+from tinyconv.ops.ranks import AXES, Over
 from tinyconv.ops.subsample import subsample2d, subsample2d_backward
 from tinyconv.parameters import ParameterSpec
 
@@ -38,6 +33,8 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
     "L2Pool2d",
     "LPPool1d",
     "LPPool2d",
@@ -49,22 +46,22 @@ __all__ = [
 ]
 
 Sizes = int | tuple[int, ...]
-Operation = tuple[Callable[..., tuple[Array, Any]], Callable[[Array, Any], Array]]
 
 
-class _Pool(Layer):
+class _Pool(OneOperation):
     """What all poolings share: the window, the shapes, one operation without parameters."""
 
-    #: Spatial axes, and the operations for so many.
+    #: Spatial axes; the operation goes over any number of them.
     _axes: int
-    _operation: Operation
 
+    @checked
     def __init__(
         self,
         kernel_size: Sizes,
-        stride: Sizes | None,
-        padding: Padding,
+        stride: Sizes | None = None,
+        padding: Padding = 0,
         dilation: Sizes = 1,
+        *,
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
@@ -80,19 +77,10 @@ class _Pool(Layer):
         self.dilation = spread(name, "dilation", dilation, axes, least=1)
         self.ceil_mode = ceil_mode
 
-    def config(self) -> dict[str, Any]:
-        return {
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "ceil_mode": self.ceil_mode,
-        }
-
     def output_shape(self, shape: Shape) -> Shape:
-        name = type(self).__name__
         if len(shape) != self._axes + 1:
-            layout = ("(C, L)", "(C, H, W)", "(C, D, H, W)")[self._axes - 1]
+            layout = f"(C, {', '.join(AXES[self._axes])})"
+            name = type(self).__name__
             raise ShapeError(f"{name}: input of shape {shape}, expected {layout}")
         return (shape[0], *self.window(shape[1:]).output)
 
@@ -102,53 +90,31 @@ class _Pool(Layer):
         Raises:
             ShapeError: it does not fit.
         """
-        return pool_geometry(
-            type(self).__name__,
-            size,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            ceil_mode=self.ceil_mode,
-        )
+        window = (self.kernel_size, self.stride, self.padding, self.dilation)
+        return pool_geometry(type(self).__name__, size, *window, ceil_mode=self.ceil_mode)
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        forward, _ = self._operation
-        return forward(x, **self.config())
+        forward = self.operation[0]
+        return forward(Over.of(forward.__name__, self._axes), x, **self.config())
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        _, backward = self._operation
-        return backward(dy, saved), {}
+        backward = self.operation[1]
+        return backward(Over.of(backward.__name__, self._axes), dy, saved), {}
 
 
 class _MaxPool(_Pool):
     """Max-pooling over any number of axes."""
 
-    @checked
-    def __init__(
-        self,
-        kernel_size: Sizes,
-        stride: Sizes | None = None,
-        padding: Padding = 0,
-        dilation: Sizes = 1,
-        *,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
+    operation = (max_pool_nd, max_pool_nd_backward)
 
 
 class MaxPool1d(_MaxPool):
     """Keep the maximum of each window: (N, C, L) -> (N, C, OL).
 
-    The arguments are those of :class:`MaxPool2d`, with one entry where that has two.
-
-    >>> import numpy as np
-    >>> MaxPool1d(2).forward(np.array([[[1.0, 3.0, 4.0, 2.0]]]))
-    array([[[3., 4.]]])
+    The arguments are those of :class:`MaxPool2d`.
     """
 
     _axes = 1
-    _operation = (max_pool1d, max_pool1d_backward)
 
 
 class MaxPool2d(_MaxPool):
@@ -169,25 +135,21 @@ class MaxPool2d(_MaxPool):
     """
 
     _axes = 2
-    _operation = (max_pool2d, max_pool2d_backward)
 
 
 class MaxPool3d(_MaxPool):
     """Keep the maximum of each window: (N, C, D, H, W) -> (N, C, OD, OH, OW).
 
-    The arguments are those of :class:`MaxPool2d`, with three entries where that has two.
-
-    >>> import numpy as np
-    >>> MaxPool3d(2).forward(np.arange(8.0).reshape(1, 1, 2, 2, 2)).item()
-    7.0
+    The arguments are those of :class:`MaxPool2d`.
     """
 
     _axes = 3
-    _operation = (max_pool3d, max_pool3d_backward)
 
 
 class _AvgPool(_Pool):
     """Average pooling over any number of axes."""
+
+    operation = (avg_pool_nd, avg_pool_nd_backward)
 
     @checked
     def __init__(
@@ -200,25 +162,17 @@ class _AvgPool(_Pool):
         *,
         dilation: Sizes = 1,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
         self.count_include_pad = count_include_pad
-
-    def config(self) -> dict[str, Any]:
-        return {**super().config(), "count_include_pad": self.count_include_pad}
 
 
 class AvgPool1d(_AvgPool):
     """Average each window: (N, C, L) -> (N, C, OL).
 
-    The arguments are those of :class:`AvgPool2d`, with one entry where that has two.
-
-    >>> import numpy as np
-    >>> AvgPool1d(2).forward(np.array([[[1.0, 3.0, 4.0, 2.0]]]))
-    array([[[2., 3.]]])
+    The arguments are those of :class:`AvgPool2d`.
     """
 
     _axes = 1
-    _operation = (avg_pool1d, avg_pool1d_backward)
 
 
 class AvgPool2d(_AvgPool):
@@ -239,56 +193,21 @@ class AvgPool2d(_AvgPool):
     """
 
     _axes = 2
-    _operation = (avg_pool2d, avg_pool2d_backward)
 
 
 class AvgPool3d(_AvgPool):
     """Average each window: (N, C, D, H, W) -> (N, C, OD, OH, OW).
 
-    The arguments are those of :class:`AvgPool2d`, with three entries where that has two.
-
-    >>> import numpy as np
-    >>> AvgPool3d(2).forward(np.arange(8.0).reshape(1, 1, 2, 2, 2)).item()
-    3.5
+    The arguments are those of :class:`AvgPool2d`.
     """
 
     _axes = 3
-    _operation = (avg_pool3d, avg_pool3d_backward)
-
-
-class L2Pool2d(_Pool):
-    """Take the root of the sum of squares of each window: (N, C, H, W) -> (N, C, OH, OW).
-
-    Args:
-        kernel_size: one integer or (KH, KW).
-        stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, less than the window: as of :class:`MaxPool2d`.
-        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
-        dilation: distance between two elements of a window.
-
-    >>> import numpy as np
-    >>> L2Pool2d(2).forward(np.array([[[[1.0, 2.0], [2.0, 4.0]]]])).item()
-    5.0
-    """
-
-    _axes = 2
-    _operation = (l2_pool2d, l2_pool2d_backward)
-
-    @checked
-    def __init__(
-        self,
-        kernel_size: Sizes,
-        stride: Sizes | None = None,
-        padding: Padding = 0,
-        ceil_mode: bool = False,
-        *,
-        dilation: Sizes = 1,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
 
 
 class _LPPool(_Pool):
     """Pooling by a norm over any number of axes."""
+
+    operation = (lp_pool_nd, lp_pool_nd_backward)
 
     @checked
     def __init__(
@@ -301,25 +220,17 @@ class _LPPool(_Pool):
         *,
         dilation: Sizes = 1,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
         self.norm_type = norm_type
-
-    def config(self) -> dict[str, Any]:
-        return {"norm_type": self.norm_type, **super().config()}
 
 
 class LPPool1d(_LPPool):
     """Take the p-norm of each window: (N, C, L) -> (N, C, OL).
 
-    The arguments are those of :class:`LPPool2d`, with one entry where that has two.
-
-    >>> import numpy as np
-    >>> LPPool1d(2, 2).forward(np.array([[[3.0, 4.0]]]))
-    array([[[5.]]])
+    The arguments are those of :class:`LPPool2d`.
     """
 
     _axes = 1
-    _operation = (lp_pool1d, lp_pool1d_backward)
 
 
 class LPPool2d(_LPPool):
@@ -344,21 +255,46 @@ class LPPool2d(_LPPool):
     """
 
     _axes = 2
-    _operation = (lp_pool2d, lp_pool2d_backward)
 
 
 class LPPool3d(_LPPool):
     """Take the p-norm of each window: (N, C, D, H, W) -> (N, C, OD, OH, OW).
 
-    The arguments are those of :class:`LPPool2d`, with three entries where that has two.
-
-    >>> import numpy as np
-    >>> LPPool3d(2, (1, 2, 2)).forward(np.ones((1, 1, 1, 2, 2))).item()
-    2.0
+    The arguments are those of :class:`LPPool2d`.
     """
 
     _axes = 3
-    _operation = (lp_pool3d, lp_pool3d_backward)
+
+
+class L2Pool2d(_Pool):
+    """Take the root of the sum of squares of each window: (N, C, H, W) -> (N, C, OH, OW).
+
+    Args:
+        kernel_size: one integer or (KH, KW).
+        stride: step between two windows; the kernel size if None.
+        padding: zeros on each side, less than the window: as of :class:`MaxPool2d`.
+        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
+        dilation: distance between two elements of a window.
+
+    >>> import numpy as np
+    >>> L2Pool2d(2).forward(np.array([[[[1.0, 2.0], [2.0, 4.0]]]])).item()
+    5.0
+    """
+
+    _axes = 2
+    operation = (l2_pool_nd, l2_pool_nd_backward)
+
+    @checked
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+        *,
+        dilation: Sizes = 1,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
 
 
 class Subsample2d(_Pool):
@@ -391,13 +327,6 @@ class Subsample2d(_Pool):
         super().__init__(kernel_size, stride, 0)
         self.num_features = num_features
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "num_features": self.num_features,
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-        }
-
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         y_shape = super().output_shape(shape)
         check_features("Subsample2d", self.num_features, shape)
@@ -424,3 +353,29 @@ class Subsample2d(_Pool):
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         dx, dw, db = subsample2d_backward(dy, saved)
         return dx, {"weight": dw, "bias": db}
+
+
+class GlobalAvgPool(OneOperation):
+    """Average each plane: (N, C, *size) -> (N, C, 1, ...). PyTorch's AdaptiveAvgPool2d(1).
+
+    Source: Lin, Chen and Yan, "Network in network" (2013).
+
+    >>> import numpy as np
+    >>> GlobalAvgPool().forward(np.array([[[[1.0, 3.0], [4.0, 2.0]]]]))
+    array([[[[2.5]]]])
+    """
+
+    operation = (global_avg_pool, global_avg_pool_backward)
+
+
+class GlobalMaxPool(OneOperation):
+    """Keep the maximum of each plane: (N, C, *size) -> (N, C, 1, ...).
+
+    PyTorch's AdaptiveMaxPool2d(1).
+
+    >>> import numpy as np
+    >>> GlobalMaxPool().forward(np.array([[[[1.0, 3.0], [4.0, 2.0]]]]))
+    array([[[[4.]]]])
+    """
+
+    operation = (global_max_pool, global_max_pool_backward)

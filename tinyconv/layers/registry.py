@@ -11,7 +11,6 @@ from tinyconv.layers import (
     linear,
     norm,
     pool,
-    pool_global,
     shape,
     upsample,
 )
@@ -21,7 +20,7 @@ from tinyconv.registry import Registry
 __all__ = ["LAYERS", "decode", "encode"]
 
 #: The files of this folder whose public classes are layers.
-_FILES = (activation, container, conv, dropout, linear, norm, pool, pool_global, shape, upsample)
+_FILES = (activation, container, conv, dropout, linear, norm, pool, shape, upsample)
 
 #: The layers that a file may name.
 LAYERS: Registry[Layer] = Registry(

@@ -6,7 +6,7 @@ from tinyconv.arguments import OneOf, checked, integer
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread_pairs
-from tinyconv.layers.base import Layer, Shape, shape_of
+from tinyconv.layers.base import Layer, OneOperation, Shape
 from tinyconv.ops.shape import (
     crop,
     crop_backward,
@@ -33,12 +33,6 @@ class Identity(Layer):
     array([[-1.,  2.]])
     """
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {}
-
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return shape
-
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return x, None
 
@@ -46,7 +40,7 @@ class Identity(Layer):
         return dy, {}
 
 
-class Flatten(Layer):
+class Flatten(OneOperation):
     """Join all axes but the batch: (N, C, H, W) -> (N, C*H*W).
 
     >>> import numpy as np
@@ -54,20 +48,10 @@ class Flatten(Layer):
     (10, 640)
     """
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {}
-
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return shape_of(flatten, shape)
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        return flatten(x)
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        return flatten_backward(dy, saved), {}
+    operation = (flatten, flatten_backward)
 
 
-class Reshape(Layer):
+class Reshape(OneOperation):
     """Give each sample another shape: (N, ...) -> (N, *shape).
 
     Args:
@@ -81,6 +65,8 @@ class Reshape(Layer):
     (10, 3, 4)
     """
 
+    operation = (reshape, reshape_backward)
+
     @checked
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -89,20 +75,8 @@ class Reshape(Layer):
         if len(self.shape) < len(sizes):
             raise ShapeError(f"Reshape: shape is {shape!r}, expected a tuple of integers")
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"shape": self.shape}
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return shape_of(lambda x: reshape(x, self.shape), shape)
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        return reshape(x, self.shape)
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        return reshape_backward(dy, saved), {}
-
-
-class Pad(Layer):
+class Pad(OneOperation):
     """Put elements around each plane: (N, C, *size) -> (N, C, *padded size).
 
     Args:
@@ -121,6 +95,8 @@ class Pad(Layer):
     (10, 1, 29, 29)
     """
 
+    operation = (pad, pad_backward)
+
     @checked
     def __init__(
         self,
@@ -133,20 +109,11 @@ class Pad(Layer):
         self.mode = mode
         self.value = value
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"padding": self.padding, "mode": self.mode, "value": self.value}
-
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         return padded_shape((0, *shape), self.padding, self.mode)[1:]
 
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        return pad(x, **self.config())
 
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        return pad_backward(dy, saved), {}
-
-
-class Crop(Layer):
+class Crop(OneOperation):
     """Cut elements off around each plane: (N, C, *size) -> (N, C, *what is left).
 
     Args:
@@ -160,22 +127,12 @@ class Crop(Layer):
     (10, 3, 24, 24)
     """
 
+    operation = (crop, crop_backward)
+
     @checked
     def __init__(self, cropping: Sides) -> None:
         super().__init__()
         self.cropping = _sides("Crop", "cropping", cropping)
-
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"cropping": self.cropping}
-
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return shape_of(lambda x: crop(x, self.cropping), shape)
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        return crop(x, self.cropping)
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        return crop_backward(dy, saved), {}
 
 
 def _sides(op: str, name: str, value: Sides) -> Sides:

@@ -63,14 +63,6 @@ class Upsample(Layer):
         self.mode = mode
         self.align_corners = align_corners
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "size": self.size,
-            "scale_factor": self.scale_factor,
-            "mode": self.mode,
-            "align_corners": self.align_corners,
-        }
-
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         op = upsample_nearest2d if self.mode == "nearest" else upsample_bilinear2d
         shape_of(lambda x: op(x, 1), shape)  # checks the input; listing all places would take long

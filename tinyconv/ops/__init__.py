@@ -1,261 +1,41 @@
 """The equations: every operation as a forward and a backward function, adjacent in one file.
 
 ``op(x, ...)`` returns ``y, saved``; ``op_backward(dy, saved)`` returns the gradients in the order
-of the forward's inputs. ``x`` and ``dy`` are never changed.
+of the forward's inputs. ``x`` and ``dy`` are never changed. What an argument means wherever it
+occurs, and the errors that all raise, stand in :mod:`tinyconv.ops.contract`.
 """
 
-from tinyconv.ops.activation import (
-    elu,
-    elu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    scaled_tanh,
-    scaled_tanh_backward,
-    sigmoid,
-    sigmoid_backward,
-    tanh,
-    tanh_backward,
-)
-from tinyconv.ops.activation_smooth import (
-    gelu,
-    gelu_backward,
-    silu,
-    silu_backward,
-    softplus,
-    softplus_backward,
-)
-from tinyconv.ops.binary_cross_entropy import (
-    binary_cross_entropy,
-    binary_cross_entropy_backward,
-    binary_cross_entropy_with_logits,
-    binary_cross_entropy_with_logits_backward,
-)
-from tinyconv.ops.conv import (
-    col2im,
-    conv1d,
-    conv1d_backward,
-    conv2d,
-    conv2d_backward,
-    conv3d,
-    conv3d_backward,
-    im2col,
-)
-from tinyconv.ops.conv_direct import (
-    conv2d_direct,
-    conv2d_direct_backward,
-)
-from tinyconv.ops.conv_transpose import (
-    conv_transpose1d,
-    conv_transpose1d_backward,
-    conv_transpose2d,
-    conv_transpose2d_backward,
-    conv_transpose3d,
-    conv_transpose3d_backward,
-)
-from tinyconv.ops.dropout import (
-    dropout,
-    dropout_backward,
-)
-from tinyconv.ops.linear import (
-    linear,
-    linear_backward,
-)
-from tinyconv.ops.local_response_norm import (
-    local_response_norm,
-    local_response_norm_backward,
-)
-from tinyconv.ops.loss import (
-    huber_loss,
-    huber_loss_backward,
-    l1_loss,
-    l1_loss_backward,
-    mse_loss,
-    mse_loss_backward,
-    multi_margin_loss,
-    multi_margin_loss_backward,
-)
-from tinyconv.ops.norm import (
-    batch_norm,
-    batch_norm_backward,
-    group_norm,
-    group_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-)
-from tinyconv.ops.pool import (
-    avg_pool2d,
-    avg_pool2d_backward,
-    max_pool2d,
-    max_pool2d_backward,
-)
-from tinyconv.ops.pool_axes import (
-    avg_pool1d,
-    avg_pool1d_backward,
-    avg_pool3d,
-    avg_pool3d_backward,
-    lp_pool1d,
-    lp_pool1d_backward,
-    lp_pool3d,
-    lp_pool3d_backward,
-    max_pool1d,
-    max_pool1d_backward,
-    max_pool3d,
-    max_pool3d_backward,
-)
-from tinyconv.ops.pool_global import (
-    global_avg_pool,
-    global_avg_pool_backward,
-    global_max_pool,
-    global_max_pool_backward,
-)
-from tinyconv.ops.pool_lp import (
-    l2_pool2d,
-    l2_pool2d_backward,
-    lp_pool2d,
-    lp_pool2d_backward,
-)
-from tinyconv.ops.resize import (
-    resize,
-    resize_backward,
-)
-from tinyconv.ops.shape import (
-    crop,
-    crop_backward,
-    flatten,
-    flatten_backward,
-    pad,
-    pad_backward,
-    reshape,
-    reshape_backward,
-)
-from tinyconv.ops.softmax import (
-    cross_entropy,
-    cross_entropy_backward,
-    log_softmax,
-    log_softmax_backward,
-    softmax,
-    softmax_backward,
-)
-from tinyconv.ops.subsample import (
-    subsample2d,
-    subsample2d_backward,
-)
-from tinyconv.ops.upsample import (
-    max_unpool2d,
-    max_unpool2d_backward,
-    upsample_bilinear2d,
-    upsample_bilinear2d_backward,
-    upsample_nearest2d,
-    upsample_nearest2d_backward,
+from inspect import isfunction
+
+from tinyconv.ops.activation import *
+from tinyconv.ops.activation_smooth import *
+from tinyconv.ops.binary_cross_entropy import *
+from tinyconv.ops.contract import complete as _complete
+from tinyconv.ops.conv import *
+from tinyconv.ops.conv_direct import *
+from tinyconv.ops.conv_transpose import *
+from tinyconv.ops.dropout import *
+from tinyconv.ops.linear import *
+from tinyconv.ops.local_response_norm import *
+from tinyconv.ops.loss import *
+from tinyconv.ops.norm import *
+from tinyconv.ops.pool import *
+from tinyconv.ops.pool_global import *
+from tinyconv.ops.resize import resize as resize
+from tinyconv.ops.resize import resize_backward as resize_backward
+from tinyconv.ops.shape import *
+from tinyconv.ops.softmax import *
+from tinyconv.ops.subsample import *
+from tinyconv.ops.upsample import *
+
+#: What these files export, but for the classes of what a forward pass saves.
+__all__ = sorted(
+    name
+    for name, value in globals().items()
+    if isfunction(value) and value.__module__.startswith("tinyconv.ops.") and name[0] != "_"
 )
 
-__all__ = [
-    "avg_pool1d",
-    "avg_pool1d_backward",
-    "avg_pool2d",
-    "avg_pool2d_backward",
-    "avg_pool3d",
-    "avg_pool3d_backward",
-    "batch_norm",
-    "batch_norm_backward",
-    "binary_cross_entropy",
-    "binary_cross_entropy_backward",
-    "binary_cross_entropy_with_logits",
-    "binary_cross_entropy_with_logits_backward",
-    "col2im",
-    "conv1d",
-    "conv1d_backward",
-    "conv2d",
-    "conv2d_backward",
-    "conv2d_direct",
-    "conv2d_direct_backward",
-    "conv3d",
-    "conv3d_backward",
-    "conv_transpose1d",
-    "conv_transpose1d_backward",
-    "conv_transpose2d",
-    "conv_transpose2d_backward",
-    "conv_transpose3d",
-    "conv_transpose3d_backward",
-    "crop",
-    "crop_backward",
-    "cross_entropy",
-    "cross_entropy_backward",
-    "dropout",
-    "dropout_backward",
-    "elu",
-    "elu_backward",
-    "flatten",
-    "flatten_backward",
-    "gelu",
-    "gelu_backward",
-    "global_avg_pool",
-    "global_avg_pool_backward",
-    "global_max_pool",
-    "global_max_pool_backward",
-    "group_norm",
-    "group_norm_backward",
-    "huber_loss",
-    "huber_loss_backward",
-    "im2col",
-    "l1_loss",
-    "l1_loss_backward",
-    "l2_pool2d",
-    "l2_pool2d_backward",
-    "layer_norm",
-    "layer_norm_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
-    "linear",
-    "linear_backward",
-    "local_response_norm",
-    "local_response_norm_backward",
-    "log_softmax",
-    "log_softmax_backward",
-    "lp_pool1d",
-    "lp_pool1d_backward",
-    "lp_pool2d",
-    "lp_pool2d_backward",
-    "lp_pool3d",
-    "lp_pool3d_backward",
-    "max_pool1d",
-    "max_pool1d_backward",
-    "max_pool2d",
-    "max_pool2d_backward",
-    "max_pool3d",
-    "max_pool3d_backward",
-    "max_unpool2d",
-    "max_unpool2d_backward",
-    "mse_loss",
-    "mse_loss_backward",
-    "multi_margin_loss",
-    "multi_margin_loss_backward",
-    "pad",
-    "pad_backward",
-    "relu",
-    "relu_backward",
-    "reshape",
-    "reshape_backward",
-    "resize",
-    "resize_backward",
-    "scaled_tanh",
-    "scaled_tanh_backward",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "softmax",
-    "softmax_backward",
-    "softplus",
-    "softplus_backward",
-    "subsample2d",
-    "subsample2d_backward",
-    "tanh",
-    "tanh_backward",
-    "upsample_bilinear2d",
-    "upsample_bilinear2d_backward",
-    "upsample_nearest2d",
-    "upsample_nearest2d_backward",
-]
+for _name in __all__:
+    # Those over one axis and three refer to those over two.
+    if not _name.removesuffix("_backward").endswith(("1d", "3d", "im2col", "col2im")):
+        _complete(globals()[_name])

@@ -5,7 +5,7 @@ The smooth relatives of the rectifier are in :mod:`tinyconv.ops.activation_smoot
 
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, real_part, require_floating
+from tinyconv.backend import Array, floating, namespace, real_part
 from tinyconv.geometry import check_shape
 
 __all__ = [
@@ -48,39 +48,19 @@ class EluSaved(NamedTuple):
 def relu(x: Array) -> tuple[Array, Array]:
     """Rectify: ``y = max(x, 0)``. NaN stays NaN.
 
-    Args:
-        x: any shape, floating-point.
-
-    Returns:
-        y of the shape of x, and y again, which is all that :func:`relu_backward` needs.
-
-    Raises:
-        DtypeError: x is not floating-point.
-
     Source: Glorot, Bordes and Bengio, "Deep sparse rectifier neural networks" (2011).
 
     >>> import numpy as np
     >>> relu(np.array([-1.0, 0.0, 2.0]))[0]
     array([0., 0., 2.])
     """
-    xp = namespace("relu", x=x)
-    require_floating("relu", xp, x=x)
+    xp = floating("relu", x=x)
     y = xp.where(real_part(xp, x) <= 0, xp.zeros_like(x), x)
     return y, y
 
 
 def relu_backward(dy: Array, y: Array) -> Array:
     """Backpropagate through :func:`relu`: ``dx = dy`` where y > 0, else 0 (also at x = 0).
-
-    Args:
-        dy: of the shape of y.
-        y: the output of the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> relu_backward(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 2.0]))
@@ -97,23 +77,13 @@ def sigmoid(x: Array) -> tuple[Array, Array]:
     Computed as exp(x) / (1 + exp(x)) where x < 0, so that no x overflows and small results are
     as exact as large ones.
 
-    Args:
-        x: any shape, floating-point.
-
-    Returns:
-        y of the shape of x, and y again, which is all that :func:`sigmoid_backward` needs.
-
-    Raises:
-        DtypeError: x is not floating-point.
-
     Source: Nielsen, "Neural Networks and Deep Learning", equation 3.
 
     >>> import numpy as np
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))[0]
     array([0. , 0.5, 1. ])
     """
-    xp = namespace("sigmoid", x=x)
-    require_floating("sigmoid", xp, x=x)
+    xp = floating("sigmoid", x=x)
     is_negative = real_part(xp, x) < 0
     e = xp.exp(xp.where(is_negative, x, -x))
     y = xp.where(is_negative, e, xp.ones_like(e)) / (1 + e)
@@ -122,16 +92,6 @@ def sigmoid(x: Array) -> tuple[Array, Array]:
 
 def sigmoid_backward(dy: Array, y: Array) -> Array:
     """Backpropagate through :func:`sigmoid`: ``dx = dy y (1 - y)``.
-
-    Args:
-        dy: of the shape of y.
-        y: the output of the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> sigmoid_backward(np.array([4.0]), np.array([0.5]))
@@ -145,39 +105,19 @@ def sigmoid_backward(dy: Array, y: Array) -> Array:
 def tanh(x: Array) -> tuple[Array, Array]:
     """Squash into (-1, 1): ``y = tanh(x)``.
 
-    Args:
-        x: any shape, floating-point.
-
-    Returns:
-        y of the shape of x, and y again, which is all that :func:`tanh_backward` needs.
-
-    Raises:
-        DtypeError: x is not floating-point.
-
     Source: Nielsen, "Neural Networks and Deep Learning", equation 110.
 
     >>> import numpy as np
     >>> tanh(np.array([0.0, 1000.0]))[0]
     array([0., 1.])
     """
-    xp = namespace("tanh", x=x)
-    require_floating("tanh", xp, x=x)
+    xp = floating("tanh", x=x)
     y = xp.tanh(x)
     return y, y
 
 
 def tanh_backward(dy: Array, y: Array) -> Array:
     """Backpropagate through :func:`tanh`: ``dx = dy (1 - y^2)``.
-
-    Args:
-        dy: of the shape of y.
-        y: the output of the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> tanh_backward(np.array([4.0]), np.array([0.5]))
@@ -191,15 +131,6 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 def scaled_tanh(x: Array) -> tuple[Array, Array]:
     """Squash into (-1.7159, 1.7159): ``y = 1.7159 tanh(2 x / 3)``, LeNet-5's activation.
 
-    Args:
-        x: any shape, floating-point.
-
-    Returns:
-        y of the shape of x, and y again, which is all that :func:`scaled_tanh_backward` needs.
-
-    Raises:
-        DtypeError: x is not floating-point.
-
     Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document
     recognition" (1998), appendix A.
 
@@ -207,24 +138,13 @@ def scaled_tanh(x: Array) -> tuple[Array, Array]:
     >>> scaled_tanh(np.array([0.0, 1.0, -1000.0]))[0].round(4)
     array([ 0.    ,  1.    , -1.7159])
     """
-    xp = namespace("scaled_tanh", x=x)
-    require_floating("scaled_tanh", xp, x=x)
+    xp = floating("scaled_tanh", x=x)
     y = AMPLITUDE * xp.tanh(STEEPNESS * x)
     return y, y
 
 
 def scaled_tanh_backward(dy: Array, y: Array) -> Array:
     """Backpropagate through :func:`scaled_tanh`: ``dx = dy 2/3 (1.7159 - y^2 / 1.7159)``.
-
-    Args:
-        dy: of the shape of y.
-        y: the output of the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> scaled_tanh_backward(np.array([1.5]), np.array([0.0]))
@@ -239,14 +159,7 @@ def leaky_relu(x: Array, *, negative_slope: float = 0.01) -> tuple[Array, LeakyR
     """Rectify, but not wholly: ``y = x`` where x > 0, else ``negative_slope x``.
 
     Args:
-        x: any shape, floating-point.
         negative_slope: the slope at and below 0.
-
-    Returns:
-        y of the shape of x, and what :func:`leaky_relu_backward` needs.
-
-    Raises:
-        DtypeError: x is not floating-point.
 
     Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models"
     (2013).
@@ -255,24 +168,13 @@ def leaky_relu(x: Array, *, negative_slope: float = 0.01) -> tuple[Array, LeakyR
     >>> leaky_relu(np.array([-1.0, 0.0, 2.0]), negative_slope=0.25)[0]
     array([-0.25,  0.  ,  2.  ])
     """
-    xp = namespace("leaky_relu", x=x)
-    require_floating("leaky_relu", xp, x=x)
+    xp = floating("leaky_relu", x=x)
     y = xp.where(real_part(xp, x) > 0, x, negative_slope * x)
     return y, LeakyReluSaved(x, negative_slope)
 
 
 def leaky_relu_backward(dy: Array, saved: LeakyReluSaved) -> Array:
     """Backpropagate through :func:`leaky_relu`: ``dx = dy`` where x > 0, else ``slope dy``.
-
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = leaky_relu(np.array([-1.0, 0.0, 2.0]), negative_slope=0.25)
@@ -289,14 +191,7 @@ def elu(x: Array, *, alpha: float = 1.0) -> tuple[Array, EluSaved]:
     """Rectify, saturating below: ``y = x`` where x > 0, else ``alpha (exp(x) - 1)``.
 
     Args:
-        x: any shape, floating-point.
         alpha: -alpha is the limit for large negative x.
-
-    Returns:
-        y of the shape of x, and what :func:`elu_backward` needs.
-
-    Raises:
-        DtypeError: x is not floating-point.
 
     Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by
     exponential linear units (ELUs)" (2015).
@@ -305,8 +200,7 @@ def elu(x: Array, *, alpha: float = 1.0) -> tuple[Array, EluSaved]:
     >>> elu(np.array([-1000.0, 0.0, 2.0]))[0]
     array([-1.,  0.,  2.])
     """
-    xp = namespace("elu", x=x)
-    require_floating("elu", xp, x=x)
+    xp = floating("elu", x=x)
     is_positive = real_part(xp, x) > 0
     # Where x is positive the exponential is not wanted, and might overflow.
     below = alpha * xp.expm1(xp.where(is_positive, xp.zeros_like(x), x))
@@ -315,16 +209,6 @@ def elu(x: Array, *, alpha: float = 1.0) -> tuple[Array, EluSaved]:
 
 def elu_backward(dy: Array, saved: EluSaved) -> Array:
     """Backpropagate through :func:`elu`: ``dx = dy`` where x > 0, else ``dy alpha exp(x)``.
-
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = elu(np.log([0.5, 1.0, 2.0]))

@@ -4,7 +4,7 @@ import math
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, real_part, require_floating
+from tinyconv.backend import Array, floating, namespace, real_part, require_floating
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape
 from tinyconv.ops.activation import sigmoid
@@ -51,15 +51,10 @@ def gelu(x: Array, *, approximate: str = "none") -> tuple[Array, GeluSaved]:
         P(x) = (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2                approximate="tanh"
 
     Args:
-        x: any shape, floating-point.
         approximate: "none" or "tanh", as in PyTorch and ONNX.
-
-    Returns:
-        y of the shape of x, and what :func:`gelu_backward` needs.
 
     Raises:
         ShapeError: approximate is something else.
-        DtypeError: x is not floating-point.
 
     Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)" (2016).
 
@@ -67,8 +62,7 @@ def gelu(x: Array, *, approximate: str = "none") -> tuple[Array, GeluSaved]:
     >>> gelu(np.array([-10.0, 0.0, 1.0]))[0].round(4)
     array([-0.    ,  0.    ,  0.8413])
     """
-    xp = namespace("gelu", x=x)
-    require_floating("gelu", xp, x=x)
+    xp = floating("gelu", x=x)
     if approximate == "none":
         gate = (1 + _erf(xp, x * math.sqrt(0.5))) * 0.5
     elif approximate == "tanh":
@@ -83,16 +77,6 @@ def gelu_backward(dy: Array, saved: GeluSaved) -> Array:
 
         P'(x) = exp(-x^2 / 2) / sqrt(2 pi)                                    approximate="none"
         P'(x) = 2 P(x) (1 - P(x)) sqrt(2 / pi) (1 + 3 0.044715 x^2)           approximate="tanh"
-
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = gelu(np.array([0.0, 10.0]))
@@ -113,15 +97,6 @@ def gelu_backward(dy: Array, saved: GeluSaved) -> Array:
 def silu(x: Array) -> tuple[Array, SiluSaved]:
     """Let x through by its own sigmoid: ``y = x sigmoid(x)``, also called swish.
 
-    Args:
-        x: any shape, floating-point.
-
-    Returns:
-        y of the shape of x, and what :func:`silu_backward` needs.
-
-    Raises:
-        DtypeError: x is not floating-point.
-
     Source: Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units for neural network function
     approximation in reinforcement learning" (2017).
 
@@ -136,16 +111,6 @@ def silu(x: Array) -> tuple[Array, SiluSaved]:
 
 def silu_backward(dy: Array, saved: SiluSaved) -> Array:
     """Backpropagate through :func:`silu`: ``dx = dy s (1 + x (1 - s))`` with s = sigmoid(x).
-
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = silu(np.array([0.0, 1000.0]))
@@ -165,15 +130,10 @@ def softplus(x: Array, *, beta: float = 1.0) -> tuple[Array, SoftplusSaved]:
     overflows. PyTorch gives x itself where beta x is above 20; the difference is below 3e-9.
 
     Args:
-        x: any shape, floating-point.
         beta: how sharp the corner is, greater than 0.
-
-    Returns:
-        y of the shape of x, and what :func:`softplus_backward` needs.
 
     Raises:
         ShapeError: beta is not greater than 0.
-        DtypeError: x is not floating-point.
 
     Source: Dugas et al., "Incorporating second-order functional knowledge for better option
     pricing" (2001).
@@ -182,8 +142,7 @@ def softplus(x: Array, *, beta: float = 1.0) -> tuple[Array, SoftplusSaved]:
     >>> softplus(np.array([-1000.0, 0.0, 1000.0]))[0].round(4)
     array([0.000e+00, 6.931e-01, 1.000e+03])
     """
-    xp = namespace("softplus", x=x)
-    require_floating("softplus", xp, x=x)
+    xp = floating("softplus", x=x)
     if not beta > 0:
         raise ShapeError(f"softplus: beta is {beta!r}, expected a number greater than 0")
     is_negative = real_part(xp, x) < 0
@@ -194,16 +153,6 @@ def softplus(x: Array, *, beta: float = 1.0) -> tuple[Array, SoftplusSaved]:
 
 def softplus_backward(dy: Array, saved: SoftplusSaved) -> Array:
     """Backpropagate through :func:`softplus`: ``dx = dy sigmoid(beta x)``.
-
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = softplus(np.array([-1000.0, 0.0, 1000.0]))

@@ -34,17 +34,6 @@ def binary_cross_entropy_with_logits(
     Args:
         x: (N, ...), floating-point.
         targets: of the shape and dtype of x, in [0, 1].
-        sample_weight: (N,), w, of the dtype of x, not negative; None for 1.
-
-    Returns:
-        The loss, an array without axes (0 for an empty batch), and what
-        :func:`binary_cross_entropy_with_logits_backward` needs.
-
-    Raises:
-        ShapeError: the shapes do not fit.
-        ArgumentError: a sample's weight is negative.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> loss, _ = binary_cross_entropy_with_logits(np.zeros((1, 3)), np.array([[0.0, 1.0, 0.0]]))
@@ -66,17 +55,6 @@ def binary_cross_entropy_with_logits_backward(dy: Array | float, saved: LossSave
 
         dx = dy (s(x) - t) / (N K)
 
-    Args:
-        dy: the gradient with respect to the loss, without axes.
-        saved: from the forward pass.
-
-    Returns:
-        dx, of the shape of x.
-
-    Raises:
-        ShapeError: dy has axes.
-        DeviceError: dy is an array of another library than x was.
-
     >>> import numpy as np
     >>> x, t = np.zeros((1, 2)), np.array([[0.0, 1.0]])
     >>> loss, saved = binary_cross_entropy_with_logits(x, t)
@@ -97,17 +75,9 @@ def binary_cross_entropy(
     Args:
         x: (N, ...), probabilities in [0, 1], floating-point.
         targets: of the shape and dtype of x, in [0, 1].
-        sample_weight: (N,), w, of the dtype of x, not negative; None for 1.
-
-    Returns:
-        The loss, an array without axes (0 for an empty batch), and what
-        :func:`binary_cross_entropy_backward` needs.
 
     Raises:
-        ShapeError: the shapes do not fit.
         ArgumentError: x is outside [0, 1], or a sample's weight is negative.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> loss, saved = binary_cross_entropy(np.array([[0.25, 0.5]]), np.array([[1.0, 0.0]]))
@@ -132,17 +102,6 @@ def binary_cross_entropy_backward(dy: Array | float, saved: LossSaved) -> Array:
         dx = dy (x - t) / (x (1 - x)) / (N K)
 
     The divisor x (1 - x) is at least 1e-12, as in PyTorch.
-
-    Args:
-        dy: the gradient with respect to the loss, without axes.
-        saved: from the forward pass.
-
-    Returns:
-        dx, of the shape of x.
-
-    Raises:
-        ShapeError: dy has axes.
-        DeviceError: dy is an array of another library than x was.
 
     >>> import numpy as np
     >>> loss, saved = binary_cross_entropy(np.array([[0.25, 0.5]]), np.array([[1.0, 0.0]]))

@@ -15,7 +15,7 @@ says of the one step that is not a matrix product.
 import math
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.backend import Array, floating, namespace
 from tinyconv.geometry import (
     Geometry,
     Padding,
@@ -24,6 +24,7 @@ from tinyconv.geometry import (
     check_shape,
     sliding_window,
 )
+from tinyconv.ops.ranks import Over, in_ranks
 from tinyconv.ops.shape import PadSaved, pad_backward, pad_planes
 
 __all__ = [
@@ -106,7 +107,8 @@ def col2im(col: Array, geometry: Geometry) -> Array:
     return padded[:, :, *geometry.inside]
 
 
-def conv2d(
+def conv_nd(
+    over: Over,
     x: Array,
     w: Array,
     b: Array | None = None,
@@ -139,8 +141,6 @@ def conv2d(
 
     Raises:
         ShapeError: the shapes do not fit each other, or the window not into the padded image.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> y, saved = conv2d(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)))
@@ -148,10 +148,30 @@ def conv2d(
     array([[ 8., 12.],
            [20., 24.]])
     """
-    return _conv("conv2d", ("H", "W"), x, w, b, stride, padding, dilation, groups, padding_mode)
+    xp = floating(over.op, x=x, w=w, b=b)
+    check_rank(over.op, "x", x, over.x)
+    check_rank(over.op, "w", w, f"(O, C/groups, {', '.join('K' + axis for axis in over.axes)})")
+    N, C, O = x.shape[0], x.shape[1], w.shape[0]
+    kernel = tuple(w.shape[2:])
+    check_channels(over.op, C, groups, tuple(w.shape), None if b is None else tuple(b.shape))
+    geometry = sliding_window(over.op, tuple(x.shape[2:]), kernel, stride, padding, dilation)
+    pad_saved = None
+    if padding_mode != "zeros":
+        x, pad_saved = pad_planes(over.op, x, geometry.padding, padding_mode)
+        geometry = sliding_window(over.op, tuple(x.shape[2:]), kernel, stride, 0, dilation)
+    K, P = w.shape[1] * math.prod(kernel), math.prod(geometry.output)
+
+    # The windows of a 1x1 kernel are x itself: no copy, only the product.
+    col = x if geometry.is_pointwise else im2col(x, geometry)
+    col = xp.reshape(col, (N, groups, K, P))
+    y = xp.matmul(xp.reshape(w, (groups, O // groups, K)), col)
+    y = xp.reshape(y, (N, O, *geometry.output))
+    if b is not None:
+        y = y + xp.reshape(b, (O, *(1 for _ in over.axes)))
+    return y, ConvSaved(col, w, b is not None, C, geometry, pad_saved)
 
 
-def conv2d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
+def conv_nd_backward(over: Over, dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
     """Backpropagate through :func:`conv2d`.
 
     With the columns of x as a matrix the forward pass is y = w col + b, so
@@ -160,15 +180,8 @@ def conv2d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | 
         dw = dy col^T, summed over samples    [O/G x P] @ [P x K] -> [O/G x K]
         dx = col2im(w^T dy)                   [K x O/G] @ [O/G x P] -> [K x P]
 
-    Args:
-        dy: (N, O, OH, OW).
-        saved: from the forward pass.
-
     Returns:
         dx (N, C, H, W), dw (O, C/groups, KH, KW), db (O,) or None where there was no bias.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = conv2d(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)))
@@ -181,116 +194,11 @@ def conv2d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | 
            [ 1.,  0., -1.],
            [ 0., -1., -1.]])
     """
-    return _conv_backward("conv2d_backward", dy, saved)
-
-
-def conv1d(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    *,
-    stride: Sizes = 1,
-    padding: Padding = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> tuple[Array, ConvSaved]:
-    """Convolve along one axis: :func:`conv2d` for x (N, C, L) and w (O, C/groups, KL).
-
-    >>> import numpy as np
-    >>> x, w = np.array([[[1.0, 2.0, 4.0, 8.0]]]), np.array([[[-1.0, 1.0]]])
-    >>> conv1d(x, w)[0]
-    array([[[1., 2., 4.]]])
-    """
-    return _conv("conv1d", ("L",), x, w, b, stride, padding, dilation, groups, padding_mode)
-
-
-def conv1d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
-    """Backpropagate through :func:`conv1d`; the equations are those of :func:`conv2d_backward`.
-
-    >>> import numpy as np
-    >>> y, saved = conv1d(np.array([[[1.0, 2.0, 4.0, 8.0]]]), np.array([[[-1.0, 1.0]]]))
-    >>> conv1d_backward(np.array([[[1.0, 0.0, 10.0]]]), saved)[0]
-    array([[[ -1.,   1., -10.,  10.]]])
-    """
-    return _conv_backward("conv1d_backward", dy, saved)
-
-
-def conv3d(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    *,
-    stride: Sizes = 1,
-    padding: Padding = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> tuple[Array, ConvSaved]:
-    """Convolve a volume: :func:`conv2d` for x (N, C, D, H, W) and w (O, C/groups, KD, KH, KW).
-
-    >>> import numpy as np
-    >>> conv3d(np.ones((1, 2, 4, 5, 6)), np.ones((1, 2, 2, 3, 4)))[0].shape
-    (1, 1, 3, 3, 3)
-    """
-    return _conv(
-        "conv3d", ("D", "H", "W"), x, w, b, stride, padding, dilation, groups, padding_mode
-    )
-
-
-def conv3d_backward(dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
-    """Backpropagate through :func:`conv3d`; the equations are those of :func:`conv2d_backward`.
-
-    >>> import numpy as np
-    >>> y, saved = conv3d(np.ones((1, 1, 2, 2, 2)), np.ones((1, 1, 2, 2, 2)))
-    >>> conv3d_backward(np.array([[[[[3.0]]]]]), saved)[1].shape
-    (1, 1, 2, 2, 2)
-    """
-    return _conv_backward("conv3d_backward", dy, saved)
-
-
-def _conv(
-    op: str,
-    axes: tuple[str, ...],
-    x: Array,
-    w: Array,
-    b: Array | None,
-    stride: Sizes,
-    padding: Padding,
-    dilation: Sizes,
-    groups: int,
-    padding_mode: str,
-) -> tuple[Array, ConvSaved]:
-    xp = namespace(op, x=x, w=w, b=b)
-    require_floating(op, xp, x=x, w=w, b=b)
-    check_rank(op, "x", x, f"(N, C, {', '.join(axes)})")
-    check_rank(op, "w", w, f"(O, C/groups, {', '.join('K' + axis for axis in axes)})")
-    N, C, O = x.shape[0], x.shape[1], w.shape[0]
-    kernel = tuple(w.shape[2:])
-    check_channels(op, C, groups, tuple(w.shape), None if b is None else tuple(b.shape))
-    geometry = sliding_window(op, tuple(x.shape[2:]), kernel, stride, padding, dilation)
-    pad_saved = None
-    if padding_mode != "zeros":
-        x, pad_saved = pad_planes(op, x, geometry.padding, padding_mode)
-        geometry = sliding_window(op, tuple(x.shape[2:]), kernel, stride, 0, dilation)
-    K, P = w.shape[1] * math.prod(kernel), math.prod(geometry.output)
-
-    # The windows of a 1x1 kernel are x itself: no copy, only the product.
-    col = x if geometry.is_pointwise else im2col(x, geometry)
-    col = xp.reshape(col, (N, groups, K, P))
-    y = xp.matmul(xp.reshape(w, (groups, O // groups, K)), col)
-    y = xp.reshape(y, (N, O, *geometry.output))
-    if b is not None:
-        y = y + xp.reshape(b, (O, *(1 for _ in axes)))
-    return y, ConvSaved(col, w, b is not None, C, geometry, pad_saved)
-
-
-def _conv_backward(op: str, dy: Array, saved: ConvSaved) -> tuple[Array, Array, Array | None]:
     col, w, has_bias, C, geometry, pad_saved = saved
-    xp = namespace(op, dy=dy, w=w)
+    xp = namespace(over.op, dy=dy, w=w)
     N, G, K, P = col.shape
     O = w.shape[0]
-    check_shape(op, "dy", dy, (N, O, *geometry.output))
+    check_shape(over.op, "dy", dy, (N, O, *geometry.output))
 
     db = xp.sum(dy, axis=(0, *range(2, dy.ndim))) if has_bias else None
     dy = xp.reshape(dy, (N, G, O // G, P))
@@ -303,3 +211,7 @@ def _conv_backward(op: str, dy: Array, saved: ConvSaved) -> tuple[Array, Array, 
     if pad_saved is not None:
         dx = pad_backward(dx, pad_saved)
     return dx, xp.reshape(dw, w.shape), db
+
+
+conv1d, conv2d, conv3d = in_ranks(conv_nd)
+conv1d_backward, conv2d_backward, conv3d_backward = in_ranks(conv_nd_backward)

@@ -10,7 +10,7 @@ where each output channel sees the input channels of its own group.
 
 from collections.abc import Iterator
 
-from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.backend import Array, floating, namespace
 from tinyconv.geometry import (
     Geometry,
     Padding,
@@ -42,8 +42,7 @@ def conv2d_direct(
     array([[ 8., 12.],
            [20., 24.]])
     """
-    xp = namespace("conv2d_direct", x=x, w=w, b=b)
-    require_floating("conv2d_direct", xp, x=x, w=w, b=b)
+    xp = floating("conv2d_direct", x=x, w=w, b=b)
     check_rank("conv2d_direct", "x", x, "(N, C, H, W)")
     check_rank("conv2d_direct", "w", w, "(O, C/groups, KH, KW)")
     N, C, H, W = x.shape

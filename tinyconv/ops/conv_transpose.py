@@ -14,10 +14,11 @@ Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning
 import math
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, check_rank, check_shape, transposed_window
 from tinyconv.ops.conv import col2im, im2col
+from tinyconv.ops.ranks import Over, in_ranks
 
 __all__ = [
     "ConvTransposeSaved",
@@ -43,7 +44,8 @@ class ConvTransposeSaved(NamedTuple):
     geometry: Geometry  #: of the convolution from y to x: its output is the size of x
 
 
-def conv_transpose2d(
+def conv_transpose_nd(
+    over: Over,
     x: Array,
     w: Array,
     b: Array | None = None,
@@ -69,7 +71,6 @@ def conv_transpose2d(
             (before, after) pair for each axis.
         output_padding: how many elements are added below and right; they get what the cut would
             have left them. Less than the stride or the dilation.
-        groups: number of separate blocks of channels.
         dilation: distance between two elements of the kernel.
 
     Returns:
@@ -77,21 +78,43 @@ def conv_transpose2d(
 
     Raises:
         ShapeError: the shapes do not fit each other, or nothing is left of y.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> x, w = np.array([[[[1.0, 10.0]]]]), np.array([[[[1.0, 2.0, 3.0]]]])
     >>> conv_transpose2d(x, w, stride=(1, 2))[0]
     array([[[[ 1.,  2., 13., 20., 30.]]]])
     """
-    return _conv_transpose(
-        "conv_transpose2d", ("H", "W"), x, w, b, stride, padding, output_padding, groups, dilation
+    xp = floating(over.op, x=x, w=w, b=b)
+    check_rank(over.op, "x", x, over.x)
+    check_rank(over.op, "w", w, f"(C, O/groups, {', '.join('K' + axis for axis in over.axes)})")
+    N, C = x.shape[:2]
+    if w.shape[0] != C or 0 in w.shape:
+        raise ShapeError(
+            f"{over.op}: w has shape {tuple(w.shape)}, expected (C={C}, O/groups, ...) without an "
+            f"axis of length 0 because x has {C} channels"
+        )
+    if not isinstance(groups, int) or groups < 1 or C % groups:
+        raise ShapeError(
+            f"{over.op}: groups is {groups!r}, expected a divisor of the {C} input channels"
+        )
+    O, kernel = w.shape[1] * groups, tuple(w.shape[2:])
+    if b is not None:
+        check_shape(over.op, "b", b, (O,))
+    geometry = transposed_window(
+        over.op, tuple(x.shape[2:]), kernel, stride, padding, dilation, output_padding
     )
+    K, P = w.shape[1] * math.prod(kernel), math.prod(geometry.output)
+
+    rows = xp.reshape(x, (N, groups, C // groups, P))
+    col = xp.matmul(xp.matrix_transpose(xp.reshape(w, (groups, C // groups, K))), rows)
+    y = col2im(xp.reshape(col, (N, O, *kernel, *geometry.output)), geometry)
+    if b is not None:
+        y = y + xp.reshape(b, (O, *(1 for _ in over.axes)))
+    return y, ConvTransposeSaved(x, w, b is not None, groups, geometry)
 
 
-def conv_transpose2d_backward(
-    dy: Array, saved: ConvTransposeSaved
+def conv_transpose_nd_backward(
+    over: Over, dy: Array, saved: ConvTransposeSaved
 ) -> tuple[Array, Array, Array | None]:
     """Backpropagate through :func:`conv_transpose2d`.
 
@@ -101,15 +124,8 @@ def conv_transpose2d_backward(
         dx = w im2col(dy)                         [C/G x K] @ [K x P] -> [C/G x P]
         dw = x im2col(dy)^T, summed over samples  [C/G x P] @ [P x K] -> [C/G x K]
 
-    Args:
-        dy: (N, O, OH, OW).
-        saved: from the forward pass.
-
     Returns:
         dx (N, C, H, W), dw (C, O/groups, KH, KW), db (O,) or None where there was no bias.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> x, w = np.array([[[[1.0, 10.0]]]]), np.array([[[[1.0, 2.0, 3.0]]]])
@@ -118,131 +134,11 @@ def conv_transpose2d_backward(
     >>> dx, dw
     (array([[[[ 4., -2.]]]]), array([[[[11.,  0., -9.]]]]))
     """
-    return _conv_transpose_backward("conv_transpose2d_backward", dy, saved)
-
-
-def conv_transpose1d(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    *,
-    stride: Sizes = 1,
-    padding: Paddings = 0,
-    output_padding: Sizes = 0,
-    groups: int = 1,
-    dilation: Sizes = 1,
-) -> tuple[Array, ConvTransposeSaved]:
-    """Spread along one axis: :func:`conv_transpose2d` for x (N, C, L), w (C, O/groups, KL).
-
-    >>> import numpy as np
-    >>> x, w = np.array([[[1.0, 10.0]]]), np.array([[[1.0, 2.0, 3.0]]])
-    >>> conv_transpose1d(x, w)[0]
-    array([[[ 1., 12., 23., 30.]]])
-    """
-    return _conv_transpose(
-        "conv_transpose1d", ("L",), x, w, b, stride, padding, output_padding, groups, dilation
-    )
-
-
-def conv_transpose1d_backward(
-    dy: Array, saved: ConvTransposeSaved
-) -> tuple[Array, Array, Array | None]:
-    """Backpropagate through :func:`conv_transpose1d`, as :func:`conv_transpose2d_backward`.
-
-    >>> import numpy as np
-    >>> y, saved = conv_transpose1d(np.array([[[1.0, 10.0]]]), np.array([[[1.0, 2.0, 3.0]]]))
-    >>> conv_transpose1d_backward(np.array([[[1.0, 0.0, 0.0, 1.0]]]), saved)[0]
-    array([[[1., 3.]]])
-    """
-    return _conv_transpose_backward("conv_transpose1d_backward", dy, saved)
-
-
-def conv_transpose3d(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    *,
-    stride: Sizes = 1,
-    padding: Paddings = 0,
-    output_padding: Sizes = 0,
-    groups: int = 1,
-    dilation: Sizes = 1,
-) -> tuple[Array, ConvTransposeSaved]:
-    """Spread a volume: :func:`conv_transpose2d` for (N, C, D, H, W), (C, O/groups, KD, KH, KW).
-
-    >>> import numpy as np
-    >>> conv_transpose3d(np.ones((1, 2, 3, 4, 5)), np.ones((2, 1, 2, 2, 2)), stride=2)[0].shape
-    (1, 1, 6, 8, 10)
-    """
-    axes = ("D", "H", "W")
-    return _conv_transpose(
-        "conv_transpose3d", axes, x, w, b, stride, padding, output_padding, groups, dilation
-    )
-
-
-def conv_transpose3d_backward(
-    dy: Array, saved: ConvTransposeSaved
-) -> tuple[Array, Array, Array | None]:
-    """Backpropagate through :func:`conv_transpose3d`, as :func:`conv_transpose2d_backward`.
-
-    >>> import numpy as np
-    >>> y, saved = conv_transpose3d(np.ones((1, 1, 1, 1, 1)), np.ones((1, 1, 2, 2, 2)))
-    >>> conv_transpose3d_backward(y, saved)[0].item()
-    8.0
-    """
-    return _conv_transpose_backward("conv_transpose3d_backward", dy, saved)
-
-
-def _conv_transpose(
-    op: str,
-    axes: tuple[str, ...],
-    x: Array,
-    w: Array,
-    b: Array | None,
-    stride: Sizes,
-    padding: Paddings,
-    output_padding: Sizes,
-    groups: int,
-    dilation: Sizes,
-) -> tuple[Array, ConvTransposeSaved]:
-    xp = namespace(op, x=x, w=w, b=b)
-    require_floating(op, xp, x=x, w=w, b=b)
-    check_rank(op, "x", x, f"(N, C, {', '.join(axes)})")
-    check_rank(op, "w", w, f"(C, O/groups, {', '.join('K' + axis for axis in axes)})")
-    N, C = x.shape[:2]
-    if w.shape[0] != C or 0 in w.shape:
-        raise ShapeError(
-            f"{op}: w has shape {tuple(w.shape)}, expected (C={C}, O/groups, ...) without an axis "
-            f"of length 0 because x has {C} channels"
-        )
-    if not isinstance(groups, int) or groups < 1 or C % groups:
-        raise ShapeError(
-            f"{op}: groups is {groups!r}, expected a divisor of the {C} input channels"
-        )
-    O, kernel = w.shape[1] * groups, tuple(w.shape[2:])
-    if b is not None:
-        check_shape(op, "b", b, (O,))
-    geometry = transposed_window(
-        op, tuple(x.shape[2:]), kernel, stride, padding, dilation, output_padding
-    )
-    K, P = w.shape[1] * math.prod(kernel), math.prod(geometry.output)
-
-    rows = xp.reshape(x, (N, groups, C // groups, P))
-    col = xp.matmul(xp.matrix_transpose(xp.reshape(w, (groups, C // groups, K))), rows)
-    y = col2im(xp.reshape(col, (N, O, *kernel, *geometry.output)), geometry)
-    if b is not None:
-        y = y + xp.reshape(b, (O, *(1 for _ in axes)))
-    return y, ConvTransposeSaved(x, w, b is not None, groups, geometry)
-
-
-def _conv_transpose_backward(
-    op: str, dy: Array, saved: ConvTransposeSaved
-) -> tuple[Array, Array, Array | None]:
     x, w, has_bias, G, geometry = saved
-    xp = namespace(op, dy=dy, x=x)
+    xp = namespace(over.op, dy=dy, x=x)
     N, C = x.shape[:2]
     K, P = w.shape[1] * math.prod(geometry.kernel), math.prod(geometry.output)
-    check_shape(op, "dy", dy, (N, w.shape[1] * G, *geometry.size))
+    check_shape(over.op, "dy", dy, (N, w.shape[1] * G, *geometry.size))
 
     db = xp.sum(dy, axis=(0, *range(2, dy.ndim))) if has_bias else None
     dcol = xp.reshape(im2col(dy, geometry), (N, G, K, P))
@@ -250,3 +146,9 @@ def _conv_transpose_backward(
     rows = xp.reshape(x, (N, G, C // G, P))
     dw = xp.sum(xp.matmul(rows, xp.matrix_transpose(dcol)), axis=0)
     return xp.reshape(dx, x.shape), xp.reshape(dw, w.shape), db
+
+
+conv_transpose1d, conv_transpose2d, conv_transpose3d = in_ranks(conv_transpose_nd)
+conv_transpose1d_backward, conv_transpose2d_backward, conv_transpose3d_backward = in_ranks(
+    conv_transpose_nd_backward
+)

@@ -25,7 +25,6 @@ def dropout(x: Array, mask: Array, p: float) -> tuple[Array, DropoutSaved]:
     """Keep x where the mask is True, scaled by ``1 / (1 - p)``, and put 0 elsewhere.
 
     Args:
-        x: any shape, floating-point.
         mask: bool, of the shape of x, each element True with probability 1 - p.
         p: the probability of dropping an element, 0 <= p < 1.
 
@@ -55,16 +54,6 @@ def dropout(x: Array, mask: Array, p: float) -> tuple[Array, DropoutSaved]:
 
 def dropout_backward(dy: Array, saved: DropoutSaved) -> Array:
     """Backpropagate through :func:`dropout`: the same mask and the same scale, applied to dy.
-
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
-    Returns:
-        dx of the same shape.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = dropout(np.array([1.0, 2.0, 3.0]), np.array([True, False, True]), 0.5)

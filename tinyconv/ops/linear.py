@@ -6,7 +6,7 @@ at once and with the weights stored as (out, in).
 
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_rank, check_shape
 
@@ -34,16 +34,13 @@ def linear(x: Array, w: Array, b: Array | None = None) -> tuple[Array, LinearSav
 
     Raises:
         ShapeError: the shapes do not fit each other.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> y, saved = linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]]))
     >>> y
     array([[11., 17.]])
     """
-    xp = namespace("linear", x=x, w=w, b=b)
-    require_floating("linear", xp, x=x, w=w, b=b)
+    xp = floating("linear", x=x, w=w, b=b)
     check_rank("linear", "x", x, "(N, I)")
     check_rank("linear", "w", w, "(O, I)")
     if x.shape[1] != w.shape[1]:
@@ -65,15 +62,8 @@ def linear_backward(dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array 
         dw = dy^T x     [O x N] @ [N x I] -> [O x I]
         db = sum of dy over the samples
 
-    Args:
-        dy: (N, O).
-        saved: from the forward pass.
-
     Returns:
         dx (N, I), dw (O, I), db (O,) or None where there was no bias.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]]))

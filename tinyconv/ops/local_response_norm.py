@@ -7,7 +7,7 @@ networks" (2012), section 3.3.
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape, spread
 
@@ -43,20 +43,15 @@ def local_response_norm(
         beta: see above.
         k: see above, greater than 0.
 
-    Returns:
-        y of the shape of x and what :func:`local_response_norm_backward` needs.
-
     Raises:
         ShapeError: x does not have channels, or size is below 1.
-        DtypeError: x is not floating-point.
 
     >>> import numpy as np
     >>> x = np.array([[[1.0], [2.0], [3.0]]])
     >>> local_response_norm(x, 2, alpha=2.0, beta=1.0)[0].ravel()  # 1/2, 2/(1+1+4), 3/(1+4+9)
     array([0.5       , 0.33333333, 0.21428571])
     """
-    xp = namespace("local_response_norm", x=x)
-    require_floating("local_response_norm", xp, x=x)
+    xp = floating("local_response_norm", x=x)
     if x.ndim < 2:
         raise ShapeError(
             f"local_response_norm: x has shape {tuple(x.shape)}, expected (N, C, *size)"
@@ -75,15 +70,8 @@ def local_response_norm_backward(dy: Array, saved: LocalResponseNormSaved) -> Ar
         dx[n, j] = dy[n, j] s[n, j]^(-beta)
                    - 2 alpha beta / size  x[n, j] sum_c dy[n, c] x[n, c] s[n, c]^(-beta - 1)
 
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
     Returns:
         dx of the shape of x.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = local_response_norm(np.array([[[1.0]]]), 1, alpha=1.0, beta=1.0)

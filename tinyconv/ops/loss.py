@@ -34,18 +34,6 @@ def mse_loss(
 
     Args:
         x: (N, ...), floating-point.
-        targets: of the shape and dtype of x.
-        sample_weight: (N,), w, of the dtype of x, not negative; None for 1.
-
-    Returns:
-        The loss, an array without axes (0 for an empty batch), and what
-        :func:`mse_loss_backward` needs.
-
-    Raises:
-        ShapeError: the shapes do not fit.
-        ArgumentError: a sample's weight is negative.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> mse_loss(np.array([[1.0, 5.0]]), np.array([[1.0, 2.0]]))[0].item()
@@ -58,17 +46,6 @@ def mse_loss(
 
 def mse_loss_backward(dy: Array | float, saved: LossSaved) -> Array:
     """Backpropagate through :func:`mse_loss`: ``dx = dy 2 (x - t) / (N K)``, K elements a sample.
-
-    Args:
-        dy: the gradient with respect to the loss, without axes.
-        saved: from the forward pass.
-
-    Returns:
-        dx, of the shape of x.
-
-    Raises:
-        ShapeError: dy has axes.
-        DeviceError: dy is an array of another library than x was.
 
     >>> import numpy as np
     >>> loss, saved = mse_loss(np.array([[1.0, 5.0]]), np.array([[1.0, 2.0]]))
@@ -85,18 +62,6 @@ def l1_loss(
 
     Args:
         x: (N, ...), floating-point.
-        targets: of the shape and dtype of x.
-        sample_weight: (N,), w, of the dtype of x, not negative; None for 1.
-
-    Returns:
-        The loss, an array without axes (0 for an empty batch), and what
-        :func:`l1_loss_backward` needs.
-
-    Raises:
-        ShapeError: the shapes do not fit.
-        ArgumentError: a sample's weight is negative.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> l1_loss(np.array([[1.0, 5.0]]), np.array([[1.0, 2.0]]))[0].item()
@@ -114,17 +79,6 @@ def l1_loss(
 
 def l1_loss_backward(dy: Array | float, saved: LossSaved) -> Array:
     """Backpropagate through :func:`l1_loss`: ``dx = dy sign(x - t) / (N K)``, 0 where x is t.
-
-    Args:
-        dy: the gradient with respect to the loss, without axes.
-        saved: from the forward pass.
-
-    Returns:
-        dx, of the shape of x.
-
-    Raises:
-        ShapeError: dy has axes.
-        DeviceError: dy is an array of another library than x was.
 
     >>> import numpy as np
     >>> loss, saved = l1_loss(np.array([[1.0, 5.0]]), np.array([[1.0, 2.0]]))
@@ -144,19 +98,10 @@ def huber_loss(
 
     Args:
         x: (N, ...), floating-point.
-        targets: of the shape and dtype of x.
-        sample_weight: (N,), w, of the dtype of x, not negative; None for 1.
         delta: where one becomes the other, greater than 0.
 
-    Returns:
-        The loss, an array without axes (0 for an empty batch), and what
-        :func:`huber_loss_backward` needs.
-
     Raises:
-        ShapeError: the shapes do not fit.
         ArgumentError: delta is not positive, or a sample's weight is negative.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> huber_loss(np.array([[1.0, 5.0]]), np.array([[2.0, 2.0]]))[0].item()  # 1/2 and 3 - 1/2
@@ -176,17 +121,6 @@ def huber_loss(
 
 def huber_loss_backward(dy: Array | float, saved: LossSaved) -> Array:
     """Backpropagate through :func:`huber_loss`: ``dx = dy clip(x - t, -delta, delta) / (N K)``.
-
-    Args:
-        dy: the gradient with respect to the loss, without axes.
-        saved: from the forward pass.
-
-    Returns:
-        dx, of the shape of x.
-
-    Raises:
-        ShapeError: dy has axes.
-        DeviceError: dy is an array of another library than x was.
 
     >>> import numpy as np
     >>> loss, saved = huber_loss(np.array([[1.5, 5.0]]), np.array([[2.0, 2.0]]))
@@ -208,18 +142,11 @@ def multi_margin_loss(
     Args:
         x: (N, K, ...), scores, floating-point.
         labels: (N, ...), integer, the class of each position, 0 to K - 1.
-        sample_weight: (N,), w, of the dtype of x, not negative; None for 1.
         margin: greater than 0.
 
-    Returns:
-        The loss, an array without axes (0 for an empty batch), and what
-        :func:`multi_margin_loss_backward` needs.
-
     Raises:
-        ShapeError: the shapes do not fit.
         ArgumentError: the margin is not positive, a label out of range or a weight negative.
         DtypeError: x is not floating-point or labels not integer.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> multi_margin_loss(np.array([[3.0, 2.5]]), np.array([0]))[0].item()  # 2.5 is 0.5 too near
@@ -246,17 +173,6 @@ def multi_margin_loss_backward(dy: Array | float, saved: LossSaved) -> Array:
 
         dx[n, k] = dy/(N K)             for a wrong class that comes too near, 0 for another
         dx[n, y] = -dy/(N K) (how many come too near)
-
-    Args:
-        dy: the gradient with respect to the loss, without axes.
-        saved: from the forward pass.
-
-    Returns:
-        dx, of the shape of x.
-
-    Raises:
-        ShapeError: dy has axes.
-        DeviceError: dy is an array of another library than x was.
 
     >>> import numpy as np
     >>> loss, saved = multi_margin_loss(np.array([[3.0, 2.5]]), np.array([0]))

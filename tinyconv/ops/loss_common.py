@@ -4,7 +4,7 @@ from math import prod
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, real_part, require_floating
+from tinyconv.backend import Array, floating, namespace, real_part, require_floating
 from tinyconv.errors import ArgumentError, DtypeError, ShapeError
 from tinyconv.geometry import check_shape
 
@@ -152,8 +152,7 @@ def elementwise(op: str, x: Array, targets: Array) -> ModuleType:
     Traceback (most recent call last):
     tinyconv.errors.ShapeError: mse_loss: targets has shape (5,), expected (5, 1)
     """
-    xp = namespace(op, x=x, targets=targets)
-    require_floating(op, xp, x=x, targets=targets)
+    xp = floating(op, x=x, targets=targets)
     check_shape(op, "targets", targets, tuple(x.shape))
     if x.ndim == 0:
         raise ShapeError(f"{op}: x has shape (), expected (N, ...)")

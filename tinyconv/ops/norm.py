@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape
 
@@ -82,18 +82,12 @@ def batch_norm(
         b: (C,), the shift, or None for 0.
         mean: (C,), or None for that of the batch.
         var: (C,), or None for that of the batch.
-        eps: keeps the divisor away from 0.
         parts: where x is a part of the batch. m and v are of the whole batch then, and dx is the
             gradient through all of it (PyTorch's ``SyncBatchNorm``).
-
-    Returns:
-        y of the shape of x and what :func:`batch_norm_backward` needs.
 
     Raises:
         ShapeError: the shapes do not fit each other, mean is given without var or the other way
             round.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> y, saved = batch_norm(np.array([[1.0], [3.0]]), w=np.array([10.0]), eps=0.0)
@@ -101,8 +95,7 @@ def batch_norm(
     (array([[-10.],
            [ 10.]]), array([2.]), array([1.]))
     """
-    xp = namespace("batch_norm", x=x, w=w, b=b, mean=mean, var=var)
-    require_floating("batch_norm", xp, x=x, w=w, b=b, mean=mean, var=var)
+    xp = floating("batch_norm", x=x, w=w, b=b, mean=mean, var=var)
     if x.ndim < 2:
         raise ShapeError(f"batch_norm: x has shape {tuple(x.shape)}, expected (N, C, *size)")
     if (mean is None) != (var is None):
@@ -135,15 +128,8 @@ def batch_norm_backward(dy: Array, saved: NormSaved) -> tuple[Array, Array | Non
         dx as at the top of this file, over the elements of a channel; where mean and var were
         given they are constants, and dx = w dy / sqrt(v + eps)
 
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
     Returns:
         dx of the shape of x, dw (C,), db (C,); None for a w or b that was None.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = batch_norm(np.array([[1.0], [3.0]]), w=np.array([10.0]), eps=0.0)
@@ -172,23 +158,16 @@ def layer_norm(
         normalized_shape: the axes that m and v are taken over, by their lengths.
         w: (*normalized_shape), the scale of each element, or None for 1.
         b: (*normalized_shape), the shift of each element, or None for 0.
-        eps: keeps the divisor away from 0.
-
-    Returns:
-        y of the shape of x and what :func:`layer_norm_backward` needs.
 
     Raises:
         ShapeError: the shapes do not fit each other.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> layer_norm(np.array([[1.0, 3.0], [-8.0, -8.0]]), 2, eps=1e-30)[0]
     array([[-1.,  1.],
            [ 0.,  0.]])
     """
-    xp = namespace("layer_norm", x=x, w=w, b=b)
-    require_floating("layer_norm", xp, x=x, w=w, b=b)
+    xp = floating("layer_norm", x=x, w=w, b=b)
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape or math.prod(shape) == 0 or tuple(x.shape[-len(shape) :]) != shape:
         raise ShapeError(
@@ -211,15 +190,8 @@ def layer_norm_backward(dy: Array, saved: NormSaved) -> tuple[Array, Array | Non
         db = sum of dy over the axes that were not normalised
         dx as at the top of this file, over the elements of a sample
 
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
     Returns:
         dx of the shape of x, dw and db (*normalized_shape); None for a w or b that was None.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = layer_norm(np.array([[1.0, 3.0]]), 2, b=np.array([0.0, 5.0]), eps=0.0)
@@ -251,22 +223,15 @@ def group_norm(
         num_groups: a divisor of C.
         w: (C,), the scale, or None for 1.
         b: (C,), the shift, or None for 0.
-        eps: keeps the divisor away from 0.
-
-    Returns:
-        y of the shape of x and what :func:`group_norm_backward` needs.
 
     Raises:
         ShapeError: the shapes do not fit each other, or a group has no elements.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> group_norm(np.array([[1.0, 3.0, -4.0, 4.0]]), 2, eps=0.0)[0]
     array([[-1.,  1., -1.,  1.]])
     """
-    xp = namespace("group_norm", x=x, w=w, b=b)
-    require_floating("group_norm", xp, x=x, w=w, b=b)
+    xp = floating("group_norm", x=x, w=w, b=b)
     if x.ndim < 2 or math.prod(x.shape[1:]) == 0:
         raise ShapeError(
             f"group_norm: x has shape {tuple(x.shape)}, expected (N, C, *size) with elements"
@@ -291,15 +256,8 @@ def group_norm_backward(dy: Array, saved: NormSaved) -> tuple[Array, Array | Non
         db[c] = sum over n, h, w of dy
         dx as at the top of this file, over the elements of a group
 
-    Args:
-        dy: of the shape of y.
-        saved: from the forward pass.
-
     Returns:
         dx of the shape of x, dw (C,), db (C,); None for a w or b that was None.
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = group_norm(np.array([[1.0, 3.0, -4.0, 4.0]]), 2, w=np.ones(4), eps=0.0)

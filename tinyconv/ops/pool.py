@@ -1,10 +1,10 @@
-"""Pooling: the maximum or the mean of each window.
+"""Pooling of windows: the maximum, the mean, a norm.
 
 Every function walks over the KH*KW offsets of a window; for one offset it handles all windows of
-all planes at once. The functions that end in ``_nd`` do the work for any number of axes; the ones
-on a single axis and on three are in :mod:`tinyconv.ops.pool_axes`.
+all planes at once. The equations are those of two axes.
 
-Source: Nielsen, "Neural Networks and Deep Learning", chapter 6.
+Sources: Nielsen, "Neural Networks and Deep Learning", chapter 6 (maximum, L2); Sermanet, Chintala
+and LeCun, "Convolutional neural networks applied to house numbers digit classification" (2012).
 """
 
 import itertools
@@ -12,17 +12,35 @@ import math
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, real_part, require_floating
+from tinyconv.backend import Array, floating, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, check_rank, check_shape, sliding_window, spread
+from tinyconv.ops.ranks import Over, in_ranks
 
 __all__ = [
     "AvgPoolSaved",
+    "LpPoolSaved",
     "MaxPoolSaved",
+    "avg_pool1d",
+    "avg_pool1d_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "avg_pool3d",
+    "avg_pool3d_backward",
+    "l2_pool2d",
+    "l2_pool2d_backward",
+    "lp_pool1d",
+    "lp_pool1d_backward",
+    "lp_pool2d",
+    "lp_pool2d_backward",
+    "lp_pool3d",
+    "lp_pool3d_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "max_pool3d",
+    "max_pool3d_backward",
 ]
 
 Sizes = int | tuple[int, ...]
@@ -44,7 +62,17 @@ class AvgPoolSaved(NamedTuple):
     divisor: Array | int  #: what the sums are divided by, (OH, OW) where windows differ
 
 
-def max_pool2d(
+class LpPoolSaved(NamedTuple):
+    """What the forward pass of L2 and Lp pooling keeps for the backward pass."""
+
+    x: Array  #: (N, C, H, W)
+    y: Array  #: (N, C, OH, OW)
+    geometry: Geometry
+    p: float
+
+
+def max_pool_nd(
+    over: Over,
     x: Array,
     kernel_size: Sizes,
     *,
@@ -57,135 +85,24 @@ def max_pool2d(
 
         y[n, c, p, q] = max_{i, j} x[n, c, s p + d i - P, s q + d j - P]
 
+    A dilated window that sees nothing but padding gives minus infinity and has argmax -1.
+
     Args:
         x: (N, C, H, W), floating-point. A NaN is greater than every number.
-        kernel_size: of the window.
-        stride: step between two windows; the kernel size if None.
-        padding: on each side, less than the window; it never is the maximum. A dilated window
-            that sees nothing else gives minus infinity and has argmax -1.
-        dilation: distance between two elements of a window.
-        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
+        padding: on each side, less than the window; it never is the maximum.
 
     Returns:
         y (N, C, OH, OW) and what :func:`max_pool2d_backward` needs; its argmax is PyTorch's.
 
     Raises:
         ShapeError: x does not have four axes, or the window does not fit.
-        DtypeError: x is not floating-point.
 
     >>> import numpy as np
     >>> y, saved = max_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)
     >>> y.item(), saved.argmax.item()
     (3.0, 1)
     """
-    return max_pool_nd(
-        "max_pool2d", ("H", "W"), x, kernel_size, stride, padding, dilation, ceil_mode
-    )
-
-
-def max_pool2d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
-    """Backpropagate through :func:`max_pool2d`: dy goes to where the maximum came from.
-
-        dx[n, c, h, w] = sum of dy[n, c, p, q] over the windows whose maximum is x[n, c, h, w]
-
-    Args:
-        dy: (N, C, OH, OW).
-        saved: from the forward pass.
-
-    Returns:
-        dx (N, C, H, W).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
-
-    >>> import numpy as np
-    >>> y, saved = max_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)
-    >>> max_pool2d_backward(np.array([[[[5.0]]]]), saved)[0, 0]
-    array([[0., 5.],
-           [0., 0.]])
-    """
-    return max_pool_backward_nd("max_pool2d_backward", dy, saved)
-
-
-def avg_pool2d(
-    x: Array,
-    kernel_size: Sizes,
-    *,
-    stride: Sizes | None = None,
-    padding: Padding = 0,
-    dilation: Sizes = 1,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> tuple[Array, AvgPoolSaved]:
-    """Take the mean of each window.
-
-        y[n, c, p, q] = 1 / D[p, q] sum_{i, j} x[n, c, s p + d i - P, s q + d j - P]
-
-    The divisor D is the number of elements that the window sees: KH KW, less those that
-    ``ceil_mode`` lets it see beyond the padding, and less the padding unless it counts. A dilated
-    window that sees nothing has the mean 0.
-
-    Args:
-        x: (N, C, H, W), floating-point.
-        kernel_size: of the window.
-        stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, less than the window.
-        dilation: distance between two elements of a window.
-        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
-        count_include_pad: whether the zeros of the padding count, as is PyTorch's default; it is
-            not ONNX's.
-
-    Returns:
-        y (N, C, OH, OW) and what :func:`avg_pool2d_backward` needs.
-
-    Raises:
-        ShapeError: x does not have four axes, or the window does not fit.
-        DtypeError: x is not floating-point.
-
-    >>> import numpy as np
-    >>> avg_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)[0].item()
-    2.25
-    """
-    window = (kernel_size, stride, padding, dilation, ceil_mode)
-    return avg_pool_nd("avg_pool2d", ("H", "W"), x, *window, count_include_pad)
-
-
-def avg_pool2d_backward(dy: Array, saved: AvgPoolSaved) -> Array:
-    """Backpropagate through :func:`avg_pool2d`: each element of a window gets an equal share.
-
-        dx[n, c, h, w] = sum of dy[n, c, p, q] / D[p, q] over the windows that hold (h, w)
-
-    Args:
-        dy: (N, C, OH, OW).
-        saved: from the forward pass.
-
-    Returns:
-        dx (N, C, H, W).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
-
-    >>> import numpy as np
-    >>> y, saved = avg_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)
-    >>> avg_pool2d_backward(np.array([[[[4.0]]]]), saved)[0, 0]
-    array([[1., 1.],
-           [1., 1.]])
-    """
-    return avg_pool_backward_nd("avg_pool2d_backward", dy, saved)
-
-
-def max_pool_nd(
-    op: str,
-    axes: tuple[str, ...],
-    x: Array,
-    kernel_size: Sizes,
-    stride: Sizes | None,
-    padding: Padding,
-    dilation: Sizes,
-    ceil_mode: bool,
-) -> tuple[Array, MaxPoolSaved]:
-    """:func:`max_pool2d` over the named axes, on behalf of ``op``."""
-    xp, geometry = prepare(op, axes, x, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    xp, geometry = prepare(over, x, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
     padded = pad_for(xp, x, geometry, -xp.inf)
     y: Array = None
     argmax: Array = None
@@ -205,11 +122,20 @@ def max_pool_nd(
     return xp.asarray(y, copy=True), MaxPoolSaved(argmax, geometry)
 
 
-def max_pool_backward_nd(op: str, dy: Array, saved: MaxPoolSaved) -> Array:
-    """:func:`max_pool2d_backward` over any axes, on behalf of ``op``."""
+def max_pool_nd_backward(over: Over, dy: Array, saved: MaxPoolSaved) -> Array:
+    """Backpropagate through :func:`max_pool2d`: dy goes to where the maximum came from.
+
+        dx[n, c, h, w] = sum of dy[n, c, p, q] over the windows whose maximum is x[n, c, h, w]
+
+    >>> import numpy as np
+    >>> y, saved = max_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)
+    >>> max_pool2d_backward(np.array([[[[5.0]]]]), saved)[0, 0]
+    array([[0., 5.],
+           [0., 0.]])
+    """
     argmax, geometry = saved
-    xp = namespace(op, dy=dy, argmax=argmax)
-    check_shape(op, "dy", dy, tuple(argmax.shape))
+    xp = namespace(over.op, dy=dy, argmax=argmax)
+    check_shape(over.op, "dy", dy, tuple(argmax.shape))
     dx = xp.zeros((*dy.shape[:2], *geometry.padded), dtype=dy.dtype, device=dy.device)
     zero = xp.zeros_like(dy)
     for offset, window in geometry.windows():
@@ -218,31 +144,224 @@ def max_pool_backward_nd(op: str, dy: Array, saved: MaxPoolSaved) -> Array:
     return dx[:, :, *geometry.inside]
 
 
+max_pool1d, max_pool2d, max_pool3d = in_ranks(max_pool_nd)
+max_pool1d_backward, max_pool2d_backward, max_pool3d_backward = in_ranks(max_pool_nd_backward)
+
+
 def avg_pool_nd(
-    op: str,
-    axes: tuple[str, ...],
+    over: Over,
     x: Array,
     kernel_size: Sizes,
-    stride: Sizes | None,
-    padding: Padding,
-    dilation: Sizes,
-    ceil_mode: bool,
-    count_include_pad: bool,
+    *,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
 ) -> tuple[Array, AvgPoolSaved]:
-    """:func:`avg_pool2d` over the named axes, on behalf of ``op``."""
-    xp, geometry = prepare(op, axes, x, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    """Take the mean of each window.
+
+        y[n, c, p, q] = 1 / D[p, q] sum_{i, j} x[n, c, s p + d i - P, s q + d j - P]
+
+    The divisor D is the number of elements that the window sees: KH KW, less those that
+    ``ceil_mode`` lets it see beyond the padding, and less the padding unless it counts. A dilated
+    window that sees nothing has the mean 0.
+
+    Args:
+        x: (N, C, H, W), floating-point.
+        count_include_pad: whether the zeros of the padding count, as is PyTorch's default; it is
+            not ONNX's.
+
+    Returns:
+        y (N, C, OH, OW) and what :func:`avg_pool2d_backward` needs.
+
+    Raises:
+        ShapeError: x does not have four axes, or the window does not fit.
+
+    >>> import numpy as np
+    >>> avg_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)[0].item()
+    2.25
+    """
+    xp, geometry = prepare(over, x, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    y = _sums(xp, x, geometry)
+    divisor: Array | int = math.prod(geometry.kernel)
+    if geometry.is_padded:
+        axes = (elements_seen(geometry, axis, count_include_pad) for axis in range(len(over.axes)))
+        # Dilated windows that see nothing at all have a sum of 0, and the mean 0.
+        seen = [max(1, math.prod(counts)) for counts in itertools.product(*axes)]
+        counts = xp.asarray(seen, device=x.device)
+        divisor = xp.astype(xp.reshape(counts, geometry.output), x.dtype)
+    return y / divisor, AvgPoolSaved(geometry, tuple(y.shape), divisor)
+
+
+def avg_pool_nd_backward(over: Over, dy: Array, saved: AvgPoolSaved) -> Array:
+    """Backpropagate through :func:`avg_pool2d`: each element of a window gets an equal share.
+
+        dx[n, c, h, w] = sum of dy[n, c, p, q] / D[p, q] over the windows that hold (h, w)
+
+    >>> import numpy as np
+    >>> y, saved = avg_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)
+    >>> avg_pool2d_backward(np.array([[[[4.0]]]]), saved)[0, 0]
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    geometry, shape, divisor = saved
+    xp = namespace(over.op, dy=dy, divisor=None if isinstance(divisor, int) else divisor)
+    check_shape(over.op, "dy", dy, shape)
+    return _shares(xp, dy / divisor, geometry)
+
+
+avg_pool1d, avg_pool2d, avg_pool3d = in_ranks(avg_pool_nd)
+avg_pool1d_backward, avg_pool2d_backward, avg_pool3d_backward = in_ranks(avg_pool_nd_backward)
+
+
+def lp_pool_nd(
+    over: Over,
+    x: Array,
+    norm_type: float,
+    kernel_size: Sizes,
+    *,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, LpPoolSaved]:
+    """Take the p-norm of each window.
+
+        y[n, c, p, q] = (sum_{i, j} |x[n, c, s p + d i - P, s q + d j - P]|^t)^(1 / t)
+
+    with t for norm_type. As in ONNX; PyTorch leaves the bars out, which matters where norm_type is
+    odd and x negative, and in ceil mode it scales the windows at the rim up.
+
+    Args:
+        x: (N, C, H, W), floating-point.
+        norm_type: the p of the norm, at least 1: 1 sums up, 2 is :func:`l2_pool2d`, and large
+            ones come near the maximum.
+
+    Returns:
+        y (N, C, OH, OW) and what :func:`lp_pool2d_backward` needs.
+
+    Raises:
+        ShapeError: x does not have four axes, the window does not fit, or norm_type is below 1
+            or infinite.
+
+    >>> import numpy as np
+    >>> lp_pool2d(np.array([[[[1.0, -3.0], [3.0, -2.0]]]]), 1, 2)[0].item()
+    9.0
+    """
+    xp, geometry = prepare(over, x, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    if not 1 <= norm_type < float("inf"):
+        raise ShapeError(f"{over.op}: norm_type is {norm_type!r}, expected a number of at least 1")
+    # |x| by the sign of the real part, so that the complex step passes through it.
+    powers = xp.where(real_part(xp, x) < 0, -x, x) ** norm_type
+    y = _sums(xp, powers, geometry) ** (1 / norm_type)
+    return y, LpPoolSaved(x, y, geometry, norm_type)
+
+
+def lp_pool_nd_backward(over: Over, dy: Array, saved: LpPoolSaved) -> Array:
+    """Backpropagate through :func:`lp_pool2d`, with p for norm_type:
+
+        dx[n, c, h, w] = sign(x[n, c, h, w]) |x[n, c, h, w]|^(p - 1)
+                         sum of dy[n, c, p, q] / y[n, c, p, q]^(p - 1)
+                         over the windows that hold (h, w)
+
+    A window that is all zero has no gradient there; it passes 0 on, not NaN.
+
+    >>> import numpy as np
+    >>> y, saved = lp_pool2d(np.array([[[[1.0, -3.0], [3.0, -2.0]]]]), 1, 2)
+    >>> lp_pool2d_backward(np.array([[[[5.0]]]]), saved)[0, 0]
+    array([[ 5., -5.],
+           [ 5., -5.]])
+    """
+    x, y, geometry, p = saved
+    xp = namespace(over.op, dy=dy, y=y)
+    check_shape(over.op, "dy", dy, tuple(y.shape))
+    is_zero = y == 0
+    scale = xp.where(
+        is_zero, xp.zeros_like(dy), dy / xp.where(is_zero, xp.ones_like(y), y) ** (p - 1)
+    )
+    return xp.sign(x) * xp.abs(x) ** (p - 1) * _shares(xp, scale, geometry)
+
+
+lp_pool1d, lp_pool2d, lp_pool3d = in_ranks(lp_pool_nd)
+lp_pool1d_backward, lp_pool2d_backward, lp_pool3d_backward = in_ranks(lp_pool_nd_backward)
+
+
+def l2_pool_nd(
+    over: Over,
+    x: Array,
+    kernel_size: Sizes,
+    *,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, LpPoolSaved]:
+    """Take the square root of the sum of squares of each window.
+
+        y[n, c, p, q] = sqrt(sum_{i, j} x[n, c, s p + d i - P, s q + d j - P]^2)
+
+    Args:
+        x: (N, C, H, W), floating-point.
+
+    Returns:
+        y (N, C, OH, OW) and what :func:`l2_pool2d_backward` needs.
+
+    Raises:
+        ShapeError: x does not have four axes, or the window does not fit.
+
+    >>> import numpy as np
+    >>> l2_pool2d(np.array([[[[1.0, 2.0], [2.0, 4.0]]]]), 2)[0].item()
+    5.0
+    """
+    return lp_pool_nd(
+        over,
+        x,
+        2,
+        kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+    )
+
+
+def l2_pool_nd_backward(over: Over, dy: Array, saved: LpPoolSaved) -> Array:
+    """Backpropagate through :func:`l2_pool2d`.
+
+        dx[n, c, h, w] = x[n, c, h, w] sum of dy[n, c, p, q] / y[n, c, p, q]
+                         over the windows that hold (h, w)
+
+    A window that is all zero has no gradient there; it passes 0 on, not NaN.
+
+    >>> import numpy as np
+    >>> y, saved = l2_pool2d(np.array([[[[1.0, 2.0], [2.0, 4.0]]]]), 2)
+    >>> l2_pool2d_backward(np.array([[[[10.0]]]]), saved)[0, 0]
+    array([[2., 4.],
+           [4., 8.]])
+    """
+    return lp_pool_nd_backward(over, dy, saved)
+
+
+_, l2_pool2d, _ = in_ranks(l2_pool_nd)
+_, l2_pool2d_backward, _ = in_ranks(l2_pool_nd_backward)
+
+
+def _sums(xp: ModuleType, x: Array, geometry: Geometry) -> Array:
+    """Return the sum of each window."""
     padded = pad_for(xp, x, geometry, 0.0)
     y = xp.zeros((*x.shape[:2], *geometry.output), dtype=x.dtype, device=x.device)
     for _, window in geometry.windows():
         y += padded[:, :, *window]
-    divisor: Array | int = math.prod(geometry.kernel)
-    if geometry.is_padded:
-        axes_seen = (elements_seen(geometry, axis, count_include_pad) for axis in range(len(axes)))
-        # Dilated windows that see nothing at all have a sum of 0, and the mean 0.
-        seen = [max(1, math.prod(counts)) for counts in itertools.product(*axes_seen)]
-        counts = xp.asarray(seen, device=x.device)
-        divisor = xp.astype(xp.reshape(counts, geometry.output), x.dtype)
-    return y / divisor, AvgPoolSaved(geometry, tuple(y.shape), divisor)
+    return y
+
+
+def _shares(xp: ModuleType, dy: Array, geometry: Geometry) -> Array:
+    """Add dy to all elements of each window: the adjoint of :func:`_sums`."""
+    dx = xp.zeros((*dy.shape[:2], *geometry.padded), dtype=dy.dtype, device=dy.device)
+    for _, window in geometry.windows():
+        dx[:, :, *window] += dy
+    return dx[:, :, *geometry.inside]
 
 
 def elements_seen(geometry: Geometry, axis: int, count_include_pad: bool) -> list[int]:
@@ -261,21 +380,8 @@ def elements_seen(geometry: Geometry, axis: int, count_include_pad: bool) -> lis
     return [sum(at in counts for at in range(start, start + reach, step)) for start in starts]
 
 
-def avg_pool_backward_nd(op: str, dy: Array, saved: AvgPoolSaved) -> Array:
-    """:func:`avg_pool2d_backward` over any axes, on behalf of ``op``."""
-    geometry, shape, divisor = saved
-    xp = namespace(op, dy=dy, divisor=None if isinstance(divisor, int) else divisor)
-    check_shape(op, "dy", dy, shape)
-    share = dy / divisor
-    dx = xp.zeros((*dy.shape[:2], *geometry.padded), dtype=dy.dtype, device=dy.device)
-    for _, window in geometry.windows():
-        dx[:, :, *window] += share
-    return dx[:, :, *geometry.inside]
-
-
 def prepare(
-    op: str,
-    axes: tuple[str, ...],
+    over: Over,
     x: Array,
     kernel_size: Sizes,
     stride: Sizes | None,
@@ -285,11 +391,10 @@ def prepare(
     ceil_mode: bool = False,
 ) -> tuple[ModuleType, Geometry]:
     """Validate what the poolings share; return the namespace of x and the geometry."""
-    xp = namespace(op, x=x)
-    require_floating(op, xp, x=x)
-    check_rank(op, "x", x, f"(N, C, {', '.join(axes)})")
-    size = tuple(x.shape[2:])
-    return xp, pool_geometry(op, size, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    xp = floating(over.op, x=x)
+    check_rank(over.op, "x", x, over.x)
+    window = (kernel_size, stride, padding, dilation)
+    return xp, pool_geometry(over.op, tuple(x.shape[2:]), *window, ceil_mode=ceil_mode)
 
 
 def pool_geometry(

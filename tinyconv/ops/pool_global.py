@@ -8,7 +8,7 @@ import math
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, real_part, require_floating
+from tinyconv.backend import Array, floating, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape
 
@@ -41,7 +41,6 @@ def global_max_pool(x: Array) -> tuple[Array, GlobalMaxPoolSaved]:
 
     Raises:
         ShapeError: x has no plane, or an empty one.
-        DtypeError: x is not floating-point.
 
     >>> import numpy as np
     >>> global_max_pool(np.array([[[[1.0, 3.0], [4.0, 2.0]]]]))[0]
@@ -56,16 +55,6 @@ def global_max_pool(x: Array) -> tuple[Array, GlobalMaxPoolSaved]:
 
 def global_max_pool_backward(dy: Array, saved: GlobalMaxPoolSaved) -> Array:
     """Backpropagate through :func:`global_max_pool`: dy goes to where the maximum came from.
-
-    Args:
-        dy: (N, C, 1, ...).
-        saved: from the forward pass.
-
-    Returns:
-        dx (N, C, *size).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = global_max_pool(np.array([[[[1.0, 3.0], [4.0, 2.0]]]]))
@@ -92,7 +81,6 @@ def global_avg_pool(x: Array) -> tuple[Array, tuple[int, ...]]:
 
     Raises:
         ShapeError: x has no plane, or an empty one.
-        DtypeError: x is not floating-point.
 
     >>> import numpy as np
     >>> global_avg_pool(np.array([[[[1.0, 3.0], [4.0, 2.0]]]]))[0]
@@ -106,16 +94,6 @@ def global_avg_pool(x: Array) -> tuple[Array, tuple[int, ...]]:
 def global_avg_pool_backward(dy: Array, shape: tuple[int, ...]) -> Array:
     """Backpropagate through :func:`global_avg_pool`: ``dx[n, c, h, w] = dy[n, c] / (H W)``.
 
-    Args:
-        dy: (N, C, 1, ...).
-        shape: of x, from the forward pass.
-
-    Returns:
-        dx (N, C, *size).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
-
     >>> import numpy as np
     >>> global_avg_pool_backward(np.array([[[[8.0]]]]), (1, 1, 2, 2))[0, 0]
     array([[2., 2.],
@@ -128,8 +106,7 @@ def global_avg_pool_backward(dy: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _check(op: str, x: Array) -> ModuleType:
-    xp = namespace(op, x=x)
-    require_floating(op, xp, x=x)
+    xp = floating(op, x=x)
     if x.ndim < 3 or 0 in x.shape[2:]:
         raise ShapeError(
             f"{op}: x has shape {tuple(x.shape)}, expected (N, C, *size) with no empty plane"

@@ -21,7 +21,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.geometry import check_shape, spread
 
@@ -100,15 +100,13 @@ def resize(
         ShapeError: x has no axes behind the channels or no elements, or size, scales or region are
             not one for each axis.
         ArgumentError: an unknown name.
-        DtypeError: x is not floating-point.
 
     >>> import numpy as np
     >>> x = np.array([[[0.0, 4.0]]])
     >>> resize(x, 4)[0], resize(x, 4, mode="nearest")[0]
     (array([[[0., 1., 3., 4.]]]), array([[[0., 0., 4., 4.]]]))
     """
-    xp = namespace("resize", x=x)
-    require_floating("resize", xp, x=x)
+    xp = floating("resize", x=x)
     if x.ndim < 3 or 0 in x.shape[2:]:
         raise ShapeError(f"resize: x has shape {tuple(x.shape)}, expected (N, C, *axes)")
     known = {"mode": ("nearest", *KERNELS), "coordinates": COORDINATES, "rounding": ROUNDINGS}
@@ -142,15 +140,8 @@ def resize(
 def resize_backward(dy: Array, saved: ResizeSaved) -> Array:
     """Backpropagate through :func:`resize`: ``dx[i] = sum_p w[p, i] dy[p]`` along each axis.
 
-    Args:
-        dy: (N, C, *size).
-        saved: from the forward pass.
-
     Returns:
         dx (N, C, *axes).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = resize(np.array([[[0.0, 4.0]]]), 4)

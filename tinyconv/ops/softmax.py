@@ -5,7 +5,7 @@ Source: Nielsen, "Neural Networks and Deep Learning", chapter 3, equations 78 to
 
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, real_part, require_floating
+from tinyconv.backend import Array, floating, namespace, real_part, require_floating
 from tinyconv.errors import ArgumentError
 from tinyconv.geometry import check_shape
 from tinyconv.ops.loss_common import check_logits, check_loss_dy, one_hot, weights_of
@@ -38,20 +38,15 @@ def softmax(x: Array) -> tuple[Array, Array]:
     Args:
         x: (N, K, ...), floating-point.
 
-    Returns:
-        y (N, K, ...) and y again, which is all that :func:`softmax_backward` needs.
-
     Raises:
         ShapeError: x has fewer than two axes, or there are no classes.
-        DtypeError: x is not floating-point.
 
     >>> import numpy as np
     >>> softmax(np.array([[1000.0, 1000.0], [0.0, -1000.0]]))[0]
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    xp = namespace("softmax", x=x)
-    require_floating("softmax", xp, x=x)
+    xp = floating("softmax", x=x)
     check_logits("softmax", x)
     shifted = x - xp.max(real_part(xp, x), axis=1, keepdims=True)
     e = xp.exp(shifted)
@@ -63,16 +58,6 @@ def softmax_backward(dy: Array, y: Array) -> Array:
     """Backpropagate through :func:`softmax`.
 
         dx[n, k] = y[n, k] (dy[n, k] - sum_j dy[n, j] y[n, j])
-
-    Args:
-        dy: (N, K, ...).
-        y: (N, K, ...), the output of the forward pass.
-
-    Returns:
-        dx (N, K, ...).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> softmax_backward(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
@@ -89,19 +74,14 @@ def log_softmax(x: Array) -> tuple[Array, Array]:
     Args:
         x: (N, K, ...), floating-point.
 
-    Returns:
-        y (N, K, ...) and y again, which is all that :func:`log_softmax_backward` needs.
-
     Raises:
         ShapeError: x has fewer than two axes, or there are no classes.
-        DtypeError: x is not floating-point.
 
     >>> import numpy as np
     >>> log_softmax(np.array([[0.0, -1000.0]]))[0]
     array([[    0., -1000.]])
     """
-    xp = namespace("log_softmax", x=x)
-    require_floating("log_softmax", xp, x=x)
+    xp = floating("log_softmax", x=x)
     check_logits("log_softmax", x)
     shifted = x - xp.max(real_part(xp, x), axis=1, keepdims=True)
     y = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
@@ -112,16 +92,6 @@ def log_softmax_backward(dy: Array, y: Array) -> Array:
     """Backpropagate through :func:`log_softmax`.
 
         dx[n, k] = dy[n, k] - exp(y[n, k]) sum_j dy[n, j]
-
-    Args:
-        dy: (N, K, ...).
-        y: (N, K, ...), the output of the forward pass.
-
-    Returns:
-        dx (N, K, ...).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> log_softmax_backward(np.array([[1.0, 0.0]]), np.log([[0.5, 0.5]]))
@@ -170,10 +140,8 @@ def cross_entropy(
 
     Raises:
         ArgumentError: the label_smoothing or a label is out of range, or a weight negative.
-        ShapeError: the shapes do not fit.
         DtypeError: x is not floating-point, targets neither integer nor of its dtype, or weights
             of another dtype.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> loss, saved = cross_entropy(np.log([[0.25, 0.75]]), np.array([1]))
@@ -226,14 +194,6 @@ def cross_entropy_backward(dy: Array | float, saved: CrossEntropySaved) -> Array
     Args:
         dy: the gradient of what follows with respect to the loss, without axes; 1 where the loss
             is what is minimised.
-        saved: from the forward pass.
-
-    Returns:
-        dx (N, K, ...).
-
-    Raises:
-        ShapeError: dy has axes.
-        DeviceError: dy is an array of another library than x was.
 
     >>> import numpy as np
     >>> loss, saved = cross_entropy(np.log([[0.25, 0.75]]), np.array([1]))

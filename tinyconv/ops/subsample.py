@@ -6,9 +6,10 @@ recognition" (1998), section II.B.
 
 from typing import NamedTuple
 
-from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.backend import Array, floating, namespace
 from tinyconv.geometry import Geometry, check_shape
 from tinyconv.ops.pool import prepare
+from tinyconv.ops.ranks import Over
 
 __all__ = ["SubsampleSaved", "subsample2d", "subsample2d_backward"]
 
@@ -39,25 +40,20 @@ def subsample2d(
         x: (N, C, H, W), floating-point.
         w: (C,), of the dtype of x.
         b: (C,), of the dtype of x.
-        kernel_size: of the window.
-        stride: step between two windows; the kernel size if None.
 
     Returns:
         y (N, C, OH, OW) and what :func:`subsample2d_backward` needs.
 
     Raises:
         ShapeError: the shapes do not fit each other, or the window does not fit.
-        DtypeError: the dtypes differ or are not floating-point.
-        DeviceError: the arrays are not of one library.
 
     >>> import numpy as np
     >>> x = np.array([[[[1.0, 3.0], [4.0, 2.0]]]])
     >>> subsample2d(x, np.array([0.5]), np.array([-1.0]), 2)[0].item()
     4.0
     """
-    xp = namespace("subsample2d", x=x, w=w, b=b)
-    require_floating("subsample2d", xp, x=x, w=w, b=b)
-    _, geometry = prepare("subsample2d", ("H", "W"), x, kernel_size, stride, 0)
+    xp = floating("subsample2d", x=x, w=w, b=b)
+    _, geometry = prepare(Over.of("subsample_nd", 2), x, kernel_size, stride, 0)
     N, C = x.shape[:2]
     check_shape("subsample2d", "w", w, (C,))
     check_shape("subsample2d", "b", b, (C,))
@@ -75,15 +71,8 @@ def subsample2d_backward(dy: Array, saved: SubsampleSaved) -> tuple[Array, Array
         dw[c] = sum_{n, p, q} dy[n, c, p, q] S[n, c, p, q]
         db[c] = sum_{n, p, q} dy[n, c, p, q]
 
-    Args:
-        dy: (N, C, OH, OW).
-        saved: from the forward pass.
-
     Returns:
         dx (N, C, H, W), dw (C,), db (C,).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> x = np.array([[[[1.0, 3.0], [4.0, 2.0]]]])

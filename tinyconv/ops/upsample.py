@@ -5,10 +5,11 @@ Repeating and interpolating are :func:`tinyconv.ops.resize` with PyTorch's argum
 
 import math
 
-from tinyconv.backend import Array, namespace, require_floating
+from tinyconv.backend import Array, floating, namespace, require_floating
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, check_rank, check_shape, spread
-from tinyconv.ops.pool import MaxPoolSaved, max_pool_backward_nd
+from tinyconv.ops.pool import MaxPoolSaved, max_pool_nd_backward
+from tinyconv.ops.ranks import Over
 from tinyconv.ops.resize import ResizeSaved, Taps, axis_taps, resample, resample_backward
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "upsample_bilinear2d_backward",
     "upsample_nearest2d",
     "upsample_nearest2d_backward",
-    "upsample_taps",
 ]
 
 Sizes = int | tuple[int, ...]
@@ -42,7 +42,6 @@ def upsample_nearest2d(
     Raises:
         ShapeError: x does not have four axes or no elements, or not exactly one of size and
             scale_factor is given.
-        DtypeError: x is not floating-point.
 
     >>> import numpy as np
     >>> upsample_nearest2d(np.array([[[[1.0, 2.0]]]]), scale_factor=(1, 2))[0]
@@ -53,16 +52,6 @@ def upsample_nearest2d(
 
 def upsample_nearest2d_backward(dy: Array, saved: ResizeSaved) -> Array:
     """Backpropagate through :func:`upsample_nearest2d`: the copies of an element add their dy.
-
-    Args:
-        dy: (N, C, OH, OW).
-        saved: from the forward pass.
-
-    Returns:
-        dx (N, C, H, W).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = upsample_nearest2d(np.array([[[[1.0, 2.0]]]]), scale_factor=(1, 2))
@@ -100,7 +89,6 @@ def upsample_bilinear2d(
     Raises:
         ShapeError: x does not have four axes or no elements, or not exactly one of size and
             scale_factor is given.
-        DtypeError: x is not floating-point.
 
     >>> import numpy as np
     >>> upsample_bilinear2d(np.array([[[[0.0, 4.0]]]]), (1, 4))[0]
@@ -113,16 +101,6 @@ def upsample_bilinear2d(
 
 def upsample_bilinear2d_backward(dy: Array, saved: ResizeSaved) -> Array:
     """Backpropagate through :func:`upsample_bilinear2d`: ``dx[n, c] = A^T dy[n, c] B``.
-
-    Args:
-        dy: (N, C, OH, OW).
-        saved: from the forward pass.
-
-    Returns:
-        dx (N, C, H, W).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> y, saved = upsample_bilinear2d(np.array([[[[0.0, 4.0]]]]), (1, 4))
@@ -151,8 +129,6 @@ def max_unpool2d(x: Array, argmax: Array, geometry: Geometry) -> tuple[Array, Ma
 
     Raises:
         ShapeError: x, argmax and geometry do not fit each other.
-        DtypeError: x is not floating-point.
-        DeviceError: x and argmax are not of one library.
 
     Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014).
 
@@ -169,7 +145,7 @@ def max_unpool2d(x: Array, argmax: Array, geometry: Geometry) -> tuple[Array, Ma
     check_shape("max_unpool2d", "x", x, (*x.shape[:2], *geometry.output))
     check_shape("max_unpool2d", "argmax", argmax, tuple(x.shape))
     saved = MaxPoolSaved(argmax, geometry)
-    return max_pool_backward_nd("max_unpool2d", x, saved), saved
+    return max_pool_nd_backward(Over.of("max_unpool_nd", 2), x, saved), saved
 
 
 def max_unpool2d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
@@ -177,13 +153,9 @@ def max_unpool2d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
 
     Args:
         dy: (N, C, H, W).
-        saved: from the forward pass.
 
     Returns:
         dx (N, C, OH, OW).
-
-    Raises:
-        ShapeError: dy does not have the shape of y.
 
     >>> import numpy as np
     >>> from tinyconv.ops import max_pool2d
@@ -222,8 +194,7 @@ def _upsample(
     mode: str,
     align_corners: bool,
 ) -> tuple[Array, ResizeSaved]:
-    xp = namespace(op, x=x)
-    require_floating(op, xp, x=x)
+    floating(op, x=x)
     check_rank(op, "x", x, "(N, C, H, W)")
     if 0 in x.shape[2:]:
         raise ShapeError(f"{op}: x has shape {tuple(x.shape)}, expected no empty plane")

@@ -1,6 +1,6 @@
 """What pooling by a norm does to single elements, before and after the sums of its windows.
 
-Twin of :mod:`tinyconv.ops.pool_lp`. With S for the sum of each window, S' for its transpose and
+Twin of :mod:`tinyconv.ops.pool`. With S for the sum of each window, S' for its transpose and
 p for the type of the norm,
 
     y = S(|x|^p)^(1/p)        dx = sign(x) |x|^(p-1) S'(dy / y^(p-1))
