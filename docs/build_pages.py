@@ -164,10 +164,16 @@ def operations() -> None:
         if name != "im2col":
             report = testing.format_checks({f"ops.{name}": testing.check_op(name)})
             checked = f"\n## Gradient check\n\n```text\n{report}\n```\n"
+        # The module is imported, since it makes functions for other numbers of axes and completes
+        # docstrings.
+        shown = "\n\n".join(
+            f"::: {module}.{each}\n    options:\n      force_inspection: true"
+            for each in (name, inverse)
+        )
         write(
             f"ops/{name}.md",
             f"# {name}\n\nForward:\n\n{forward}\n\nBackward; a bar marks a gradient:\n\n"
-            f"{backward}\n\n::: {module}.{name}\n\n::: {module}.{inverse}\n{checked}",
+            f"{backward}\n\n{shown}\n{checked}",
         )
         about = tidy((function.__doc__ or "").partition("\n")[0])
         lines.append(f"- [`{name}`]({name}.md)  {about}")

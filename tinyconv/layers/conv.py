@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 Sizes = int | tuple[int, ...]
+Forward = Callable[..., tuple[Array, Any]]
+Backward = Callable[..., tuple[Array, Array, Array | None]]
 
 
 class _Conv(Layer):
@@ -33,7 +35,7 @@ class _Conv(Layer):
 
     #: Spatial axes; the operation, forward and backward, for any number of them, and its options.
     _axes: int
-    _operation: tuple[Callable[..., Any], Callable[..., Any]] = (conv_nd, conv_nd_backward)
+    _operation: tuple[Forward, Backward] = (conv_nd, conv_nd_backward)
     _options: tuple[str, ...] = ("stride", "padding", "dilation", "groups", "padding_mode")
 
     @checked

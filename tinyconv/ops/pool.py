@@ -343,8 +343,8 @@ def l2_pool_nd_backward(over: Over, dy: Array, saved: LpPoolSaved) -> Array:
     return lp_pool_nd_backward(over, dy, saved)
 
 
-_, l2_pool2d, _ = in_ranks(l2_pool_nd)
-_, l2_pool2d_backward, _ = in_ranks(l2_pool_nd_backward)
+l2_pool2d = in_ranks(l2_pool_nd)[1]
+l2_pool2d_backward = in_ranks(l2_pool_nd_backward)[1]
 
 
 def _sums(xp: ModuleType, x: Array, geometry: Geometry) -> Array:
