@@ -28,6 +28,7 @@ COPIED = {
     "examples/mnist_accuracy.md": "results/mnist_accuracy.md",
     "examples/mnist1d.md": "results/mnist1d.md",
     "examples/book/RESULTS.md": "results/book.md",
+    "examples/beyond/RESULTS.md": "results/beyond.md",
     "benchmarks/RESULTS.md": "results/benchmarks.md",
     "tinyconv/gradcheck/README.md": "gradcheck.md",
     "CHANGELOG.md": "changes.md",

@@ -109,7 +109,7 @@ def run(
     if all_digits:
         x, y = (np.concatenate(pair) for pair in zip(data.train, data.validation, strict=True))
     for seed in range(seeds) if options.seeds is None else options.seeds:
-        if any(result["seed"] == seed for result in read(results, name)):
+        if any((r["seed"], r["planned"]) == (seed, epochs) for r in read(results, name)):
             print(f"{name}, seed {seed}: has its result")
             continue
         net, folder = build(seed=seed), options.out / f"{name}-{seed}"
