@@ -7,12 +7,11 @@ import pytest
 
 from tinyconv import layers
 from tinyconv.engines.cpu.step import activation_of
-from tinyconv.engines.cpu.steps import step_for
-from tinyconv.engines.units import ACTIVATIONS, Unit
+from tinyconv.engines.units import ACTIVATIONS
 from tinyconv.kernels.cpu import activation
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.layers import Conv2d, Layer, MaxPool2d
+from tinyconv.layers import Layer
 
 Array = np.ndarray[Any, Any]
 
@@ -72,6 +71,50 @@ def test_kernel_equals_op(layer: Layer) -> None:
     expected = layer.forward(x)
     np.testing.assert_allclose(y[inside], expected[inside], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(dx[inside], layer.backward(dy)[inside], rtol=1e-6, atol=2e-6)
+    if chosen.needs_z:  # the slopes in the place of x give the same
+        slopes, again, dz = x.copy(), np.full_like(x, np.nan), np.full_like(x, np.nan)
+        keeping = activation.forward(LANES, chosen.code, 1)
+        run(keeping, 2, x=slopes, y=again, parameter=chosen.parameter)
+        run(activation.backward(LANES, activation.IDENTITY, 1), 2, v=slopes, dy=dy, dx=dz)
+        np.testing.assert_array_equal(again, y)
+        np.testing.assert_array_equal(slopes[:, -1], x[:, -1])
+        np.testing.assert_allclose(dz, dx, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [layers.GELU(), layers.LeakyReLU(-0.5)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 2, 3), (2, 1, 2)])
+def test_the_maximum_of_activations(layer: Layer, shape: tuple[int, int, int]) -> None:
+    """Windows of (KD, KH, KW) side by side, two by one by two of them, with ties and NaN."""
+    chosen = activation_of(layer)
+    assert chosen is not None
+    N, C, (KD, KH, KW), (OD, OH, OW) = 2, LANES + 3, shape, (2, 1, 2)
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (N, OD * KD, OH * KH, OW * KW, C)).astype(np.float32)
+    x[0, 0, 0, 0, :3] = np.nan
+    room = np.append(x.ravel(), np.zeros(LANES, np.float32))
+    y, slope = (np.full((N, OD, OH, OW, C), np.nan, np.float32) for _ in range(2))
+    winners = np.full(y.shape, 77, np.uint8)
+    args = np.zeros(1, activation.MAX)
+    for name, array, parts in (("x", x, x.shape), ("y", y, y.shape)):
+        args[f"{name}_row"] = parts[3] * C
+        args[f"{name}_plane"] = parts[2] * parts[3] * C
+        args[f"{name}_sample"] = array[0].size
+    args["x"], args["y"], args["winners"] = map(address_of, (room, y, winners))
+    args["slope"], args["parameter"] = address_of(slope), chosen.parameter
+    sizes = {"C": C, "OD": OD, "OH": OH, "OW": OW, "KD": KD, "KH": KH, "KW": KW}
+    for name, value in sizes.items():
+        args[name] = value
+    activation.maximum_of(LANES, chosen.code).ctypes(address_of(args), 0, 0, N)
+
+    values = layer.forward(x).reshape(N, OD, KD, OH, KH, OW, KW, C)
+    values = np.moveaxis(values, (2, 4, 6), (-3, -2, -1)).reshape(*y.shape, -1)
+    slopes = layer.backward(np.ones_like(x)).reshape(N, OD, KD, OH, KH, OW, KW, C)
+    slopes = np.moveaxis(slopes, (2, 4, 6), (-3, -2, -1)).reshape(*y.shape, -1)
+    first = np.where(np.isnan(values).any(-1), np.isnan(values).argmax(-1), values.argmax(-1))
+    np.testing.assert_array_equal(winners, first)
+    for found, all_ in ((y, values), (slope, slopes)):
+        expected = np.take_along_axis(all_, first[..., None], -1)[..., 0]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +123,9 @@ def test_kernel_equals_op(layer: Layer) -> None:
 def test_a_maximum_is_taken_first_only_where_that_is_the_same(layer: Layer) -> None:
     z = np.linspace(-6, 6, 4001).astype(np.float32)
     increases = bool((np.diff(layer.forward(z)) >= 0).all())
-    conv, pool = Conv2d(1, 2, 3), MaxPool2d(2)
-    assert (step_for(Unit("conv", (conv, layer, pool))) is not None) == increases
-    assert step_for(Unit("conv", (conv, pool, layer))) is not None
+    chosen = activation_of(layer)
+    assert chosen is not None
+    assert chosen.increases == increases
 
 
 def test_a_layer_of_the_user_is_no_activation_of_ours() -> None:

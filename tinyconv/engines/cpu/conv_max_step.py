@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
+from tinyconv.engines.cpu.conv_dims import Product, convolution
 from tinyconv.engines.cpu.conv_step import ConvStep, is_convolution, pool_sizes
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context
+from tinyconv.engines.cpu.step import Context, planes_of
 from tinyconv.engines.cpu.tiling import compiled
-from tinyconv.engines.units import MAX, Unit
-from tinyconv.kernels.cpu import conv_max
+from tinyconv.engines.units import ACTIVATIONS, MAX, Unit
+from tinyconv.kernels.cpu import activation, conv_max
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
@@ -28,11 +29,33 @@ POOLED = 9
 
 
 class ConvMaxStep(ConvStep):
-    """Convolution with a max-pool of windows side by side and an increasing activation."""
+    """Convolution with a max-pool of windows side by side and an activation.
+
+    A maximum is taken before the activation that is in front of it, unless that does not increase:
+    then all results of the convolution are written, and the maximum is one of activations.
+
+    Attributes:
+        dense: the results in that case.
+    """
+
+    dense: Image | None = None
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         self.adds_gradients = False
+
+    def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
+        super().bind(x, dx, y, dy)
+        is_in_front = type(self.unit.layers[1]) in ACTIVATIONS
+        if is_in_front and not self.activation.increases:
+            batch, arena = self.context.batch, self.context.arena
+            self.dense = arena.image(batch, (y.C, *self.window.output))
+            self._results = convolution(self.window, self.source, self.dense, batch, arena)
+            self._choose_squares(self._results, (1, 1, 1))
+
+    @property
+    def results(self) -> Product:
+        return self.product if self.dense is None else self._results
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
@@ -51,6 +74,31 @@ class ConvMaxStep(ConvStep):
     def forward(self, program: Program) -> None:
         self.winners = self.context.arena.take(self.z.array.size, "uint8")
         super().forward(program)
+
+    def _add_other_activation(self, program: Program) -> None:
+        if self.dense is None:
+            super()._add_other_activation(program)
+            return
+        assert self.winners is not None
+        KD, KH, KW = self.pooling
+        y, chosen = self.y, self.activation
+        program.call(
+            f"{self.name}: activation",
+            compiled(activation.maximum_of, LANES, chosen.code),
+            activation.MAX,
+            **planes_of(self.dense, "x"),
+            **planes_of(y, "y"),
+            winners=address_of(self.winners) + y.first,
+            slope=0 if self.z is y else self.z.origin,
+            parameter=chosen.parameter,
+            C=y.C,
+            OD=y.D,
+            OH=y.H,
+            OW=y.W,
+            KD=KD,
+            KH=KH,
+            KW=KW,
+        )
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
         product, take, threads = self.product, self.context.arena.take, self.context.threads

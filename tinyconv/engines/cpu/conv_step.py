@@ -22,7 +22,7 @@ from tinyconv.engines.cpu.epilogue import add_fold
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample
-from tinyconv.engines.cpu.step import Context, activation_of
+from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
 from tinyconv.engines.cpu.winograd_calls import is_of_squares
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
@@ -96,9 +96,13 @@ class ConvStep(ProductStep):
         if dy is not None:
             self.dz = dy
             self._bind_gradient(dy)
-        if self.groups == 1 and is_of_squares(self.window, C, O, batch, self.pooling):
-            for product in (self.product, *self.gradients):
-                product.squares = self.window.kernel[1:]
+        for product in (self.product, *self.gradients):
+            self._choose_squares(product, self.pooling)
+
+    def _choose_squares(self, product: Product, pooling: tuple[int, int, int]) -> None:
+        C, O = self.product.x.C, self.product.channels
+        if self.groups == 1 and is_of_squares(self.window, C, O, self.context.batch, pooling):
+            product.squares = self.window.kernel[1:]
 
     def _bind_gradient(self, dy: Image) -> None:
         """Choose where dz is, the gradient of the convolution's result, and what makes dx of it."""
@@ -115,7 +119,7 @@ class ConvStep(ProductStep):
     def prepare(self, program: Program) -> None:
         self.weight, self.bias = add_fold(self, program)
         size, K = self.weight[0].size, prod(self.window.kernel)
-        self.packed = [self._pack(program, self.product, size, self.bias)]
+        self.packed = [self._pack(program, self.results, size, self.bias)]
         self.packed += [self._pack(program, product, K, None) for product in self.gradients]
         if self.dx_is_like_x and self.dy is not None and self.dsource is not None:
             self._pack_runs(program)
@@ -126,7 +130,7 @@ class ConvStep(ProductStep):
         if self.tables:
             name = f"{self.name}: source"
             add_resample(self.context, program, name, self.x, self.source, self.tables)
-        self._add_product(program, self.name, self.product, self.packed[0], self._floor)
+        self._add_product(program, self.name, self.results, self.packed[0], self._floor)
         self._add_other_activation(program)
 
     # Backward.
@@ -282,12 +286,7 @@ def _source_of(
 
 def is_convolution(unit: Unit) -> bool:
     """Whether a unit is a convolution with what may be joined to it, whatever its max-pool."""
-    before = unit.layers[1:-1]  # a maximum is taken before the activation in front of it
-    return (
-        type(unit.layers[0]) in CONVS
-        and all(chosen is None or chosen.increases for chosen in map(activation_of, before))
-        and prod(pool_sizes(unit.find(AVG))) <= MEANS
-    )
+    return type(unit.layers[0]) in CONVS and prod(pool_sizes(unit.find(AVG))) <= MEANS
 
 
 def pool_sizes(pool: Layer | None) -> tuple[int, int, int]:

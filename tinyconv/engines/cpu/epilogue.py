@@ -10,6 +10,7 @@ from tinyconv.engines.cpu.step import Step, planes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import BATCH_NORMS
 from tinyconv.kernels.cpu import activation, fold
+from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 
@@ -51,11 +52,11 @@ def add_fold(step: Any, program: Program) -> tuple[Array, Array | None]:
 
 
 def add_activation(step: Step, program: Program) -> None:
-    """Add the call that makes y from z."""
+    """Add the call that makes y from z, and the slopes if z is not y."""
     y = step.y
     program.call(
         f"{step.name}: activation",
-        compiled(activation.forward, LANES, step.activation.code),
+        compiled(activation.forward, LANES, step.activation.code, int(step.z is not y)),
         activation.ROWS,
         **planes_of(step.z, "x"),
         **planes_of(y, "y"),
@@ -70,9 +71,10 @@ def add_activation_backward(step: Step, program: Program, dz: Image) -> None:
     """Add the call that makes dz, which may lie in a border, from dy."""
     assert step.dy is not None
     y = step.y
+    constants = (IDENTITY, 1) if step.z is not y else (step.activation.code, 0)
     program.call(
         f"{step.name}: activation backward",
-        compiled(activation.backward, LANES, step.activation.code),
+        compiled(activation.backward, LANES, *constants),
         activation.ROWS,
         **planes_of(step.z, "v"),
         **planes_of(step.dy, "dy"),

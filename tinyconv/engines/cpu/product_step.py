@@ -64,6 +64,11 @@ class ProductStep(Step):
         self.squares: dict[int, Array] = {}
 
     @property
+    def results(self) -> Product:
+        """The product of the forward pass."""
+        return self.product
+
+    @property
     def changes_dy(self) -> bool:
         return self.activation.code != IDENTITY
 
@@ -157,7 +162,7 @@ class ProductStep(Step):
         shared = {key: values[key] for key in ("b", "y", "winners", "adds", "gate", "floor")}
         for key, size in (("y", 4), ("gate", 4), ("winners", 1)):
             shared[key] += size * product.end if shared[key] else 0
-        if product is self.product:
+        if product is self.results:
             shared["direct"] = self._kernel_of(product).address
             shared["direct_args"] = address_of(program.record(conv.FORWARD, **values))
         add_squares(self.context, program, name, product, self.squares[id(product)], **shared)

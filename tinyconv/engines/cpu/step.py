@@ -85,7 +85,8 @@ class Step:
         has_dz: whether a reader has made dz of dy: see :attr:`takes_dz`.
         kept_gradients: where threads or samples have what gradients are sums of, after
             ``backward``: arguments of :func:`tinyconv.kernels.cpu.reach.reach_of_kept`.
-        z: laid out as y, what the activation is of; y itself unless the slope needs it.
+        z: laid out as y, what the activation is of; y itself unless the slope needs it. Then it
+            holds the slopes once y is made.
     """
 
     #: What the inputs' buffers must have at least: a border of zeros, and spare numbers.

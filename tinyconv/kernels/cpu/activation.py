@@ -19,13 +19,17 @@ from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
+    bytes_pointer,
     load,
     maximum,
     minimum,
     pointer,
+    splat,
     store,
+    store_bytes,
     store_first,
     where_at_most_zero,
+    where_better,
     where_positive,
 )
 from tinyconv.kernels.cpu.vector_math import erf, exp, expm1, log1p, sigmoid, tanh
@@ -33,6 +37,7 @@ from tinyconv.kernels.cpu.vector_math import erf, exp, expm1, log1p, sigmoid, ta
 __all__ = [
     "ACTIVATIONS",
     "IDENTITY",
+    "MAX",
     "RELU",
     "ROWS",
     "Activation",
@@ -40,13 +45,14 @@ __all__ = [
     "activate",
     "activate_run",
     "backward",
-    "backward_run",
     "deactivate",
     "find",
     "forward",
+    "maximum_of",
 ]
 
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
+LOWEST = np.float32(-np.inf)
 ROOT_HALF, DENSITY = np.float32(sqrt(0.5)), np.float32(1 / sqrt(2 * pi))  # of the Gaussian
 GATE, CUBE = np.float32(2 * sqrt(2 / pi)), np.float32(0.044715)  # of GELU's other formula
 THREE_CUBES = np.float32(3 * 0.044715)
@@ -251,16 +257,6 @@ def activate_run(
     raise NotImplementedError("only inside a kernel")
 
 
-def backward_run(
-    dy: Any, i: int, v: Any, j: int, count: int, activation: int, p: Any, lanes: int
-) -> Any:
-    """Turn ``count`` numbers from ``dy[i]`` on into dz, of the outputs or inputs from ``v[j]`` on.
-
-    Whether of outputs or inputs is :attr:`Activation.needs_z`.
-    """
-    raise NotImplementedError("only inside a kernel")
-
-
 @overload(activate_run, prefer_literal=True)
 def _activate_run(z, i, y, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
     A, L = _constant(activation, lanes)
@@ -277,23 +273,6 @@ def _activate_run(z, i, y, j, count, activation, p, lanes):  # type: ignore[no-u
     return run
 
 
-@overload(backward_run, prefer_literal=True)
-def _backward_run(dy, i, v, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
-    A, L = _constant(activation, lanes)
-    if A == IDENTITY:
-        return lambda dy, i, v, j, count, activation, p, lanes: None
-
-    def run(dy, i, v, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
-        whole = count // L * L
-        for k in range(0, whole, L):
-            store(dy, i + k, deactivate(load(dy, i + k, L), load(v, j + k, L), A, p))
-        if whole < count:
-            value = deactivate(load(dy, i + whole, L), load(v, j + whole, L), A, p)
-            store_first(dy, i + whole, value, count - whole)
-
-    return run
-
-
 #: Arguments of a kernel over ``planes`` times ``rows`` runs of ``count`` numbers a sample; ``v``: y
 #: or, where the activation needs it, x.
 ROWS = record(
@@ -304,25 +283,30 @@ ROWS = record(
 )
 
 
-def forward(L: int, A: int) -> Any:
-    """Make the kernel y = activation(x), for activations that no other step takes in."""
+def forward(L: int, A: int, S: int = 0) -> Any:
+    """Make the kernel y = activation(x), which, if S, leaves the slopes in the place of x."""
 
     @kernel
     def activation(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, ROWS)[0]
-        x, y = pointer(a.x), pointer(a.y)
+        x, y, p = pointer(a.x), pointer(a.y), a.parameter
         for n in range(first, last):
             for line in range(a.planes * a.rows):
                 plane, row = line // a.rows, line % a.rows
                 i = n * a.x_sample + plane * a.x_plane + row * a.x_row
                 j = n * a.y_sample + plane * a.y_plane + row * a.y_row
-                activate_run(x, i, y, j, a.count, A, a.parameter, L)
+                for k in range(0, a.count, L):
+                    z = load(x, i + k, L)
+                    store_first(y, j + k, activate(z, A, p), a.count - k)
+                    if S:
+                        slope = deactivate(splat(ONE, L), z, A, p)
+                        store_first(x, i + k, slope, a.count - k)
 
     return activation
 
 
-def backward(L: int, A: int) -> Any:
-    """Make the kernel dx = dy * slope(v); dx and dy may be one array."""
+def backward(L: int, A: int, S: int = 0) -> Any:
+    """Make the kernel dx = dy * slope(v) or, if S, dy * v; dx and dy may be one array."""
 
     @kernel
     def activation_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
@@ -335,7 +319,64 @@ def backward(L: int, A: int) -> Any:
                 j = n * a.v_sample + plane * a.v_plane + row * a.v_row
                 d = n * a.dy_sample + plane * a.dy_plane + row * a.dy_row
                 for k in range(0, a.count, L):
-                    value = deactivate(load(dy, d + k, L), load(v, j + k, L), A, a.parameter)
-                    store_first(dx, i + k, value, a.count - k)
+                    g, value = load(dy, d + k, L), load(v, j + k, L)
+                    dz = g * value if S else deactivate(g, value, A, a.parameter)
+                    store_first(dx, i + k, dz, a.count - k)
 
     return activation_backward
+
+
+#: ``x``: (N, OD * KD, OH * KH, OW * KW, C), in windows of (KD, KH, KW) side by side. ``slope`` and
+#: the bytes of ``winners`` are laid out as y; ``slope`` is 0 where nobody wants one.
+MAX = record(
+    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row", "winners"),
+    *("slope", "C", "OD", "OH", "OW", "KD", "KH", "KW"),
+    floats=("parameter",),
+)
+
+
+def maximum_of(L: int, A: int) -> Any:
+    """Make the kernel y = max over each window of activation(x).
+
+    For activations that do not increase, whose maximum is not that of x. ``winners`` gets which
+    position of the window it was, ``slope`` the slope there.
+    """
+
+    @kernel
+    def activation_maximum(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, MAX)[0]
+        x, y, winners, slope = (
+            pointer(a.x),
+            pointer(a.y),
+            bytes_pointer(a.winners),
+            pointer(a.slope),
+        )
+        C, KD, KH, KW, p = a.C, a.KD, a.KH, a.KW, a.parameter
+        for n in range(first, last):
+            for line in range(a.OD * a.OH):
+                plane, row = line // a.OH, line % a.OH
+                corner = n * a.x_sample + plane * KD * a.x_plane + row * KH * a.x_row
+                j = n * a.y_sample + plane * a.y_plane + row * a.y_row
+                for w in range(a.OW):
+                    for c in range(0, C, L):
+                        i = corner + w * KW * C + c
+                        z, best = load(x, i, L), splat(LOWEST, L)
+                        winner, position = splat(ZERO, L), splat(ZERO, L)
+                        for d in range(KD):
+                            for h in range(KH):
+                                for k in range(KW):
+                                    place = i + d * a.x_plane + h * a.x_row + k * C
+                                    other = load(x, place, L)
+                                    value = activate(other, A, p)
+                                    z = where_better(value, best, other, z)
+                                    winner = where_better(value, best, position, winner)
+                                    best = where_better(value, best, value, best)
+                                    position = position + splat(ONE, L)
+                        place = j + w * C + c
+                        store_first(y, place, best, C - c)
+                        store_bytes(winners, place, winner, C - c)
+                        if a.slope:
+                            dz = deactivate(splat(ONE, L), z, A, p)
+                            store_first(slope, place, dz, C - c)
+
+    return activation_maximum

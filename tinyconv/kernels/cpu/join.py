@@ -5,11 +5,12 @@ Twin of the sums and of ``concat`` in :mod:`tinyconv.layers.container`.
 
 from typing import Any
 
+import numpy as np
 from numba import carray
 
-from tinyconv.kernels.cpu.activation import activate
+from tinyconv.kernels.cpu.activation import activate, deactivate
 from tinyconv.kernels.cpu.kernel import kernel, record
-from tinyconv.kernels.cpu.simd import load, pointer, store_first
+from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first
 
 __all__ = ["ADD", "ARGS", "add", "copy"]
 
@@ -67,7 +68,8 @@ def add(L: int, A: int) -> Any:
                 for k in range(0, count, L):
                     total = load(x, i + k, L) + load(other, t + k, L)
                     if a.z != a.y:
-                        store_first(z, j + k, total, count - k)
+                        slope = deactivate(splat(np.float32(1), L), total, A, p)
+                        store_first(z, j + k, slope, count - k)
                     store_first(y, j + k, activate(total, A, p), count - k)
 
     return join_add

@@ -12,9 +12,10 @@ other, of which a *panel*, as wide as a tile, stays in the first cache while all
 
 from typing import Any
 
+import numpy as np
 from numba import carray
 
-from tinyconv.kernels.cpu.activation import activate
+from tinyconv.kernels.cpu.activation import activate, deactivate
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     invoke,
@@ -22,6 +23,7 @@ from tinyconv.kernels.cpu.simd import (
     load_first,
     pointer,
     prefetch,
+    splat,
     store,
     store_first,
     words_pointer,
@@ -123,8 +125,9 @@ def finish(L: int, A: int) -> Any:
                 value = load(z, i, L)
                 if a.b:
                     value = value + load_first(b, o, o1 - o, L)
-                    if a.z != a.y:
-                        store_first(z, i, value, o1 - o)
+                if a.z != a.y:
+                    slope = deactivate(splat(np.float32(1), L), value, A, a.parameter)
+                    store_first(z, i, slope, o1 - o)
                 store_first(y, i, activate(value, A, a.parameter), o1 - o)
 
     return linear_finish

@@ -15,6 +15,7 @@ from tinyconv.kernels.cpu.simd import (
     INT32,
     POINTER,
     Vector,
+    emit_better,
     emit_first_lanes,
     emit_load,
     emit_masked_store,
@@ -74,10 +75,7 @@ def contest(typing: Any, tile: types.Type, p: types.Type, i: types.Type, place: 
         for v in range(V):
             best, start = vectors[v], emit_plus(builder, place, v * L)
             number = emit_load(builder, p, builder.add(i, start), L)
-            # "unordered or greater" is true where either is NaN: so ask that best is none
-            wins = builder.and_(
-                builder.fcmp_unordered(">", number, best), builder.fcmp_ordered("ord", best, best)
-            )
+            wins = emit_better(builder, number, best)
             vectors[v] = builder.select(wins, number, best)
             vectors[V + v] = builder.select(wins, _places(builder, start, L), vectors[V + v])
         return emit_tile(context, builder, tile, vectors)

@@ -14,6 +14,7 @@ from tinyconv.kernels.cpu.simd import (
     INT8,
     INT32,
     POINTER,
+    emit_better,
     emit_call,
     emit_first_lanes,
     emit_fma,
@@ -231,11 +232,7 @@ def window_best(
                 for position in range(1, P):
                     candidate = vectors[(n * P + position) * V + v]
                     index = ir.Constant(winner.type, [position] * L)
-                    # Larger or NaN, unless the best is NaN already.
-                    is_better = builder.and_(
-                        builder.fcmp_unordered(">", candidate, best),
-                        builder.fcmp_ordered("==", best, best),
-                    )
+                    is_better = emit_better(builder, candidate, best)
                     best = builder.select(is_better, candidate, best)
                     winner = builder.select(is_better, index, winner)
                 maxima.append(best)

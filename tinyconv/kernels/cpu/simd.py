@@ -59,10 +59,12 @@ __all__ = [
     "splat",
     "sqrt",
     "store",
+    "store_bytes",
     "store_first",
     "total",
     "void_pointer",
     "where_at_most_zero",
+    "where_better",
     "where_positive",
     "with_sign_of",
     "words_pointer",
@@ -339,6 +341,22 @@ def store_first(
 
 
 @instruction
+def store_bytes(typing: Any, p: types.Type, i: types.Type, value: types.Type, n: types.Type) -> Any:
+    """Write the first n lanes, whole numbers below 256, to bytes from ``p[i]`` on."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        p, i, vector, n = args
+        small = builder.fptoui(vector, ir.VectorType(INT8, vector.type.count))
+        target = builder.bitcast(builder.gep(p, [i]), small.type.as_pointer())
+        mask = emit_first_lanes(builder, n, vector.type.count)
+        name = f"llvm.masked.store.v{vector.type.count}i8.p0"
+        emit_call(builder, name, ir.VoidType(), small, target, INT32(1), mask)
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.uint8), INT, value, INT), emit
+
+
+@instruction
 def first_lanes(typing: Any, value: types.Type, count: types.Type) -> Any:
     """The first ``count`` lanes of ``value``, then zeros."""
     lanes = value.lanes if isinstance(value, Vector) else 1
@@ -416,7 +434,11 @@ def _lane_by_lane(emit_vector: Callable[..., ir.Value], arity: int) -> Any:
     def ternary(typing: Any, a: types.Type, b: types.Type, c: types.Type) -> Any:
         return a(a, a, a), emit
 
-    return (unary, binary, ternary)[arity - 1]
+    @instruction
+    def quaternary(typing: Any, a: types.Type, b: types.Type, c: types.Type, d: types.Type) -> Any:
+        return a(a, a, a, a), emit
+
+    return (unary, binary, ternary, quaternary)[arity - 1]
 
 
 def _llvm(name: str) -> Callable[..., ir.Value]:
@@ -433,6 +455,19 @@ def _select_positive(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Valu
 def _select_at_most_zero(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     zero = ir.Constant(a.type, [0.0] * a.type.count)
     return builder.select(builder.fcmp_ordered("<=", a, zero), b, c)
+
+
+def emit_better(builder: ir.IRBuilder, candidate: ir.Value, best: ir.Value) -> ir.Value:
+    """Where a candidate is the maximum so far: larger or NaN, unless the best is NaN already."""
+    return builder.and_(
+        builder.fcmp_unordered(">", candidate, best), builder.fcmp_ordered("==", best, best)
+    )
+
+
+def _select_better(
+    builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value, d: ir.Value
+) -> ir.Value:
+    return builder.select(emit_better(builder, a, b), c, d)
 
 
 def _exponent(builder: ir.IRBuilder, a: ir.Value) -> ir.Value:
@@ -484,6 +519,7 @@ nearest = _lane_by_lane(_llvm("rint"), 1)  #: the nearest whole number
 sqrt = _lane_by_lane(_llvm("sqrt"), 1)
 with_sign_of = _lane_by_lane(_llvm("copysign"), 2)  #: the size of a with the sign of b
 absolute = _lane_by_lane(_llvm("fabs"), 1)
+where_better = _lane_by_lane(_select_better, 4)  #: c where a is a maximum after b, else d
 where_positive = _lane_by_lane(_select_positive, 3)  #: b where a > 0, else c
 where_at_most_zero = _lane_by_lane(_select_at_most_zero, 3)  #: b where a <= 0, else c
 scale_by_power = _lane_by_lane(_scale_by_power, 2)  #: a * 2**b for whole b
