@@ -80,7 +80,7 @@ def test_one_wrong_element_of_a_large_tensor_is_found_by_bisection():
         dx[123, 45] *= 1.01
         return dx
 
-    report = check(square, backward, [x], limit=64)
+    report = check(square, backward, [x])
     assert report.verdict == "wrong"
     assert report.tensors[0].index == (123, 45)
     assert report.evaluations < 200
@@ -91,10 +91,7 @@ def test_the_snippet_shows_the_failure_again(capsys):
     assert report.verdict == "wrong"
     exec(report.reproduce, {"forward": product, "backward": lambda dy, x, w: (dy @ w, x.T @ dy),
                             "inputs": [X, W]})  # fmt: skip
-    words = capsys.readouterr().out.split()
-    (row,) = [r for r in report.tensors if r.verdict == "wrong"]
-    assert float(words[1]) == pytest.approx(row.analytic)
-    assert float(words[3]) == pytest.approx(row.numeric, rel=1e-5)
+    assert capsys.readouterr().out == f"{report}\n"
 
 
 def test_the_same_seed_gives_the_same_report():

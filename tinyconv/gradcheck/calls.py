@@ -1,15 +1,15 @@
 """The first calls of both functions, and everything that can be wrong about calling them."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.numbers import first, rounding_differs, scale_of
+from tinyconv.gradcheck.modes import Forward, Reverse
+from tinyconv.gradcheck.numbers import axis_orders, axis_sets, first, rounding_differs, scale_of
 from tinyconv.gradcheck.problem import DOUBLE, HALF, FloatArray, Leaf, Problem, Stop
-from tinyconv.gradcheck.shapes import explain_shape
-from tinyconv.gradcheck.sides import Gradients, Tangents
 
 __all__ = ["COMPLAINTS", "Called", "call", "draw_dy", "elsewhere", "is_stale"]
 
@@ -21,14 +21,14 @@ COMPLAINTS = (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError)
 class Called:
     """What the functions return at the point of the check."""
 
+    problem: Problem  #: as given
+    numeric: Problem  #: in the precision of the numeric side
+    mode: Reverse
     dy: FloatArray
-    y: FloatArray
+    ys: list[FloatArray]  #: forward's output, and unless it refused that at another point
     checked: list[Leaf]  #: those that have a gradient
-    side: Gradients | Tangents  #: in float64 where backward does that
-    given: list[Any]  #: the gradients in the precision of the inputs as given
-    y_elsewhere: FloatArray | None  #: at another point, None where a function refused
-    elsewhere: list[Any]  #: the gradients there, for the same dy
-    shared: list[set[str]]  #: pairs of inputs whose gradients lie in the same memory
+    given: Sequence[Any] = ()  #: the gradients in the precision of the inputs as given
+    elsewhere: Sequence[Any] = ()  #: the gradients at the other point, for the same dy
 
 
 def draw_dy(shape: tuple[int, ...], seed: int = 0) -> FloatArray:
@@ -56,39 +56,40 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
     """
     if not problem.leaves:
         raise Stop("shape", "no input holds floating-point numbers")
-    nothing: list[Any] = [None] * len(problem.leaves)
-    y_elsewhere, gradients_elsewhere = None, nothing
-    if not problem.forward_mode:
-        y_elsewhere, gradients_elsewhere = _call_elsewhere(problem, seed)
+    ys: list[FloatArray] = []
+    gradients_elsewhere: list[Any] = []
+    if not problem.functions.forward_mode:
+        other = elsewhere(problem)
+        with contextlib.suppress(*COMPLAINTS):
+            y = other.value()
+            ys = [y] if np.all(np.isfinite(y)) else []
+            gradients_elsewhere = other.gradients(draw_dy(y.shape, seed), forward_first=False)
     y = _call_forward(problem)
-    if y_elsewhere is not None and y_elsewhere.shape != y.shape:
-        y_elsewhere, gradients_elsewhere = None, nothing
+    if not (ys and ys[0].shape == y.shape):
+        ys, gradients_elsewhere = [], []
     dy = np.where(problem.dead, 0.0, draw_dy(y.shape, seed))
-    if problem.eps_numeric > HALF:  # float16 holds fewer digits of dy
+    if problem.eps_y > HALF:  # float16 holds fewer digits of dy
         dy = dy.astype(np.float16).astype(np.float64)
-    if problem.forward_mode:
-        precise_y = problem.choose_precision(y).astype(np.float64)
-        tangents = Tangents(problem, dy, precise_y, repeat)
-        return Called(dy, precise_y, problem.leaves, tangents, [], None, nothing, [])
-
-    gradients = problem.gradients(dy, problem.x)
-    shared = _shared(problem)
+    if problem.functions.forward_mode:
+        numeric, y = _precise(problem, y)
+        return Called(problem, numeric, Forward(numeric, dy, y, repeat), dy, [y], problem.leaves)
+    gradients = problem.gradients(dy, forward_first=False)
     _check_shapes(problem, gradients, dy)
     checked = [leaf for leaf, g in zip(problem.leaves, gradients, strict=True) if g is not None]
     if not checked:
         raise Stop("shape", "backward returned no gradient of a floating-point input")
     if repeat:
         _check_repeats(problem, y, gradients, dy)
-    precise_y = problem.choose_precision(y).astype(np.float64)
-    promoted = _promoted(problem, gradients, dy) if problem.precise else None
-    side = Gradients(problem, dy, promoted or gradients, precise=promoted is not None)
-    rest = y_elsewhere, gradients_elsewhere, shared
-    return Called(dy, precise_y, checked, side, gradients, *rest)
+    numeric, y = _precise(problem, y)
+    promoted = None if numeric is problem else _promoted(numeric, gradients, dy)
+    mode = Reverse(numeric, dy, DOUBLE, promoted) if promoted else None
+    mode = mode or Reverse(problem, dy, problem.eps_x, gradients)
+    return Called(problem, numeric, mode, dy, [y, *ys], checked, gradients, gradients_elsewhere)
 
 
 def _call_forward(problem: Problem) -> Any:
     """Return forward's output for the inputs as given; stop if it cannot be differentiated."""
-    y = problem.value(problem.x)
+    y = problem.value()
     if y.dtype.kind != "f":
         raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
     if np.all(np.isfinite(y)):
@@ -100,116 +101,93 @@ def _call_forward(problem: Problem) -> Any:
     return np.where(problem.dead, 0, y)
 
 
-def elsewhere(problem: Problem) -> FloatArray:
-    """Return another point: each input in reverse order, and smaller by a quarter."""
-    x = np.concatenate([problem.x[leaf.part][::-1] for leaf in problem.leaves])
-    return x * 0.75
+def _precise(problem: Problem, y: Any) -> tuple[Problem, FloatArray]:
+    """Return the problem of the numeric side and its output: in float64, if forward takes it.
+
+    float32 inputs are promoted, exactly; should forward refuse them, or answer in float32 all the
+    same, then the numeric side has that type's precision.
+    """
+    if problem.eps_x > DOUBLE:
+        # Any error means the same: this function is made for one precision.
+        with contextlib.suppress(Exception):
+            promoted = problem.promoted()
+            precise = promoted.value()
+            if precise.dtype == np.float64 and np.all(np.isfinite(precise)):
+                return promoted, precise
+    return problem, y.astype(np.float64)
 
 
-def _call_elsewhere(problem: Problem, seed: int) -> tuple[FloatArray | None, list[Any]]:
-    y, x = None, elsewhere(problem)
-    nothing: list[Any] = [None] * len(problem.leaves)
-    with contextlib.suppress(*COMPLAINTS):
-        y = problem.value(x)
-        if not np.all(np.isfinite(y)):
-            return None, nothing
-        return y, problem.gradients(draw_dy(y.shape, seed), x)
-    return y, nothing
+def _promoted(numeric: Problem, gradients: list[Any], dy: FloatArray) -> list[Any] | None:
+    """Return the gradients in float64, None if backward does not do that."""
+    try:
+        promoted = numeric.gradients(dy, forward_first=False)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    pairs = zip(gradients, promoted, strict=True)
+    is_lost = any(a is not None and (b is None or b.dtype != np.float64) for a, b in pairs)
+    return None if is_lost else promoted
 
 
-def is_stale(problem: Problem, called: Called, leaf: Leaf) -> bool:
+def elsewhere(problem: Problem) -> Problem:
+    """Return the problem at another point: each input in reverse order, smaller by a quarter."""
+    return problem.at(0.75 * np.concatenate([problem.x[a.part][::-1] for a in problem.leaves]))
+
+
+# -- values that are remembered from call to call -------------------------------------------------
+
+
+def is_stale(called: Called, leaf: Leaf) -> bool:
     """Tell whether a gradient is right for the other point, where backward was called first.
 
     It must be wrong here: the gradient of a linear function is the same everywhere.
     """
-    k = problem.leaves.index(leaf)
-    g = called.elsewhere[k]
-    if g is None or not np.array_equal(g, called.given[k]):
-        return False
-    return _agrees_roughly(problem, elsewhere(problem), leaf, g, called.dy, draws=1)
+    k, there = called.problem.leaves.index(leaf), elsewhere(called.problem)
+    g = called.elsewhere[k] if called.elsewhere else None
+    is_same = g is not None and np.array_equal(g, called.given[k])
+    return is_same and _agrees_roughly(there, leaf, g, called.dy)
 
 
-def _agrees_roughly(
-    problem: Problem, x: FloatArray, leaf: Leaf, g: Any, dy: FloatArray, draws: int
-) -> bool:
-    """Tell whether ``<g, v>`` is a central difference at x, to three digits."""
-    rng, at = np.random.default_rng(0), leaf.of(x)
+def _agrees_roughly(problem: Problem, leaf: Leaf, g: Any, dy: FloatArray, draws: int = 1) -> bool:
+    """Tell whether ``<g, v>`` is a central difference, to three digits."""
+    rng, at = np.random.default_rng(0), leaf.of(problem.x)
     h = 2.0**-17 if leaf.dtype == np.float64 else 2.0**-8
-
-    def value(t: float, v: FloatArray) -> Any:
-        moved = x.copy()
-        moved[leaf.part] += t * v.reshape(-1)
-        return problem.value(moved)
-
     for _ in range(draws):
         v = rng.choice([-1.0, 1.0], at.shape) * scale_of(at)
         v = np.where(np.isfinite(at), v, 0)
-        numeric = float(np.sum(dy * (value(h, v) - value(-h, v)))) / (2 * h)
-        terms = g * v
+        above, below = (problem.evaluate({leaf: (at + t * v).reshape(-1)}) for t in (h, -h))
+        numeric, terms = float(np.sum(dy * (above - below))) / (2 * h), g * v
         if not abs(numeric - float(np.sum(terms))) <= 1e-3 * float(np.sum(np.abs(terms))):
             return False
     return True
 
 
-def _shared(problem: Problem) -> list[set[str]]:
-    """Return the pairs of inputs whose gradients lie in the same memory."""
-    named = [(leaf.name, problem.results[leaf.place]) for leaf in problem.leaves]
-    arrays = [(name, g) for name, g in named if isinstance(g, np.ndarray) and g.size]
-    return [
-        {name, other}
-        for k, (name, a) in enumerate(arrays)
-        for other, b in arrays[k + 1 :]
-        if a.flags.writeable and a.shape == b.shape and np.may_share_memory(a, b)
-    ]
-
-
-def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray) -> None:
-    for leaf, g in zip(problem.leaves, gradients, strict=True):
-        if g is not None and g.dtype.kind != "f":
-            message = f"the gradient of {leaf.name} is {g.dtype}, expected floats"
-            raise Stop("shape", message, leaf=leaf)
-        if g is not None and g.shape != leaf.shape:
-            message = f"the gradient of {leaf.name} has shape {g.shape}, expected {leaf.shape}"
-
-            def is_right(candidate: Any, leaf: Leaf = leaf) -> bool:
-                return _agrees_roughly(problem, problem.x, leaf, candidate, dy, draws=2)
-
-            raise Stop(
-                "shape", message, explain_shape(leaf.name, g, leaf.shape, dy, is_right), leaf
-            )
-
-
 def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: FloatArray) -> None:
-    again = problem.value(problem.x)
-    if rounding_differs(y, again, float(np.finfo(y.dtype).eps)):
-        calls = y, again, problem.value(problem.x)
-        raise Stop("nondeterministic", *_two_calls("forward", *calls))
-    second = problem.gradients(dy, problem.x)
+    again = problem.value()
+    if rounding_differs(y, again, problem.eps_y):
+        raise Stop("nondeterministic", *_two_calls("forward", dy, y, again, problem.value()))
+    second = problem.gradients(dy, forward_first=False)
     for k, (leaf, a, b) in enumerate(zip(problem.leaves, gradients, second, strict=True)):
-        if a is None or (b is not None and not rounding_differs(a, b, problem.eps_analytic)):
-            continue
-        once_more = problem.gradients(dy, problem.x)[k]
-        who = f"backward's gradient of {leaf.name}"
-        raise Stop("nondeterministic", *_two_calls(who, a, b, once_more, dy), leaf=leaf)
-    third = second
+        if a is not None and (b is None or rounding_differs(a, b, problem.eps_x)):
+            who, third = f"backward's gradient of {leaf.name}", problem.gradients(dy)[k]
+            raise Stop("nondeterministic", *_two_calls(who, dy, a, b, third), leaf=leaf)
+    once_more = second
     # A backward may well refuse a second call after one forward; if it takes it, it must mean it.
     with contextlib.suppress(Exception):
-        third = problem.gradients(dy, problem.x, again=True)
-    for leaf, a, b in zip(problem.leaves, second, third, strict=True):
-        if a is not None and b is not None and rounding_differs(a, b, problem.eps_analytic):
-            message = f"backward's gradient of {leaf.name} differs in a second call"
+        once_more = problem.gradients(dy, forward_first=False)
+    for leaf, a, b in zip(problem.leaves, second, once_more, strict=True):
+        if a is not None and b is not None and rounding_differs(a, b, problem.eps_x):
+            seen = f"backward's gradient of {leaf.name} differs in a second call after one forward"
             hint = "backward overwrites what forward saved: it works in place on a shared array"
-            raise Stop("nondeterministic", f"{message} after one forward pass", hint, leaf)
+            raise Stop("nondeterministic", f"{seen} pass", hint, leaf)
 
 
-def _two_calls(
-    who: str, once: Any, twice: Any, third: Any, dy: FloatArray | None = None
-) -> tuple[str, str]:
+def _two_calls(who: str, dy: FloatArray, once: Any, twice: Any, third: Any) -> tuple[str, str]:
+    """Return what was seen, and what makes calls differ like that."""
     if np.array_equal(twice, third, equal_nan=True):
         hint = "the call after one with other inputs differs: it uses values of the call before"
     elif twice is not None and third is not None and np.allclose(third - twice, twice - once):
         hint = "it adds up from call to call: start from zero in every call"
-    elif dy is not None and _is_masked(dy, once, twice, third):
+    elif who != "forward" and _are_masked(dy, once, twice, third):
         hint = (
             "every call differs, by where it is zero alone: it has the mask of another call, or "
             "draws random numbers of its own; keep the mask that this call of forward drew"
@@ -219,7 +197,7 @@ def _two_calls(
     return f"{who} differs between two calls with the same arguments", hint
 
 
-def _is_masked(dy: FloatArray, *calls: Any) -> bool:
+def _are_masked(dy: FloatArray, *calls: Any) -> bool:
     """Tell whether each call passes dy on, times one number for all, where it is not zero."""
     if any(g is None or g.shape != dy.shape for g in calls):
         return False
@@ -229,14 +207,43 @@ def _is_masked(dy: FloatArray, *calls: Any) -> bool:
     return few and bool(np.ptp(ratios) <= 1e-6 * np.max(np.abs(ratios)))
 
 
-def _promoted(problem: Problem, gradients: list[Any], dy: FloatArray) -> list[Any] | None:
-    """Return the gradients in float64, None if backward does not do that."""
-    try:
-        promoted = problem.gradients(dy, problem.x, precise=True)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    pairs = zip(gradients, promoted, strict=True)
-    if any(a is not None and (b is None or b.dtype != np.float64) for a, b in pairs):
-        return None
-    problem.eps_analytic = DOUBLE
-    return promoted
+# -- shapes ---------------------------------------------------------------------------------------
+
+
+def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray) -> None:
+    for leaf, g in zip(problem.leaves, gradients, strict=True):
+        if g is not None and g.dtype.kind != "f":
+            message = f"the gradient of {leaf.name} is {g.dtype}, expected floats"
+            raise Stop("shape", message, leaf=leaf)
+        if g is not None and g.shape != leaf.shape:
+            message = f"the gradient of {leaf.name} has shape {g.shape}, expected {leaf.shape}"
+            ways = _reshaped(g, leaf.shape)
+            hints = [s for s, c in ways if _agrees_roughly(problem, leaf, c, dy, draws=2)]
+            hints += [
+                f"the gradient is dy summed over axes {axes}, which are the wrong ones"
+                for axes in axis_sets(dy)
+                if dy.sum(axis=axes).shape == g.shape and np.allclose(dy.sum(axis=axes), g)
+            ]
+            raise Stop("shape", message, f"{leaf.name}: {hints[0]}" if hints else "", leaf)
+
+
+def _reshaped(g: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield how a gradient may get its shape, and the gradient after that."""
+    for axes in axis_sets(g):
+        total = g.sum(axis=axes)
+        if total.size == np.prod(shape) and g.size != total.size:
+            # Broadcasting aligns the last axes; those in front of them are summed over.
+            how = f"right summed over axes {axes}: broadcasting was not undone"
+            yield how, total.reshape(shape)
+    if [n for n in g.shape if n != 1] == [n for n in shape if n != 1]:
+        yield "right without its axes of length 1: they are left over or lost", g.reshape(shape)
+    for order in axis_orders(g):
+        if tuple(g.shape[k] for k in order) == shape:
+            yield f"right with its axes in the order {order}: it is transposed", g.transpose(order)
+    if g.ndim == len(shape) and all(n >= m for n, m in zip(g.shape, shape, strict=True)):
+        off = [n - m for n, m in zip(g.shape, shape, strict=True)]
+        cut = tuple(slice(d // 2, d // 2 + m) for d, m in zip(off, shape, strict=True))
+        axes = tuple(k for k, d in enumerate(off) if d)
+        yield f"right with the padding along axes {axes} cut off", g[cut]
+    if g.size == np.prod(shape):
+        yield f"the right elements: reshape it to {shape}", g.reshape(shape)

@@ -37,60 +37,55 @@ def check(
     top = settings.pop("names", None) or [f"inputs[{k}]" for k in range(len(inputs))]
     names = [top[path[0].idx] + jax.tree_util.keystr(path[1:]) for path, _ in paths]
     leaves = [np.asarray(a) for _, a in paths]
-    where = [k for k, a in enumerate(leaves) if a.dtype.kind in "fc"]
-    asarray, conj = jax.numpy.asarray, jax.numpy.conj
 
-    def in_float64(run: Callable[..., Any]) -> Callable[..., Any]:
+    def numbers(arrays: Sequence[Any]) -> list[int]:
+        """Return which arrays have a derivative; of JAX's integers it would be float0."""
+        return [
+            k
+            for k, a in enumerate(arrays)
+            if a is not None and jax.numpy.asarray(a).dtype.kind in "fc"
+        ]
+
+    def run(*every: Any) -> list[Any]:
+        y = function(*jax.tree_util.tree_unflatten(tree, every))
+        return [jax.numpy.asarray(a) for a in jax.tree_util.tree_leaves(y)]
+
+    def vjp(of: Callable[..., Any], every: Sequence[Any], dy: Sequence[Any]) -> list[Any]:
+        """Return the gradients; JAX's of complex numbers are the conjugates of PyTorch's."""
+        where, outputs = numbers(every), numbers(dy)
+
+        def some(*checked: Any) -> list[Any]:
+            y = of(*_put(checked, where, every))
+            return [y[k] for k in outputs]
+
+        pull = jax.vjp(some, *(jax.numpy.asarray(every[k]) for k in where))[1]
+        found = pull([jax.numpy.conj(dy[k]) for k in outputs])
+        return _put([jax.numpy.conj(g) for g in found], where, [None] * len(every))
+
+    def backward(dy: Any, *every: Any) -> list[Any]:
+        return vjp(run, every, dy)
+
+    def double_backward(dg: Any, dy: Any, *every: Any) -> list[Any]:
+        def first(*both: Any) -> list[Any]:
+            return backward(both[: len(dy)], *both[len(dy) :])
+
+        second = vjp(first, [*dy, *every], dg)
+        return [second[: len(dy)], *second[len(dy) :]]
+
+    def jvp(tangents: Any, *every: Any) -> Any:
+        where = numbers(every)
+        primals, directions = ([jax.numpy.asarray(a[k]) for k in where] for a in (every, tangents))
+        return jax.jvp(lambda *checked: run(*_put(checked, where, every)), primals, directions)[1]
+
+    def in_float64(of: Callable[..., Any]) -> Callable[..., Any]:
         def inside(*arguments: Any) -> Any:
             with jax.enable_x64(True):
-                return jax.tree_util.tree_map(np.asarray, run(*arguments))
+                return jax.tree_util.tree_map(np.asarray, of(*arguments))
 
         return inside
 
-    def at(every: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
-        """Return the function of the checked leaves alone, which returns a list, and these."""
-
-        def run(*checked: Any) -> Any:
-            moved = list(every)
-            for k, a in zip(where, checked, strict=True):
-                moved[k] = a
-            return jax.tree_util.tree_leaves(function(*jax.tree_util.tree_unflatten(tree, moved)))
-
-        return run, [asarray(every[k]) for k in where]
-
-    def put(checked: Sequence[Any]) -> list[Any]:
-        found = iter(checked)
-        return [next(found) if k in where else None for k in range(len(leaves))]
-
-    def vjp(dy: Any, run: Callable[..., Any], checked: Sequence[Any]) -> Any:
-        kinds = [asarray(a).dtype.kind in "fc" for a in run(*checked)]  # integers have no gradient
-        # JAX's gradients of complex numbers are the conjugates of PyTorch's.
-        dys = [conj(asarray(d)) for d in dy if d is not None]
-        pull = jax.vjp(
-            lambda *xs: [a for a, keep in zip(run(*xs), kinds, strict=True) if keep], *checked
-        )[1]
-        return [conj(g) for g in pull(dys)]
-
-    def forward(*every: Any) -> Any:
-        run, checked = at(every)
-        return run(*checked)
-
-    def backward(dy: Any, *every: Any) -> Any:
-        return put(vjp(dy, *at(every)))
-
-    def double_backward(dg: Any, dy: Any, *every: Any) -> Any:
-        run, checked = at(every)
-        dys = [None if d is None else asarray(d) for d in dy]
-        _, pull = jax.vjp(lambda dys, *checked: vjp(dys, run, checked), dys, *checked)
-        second, *rest = jax.tree_util.tree_map(conj, pull([conj(asarray(dg[k])) for k in where]))
-        return [second, *put(rest)]
-
-    def jvp(tangents: Any, *every: Any) -> Any:
-        run, checked = at(every)
-        return jax.jvp(run, checked, [asarray(tangents[k]) for k in where])[1]
-
     return check_functions(
-        in_float64(forward),
+        in_float64(run),
         in_float64(backward),
         leaves,
         names=names,
@@ -98,3 +93,9 @@ def check(
         double_backward=in_float64(double_backward) if second_order else None,
         **settings,
     )
+
+
+def _put(some: Sequence[Any], where: list[int], every: Sequence[Any]) -> list[Any]:
+    """Return the list ``every`` with some in the places ``where``."""
+    found = dict(zip(where, some, strict=True))
+    return [found.get(k, a) for k, a in enumerate(every)]

@@ -1,10 +1,12 @@
 """Sizes of arrays, and when two of them are the same but for rounding."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-__all__ = ["first", "largest", "rounding_differs", "scale_of"]
+__all__ = ["axis_orders", "axis_sets", "first", "largest", "rounding_differs", "scale_of"]
 
 
 def first(where: Any) -> tuple[int, ...]:
@@ -36,3 +38,15 @@ def scale_of(x: Any) -> float:
         return 1.0
     finite = x[np.isfinite(x)].astype(np.float64)
     return top * float(np.sqrt(np.mean(np.square(finite / top))))
+
+
+def axis_sets(a: Any) -> Iterator[tuple[int, ...]]:
+    """Yield every set of axes, the small ones first."""
+    for count in range(1, min(a.ndim, 4) + 1):
+        yield from itertools.combinations(range(a.ndim), count)
+
+
+def axis_orders(a: Any) -> Iterator[tuple[int, ...]]:
+    """Yield every order of axes but their own, of few."""
+    orders = itertools.permutations(range(a.ndim)) if a.ndim <= 4 else iter(())
+    return (order for order in orders if order != tuple(range(a.ndim)))

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from html import escape
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 __all__ = ["KinkWarning", "Report", "TensorReport", "Verdict"]
 
@@ -17,17 +17,9 @@ __all__ = ["KinkWarning", "Report", "TensorReport", "Verdict"]
 #: ``mutates-input``: a function writes into its arguments.
 #: ``shape``: a gradient does not have the shape of its input, or the number of them is off.
 #: ``timeout``: the budget of seconds was over before anything was compared.
-Verdict: TypeAlias = Literal[
-    "ok",
-    "wrong",
-    "kink",
-    "precision",
-    "nondeterministic",
-    "nonfinite",
-    "mutates-input",
-    "shape",
-    "timeout",
-]
+_Compared: TypeAlias = Literal["ok", "wrong", "kink", "precision", "timeout"]
+_Stopped: TypeAlias = Literal["nondeterministic", "nonfinite", "mutates-input", "shape"]
+Verdict: TypeAlias = Literal[_Compared, _Stopped]
 
 
 class KinkWarning(UserWarning):
@@ -84,24 +76,18 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self.message}" if self.message else self.verdict]
-        if self.hint:
-            lines.append(f"hint: {self.hint}")
-        if self.tensors:
-            lines.extend(_table(self.tensors))
+        lines += [f"hint: {self.hint}"] if self.hint else []
+        lines += _table(self.tensors) if self.tensors else []
         if self.projection is not None:
             analytic, numeric, bar = self.projection
-            lines.append(
-                f"projection of all gradients: {analytic:.12g}, numeric {numeric:.12g} ± {bar:.1e}"
-            )
-        if self.method:
+            numbers = f"{analytic:.12g}, numeric {numeric:.12g} ± {bar:.1e}"
             moved = f", moved off kinks {self.redrawn} times" if self.redrawn else ""
+            lines.append(f"projection of all gradients: {numbers}")
             lines.append(f"{self.method}, {self.evaluations} evaluations, seed {self.seed}{moved}")
         if self.scope:
-            second = "second order; " if self.order == 2 else ""
-            lines.append(f"checked: {second}{self.scope}")
+            lines.append(f"checked: {'second order; ' * (self.order == 2)}{self.scope}")
         if self.failed and self.reproduce:
-            lines.append("reproduce:")
-            lines.extend("    " + line for line in self.reproduce.splitlines())
+            lines += ["reproduce:", *("    " + line for line in self.reproduce.splitlines())]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -115,33 +101,21 @@ class Report:
         3
         """
         content = {**asdict(self), "ok": self.ok, "failed": self.failed}
-        return json.dumps(_finite(content), indent=2)
+        numbers = json.loads(json.dumps(content), parse_constant=lambda name: None)
+        return json.dumps(numbers, indent=2)
 
 
 def _table(tensors: tuple[TensorReport, ...]) -> list[str]:
-    head = ["tensor", "shape", "verdict", "checked", "wrong", "kinks"]
-    head += ["abs error", "rel error", "at", "analytic", "numeric ± bar"]
-    rows = [head]
+    head = "tensor|shape|verdict|checked|wrong|kinks|abs error|rel error|at|analytic|numeric ± bar"
+    rows = [head.split("|")]
     for t in tensors:
-        size = math.prod(t.shape)
-        row = [t.name, str(t.shape), t.verdict, f"{t.checked}/{size}", str(t.wrong), str(t.kinks)]
+        counts = [f"{t.checked}/{math.prod(t.shape)}", str(t.wrong), str(t.kinks)]
+        numbers = [""] * 5
         if t.index is not None:
-            row += [f"{t.absolute_error:.1e}", f"{t.relative_error:.1e}", str(t.index)]
-            row += [f"{t.analytic:.10g}", f"{t.numeric:.10g} ± {t.bar:.0e}"]
+            numbers = [f"{t.absolute_error:.1e}", f"{t.relative_error:.1e}", str(t.index)]
+            numbers += [f"{t.analytic:.10g}", f"{t.numeric:.10g} ± {t.bar:.0e}"]
         elif t.kink_index is not None:
-            row += ["", "", str(t.kink_index), "", f"slopes {t.left:.4g}, {t.right:.4g}"]
-        else:
-            row += [""] * 5
-        rows.append(row)
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+            numbers = ["", "", str(t.kink_index), "", f"slopes {t.left:.4g}, {t.right:.4g}"]
+        rows.append([t.name, str(t.shape), t.verdict, *counts, *numbers])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

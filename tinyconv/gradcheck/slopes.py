@@ -15,14 +15,17 @@ is not, the function has a kink. A kink at a small distance d is no kink for ste
 ladder goes on downwards until it has passed it or drowns in rounding errors.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyconv.gradcheck.calls import Called
 from tinyconv.gradcheck.problem import DOUBLE, HALF, FloatArray, Leaf, Problem
+
+if TYPE_CHECKING:
+    from tinyconv.gradcheck.calls import Called
 
 __all__ = ["Direction", "Slope", "Slopes"]
 
@@ -35,6 +38,9 @@ TINY = 1e-200
 RATIO = 8.0
 #: How many standard deviations of rounding noise an error bar holds.
 SIGMAS = 10.0
+#: What noise may be: that of rounding the values alone; what was measured too; and never below
+#: that of outputs rounded next to 1, as the log of a number close to 1 is.
+ROUNDED, MEASURED, COARSE = range(3)
 
 
 @dataclass(frozen=True)
@@ -47,66 +53,51 @@ class Slope:
     right: float = np.nan
     kink: bool = False
     rough: bool = False  #: something like a kink is near, which no step could resolve
+    is_exact: bool = False  #: by the complex step
+
+    @property
+    def jump(self) -> float:
+        """The size of the difference between both sides."""
+        return abs(self.right - self.left)
 
     def is_near(self, other: "Slope") -> bool:
         """Tell whether the bars of two slopes overlap."""
         return abs(self.value - other.value) <= self.bar + other.bar
 
-
-@dataclass(frozen=True)
-class _Rung:
-    """The slopes on both sides with one step, and what rounding adds to them."""
-
-    h: float
-    left: float
-    right: float
-    size: float  #: of the values that were subtracted
-    noise: float = 0.0
-
-    @property
-    def central(self) -> float:
-        return (self.left + self.right) / 2
-
-    @property
-    def jump(self) -> float:
-        return self.right - self.left
+    def over(self, unit: float) -> "Slope":
+        """Return the slope along a direction that is so many times shorter."""
+        numbers = (self.value, self.bar, self.left, self.right)
+        value, bar, left, right = (number / unit for number in numbers)
+        return replace(self, value=value, bar=bar, left=left, right=right)
 
 
 class Direction:
-    """A direction in the space of all coordinates, some of one leaf or of several.
+    """A direction in the space of coordinates: ``v`` at those of ``leaves`` that are ``where``.
 
-    ``v`` is rounded so that ``x + t v`` is exact for every t on the ladder, which removes the
-    rounding of x from the differences: with E the spacing of numbers around x, ``h v`` is a
-    multiple of E for the smallest step h.
+    It is rounded so that ``x + t v`` is exact for every t on the ladder: ``h v`` is a multiple of
+    the spacing of numbers around x for the smallest step h. An infinite input stays.
     """
 
-    def __init__(self, problem: Problem, parts: dict[Leaf, tuple[Any, Any]]):
-        """Take, for a leaf, ``(which coordinates, v)``: its slice, or an array of indices."""
-        self._x = problem.x
-        self.rungs: dict[float, _Rung | None] = {}  #: the slopes taken along it, by step
-        self.parts: dict[Leaf, tuple[Any, FloatArray]] = {}
-        smallest = _rungs(problem.eps)[-1] / 4  # the noise is measured below the last rung
-        for leaf, (where, v) in parts.items():
-            x = problem.x[where]
-            # An infinite input has no neighbours: it stays.
-            finite = np.isfinite(x)
-            spacing = np.where(finite, np.abs(x) + np.abs(v), 1)
-            spacing = np.spacing(2 * spacing) * (problem.eps / DOUBLE)
-            v = np.where(finite, np.round(np.asarray(v) * smallest / spacing), 0)
-            self.parts[leaf] = where, v * spacing / smallest
+    def __init__(self, problem: Problem, leaves: list[Leaf], where: Any, v: Any):
+        self._x, self.leaves, self.where = problem.x, leaves, where
+        x = problem.x[where]
+        finite = np.isfinite(x)
+        smallest = _steps(problem.eps)[-1] / 4  # the noise is measured below the last rung
+        spacing = np.spacing(2 * np.where(finite, np.abs(x) + np.abs(v), 1))
+        spacing = spacing * (problem.eps / DOUBLE)
+        self.v: FloatArray = np.where(finite, np.round(v * smallest / spacing), 0)
+        self.v = self.v * spacing / smallest
+        #: what was seen along it with each step: the slopes on both sides, the size of the values
+        self.rungs: dict[float, tuple[float, float, float] | None] = {}
 
     def moved(self, t: complex) -> dict[Leaf, Any]:
-        """Return the coordinates of the leaves that differ from the base point at ``x + t v``."""
-        result = {}
-        for leaf, (where, v) in self.parts.items():
-            x: Any = self._x[leaf.part]
-            x = x + 0j if isinstance(t, complex) else x.copy()
-            x[slice(None) if isinstance(where, slice) else where - leaf.part.start] += t * v
-            result[leaf] = x
-        return result
+        """Return the coordinates of its leaves at ``x + t v``."""
+        x: Any = self._x.astype(complex) if isinstance(t, complex) else self._x.copy()
+        x[self.where] += t * self.v
+        return {leaf: x[leaf.part] for leaf in self.leaves}
 
 
-def _rungs(eps: float) -> list[float]:
+def _steps(eps: float) -> list[float]:
     """Return the steps of the ladder, relative to the size of the inputs."""
     if eps > HALF:
         return [2.0**-k for k in (1, 4)]
@@ -116,131 +107,133 @@ def _rungs(eps: float) -> list[float]:
 
 
 class Slopes:
-    """Takes slopes of ``<dy, forward>`` at the base point of a problem.
+    """Takes slopes of ``<dy, forward>`` at one point; their noise is measured along a direction."""
 
-    The noise of differences is measured once, along ``direction``, and before any comparison
-    that it could matter to: what a slope is, and whether it shows a kink, depends on nothing
-    that is looked at before or after it.
-    """
-
-    def __init__(self, problem: Problem, called: Called, direction: Direction):
-        self.problem, self.dy, self.y, self._direction = problem, called.dy, called.y, direction
-        self.complex_step = True
-        dy = called.dy
-        # The size of what is differentiated: sum of |dy_j y_j|, here or at another point, or the
-        # root of the sum of (g_i x_i)^2. What is almost 0 here may be a difference of numbers
-        # that are not, and those were rounded.
-        self._is_half = problem.eps_numeric > HALF
-        sizes = [self._sum(dy * self.y), *map(called.side.size, called.checked)]
-        if called.y_elsewhere is not None:
-            sizes.append(self._sum(dy * called.y_elsewhere))
-        self.size = max(sizes) or float(np.sum(np.abs(dy)))
-        #: the size of an output of 1: what a saturated function that is almost 0 was taken from
-        self.unit = float(np.sqrt(np.sum(np.square(dy))))
-        self._rungs = _rungs(problem.eps)
+    def __init__(self, called: "Called", direction: Direction):
+        self.problem, self.dy, self.y = called.numeric, called.dy, called.ys[0]
+        self.complex_step, self._direction = True, direction
+        self._is_half, self._steps = self.problem.eps_y > HALF, _steps(self.problem.eps)
+        # What is almost 0 here may be a difference of numbers that are not, and those were rounded.
+        with np.errstate(invalid="ignore"):  # 0 times infinity
+            terms = called.mode.vector * self.problem.x
+        terms = np.where(np.isfinite(terms), terms, 0)
+        sizes = [self._sum(self.dy * y) for y in called.ys] + [float(np.linalg.norm(terms))]
+        #: the size of what is differentiated, and of an output of 1
+        self.size = max(sizes) or float(np.sum(np.abs(self.dy)))
+        self.unit = float(np.linalg.norm(self.dy))
 
     def _sum(self, terms: FloatArray) -> float:
-        """Return the size of a sum: in float16, where all counts, its likely one, else a bound."""
-        root = float(np.sqrt(np.sum(np.square(terms))))
-        return root if self._is_half else float(np.sum(np.abs(terms)))
+        """Return a bound of the size of a sum, or in float16, where all counts, its likely size."""
+        return float(np.linalg.norm(terms) if self._is_half else np.sum(np.abs(terms)))
 
-    # -- the complex step -----------------------------------------------------------------------
+    def natural(self, v: FloatArray) -> float:
+        """Return the slope of a function of this size that varies over v, or over 1.
 
-    def complex_slope(self, direction: Direction) -> Slope | None:
+        A slope much below it is a difference of larger numbers, and rounded like those.
+        """
+        longest = float(np.max(np.abs(v), initial=0))
+        return self.size * max(1.0, longest) + self.unit * float(np.linalg.norm(v))
+
+    def along(
+        self, direction: Direction, is_off: Callable[[Slope], bool], kinks: bool = False
+    ) -> Slope:
+        """Return the slope by the chosen method; with ``kinks`` one is looked for with any.
+
+        If differences show a kink, or are off, that must hold whatever the noise is.
+        """
+        exact = self.by_complex_step(direction) if self.complex_step else None
+        if exact is not None and not kinks:
+            return exact
+        had_kink = False
+        for slope in self._looks(direction, short=exact is not None):
+            is_right = exact.is_near(slope) if exact else not is_off(slope)
+            if is_right and not slope.kink:
+                return exact or replace(slope, rough=slope.rough or had_kink)
+            had_kink |= slope.kink
+        return replace(slope, rough=slope.rough or had_kink)
+
+    def shows_kink(self, direction: Direction) -> bool:
+        """Tell whether there is a kink, or where they stand close together, a hint of one."""
+        slope = next(self._looks(direction, short=True))
+        return slope.kink or slope.rough
+
+    def by_differences(self, direction: Direction) -> Slope:
+        """Return the derivative by central differences alone."""
+        return next(self._looks(direction, short=False))
+
+    def by_complex_step(self, direction: Direction) -> Slope | None:
         """Return the derivative by the complex step, None where forward does not admit it."""
-        return self.complex_slopes([direction])[0]
-
-    def complex_slopes(self, directions: list[Direction]) -> list[Slope | None]:
-        """Return the derivative along each direction."""
-        sizes = [np.max(np.abs(v), initial=0) for d in directions for _, v in d.parts.values()]
-        if 0 < max(sizes, default=0) < TINY:
-            return [None] * len(directions)
-        moved = [direction.moved(1j * self._complex_step) for direction in directions]
-        slopes: list[Slope | None] = []
-        for y in self.problem.complex_values(moved):
-            derivative = self._imaginary(y)
-            if derivative is None:
-                slopes.append(None)
-                continue
-            terms = self.dy * derivative
-            bar = 16 * self.problem.eps_numeric * (float(np.sum(np.abs(terms))) + self.size)
-            slopes.append(Slope(float(np.sum(terms)), bar))
-        return slopes
-
-    @property
-    def _complex_step(self) -> float:
-        return COMPLEX_STEP_SINGLE if self.problem.eps > DOUBLE else COMPLEX_STEP
-
-    def _imaginary(self, y: Any) -> FloatArray | None:
-        if y is None or y.shape != self.y.shape:
+        derivative = self._imaginary(direction)
+        if derivative is None:
             return None
-        return np.asarray(y.imag.astype(np.float64) / self._complex_step)
+        terms = self.dy * derivative
+        bar = 16 * self.problem.eps_y * (float(np.sum(np.abs(terms))) + self.size)
+        return Slope(float(np.sum(terms)), bar, is_exact=True)
 
-    def output_slopes(self, direction: Direction) -> FloatArray | None:
+    def of_outputs(self, direction: Direction) -> FloatArray | None:
         """Return the derivative of every output along ``direction``, None at an edge."""
         if self.complex_step:
-            moved = direction.moved(1j * self._complex_step)
-            return self._imaginary(self.problem.complex_values([moved])[0])
-        h = self._rungs[1]
+            return self._imaginary(direction)
+        h = self._steps[1]
         above, below = (self._value(direction, t) for t in (h, -h))
         return None if above is None or below is None else (above - below) / (2 * h)
 
+    def _imaginary(self, direction: Direction) -> FloatArray | None:
+        h = COMPLEX_STEP_SINGLE if self.problem.eps > DOUBLE else COMPLEX_STEP
+        is_tiny = 0 < np.max(np.abs(direction.v), initial=0) < TINY
+        if is_tiny or any(leaf.pairs for leaf in self.problem.leaves):
+            return None
+        try:
+            y = self.problem.evaluate(direction.moved(1j * h), complex_step=True)
+        except Exception:
+            # Any error means the same: this function is not made for complex numbers.
+            return None
+        if y.dtype.kind != "c" or y.shape != self.y.shape or not np.all(np.isfinite(y)):
+            return None
+        return np.asarray(y.imag.astype(np.float64) / h)
+
     # -- differences ----------------------------------------------------------------------------
 
-    def confirms(self, direction: Direction, slope: Slope) -> bool:
-        """Tell whether the rounding of two values explains all that differs from ``slope``.
+    def _looks(self, direction: Direction, short: bool) -> Iterator[Slope]:
+        """Yield what differences say, with ever more noise.
 
-        Then there is no kink either, and noise need not be measured: it could only widen this.
+        ``short`` looks for kinks alone, far down the ladder, because a step of thousands of inputs
+        at once crosses the kinks of thousands of ReLUs. Curvature looks like a jump too; only if
+        there is something to see, more rungs must tell which of them it is.
         """
-        rung = self._rung(direction, self._rungs[-2])
-        if rung is None:
-            return False
-        noise = self._noise(rung.size, measured=0.0) / rung.h
-        bars = noise + abs(rung.jump) + slope.bar
-        return abs(rung.jump) <= 4 * noise and abs(rung.central - slope.value) <= bars
+        for noise in (ROUNDED, MEASURED) if short else ():
+            rung = self._rung(direction, self._steps[-2], noise)
+            if rung is not None and rung.jump <= 4 * rung.bar:
+                yield replace(rung, bar=rung.bar + rung.jump)
+        for noise in (MEASURED, COARSE):
+            yield self._ladder(direction, self._steps[-3:] if short else self._steps, noise)
 
-    def kink_slope(self, direction: Direction, coarse: bool = False) -> Slope:
-        """Return a rough derivative, and whether x is a kink: two evaluations if it is none.
-
-        They are taken far down the ladder, because a step of thousands of inputs at once crosses
-        the kinks of thousands of ReLUs. Curvature looks like a jump too; only if there is
-        something to see, two more rungs must tell which of them it is.
-        """
-        rung = self._noisy_rung(direction, self._rungs[-2], coarse)
-        if rung is not None and abs(rung.jump) <= 4 * rung.noise:
-            return Slope(rung.central, rung.noise + abs(rung.jump), rung.left, rung.right)
-        return self.real_slope(direction, coarse, max(0, len(self._rungs) - 3))
-
-    def real_slope(self, direction: Direction, coarse: bool = False, first_rung: int = 0) -> Slope:
-        """Return the derivative by extrapolated central differences, and whether x is a kink.
-
-        With ``coarse`` noise is never below that of outputs rounded next to 1, as the log of a
-        number close to 1 is: steps that are rounded alike would hide it.
-        """
-        before: _Rung | None = None
+    def _ladder(self, direction: Direction, steps: list[float], noise: int) -> Slope:
+        """Return the derivative by extrapolated central differences, and whether x is a kink."""
+        before: Slope | None = None
         best: Slope | None = None
         seen = 0.0  # the last extrapolated jump that showed
         rough = persists = False  # whether any showed, and whether the last one had not shrunk
-        for h in self._rungs[first_rung:]:
-            rung = self._noisy_rung(direction, h, coarse)
+        for h in steps:
+            rung = self._rung(direction, h, noise)
             if rung is None or before is None:
                 before = rung  # outside the domain, only smaller steps can tell
                 continue
-            jump = abs(RATIO * rung.jump - before.jump) / (RATIO - 1)
-            difference = abs(rung.central - before.central)
-            value = rung.central + (rung.central - before.central) / (RATIO**2 - 1)
+            jumps = RATIO * (rung.right - rung.left) - (before.right - before.left)
+            jump, moved = abs(jumps) / (RATIO - 1), rung.value - before.value
+            value = rung.value + moved / (RATIO**2 - 1)
             # From rung to rung the error falls by 64 where the function is smooth, but only by 8
             # where its second derivative jumps, which would leave a seventh of the difference.
             # A jump that noise hides is in the bar too.
-            bar = rung.noise + difference / 4 + jump
-            shows = jump > 4 * rung.noise
+            bar = rung.bar + abs(moved) / 4 + jump
+            shows = jump > 4 * rung.bar
             if shows:
                 persists = seen > 0 and jump > seen / 32
                 rough, seen = True, jump
-            elif 4 * rung.noise < seen / 4:
+            elif 4 * rung.bar < seen / 4:
                 seen, persists = 0.0, False  # noise would not hide the jump: it is gone
             if rough:
-                bar += 7 * jump + 2 * difference  # none of that holds near a kink
+                bar += 7 * jump + 2 * abs(moved)  # none of that holds near a kink
             if best is None or bar < best.bar:
                 best = Slope(value, bar, rung.left, rung.right)
             if not shows and not persists and bar <= 1e-8 * abs(value) + 1e-10 * self.size:
@@ -249,13 +242,12 @@ class Slopes:
         if best is None or before is None:
             return Slope(np.nan, np.inf, kink=True)
         if persists:
-            half = abs(before.jump) / 2
-            return Slope(before.central, half, before.left, before.right, kink=True)
+            return replace(before, bar=before.jump / 2, kink=True)
         # A jump that showed, and was neither followed down nor seen to vanish, makes this rough.
         return replace(best, rough=rough and best.bar > 1e-6 * (abs(best.value) + self.size))
 
-    def _rung(self, direction: Direction, h: float) -> _Rung | None:
-        """Evaluate at ``x ± h v``; None where forward is not finite there."""
+    def _rung(self, direction: Direction, h: float, noise: int) -> Slope | None:
+        """Return the slope between ``x ± h v``, its bar noise; None where there is no number."""
         if h not in direction.rungs:
             above, below = (self._value(direction, t) for t in (h, -h))
             direction.rungs[h] = None
@@ -265,27 +257,21 @@ class Slopes:
                 sizes = np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))
                 if self._is_half:  # so coarse that the rounding of what stays must not count
                     sizes = sizes[(above != self.y) | (below != self.y)]
-                direction.rungs[h] = _Rung(h, left, right, self._sum(sizes))
-        return direction.rungs[h]
-
-    def _noisy_rung(self, direction: Direction, h: float, coarse: bool) -> _Rung | None:
-        rung = self._rung(direction, h)
-        if rung is None:
+                direction.rungs[h] = left, right, self._sum(sizes)
+        if (seen := direction.rungs[h]) is None:
             return None
-        noise = self._noise(rung.size, self._measured_noise)
-        if coarse and not self._is_half:
-            noise = max(noise, SIGMAS * self.problem.eps_numeric * self.unit)
-        return replace(rung, noise=noise / h)
+        left, right, size = seen
+        eps, measured = self.problem.eps_y, 0.0 if noise == ROUNDED else self._measured_noise
+        if self._is_half:
+            bar = 4 * max(eps * size, measured)
+        else:
+            coarse = eps * self.unit if noise == COARSE else 0.0
+            bar = SIGMAS * max(eps * max(size, self.size), measured, coarse)
+        return Slope((left + right) / 2, bar / h, left, right)
 
     def _value(self, direction: Direction, t: float) -> FloatArray | None:
         y = self.problem.evaluate(direction.moved(t))
         return y.astype(np.float64) if np.all(np.isfinite(y)) else None
-
-    def _noise(self, size: float, measured: float) -> float:
-        """Return the error bar of a difference of two values of ``<dy, forward>`` of this size."""
-        if self._is_half:
-            return 4 * max(self.problem.eps_numeric * size, measured)
-        return SIGMAS * max(self.problem.eps_numeric * max(size, self.size), measured)
 
     @cached_property
     def _measured_noise(self) -> float:
@@ -297,19 +283,14 @@ class Slopes:
         Kinks may be among the points, so the smallest of six differences that are not 0 counts,
         three times: that is about the standard deviation of six random ones.
         """
-        step = self._rungs[-1] / 4
-        differences = np.concatenate([self._noise_on_one_side(s) for s in (step, -step)])
-        smallest = float(np.min(differences, where=differences > 0, initial=np.inf))
-        return 3 * smallest / float(np.sqrt(6)) if np.isfinite(smallest) else 0.0
-
-    def _noise_on_one_side(self, step: float) -> FloatArray:
-        for _ in range(4):
-            values = [self.y] + [self._value(self._direction, step * k) for k in (1, 2, 3, 4)]
-            finite = [y for y in values if y is not None]
-            if len(finite) < 5:
-                break
-            phi = np.array([float(np.sum(self.dy * (y - self.y))) for y in finite])
-            if np.any(phi):
-                return np.abs(np.diff(phi, 2))
-            step *= RATIO  # so close that rounding made all values equal, which shows no noise
-        return np.zeros(1)
+        found: list[float] = []
+        for side in (self._steps[-1] / 4, -self._steps[-1] / 4):
+            for k in range(4):  # ever wider, while rounding makes all values equal
+                step = side * RATIO**k
+                values = [self._value(self._direction, step * i) for i in (1, 2, 3, 4)]
+                finite = [self.y, *(y for y in values if y is not None)]
+                phi = [float(np.sum(self.dy * (y - self.y))) for y in finite]
+                if len(phi) < 5 or any(phi):
+                    found += list(np.abs(np.diff(phi, 2))) if len(phi) == 5 else []
+                    break
+        return 3 * min((d for d in found if d > 0), default=0.0) / float(np.sqrt(6))

@@ -4,7 +4,7 @@ What is checked is their backward pass as autograd runs it, with PyTorch on both
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinyconv.gradcheck.check import check as check_functions
@@ -36,103 +36,80 @@ def check(
     """
     import torch
 
-    inputs, count = list(inputs), len(inputs)
+    is_module, count = isinstance(function, torch.nn.Module), len(inputs)
     names = list(settings.pop("names", None) or [f"inputs[{k}]" for k in range(count)])
-    own = _leaves(inputs)
-    parameters = dict(function.named_parameters()) if isinstance(function, torch.nn.Module) else {}
-    names, inputs = [*names, *parameters], [*inputs, *parameters.values()]
-    some = any(torch.is_tensor(a) and a.requires_grad for a in own)
+    parameters = dict(function.named_parameters()) if is_module else {}
+    given = [*inputs, *parameters.values()]
+    some = any(torch.is_tensor(a) and a.requires_grad for a in _leaves(inputs))
+    own = len(_leaves(inputs))
+
+    def has_numbers(a: Any) -> bool:
+        return torch.is_tensor(a) and (a.dtype.is_floating_point or a.dtype.is_complex)
+
     is_checked = [
-        torch.is_tensor(a)
-        and (a.dtype.is_floating_point or a.dtype.is_complex)
-        and (a.requires_grad or (not some and k < len(own)))
-        for k, a in enumerate(_leaves(inputs))
+        has_numbers(a) and (a.requires_grad or (not some and k < own))
+        for k, a in enumerate(_leaves(given))
     ]
 
-    def call(*values: Any) -> Any:
-        if isinstance(function, type) and issubclass(function, torch.autograd.Function):
-            apply: Any = function.apply
-            return apply(*values)
-        if not isinstance(function, torch.nn.Module):
-            return function(*values)
-        state = dict(zip(parameters, values[count:], strict=True))
-        dtype = next((p.dtype for p in state.values()), torch.get_default_dtype())
-        for name, b in function.named_buffers():
-            state[name] = b.to(dtype, copy=True) if b.is_floating_point() else b.clone()
-        return torch.func.functional_call(function, state, values[:count])
-
-    def run(leaves: Iterable[Any]) -> Any:
+    def run(*nests: Any) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return call(*rebuild(inputs, iter(leaves)))
+            if isinstance(function, type) and issubclass(function, torch.autograd.Function):
+                apply: Any = function.apply
+                return apply(*nests)
+            if not is_module:
+                return function(*nests)
+            state = dict(zip(parameters, nests[count:], strict=True))
+            dtype = next((p.dtype for p in state.values()), torch.get_default_dtype())
+            for name, b in function.named_buffers():
+                state[name] = b.to(dtype, copy=True) if b.is_floating_point() else b.clone()
+            return torch.func.functional_call(function, state, nests[:count])
 
-    def tracked(leaves: list[Any], which: list[bool]) -> list[Any]:
-        pairs = zip(leaves, which, strict=True)
-        return [a.detach().requires_grad_() if c else a for a, c in pairs]
-
-    def only_checked(leaves: list[Any]) -> list[Any]:
-        return [a for a, c in zip(leaves, is_checked, strict=True) if c]
-
-    def nest(gradients: Iterable[Any]) -> Any:
-        found = iter(gradients)
-        return rebuild(inputs, iter(next(found) if c else None for c in is_checked))
-
-    def gradients(y: Any, dy: Any, wanted: list[Any], create_graph: bool = False) -> list[Any]:
-        """Return the gradients of the tensors ``wanted``, zeros where y does not depend on one."""
-        pairs = [
-            (a, d)
-            for a, d in zip(_leaves(y), leaves_like(y, dy), strict=True)
-            if torch.is_tensor(a) and a.requires_grad and d is not None
+    def vjp(of: Callable[..., Any], nests: Sequence[Any], which: list[bool], dy: Any) -> Any:
+        """Return the gradients of some leaves, zeros where y does not depend on one."""
+        leaves = [
+            a.detach().requires_grad_() if checked and not a.requires_grad else a
+            for a, checked in zip(_leaves(nests), which, strict=True)
         ]
-        found: Any = [None] * len(wanted)
-        if pairs:
-            outputs, dys = zip(*pairs, strict=True)
-            options: Any = {"allow_unused": True, "create_graph": create_graph}
-            found = torch.autograd.grad(outputs, wanted, dys, **options)
+        with torch.enable_grad():
+            y = of(*rebuild(list(nests), iter(leaves)))
+            wanted = [a for a, checked in zip(leaves, which, strict=True) if checked]
+            pairs = zip(_leaves(y), leaves_like(y, dy), strict=True)
+            kept = [
+                (a, d) for a, d in pairs if has_numbers(a) and a.requires_grad and d is not None
+            ]
+            found: Any = [None] * len(wanted)
+            if kept:
+                outputs, dys = zip(*kept, strict=True)
+                options: Any = {"allow_unused": True, "create_graph": True}
+                found = torch.autograd.grad(outputs, wanted, dys, **options)
         both = zip(found, wanted, strict=True)
-        return [torch.zeros_like(a) if g is None else g for g, a in both]
-
-    def forward(*nests: Any) -> Any:
-        with torch.no_grad():
-            return run(_leaves(list(nests)))
+        gradients = iter([torch.zeros_like(a) if g is None else g for g, a in both])
+        return rebuild(list(nests), iter(next(gradients) if c else None for c in which))
 
     def backward(dy: Any, *nests: Any) -> Any:
-        leaves = tracked(_leaves(list(nests)), is_checked)
-        with torch.enable_grad():
-            return nest(gradients(run(leaves), dy, only_checked(leaves)))
+        return vjp(run, nests, is_checked, dy)
 
     def double_backward(dg: Any, dy: Any, *nests: Any) -> Any:
-        dys = _leaves(dy)
-        dys = tracked(dys, [torch.is_tensor(a) for a in dys])
-        leaves = tracked(_leaves(list(nests)), is_checked)
-        with torch.enable_grad():
-            y, wanted = run(leaves), only_checked(leaves)
-            first = nest(gradients(y, rebuild(dy, iter(dys)), wanted, create_graph=True))
-            count = sum(map(torch.is_tensor, dys))
-            second = gradients(first, dg, [*filter(torch.is_tensor, dys), *wanted])
-        found = iter(second[:count])
-        of_dy = rebuild(dy, iter(next(found) if torch.is_tensor(d) else None for d in dys))
-        return [of_dy, *nest(second[count:])]
+        which = [*map(has_numbers, _leaves(dy)), *is_checked]
+        return _detached(vjp(backward, (dy, *nests), which, dg))
 
     def jvp(tangents: Any, *nests: Any) -> Any:
         ad: Any = torch.autograd.forward_ad
-        nest_of = list(nests)
-        triples = zip(
-            _leaves(nest_of), leaves_like(nest_of, list(tangents)), is_checked, strict=True
-        )
+        pairs = zip(_leaves(nests), leaves_like(nests, tangents), is_checked, strict=True)
         with warnings.catch_warnings(), ad.dual_level():
             warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own, in its first use
-            y = run(ad.make_dual(a, t) if c else a for a, t, c in triples)
+            duals = [ad.make_dual(a, t) if checked else a for a, t, checked in pairs]
+            y = run(*rebuild(list(nests), iter(duals)))
             out = [ad.unpack_dual(a) if torch.is_tensor(a) else None for a in _leaves(y)]
-            out = [d and (torch.zeros_like(d.primal) if d.tangent is None else d.tangent)
-                   for d in out]  # fmt: skip
-            return rebuild(y, iter(out))
+            none = (d and (d.primal * 0 if d.tangent is None else d.tangent) for d in out)
+            return rebuild(y, none)
 
     return check_functions(
-        forward,
-        backward,
-        rebuild(inputs, iter(a.detach() if torch.is_tensor(a) else a for a in _leaves(inputs))),
-        names=names,
+        torch.no_grad()(run),
+        lambda dy, *nests: _detached(backward(dy, *nests)),
+        _detached(given),
+        names=[*names, *parameters],
         jvp=jvp if forward_mode else None,
         double_backward=double_backward if second_order else None,
         **settings,
@@ -141,3 +118,8 @@ def check(
 
 def _leaves(tree: Any) -> list[Any]:
     return [leaf for _, leaf in leaves_of(tree)]
+
+
+def _detached(tree: Any) -> Any:
+    leaves = (a.detach() if hasattr(a, "detach") else a for a in _leaves(tree))
+    return rebuild(tree, leaves)

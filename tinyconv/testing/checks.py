@@ -134,5 +134,5 @@ def check_network(net: Sequential, x: Array, y: Array, **settings: Any) -> Repor
     if net.parameter_count() is None:
         net.forward(x)  # makes the parameters, whose sizes follow from the batch
     stack = Stack(net.layers, training=False, step=0, loss=net.loss, labels=y)
-    defaults: dict[str, Any] = {"names": ["x", *stack.names], "forward_many": stack.forward_many}
-    return check(stack.forward, stack.backward, [x, *stack.parameters], **defaults | settings)
+    inputs, names = [x, *stack.parameters], ["x", *stack.names]
+    return check(stack.forward, stack.backward, inputs, **{"names": names} | settings)

@@ -39,43 +39,6 @@ class Stack:
         """Return the output, or the loss, for a batch and all parameters in order."""
         return self._run(x, self._by_layer(parameters), operator.is_)
 
-    def forward_many(self, many: list[list[Array]]) -> list[Array]:
-        """Return the loss for each of several lists of arguments.
-
-        If the arguments of no more than one layer differ, all go through the layers above it in
-        one batch: outside training a layer treats its samples one by one.
-        """
-        value = self.forward(*many[0])
-        by_layer = [self._by_layer(arguments[1:]) for arguments in many]
-        apart = [
-            place
-            for place in range(len(self._layers))
-            if any(not all(map(operator.is_, own[place], by_layer[0][place])) for own in by_layer)
-        ]
-        if any(arguments[0] is not many[0][0] for arguments in many):
-            outputs, start = [arguments[0] for arguments in many], 0
-            if apart:
-                return [self.forward(*arguments) for arguments in many]
-        elif len(apart) == 1:
-            (place,) = apart
-            x = self._last[place - 1][1] if place else many[0][0]
-            outputs, start = [self._last[place][1]], place + 1
-            for own in by_layer[1:]:
-                with self._holding(place, own[place]):
-                    outputs.append(self._layers[place].forward(x, *self._mode))
-        else:
-            return [self.forward(*arguments) for arguments in many]
-        y = namespace("check", y=outputs[0]).concat(outputs, axis=0)
-        for place in range(start, len(self._layers)):
-            with self._holding(place, by_layer[0][place]):
-                y = self._layers[place].forward(y, *self._mode)
-        self._last = self._last[: max(start - 1, 0)]  # the layers above keep arrays of the batch
-        size = y.shape[0] // len(many)
-        parts = [y[k * size : (k + 1) * size, ...] for k in range(1, len(many))]
-        if self._loss is None:
-            return [value, *parts]
-        return [value, *(self._loss.forward(part, self._labels) for part in parts)]
-
     def backward(self, dy: Array, x: Array, *parameters: Array) -> list[Array]:
         """Return dx and the gradient of every parameter."""
         by_layer = self._by_layer(parameters)
