@@ -10,7 +10,7 @@ from images import Image, call, poisoned
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import pool
 from tinyconv.kernels.cpu.kernel import address_of
-from tinyconv.kernels.cpu.terms import AXES, over_three_axes, window_terms
+from tinyconv.kernels.terms import AXES, over_three_axes, window_terms
 from tinyconv.ops.pool import max_pool_nd, max_pool_nd_backward, pool_geometry
 from tinyconv.ops.ranks import AXES as AXES_OF_RANK
 from tinyconv.ops.ranks import Over

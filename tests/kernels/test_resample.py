@@ -8,7 +8,7 @@ from images import Image, call, poisoned
 
 from tinyconv.kernels.cpu import resample
 from tinyconv.kernels.cpu.kernel import address_of
-from tinyconv.kernels.cpu.terms import AXES, Terms, over_three_axes
+from tinyconv.kernels.terms import AXES, Terms, over_three_axes
 
 Array = np.ndarray[Any, Any]
 

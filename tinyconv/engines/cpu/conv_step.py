@@ -30,7 +30,7 @@ from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu import conv, conv_max
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
-from tinyconv.kernels.cpu.terms import Terms, window_terms
+from tinyconv.kernels.terms import Terms, window_terms
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.shape import pad_sources
 

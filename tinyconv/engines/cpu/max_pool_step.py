@@ -13,7 +13,7 @@ from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import pool
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.kernels.cpu.terms import Terms, over_three_axes, window_terms
+from tinyconv.kernels.terms import Terms, over_three_axes, window_terms
 from tinyconv.layers import GlobalMaxPool, MaxPool1d, MaxPool2d, MaxPool3d
 from tinyconv.layers.base import Shape
 

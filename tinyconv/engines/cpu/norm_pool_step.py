@@ -11,7 +11,7 @@ from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import NORM_POOLS, Unit
 from tinyconv.kernels.cpu import lp
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.kernels.cpu.terms import over_three_axes, window_terms
+from tinyconv.kernels.terms import over_three_axes, window_terms
 from tinyconv.layers.base import Shape
 
 __all__ = ["NormPoolStep"]

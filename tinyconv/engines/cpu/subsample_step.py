@@ -11,7 +11,7 @@ from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.units import Unit
 from tinyconv.geometry import sliding_window
-from tinyconv.kernels.cpu.terms import over_three_axes, window_terms
+from tinyconv.kernels.terms import over_three_axes, window_terms
 from tinyconv.layers import Subsample2d
 from tinyconv.layers.base import Shape
 

@@ -1,6 +1,7 @@
 """What a plan gets from the GPU: memory, steps and a program over the kernels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -18,11 +19,12 @@ from tinyconv.engines.gpu.element_steps import (
 )
 from tinyconv.engines.gpu.launcher import Launcher
 from tinyconv.engines.gpu.loss_step import LossStep
-from tinyconv.engines.gpu.norm_step import NormStep
+from tinyconv.engines.gpu.norm_step import NormStep, ResponseStep
 from tinyconv.engines.gpu.plain_step import PlainStep, samples
 from tinyconv.engines.gpu.pool_step import PoolStep
-from tinyconv.engines.gpu.product_steps import ConvStep, LinearStep
+from tinyconv.engines.gpu.product_steps import ConvStep, LinearStep, TransposedStep
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
+from tinyconv.engines.gpu.resample_step import ResampleStep, SubsampleStep
 from tinyconv.engines.gpu.sources import Sources
 from tinyconv.engines.gpu.step import Buffer, Context, Step, activation_of
 from tinyconv.engines.gpu.update_rule import COUNTERS, FIGURES, UpdateRule
@@ -36,19 +38,23 @@ from tinyconv.parameters import Parameters
 
 __all__ = ["GpuBackend", "GpuTraining"]
 
-#: Kind of a unit (:mod:`tinyconv.engines.units`) -> the step that computes it.
-STEPS: dict[str, type[Step]] = {
-    "activation": ActivationStep,
-    "add": AddStep,
-    "concat": ConcatStep,
-    "conv": ConvStep,
-    "dropout": DropoutStep,
-    "flatten": FlattenStep,
-    "global pool": PoolStep,
-    "linear": LinearStep,
-    "norm": NormStep,
-    "plain": PlainStep,
-    "pool": PoolStep,
+#: Kind of a unit (:mod:`tinyconv.engines.units`) -> the steps that may compute it.
+STEPS: dict[str, tuple[type[Step], ...]] = {
+    "activation": (ActivationStep,),
+    "add": (AddStep,),
+    "concat": (ConcatStep,),
+    "conv": (ConvStep,),
+    "dropout": (DropoutStep,),
+    "flatten": (FlattenStep,),
+    "global pool": (PoolStep, ResampleStep),
+    "linear": (LinearStep,),
+    "local response norm": (ResponseStep,),
+    "norm": (NormStep,),
+    "pad": (ResampleStep,),
+    "plain": (PlainStep,),
+    "pool": (PoolStep, ResampleStep, SubsampleStep),
+    "transposed": (TransposedStep,),
+    "upsample": (ResampleStep,),
 }
 
 #: Kernels count the numbers of a buffer by 32 bits.
@@ -87,13 +93,15 @@ class GpuBackend:
 
     def accepts(self, unit: Unit) -> bool:
         """Whether there are kernels for a unit."""
-        last, step = unit.find(ACTIVATIONS), STEPS.get(unit.kind)
-        known = last is None or activation_of(last) is not None
-        return known and step is not None and step.accepts(unit)
+        last = unit.find(ACTIVATIONS)
+        return (last is None or activation_of(last) is not None) and _kind(unit) is not None
 
     def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:
         """Return the step of a unit for inputs of these shapes."""
-        step = STEPS[unit.kind](unit, shapes, self.context)
+        kind = _kind(unit)
+        if kind is None or not kind.takes(shapes):
+            kind, unit = PlainStep, replace(unit, kind="plain")
+        step = kind(unit, shapes, self.context)
         self.steps.append(step)
         return step
 
@@ -136,6 +144,11 @@ class GpuBackend:
         """Fill every activation and gradient with NaN: for tests."""
         for buffer in self.buffers:
             self.launcher.write(buffer.array, np.float32(np.nan))
+
+
+def _kind(unit: Unit) -> type[Step] | None:
+    """Return the step for a unit."""
+    return next((kind for kind in STEPS.get(unit.kind, ()) if kind.accepts(unit)), None)
 
 
 class GpuTraining(GpuBackend):

@@ -13,7 +13,15 @@ from tinyconv.kernels.gpu.activations import IDENTITY, Chosen
 from tinyconv.layers import Parallel
 from tinyconv.layers.base import Shape
 
-__all__ = ["ActivationStep", "AddStep", "ConcatStep", "DropoutStep", "FlattenStep", "add_arrays"]
+__all__ = [
+    "ActivationStep",
+    "AddStep",
+    "ConcatStep",
+    "DropoutStep",
+    "FlattenStep",
+    "add_activation_backward",
+    "add_arrays",
+]
 
 
 def _call(program: Program, name: str, count: int, kernel: str, *arguments: object) -> None:
@@ -45,24 +53,32 @@ def add_arrays(
     program.call(name, "elements", sizes, "add_forward", blocks(count), *arguments)
 
 
+def add_activation_backward(
+    program: Program, name: str, activation: Chosen, dy: Array, v: Array, dz: Array
+) -> None:
+    """Add the call dz = dy f'(z)."""
+    count = prod(dy.shape[1:])
+    sizes = {"COUNT": count, "ACTIVATION": activation.code}
+    arguments = (dy, v, dz, np.float32(activation.parameter), BATCH)
+    program.call(name, "elements", sizes, "activation_backward", blocks(count), *arguments)
+
+
 class ActivationStep(Step):
     """An activation that no other step took in."""
 
     def forward(self, program: Program) -> None:
         self.z = None
         self.v = self.x if self.activation.needs_z else self.y
-        self._add(program, self.name, "activation_forward", self.x, self.y)
+        count = prod(self.shape)
+        sizes = {"COUNT": count, "ACTIVATION": self.activation.code}
+        arguments = (self.x, self.y, self.parameter, BATCH)
+        kernel = "activation_forward"
+        program.call(self.name, "elements", sizes, kernel, blocks(count), *arguments)
 
     def backward(self, program: Program) -> None:
         if self.dx is not None:
             name = f"{self.name}: backward"
-            self._add(program, name, "activation_backward", self.dy, self.v, self.dx)
-
-    def _add(self, program: Program, name: str, kernel: str, *arrays: Array | None) -> None:
-        count = prod(self.shape)
-        sizes = {"COUNT": count, "ACTIVATION": self.activation.code}
-        arguments = (*arrays, self.parameter, BATCH)
-        program.call(name, "elements", sizes, kernel, blocks(count), *arguments)
+            add_activation_backward(program, name, self.activation, self.dy, self.v, self.dx)
 
 
 class DropoutStep(Step):
@@ -129,13 +145,11 @@ class AddStep(Step):
         add_arrays(program, self.name, total, last, self.z, self.y, self.activation)
 
     def backward(self, program: Program) -> None:
-        dy, name, count = self.dy, f"{self.name}: backward", prod(self.shape)
+        dy, name = self.dy, f"{self.name}: backward"
         if dy is None:
             return
         if self.changes_dy:
-            sizes = {"COUNT": count, "ACTIVATION": self.activation.code}
-            arguments = (dy, self.v, dy, self.parameter, BATCH)
-            program.call(name, "elements", sizes, "activation_backward", blocks(count), *arguments)
+            add_activation_backward(program, name, self.activation, dy, self.v, dy)
         for dx, adds in zip(self.dxs, self.adds, strict=True):
             if dx is not None and adds:
                 add_arrays(program, name, dy, dx, None, dx)

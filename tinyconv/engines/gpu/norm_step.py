@@ -1,4 +1,4 @@
-"""The step of a normalisation with its activation."""
+"""The steps of normalisation: with its activation, and of local responses."""
 
 from collections.abc import Sequence
 from math import prod
@@ -11,7 +11,7 @@ from tinyconv.engines.units import BATCH_NORMS, Unit
 from tinyconv.layers import LayerNorm
 from tinyconv.layers.base import Shape
 
-__all__ = ["NormStep"]
+__all__ = ["NormStep", "ResponseStep"]
 
 
 class NormStep(Step):
@@ -123,3 +123,32 @@ class NormStep(Step):
         arrays = [mean, variance, *kept, state["num_batches_tracked"]]
         numbers = [self.C, self.P, -1.0 if share is None else share]
         self.context.tracked.append((arrays, numbers))
+
+
+class ResponseStep(Step):
+    """Local response normalisation.
+
+    Attributes:
+        base: what is raised to a power, for the backward pass.
+    """
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        (C, *size), layer = self.shape, self.layer
+        self.sizes = {"C": C, "P": prod(size)}
+        self.sizes |= {"BEFORE": layer.size // 2, "AFTER": (layer.size - 1) // 2}
+        self.alpha, self.beta = np.float32(layer.alpha / layer.size), np.float32(layer.beta)
+
+    def forward(self, program: Program) -> None:
+        self.base = self.context.empty(*self.y.shape) if self.context.training else None
+        constants = (self.alpha, self.beta, np.float32(self.layer.k))
+        self._add(program, self.name, "response_forward", self.x, self.base, self.y, *constants)
+
+    def backward(self, program: Program) -> None:
+        if self.dx is not None:
+            arguments = (self.dy, self.x, self.base, self.dx, self.alpha, self.beta)
+            self._add(program, f"{self.name}: backward", "response_backward", *arguments)
+
+    def _add(self, program: Program, name: str, kernel: str, *arguments: object) -> None:
+        grid = blocks(prod(self.shape))
+        program.call(name, "response", self.sizes, kernel, grid, *arguments, BATCH)

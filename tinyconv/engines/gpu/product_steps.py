@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array
+from tinyconv.engines.gpu.element_steps import add_activation_backward
 from tinyconv.engines.gpu.program import BATCH, Program
+from tinyconv.engines.gpu.resample_step import Resampling
 from tinyconv.engines.gpu.step import TILE_P, Buffer, Context, Product, Step, activation_of
+from tinyconv.engines.tables import padding_tables
 from tinyconv.engines.units import AVG, BATCH_NORMS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.gpu.activations import IDENTITY
 from tinyconv.layers.base import Shape
 
-__all__ = ["ConvStep", "LinearStep", "window_sizes"]
+__all__ = ["ConvStep", "LinearStep", "TransposedStep", "window_sizes"]
 
 
 def window_sizes(window: Geometry) -> dict[str, int]:
@@ -49,6 +52,18 @@ class ConvStep(Step):
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         window = self._window()
+        self.padding: Resampling | None = None
+        mode = getattr(self.layer, "padding_mode", "zeros")
+        if mode != "zeros" and window.is_padded:
+            size, pairs = window.size, window.padding
+            self.padding = Resampling(
+                context, self.input_shape[0], padding_tables(mode, pairs, size)
+            )
+            size = tuple(n + sum(pair) for n, pair in zip(size, pairs, strict=True))
+            geometry = (window.kernel, window.stride, 0, window.dilation)
+            window = sliding_window(self.name, size, *geometry)
+            self.gathers = False
+        self.size = window.size
         (self.C, self.O, self.groups), size = self._channels(), window.output
         self.inputs, self.taps = prod(window.size), prod(window.kernel)
         self.sizes = {"C": self.C, "O": self.O, "GROUPS": self.groups, **window_sizes(window)}
@@ -65,7 +80,6 @@ class ConvStep(Step):
     def accepts(unit: Unit) -> bool:
         pool: Any = unit.find((*MAX, *AVG))
         takes = unit.find(BATCH_NORMS) is None
-        takes = takes and unit.layers[0].padding_mode == "zeros"  # type: ignore[attr-defined]
         takes = takes and (pool is None or prod(pool.kernel_size) <= TILE_P)
         # Only what increases may change places with a maximum.
         swaps = len(unit.layers) == 3 and type(unit.layers[2]) in MAX
@@ -84,22 +98,35 @@ class ConvStep(Step):
     ) -> None:
         super().connect(xs, dxs, y, dy)
         self.sizes |= {"ACTIVATION": self.activation.code, "GATHER": self.gather}
+        # What the kernels take for x and dx: not these, if those have to be padded.
+        self.image, self.dimage, self.dimage_adds = self.x, self.dx, bool(self.adds[0])
+        if self.padding is not None:
+            shape = (self.context.batch, self.C, *self.size)
+            self.image, self.dimage_adds = self.context.empty(*shape), False
+            self.dimage = None if self.dx is None else self.context.empty(*shape)
         self.chosen: Array | None = None
         if self.has_maximum and dy is not None:
             shape = (self.context.batch, self.O, self.windows)
             self.chosen = self.context.empty(*shape, dtype=np.uint8)
 
     def forward(self, program: Program) -> None:
+        if self.padding is not None:
+            self.padding.add(program, f"{self.name}: padding", self.x, self.image)
+        params = self.layer.params
+        arrays = params["weight"], params.get("bias"), self.z, self.y, self.chosen
+        self.add_forward(program, self.name, self.image, *self.source, *arrays)
+
+    def add_forward(self, program: Program, name: str, *arrays: Array | None) -> None:
+        """Add the call of conv_forward; ``arrays`` are its first arguments, up to ``chosen``."""
         P, K = self.windows * self.side, self.C // self.groups * self.taps
         product = self._product(self.O, P, K, used=TILE_P // self.side * self.side)
-        weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
         program.call(
-            self.name,
+            name,
             "conv",
             self.sizes,
             "conv_forward",
             lambda n: (product.blocks(n), 1, 1),
-            *(self.x, *self.source, weight, bias, self.z, self.y, self.chosen),
+            *arrays,
             *(self.context.parts, np.int32(product.parts), self.parameter, BATCH),
         )
 
@@ -110,16 +137,15 @@ class ConvStep(Step):
         return Product(self.context, rows // self.groups, P, K, self.groups, of_batch, used)
 
     def backward(self, program: Program) -> None:
-        grads = self.layer.grads
-        arrays = (self.dy, self.v, self.chosen, self.x, *self.source)
-        weight, adds = self.layer.params["weight"], bool(self.adds and self.adds[0])
-        self.add_backward(
-            program,
-            f"{self.name}: backward",
-            *(*arrays, weight, None, None, grads["weight"], grads.get("bias")),
-            dx=self.dx,
-            adds=adds,
-        )
+        grads, weight, name = self.layer.grads, self.layer.params["weight"], self.name
+        arrays = (self.dy, self.v, self.chosen, self.image, *self.source, weight, None, None)
+        arrays += (grads["weight"], grads.get("bias"))
+        self.add_backward(program, f"{name}: backward", *arrays, dx=self.dimage)
+        if self.padding is not None and self.dx is not None:
+            arrays = (self.dimage, self.dx)
+            adds = bool(self.adds[0])
+            name = f"{name}: padding, backward"
+            self.padding.transposed().add(program, name, *arrays, adds=adds)
 
     def add_backward(
         self,
@@ -127,7 +153,6 @@ class ConvStep(Step):
         name: str,
         *arrays: Array | None,
         dx: Array | None,
-        adds: bool = False,
     ) -> None:
         """Add the call of conv_backward; ``arrays`` are its first arguments, up to db."""
         columns, K = self.C // self.groups * self.taps + 1, self.windows * self.side
@@ -142,7 +167,7 @@ class ConvStep(Step):
             return of_weights + (0 if dx is None else inputs.blocks(n)), 1, 1
 
         parts = self.context.parts, np.int32(weights.parts), np.int32(inputs.parts)
-        last = (squares, dx, np.int32(adds), *parts, self.parameter, BATCH)
+        last = (squares, dx, np.int32(self.dimage_adds), *parts, self.parameter, BATCH)
         program.call(name, "conv", self.sizes, "conv_backward", grid, *arrays, *last)
 
 
@@ -158,3 +183,47 @@ class LinearStep(ConvStep):
 
     def _channels(self) -> tuple[int, int, int]:
         return self.input_shape[0], self.shape[0], 1
+
+
+class TransposedStep(ConvStep):
+    """The transposed convolution, with the kernels of the convolution from y to x."""
+
+    gathers = adds_gradients = False
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return True
+
+    def _channels(self) -> tuple[int, int, int]:
+        return self.layer.out_channels, self.input_shape[0], self.layer.groups
+
+    def forward(self, program: Program) -> None:
+        self.sizes |= {"ACTIVATION": 0, "BEHIND": self.activation.code}
+        params = self.layer.params
+        arrays = (self.x, self.x, None, None, None, None, params["weight"], params.get("bias"))
+        self.add_backward(program, self.name, *arrays, self.z, None, None, dx=self.y)
+
+    def backward(self, program: Program) -> None:
+        dy, name, grads = self.dy, f"{self.name}: backward", self.layer.grads
+        if self.activation != IDENTITY:
+            dy = self.context.empty(*self.y.shape)
+            add_activation_backward(program, name, self.activation, self.dy, self.v, dy)
+        weight = self.layer.params["weight"]
+        nothing = (None, None)
+        arrays = (self.x, self.x, None, dy, *nothing, weight, *nothing, grads["weight"], None)
+        self.add_backward(program, name, *arrays, dx=None)
+        if "bias" in grads:
+            sizes = {"PLANES": self.C, "OD": 1, "OH": 1, "OW": self.inputs}
+            arrays = (dy, None, None, None, None, grads["bias"])
+            squares = self.context.squares_of(self.C)
+            channels = (self.C, 1, 1)
+            program.call(
+                name,
+                "resample",
+                sizes,
+                "resample_weights",
+                lambda n: channels,
+                *(*arrays, squares, BATCH),
+            )
+        if self.dx is not None:
+            self.add_forward(program, name, dy, *nothing, weight, *nothing, self.dx, None)

@@ -179,6 +179,11 @@ class Step:
         """Whether there are kernels for this unit, beyond its being of the step's kind."""
         return True
 
+    @staticmethod
+    def takes(shapes: Sequence[Shape]) -> bool:
+        """Whether there are kernels for inputs of these shapes."""
+        return True
+
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """Return the shape of the output."""
         (shape,) = shapes

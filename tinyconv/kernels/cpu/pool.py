@@ -20,7 +20,7 @@ from tinyconv.kernels.cpu.simd import (
     store_first,
     words_pointer,
 )
-from tinyconv.kernels.cpu.terms import FIELDS
+from tinyconv.kernels.terms import FIELDS
 
 __all__ = ["ARGS", "max_", "max_backward", "max_backward_of_grid"]
 

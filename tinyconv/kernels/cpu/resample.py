@@ -13,8 +13,8 @@ from numba import carray
 
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import pointer, splat, store_first, words_pointer
-from tinyconv.kernels.cpu.terms import FIELDS
 from tinyconv.kernels.cpu.tiles import add_scaled, store_tile, zeros
+from tinyconv.kernels.terms import FIELDS
 
 __all__ = ["ARGS", "resample"]
 

@@ -1,8 +1,8 @@
 // Pooling of windows, tinyconv.ops.pool and pool_lp, of planes (N C, D, H, W).
 //
-//   max   y = f(the maximum of a window), the first in row-major order; dx gets dz where it came from
-//   mean  y = sum / divisor;          dx = sum over the windows that hold the element of dy / divisor
-//   root  y = sqrt(sum of squares);   dx = x times the sum over those windows of dy / y
+//   max   y = the maximum of a window, the first in row-major order; dx gets dy where it came from
+//   norm  y = (sum |x|^p)^(1/p)
+//         dx = sign(x) |x|^(p - 1) times the sum over the windows that hold it of dy / y^(p - 1)
 //
 // The backward passes gather: a thread looks at all windows that hold its element.
 //
@@ -14,7 +14,6 @@
 //   SD, SH, SW  stride
 //   LD, LH, LW  dilation
 //   PD, PH, PW  padding before the input
-//   ACTIVATION  f of a maximum
 
 #define INPUTS (D * H * W)
 #define OUTPUTS (OD * OH * OW)
@@ -46,9 +45,8 @@ __device__ inline void for_windows(int place, Visit visit) {
             }
 }
 
-// argmax: the flat index in the plane, -1 where the window sees nothing; z: the maximum, kept where
-// the slope of f needs it.
-KERNEL(pool_max)(const float *x, float *z, float *y, int *argmax, float parameter, int N) {
+// argmax: the flat index in the plane, -1 where the window sees nothing.
+KERNEL(pool_max)(const float *x, float *y, int *argmax, int N) {
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= N * PLANES * OUTPUTS) return;
     const float *plane = x + i / OUTPUTS * INPUTS;
@@ -59,46 +57,23 @@ KERNEL(pool_max)(const float *x, float *z, float *y, int *argmax, float paramete
         bool first_nan = value != value && best == best;
         if (where < 0 || value > best || first_nan) best = value, where = place;
     });
-    if (z) z[i] = best;
-    y[i] = activate(ACTIVATION, best, parameter);
+    y[i] = best;
     argmax[i] = where;
 }
 
-// v is y or z, see deactivate.
-KERNEL(pool_max_backward)(const float *dy, const float *v, const int *argmax, float *dx,
-                          float parameter, int N) {
+KERNEL(pool_max_backward)(const float *dy, const int *argmax, float *dx, int N) {
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= N * PLANES * INPUTS) return;
     int first = i / INPUTS * OUTPUTS, place = i % INPUTS;
     float sum = 0;
-    for_windows(place, [&](int p) {
-        int j = first + p;
-        if (argmax[j] == place) sum += deactivate(ACTIVATION, dy[j], v[j], parameter);
+    for_windows(place, [&](int window) {
+        if (argmax[first + window] == place) sum += dy[first + window];
     });
     dx[i] = sum;
 }
 
-// divisor (OUTPUTS): of each window, the same for all planes.
-KERNEL(pool_mean)(const float *x, const float *divisor, float *y, int N) {
-    int i = blockIdx.x * THREADS + threadIdx.x;
-    if (i >= N * PLANES * OUTPUTS) return;
-    const float *plane = x + i / OUTPUTS * INPUTS;
-    float sum = 0;
-    for_elements(i % OUTPUTS, [&](int place) { sum += plane[place]; });
-    y[i] = sum / divisor[i % OUTPUTS];
-}
-
-KERNEL(pool_mean_backward)(const float *dy, const float *divisor, float *dx, int N) {
-    int i = blockIdx.x * THREADS + threadIdx.x;
-    if (i >= N * PLANES * INPUTS) return;
-    const float *plane = dy + i / INPUTS * OUTPUTS;
-    float sum = 0;
-    for_windows(i % INPUTS, [&](int p) { sum += plane[p] / divisor[p]; });
-    dx[i] = sum;
-}
-
-// The squares are of what the largest of the window divides, so that they cannot overflow.
-KERNEL(pool_root)(const float *x, float *y, int N) {
+// The powers are of what the largest of the window divides, so that they cannot overflow.
+KERNEL(pool_norm)(const float *x, float *y, float p, int N) {
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= N * PLANES * OUTPUTS) return;
     const float *plane = x + i / OUTPUTS * INPUTS;
@@ -109,20 +84,22 @@ KERNEL(pool_root)(const float *x, float *y, int N) {
     });
     float unit = largest > 0 && largest < INFINITY ? largest : 1.0f;
     for_elements(i % OUTPUTS, [&](int place) {
-        float part = plane[place] / unit;
-        sum += part * part;
+        float part = fabsf(plane[place]) / unit;
+        sum += p == 2 ? part * part : powf(part, p);
     });
-    y[i] = unit * sqrtf(sum);
+    y[i] = unit * (p == 2 ? sqrtf(sum) : powf(sum, 1 / p));
 }
 
-KERNEL(pool_root_backward)(const float *dy, const float *x, const float *y, float *dx, int N) {
+KERNEL(pool_norm_backward)(const float *dy, const float *x, const float *y, float *dx, float p,
+                           int N) {
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= N * PLANES * INPUTS) return;
     int first = i / INPUTS * OUTPUTS;
-    float sum = 0;
-    for_windows(i % INPUTS, [&](int p) {
-        float norm = y[first + p];
-        sum += norm == 0 ? 0.0f : x[i] / norm * dy[first + p];
+    float sum = 0, value = x[i], sign = value > 0 ? 1.0f : value < 0 ? -1.0f : value;
+    for_windows(i % INPUTS, [&](int window) {
+        float norm = y[first + window];
+        float share = p == 2 ? value / norm : sign * powf(fabsf(value) / norm, p - 1);
+        sum += norm == 0 ? 0.0f : share * dy[first + window];
     });
     dx[i] = sum;
 }

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyconv.geometry import Geometry
-from tinyconv.kernels.cpu.kernel import address_of
 
 __all__ = ["AXES", "FIELDS", "Terms", "over_three_axes", "window_terms"]
 
@@ -56,9 +55,9 @@ class Terms:
     def arguments(self, axis: str) -> dict[str, int]:
         """Return the addresses, for the record of a kernel; this object keeps them valid."""
         return {
-            f"{axis}_starts": address_of(self.starts),
-            f"{axis}_places": address_of(self.places),
-            f"{axis}_weights": address_of(self.weights),
+            f"{axis}_starts": self.starts.ctypes.data,
+            f"{axis}_places": self.places.ctypes.data,
+            f"{axis}_weights": self.weights.ctypes.data,
         }
 
 

@@ -1,0 +1,141 @@
+"""The steps that are weighted sums along axes: means, interpolation, padding, subsampling."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyconv.backend import Array
+from tinyconv.engines.gpu.program import BATCH, Program, blocks
+from tinyconv.engines.gpu.step import Context, Step
+from tinyconv.engines.tables import TABLES
+from tinyconv.engines.units import Unit
+from tinyconv.kernels.terms import Terms, over_three_axes, window_terms
+from tinyconv.layers import GlobalAvgPool, Pad
+from tinyconv.layers.base import Shape
+
+__all__ = ["ResampleStep", "Resampling", "SubsampleStep"]
+
+
+class Resampling:
+    """The tables of an axis each, on the device.
+
+    Args:
+        context: of the plan.
+        planes: of a sample.
+        tables: of one to three axes.
+
+    Attributes:
+        sizes: of the kernels of resample.cu.
+        arrays: places and weights.
+        outputs: elements of a plane of the result.
+    """
+
+    def __init__(self, context: Context, planes: int, tables: Sequence[Terms]) -> None:
+        self.context, self.planes = context, planes
+        self.tables = over_three_axes(tables)
+        self.outputs = prod(len(table.lists) for table in self.tables)
+        self.sizes = {"PLANES": planes}
+        parts: tuple[list[Array], list[Array]] = ([], [])
+        for axis, table in zip("DHW", self.tables, strict=True):
+            longest = max(1, *map(len, table.lists))
+            self.sizes |= {axis: table.size, f"O{axis}": len(table.lists), f"T{axis}": longest}
+            for rows, empty, column in ((parts[0], -1, 0), (parts[1], 0, 1)):
+                filled = [
+                    [*(term[column] for term in terms), *[empty] * (longest - len(terms))]
+                    for terms in table.lists
+                ]
+                rows.append(np.array(filled).reshape(-1))
+        upload = context.launcher.upload
+        self.arrays = (
+            upload(np.concatenate(parts[0]).astype(np.int32)),
+            upload(np.concatenate(parts[1]).astype(np.float32)),
+        )
+
+    def transposed(self) -> "Resampling":
+        """Return the tables of the backward pass."""
+        return Resampling(self.context, self.planes, [t.transposed() for t in self.tables])
+
+    def add(
+        self,
+        program: Program,
+        name: str,
+        x: Array,
+        y: Array,
+        weight: Array | None = None,
+        bias: Array | None = None,
+        value: float = 0.0,
+        adds: bool = False,
+    ) -> None:
+        """Add the call of the kernel ``resample``."""
+        arguments = (x, *self.arrays, weight, bias, y, np.float32(value), np.int32(adds), BATCH)
+        grid = blocks(self.planes * self.outputs)
+        program.call(name, "resample", self.sizes, "resample", grid, *arguments)
+
+
+class ResampleStep(Step):
+    """A layer whose output is linear in each axis of its input."""
+
+    adds_gradients = True
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        planes, *size = self.input_shape
+        if type(self.layer) is GlobalAvgPool:
+            size = [prod(size)]
+        self.resampling = Resampling(context, planes, self._tables(size))
+        self.value = self.layer.value if isinstance(self.layer, Pad) else 0.0
+        self.weight: Array | None = None
+        self.bias: Array | None = None
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return type(unit.layers[0]) in TABLES
+
+    @staticmethod
+    def takes(shapes: Sequence[Shape]) -> bool:
+        return len(shapes[0]) <= 4  # an image has three axes at most
+
+    def _tables(self, size: Sequence[int]) -> list[Terms]:
+        return TABLES[type(self.layer)](self.layer, size)
+
+    def forward(self, program: Program) -> None:
+        last = (self.weight, self.bias, self.value)
+        self.resampling.add(program, self.name, self.x, self.y, *last)
+
+    def backward(self, program: Program) -> None:
+        if self.dx is not None:
+            assert self.dy is not None
+            name, adds = f"{self.name}: backward", bool(self.adds[0])
+            transposed = self.resampling.transposed()
+            transposed.add(program, name, self.dy, self.dx, self.weight, adds=adds)
+
+
+class SubsampleStep(ResampleStep):
+    """The sum of each window, times a weight of the channel, plus its bias."""
+
+    def _tables(self, size: Sequence[int]) -> list[Terms]:
+        window: Any = self.layer.window(tuple(size))
+        return [window_terms(window, axis) for axis in range(len(size))]
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return True
+
+    def forward(self, program: Program) -> None:
+        self.weight, self.bias = self.layer.params["weight"], self.layer.params["bias"]
+        super().forward(program)
+
+    def backward(self, program: Program) -> None:
+        super().backward(program)
+        C, grads, resampling = self.shape[0], self.layer.grads, self.resampling
+        program.call(
+            f"{self.name}: backward",
+            "resample",
+            resampling.sizes,
+            "resample_weights",
+            lambda n: (C, 1, 1),
+            *(self.dy, self.x, *resampling.arrays, grads["weight"], grads["bias"]),
+            *(self.context.squares_of(C), BATCH),
+        )

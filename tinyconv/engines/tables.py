@@ -1,0 +1,88 @@
+"""Layers that are weighted sums along axes: means, interpolation, padding, cropping, as tables.
+
+One for each axis of a plane; what they say is in :mod:`tinyconv.kernels.terms`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinyconv.geometry import spread_pairs
+from tinyconv.kernels.terms import Terms, window_terms
+from tinyconv.layers import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    Crop,
+    GlobalAvgPool,
+    Layer,
+    Pad,
+    Upsample,
+)
+from tinyconv.ops.pool import elements_seen
+from tinyconv.ops.shape import pad_sources
+from tinyconv.ops.upsample import upsample_taps
+
+__all__ = ["TABLES", "padding_tables"]
+
+
+def _means(layer: Any, size: Sequence[int]) -> list[Terms]:
+    window, tables = layer.window(tuple(size)), []
+    for axis in range(len(size)):
+        counts = elements_seen(window, axis, layer.count_include_pad)
+        lists = window_terms(window, axis).lists
+        shares = [
+            [(place, 1 / count) for place, _ in terms]
+            for terms, count in zip(lists, counts, strict=True)
+        ]
+        tables.append(Terms(shares, size[axis]))
+    return tables
+
+
+def _mean_of_all(layer: Layer, size: Sequence[int]) -> list[Terms]:
+    return [Terms([[(place, 1 / n) for place in range(n)]], n) for n in size]
+
+
+def _interpolation(layer: Any, size: Sequence[int]) -> list[Terms]:
+    tables = []
+    for n, m in zip(size, layer.output_shape((1, *size))[1:], strict=True):
+        mode = "nearest" if layer.mode == "nearest" else "linear"
+        tables.append(Terms(upsample_taps(n, m, mode, bool(layer.align_corners)), n))
+    return tables
+
+
+def _padding(layer: Any, size: Sequence[int]) -> list[Terms]:
+    pairs = spread_pairs("pad", "padding", layer.padding, len(size))
+    return padding_tables(layer.mode, pairs, size)
+
+
+def padding_tables(mode: str, pairs: Sequence[tuple[int, int]], size: Sequence[int]) -> list[Terms]:
+    """Return the tables of padding a plane of this size."""
+    tables = []
+    for axis, (lo, hi) in enumerate(pairs):
+        n = size[axis]
+        if mode == "zeros":
+            lists = [*[[]] * lo, *[[(place, 1.0)] for place in range(n)], *[[]] * hi]
+        else:
+            sources = pad_sources("pad", mode, axis, n, lo, hi)
+            lists = [[(place, 1.0)] for place in sources]
+        tables.append(Terms(lists, n))
+    return tables
+
+
+def _cropping(layer: Any, size: Sequence[int]) -> list[Terms]:
+    pairs = spread_pairs("crop", "cropping", layer.cropping, len(size))
+    return [
+        Terms([[(place, 1.0)] for place in range(lo, n - hi)], n)
+        for n, (lo, hi) in zip(size, pairs, strict=True)
+    ]
+
+
+TABLES: dict[type[Layer], Callable[[Any, Sequence[int]], list[Terms]]] = {
+    AvgPool1d: _means,
+    AvgPool2d: _means,
+    AvgPool3d: _means,
+    GlobalAvgPool: _mean_of_all,
+    Upsample: _interpolation,
+    Pad: _padding,
+    Crop: _cropping,
+}
