@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinyconv.engines.gpu.program import PythonCall
 from tinyconv.kernels.gpu import source
 from tinyconv.kernels.gpu.source import Instance
 
@@ -82,10 +83,11 @@ class Emulator:
 
     Attributes:
         largest_upload: in bytes.
+        is_whole: whether nothing but kernels was run.
     """
 
     def __init__(self, order: int = 0) -> None:
-        self.order = order
+        self.order, self.is_whole = order, True
         self.replays = self.reads = self.writes = self.uploads = self.largest_upload = 0
 
     def counts(self) -> dict[str, int]:
@@ -153,6 +155,7 @@ class Emulator:
             raise RuntimeError(f"{kernel}: {fault.decode()}")
 
     def run(self, function: Callable[[], None]) -> None:
+        self.is_whole &= not isinstance(function, PythonCall)
         function()
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:

@@ -15,6 +15,7 @@ from tinyconv.kernels.gpu.source import Instance, kernels_of, module_source
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 
 _PLANE = {"D": 1, "OD": 1, "KD": 1, "SD": 1, "LD": 1, "SH": 1, "SW": 1, "LH": 1, "LW": 1}
+_TERMS = {"D": 1, "OD": 1, "H": 8, "W": 8, "OH": 16, "OW": 16, "TD": 1, "TH": 2, "TW": 2}
 _POINT = _PLANE | dict.fromkeys(("GROUPS", "H", "W", "OH", "OW", "KH", "KW", "QD", "QH", "QW"), 1)
 _CONV = {**_POINT, "H": 12, "W": 12, "OH": 8, "OW": 8, "KH": 5, "KW": 5}
 
@@ -36,11 +37,14 @@ INSTANCES = [
     Instance.of("elements", {"COUNT": 100, "ACTIVATION": 7}),
     Instance.of("norm", {"C": 16, "P": 64, "ACTIVATION": 7}),
     Instance.of("norm", {"C": 16, "P": 64, "GROUPS": 4, "ACTIVATION": 7}),
-    Instance.of("loss", {"K": 10, "KIND": 4}),
+    Instance.of("resample", {**_TERMS, "PLANES": 20}),
+    Instance.of("response", {"C": 20, "P": 64, "BEFORE": 2, "AFTER": 2}),
+    Instance.of("loss", {"K": 10, "P": 64, "KIND": 4, "HARD": 1, "CLASSES": 1, "METRICS": 2}),
     Instance.of("batch", {"COUNT": 784, "GATHER": 2}),
     Instance.of(
         "update",
-        {"SIZE": 10**5, "SLOTS": 128, "DECAYS": 2, "MOMENTUM": 1, "NESTEROV": 1, "CENTERED": 1},
+        {"SIZE": 10**5, "SLOTS": 128, "POSITIONS": 64, "METRICS": 2, "DECAYS": 2, "MOMENTUM": 1}
+        | {"NESTEROV": 1, "CENTERED": 1},
     ),
 ]
 

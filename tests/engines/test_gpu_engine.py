@@ -13,12 +13,20 @@ import tinyconv as tc
 from tinyconv.data import ByteImages
 from tinyconv.engines.base import Totals
 from tinyconv.engines.eager import EagerEngine
+from tinyconv.engines.gpu import loss_step
 from tinyconv.engines.gpu.backend import GpuTraining
 from tinyconv.engines.gpu.engine import GpuEngine
 from tinyconv.engines.plan import Plan
 from tinyconv.layers import Layer
 from tinyconv.losses import Loss, Targets
-from tinyconv.metrics import Accuracy, Metric
+from tinyconv.metrics import (
+    Accuracy,
+    FromFunction,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Metric,
+    TopK,
+)
 from tinyconv.random import key, permutation
 
 Array = np.ndarray[Any, Any]
@@ -112,32 +120,86 @@ def test_twenty_steps_of_every_optimizer_with_dropout(rule: tc.Optimizer) -> Non
     compare([small_net(), small_net()], x, Targets(y), tc.CrossEntropyLoss(), rule, [Accuracy()])
 
 
-LOSSES: list[tuple[Loss, str]] = [
-    (tc.CrossEntropyLoss([0.5, 2.0, 1.0], ignore_index=1, label_smoothing=0.1), "labels"),
-    (tc.CrossEntropyLoss(ignore_index=-100), "labels"),
-    (tc.losses.SigmoidCrossEntropy(), "labels"),
-    (tc.losses.Quadratic(), "labels"),
-    (tc.losses.Quadratic(output="linear"), "labels"),
-    (tc.losses.MultiMarginLoss(), "labels"),
-    (tc.CrossEntropyLoss(), "weighted"),
-    (tc.MSELoss(), "numbers"),
-    (tc.losses.L1Loss(), "numbers"),
-    (tc.losses.HuberLoss(0.3), "numbers"),
-    (tc.losses.BCEWithLogitsLoss(), "numbers"),
-    (tc.MSELoss(), "weighted numbers"),
+WEIGHTED = tc.CrossEntropyLoss([0.5, 2.0, 1.0], ignore_index=1, label_smoothing=0.1)
+LOSSES: list[tuple[Loss, list[str]]] = [
+    (WEIGHTED, ["labels", "weighted", "soft", "pixels", "weighted pixels"]),
+    (tc.CrossEntropyLoss(ignore_index=-100), ["labels"]),
+    (tc.CrossEntropyLoss(), ["labels", "weighted", "soft weighted", "soft pixels"]),
+    (tc.losses.MultiMarginLoss(0.7), ["labels", "weighted", "pixels", "weighted pixels"]),
+    (tc.losses.SigmoidCrossEntropy(), ["labels", "weighted", "soft", "pixels"]),
+    (tc.losses.Quadratic(), ["labels", "soft weighted", "weighted pixels"]),
+    (tc.losses.Quadratic(output="linear"), ["labels", "soft pixels"]),
+    (tc.MSELoss(), ["numbers", "weighted numbers", "numbers pixels"]),
+    (tc.losses.L1Loss(), ["numbers", "weighted numbers"]),
+    (tc.losses.HuberLoss(0.3), ["numbers", "weighted numbers pixels"]),
+    (tc.losses.BCEWithLogitsLoss(), ["numbers", "weighted numbers"]),
 ]
 
 
-@pytest.mark.parametrize(("loss", "kind"), LOSSES, ids=str)
-def test_every_loss(loss: Loss, kind: str) -> None:
-    """As a kernel, or by its own methods where the targets have weights or there is none."""
+def test_every_loss_is_in_the_table() -> None:
+    exported = {
+        kind
+        for kind in vars(tc.losses).values()
+        if isinstance(kind, type) and issubclass(kind, Loss) and kind is not Loss
+    }
+    assert exported == {type(loss) for loss, _ in LOSSES} == set(loss_step.KERNELS)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [(loss, kind) for loss, kinds in LOSSES for kind in kinds],
+    ids=str,
+)
+def test_every_loss_and_metric(loss: Loss, kind: str) -> None:
+    """Of vectors and of images, with labels, probabilities or numbers, with weights or without."""
+    nets = [small_net(), small_net()]
+    if "pixels" in kind:
+        nets = [
+            tc.Sequential([tc.Conv2d(1, 3, 3), tc.Tanh(), tc.Conv2d(3, 3, 3)], seed=1)
+            for _ in range(2)
+        ]
+        for net in nets:
+            net.forward(np.zeros((1, 1, 8, 8), np.float32))
     x, labels = samples(13)
     rng = np.random.default_rng(3)
-    y = rng.random((13, 3)) if "numbers" in kind else labels
+    positions = (4, 4) if "pixels" in kind else ()
+    y = rng.random((13, 3, *positions))
+    if "soft" in kind:
+        y /= y.sum(axis=1, keepdims=True)
+    elif "numbers" not in kind:
+        y = rng.integers(0, 3, (13, *positions)) if positions else labels
     weight = rng.random(13) if "weighted" in kind else None
-    metrics = [Accuracy()] if loss.one_class else []
-    nets = [small_net(), small_net()]
-    compare(nets, x, Targets(y, weight), loss, tc.SGD(lr=0.1), metrics, steps=8)
+    metrics: list[Metric] = [TopK(2), Accuracy(), TopK(1)]
+    if not loss.one_class:
+        metrics = [MeanAbsoluteError(), MeanSquaredError()]
+        metrics += [Accuracy()] if "accuracy" in loss.metrics else []
+    launcher = compare(nets, x, Targets(y, weight), loss, tc.SGD(lr=0.1), metrics, steps=8)
+    assert launcher.replays > 0
+    assert launcher.is_whole
+
+
+class Half(tc.losses.Loss):
+    """A loss of a user's: half the mean of squares."""
+
+    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+        self.away = outputs - targets.astype(outputs.dtype)
+        often = 1 if sample_weight is None else sample_weight[:, None]
+        return (often * self.away**2).mean() / 2
+
+    def backward(self) -> Array:
+        return self.away / np.float32(self.away.size)
+
+
+def test_a_loss_and_metrics_without_kernels() -> None:
+    x, labels = samples(13)
+    numbers = np.random.default_rng(3).random((13, 3))
+    cases: list[tuple[Loss, Any, Metric]] = [
+        (Half(), numbers, MeanAbsoluteError()),
+        (tc.CrossEntropyLoss(), labels, FromFunction(lambda y, predicted: (y == predicted).mean())),
+    ]
+    for loss, y, metric in cases:
+        nets = [small_net(), small_net()]
+        compare(nets, x, Targets(y), loss, tc.SGD(lr=0.1), [metric], steps=8)
 
 
 def test_dropout_masks_are_those_of_the_layers_to_the_bit() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array, namespace
-from tinyconv.engines.base import Sharing
+from tinyconv.engines.base import Sharing, Totals
 from tinyconv.engines.gpu.element_steps import (
     ActivationStep,
     AddStep,
@@ -160,7 +160,7 @@ class GpuTraining(GpuBackend):
     * ``counters``, int64: the place of the batch in the order of the epoch, the row of the keys
       of dropout masks (tick), the number of the step, the first step that was refused (bad, -1 for
       none), and whether the last one was taken;
-    * ``figures``, float64: the rate, and the sums over the epoch of loss, correct and samples.
+    * ``figures``, float64: the rate, and the sums over the epoch of loss, samples and metrics.
 
     Args:
         launcher: of the device.
@@ -201,7 +201,8 @@ class GpuTraining(GpuBackend):
         self.of_bytes, self.sharing = of_bytes, sharing
         self._counters = launcher.upload(np.array([0, 0, 0, -1, 0], np.int64))
         counters = {name: self._counters[i : i + 1] for i, name in enumerate(COUNTERS)}
-        self._figures = launcher.upload(np.zeros(len(FIGURES)))
+        self.metrics = [metric.name for metric in metrics]
+        self._figures = launcher.upload(np.zeros(len(FIGURES) + len(metrics)))
         context = self.context
         context.counters = counters | {"all": self._counters}
         context.keys = launcher.empty((max(1, layers), KEYS), np.uint64)
@@ -245,20 +246,18 @@ class GpuTraining(GpuBackend):
 
     def _add_update(self) -> None:
         """Add what judges and updates; what a refused step must not do comes behind it."""
-        context, of_loss = self.context, self.loss_step
+        context = self.context
         context.squares = context.empty(max(1, context.slots), dtype=np.float64)
         plain = any(step.is_trained and step.unit.kind == "plain" for step in self.steps)
         if self.sharing is not None:
             self.program.python("sum over ranks", self._share)
-        of_samples = of_loss.losses, of_loss.correct, of_loss.counts
         has_squares = not plain and self.sharing is None
-        self.rule.add(
-            self.program, context, has_squares, of_samples, self._figures, lambda: self.was_taken
-        )
+        arguments = (has_squares, self.loss_step, self._figures, lambda: self.was_taken)
+        self.rule.add(self.program, context, *arguments)
 
     def _share(self, n: int) -> None:
         assert self.sharing is not None
-        flat_grad, losses = self.parameters.flat_grad, self.loss_step.losses[:n]
+        flat_grad, losses = self.parameters.flat_grad, self.loss_step.losses(n)
         xp = namespace("fit", flat_grad=flat_grad)
         # All ranks judge the same gradient: so a loss that is not finite has to show in it.
         flat_grad[:1] += xp.sum(losses) * 0
@@ -330,11 +329,13 @@ class GpuTraining(GpuBackend):
         for step in self.steps:
             step.undo()
 
-    def set_sums(self, loss: float, correct: float, count: float) -> None:
+    def set_sums(self, totals: Totals) -> None:
         """Let the sums over the epoch go on from these."""
-        self.launcher.write(self._figures[1:], np.array([loss, correct, count]))
+        names = ["loss", *self.metrics]
+        loss, *scores = (totals.sums.get(name, 0.0) for name in names)
+        self.launcher.write(self._figures[1:], np.array([loss, totals.samples, *scores]))
 
-    def sums(self) -> tuple[float, float, float]:
-        """Return loss, correct and samples of the epoch; waits."""
-        _, loss, correct, count = self.launcher.read(self._figures).tolist()
-        return loss, correct, count
+    def sums(self) -> Totals:
+        """Return the sums over the epoch; waits."""
+        _, loss, count, *scores = self.launcher.read(self._figures).tolist()
+        return Totals({"loss": loss, **dict(zip(self.metrics, scores, strict=True))}, count)

@@ -75,7 +75,7 @@ class GpuEngine:
         self._settle()
         self._totals = totals.copy()
         if self._training is not None:
-            self._send_sums(self._training)
+            self._training.set_sums(self._totals)
             if self._sees_all:
                 self._training.sources.forget()
 
@@ -126,24 +126,17 @@ class GpuEngine:
         self._layers.start_epoch(self._totals)
         self._layers.train_step(*again[0])
         self._totals = self._layers.totals()
-        self._send_sums(backend)
+        backend.set_sums(self._totals)
         for each in again[1:]:
             self.train_step(*each)
         self._settle()
 
     def _fetch_sums(self, backend: GpuTraining) -> None:
-        loss, correct, count = backend.sums()
-        sums = {"loss": loss}
-        if backend.loss_step.has_kernel:
-            sums |= {metric.name: correct for metric in self.metrics}
-        elif backend.was_taken:  # each step is looked at
+        totals, before = backend.sums(), self._totals.sums
+        if not backend.loss_step.has_kernel and backend.was_taken:  # each step is looked at
             measured = backend.loss_step.measured.sums
-            sums |= {k: self._totals.sums.get(k, 0.0) + value for k, value in measured.items()}
-        self._totals = Totals(sums, count)
-
-    def _send_sums(self, backend: GpuTraining) -> None:
-        sums = self._totals.sums
-        backend.set_sums(sums.get("loss", 0.0), sums.get("accuracy", 0.0), self._totals.samples)
+            totals.sums |= {k: before.get(k, 0.0) + value for k, value in measured.items()}
+        self._totals = totals
 
     def _trainer(self, x: Array, batch: int, y: Targets) -> GpuTraining:
         """Return the backend of a plan for such a batch."""
@@ -176,7 +169,7 @@ class GpuEngine:
         )
         Plan(self.net, shape, backend)
         self._training = backend
-        self._send_sums(backend)
+        backend.set_sums(self._totals)
         return backend
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102

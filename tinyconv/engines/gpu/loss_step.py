@@ -1,6 +1,6 @@
-"""The step of a loss and its gradient."""
+"""The step of a loss, its gradient and the metrics."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -9,7 +9,7 @@ from tinyconv.backend import Array
 from tinyconv.engines.base import Totals
 from tinyconv.engines.gpu.plain_step import samples
 from tinyconv.engines.gpu.program import BATCH, Program
-from tinyconv.engines.gpu.step import Context
+from tinyconv.engines.gpu.step import MOST_BLOCKS, Context
 from tinyconv.layers.base import Shape
 from tinyconv.losses import (
     BCEWithLogitsLoss,
@@ -18,45 +18,62 @@ from tinyconv.losses import (
     L1Loss,
     Loss,
     MSELoss,
+    MultiMarginLoss,
     Quadratic,
     SigmoidCrossEntropy,
     Targets,
 )
-from tinyconv.metrics import Metric, figures
+from tinyconv.metrics import (
+    Accuracy,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Metric,
+    TopK,
+    figures,
+)
 
 __all__ = ["LossStep"]
 
-#: Number of the loss of an element in loss.cu, and 1 where it is a mean over the outputs.
-ELEMENTS: dict[type[Loss], tuple[int, bool]] = {
-    MSELoss: (0, True),
-    L1Loss: (1, True),
-    HuberLoss: (2, True),
-    BCEWithLogitsLoss: (3, True),
-    SigmoidCrossEntropy: (3, False),
-    Quadratic: (4, False),
+#: Kernel in loss.cu, number of the loss of an element there, whether it is a mean over the outputs.
+KERNELS: dict[type[Loss], tuple[str, int, bool]] = {
+    CrossEntropyLoss: ("loss_cross_entropy", 0, False),
+    MultiMarginLoss: ("loss_margin", 0, True),
+    MSELoss: ("loss_elements", 0, True),
+    L1Loss: ("loss_elements", 1, True),
+    HuberLoss: ("loss_elements", 2, True),
+    BCEWithLogitsLoss: ("loss_elements", 3, True),
+    SigmoidCrossEntropy: ("loss_elements", 3, False),
+    Quadratic: ("loss_elements", 4, False),
 }
 
-#: Threads for a sample: rows of outputs are short.
-THREADS = 64
+#: Threads for a row of outputs, which are few, and blocks at most: LOSS_BLOCKS of update.cu.
+THREADS, BLOCKS = 64, 1024
+
+
+def _code(metric: Metric, loss: Loss) -> int | None:
+    """Return the number of a metric in loss.cu; None if it has none."""
+    if type(metric) is TopK:
+        return metric.k
+    kinds = {Accuracy: int(loss.one_class), MeanAbsoluteError: -1, MeanSquaredError: -2}
+    return kinds.get(type(metric))
 
 
 class LossStep:
-    """A loss as a kernel, or by its own methods where its targets or figures are beyond a kernel.
-
-    Kernels know one class index a sample, or a number for every output, and the accuracy of
-    classes.
+    """A loss as a kernel, or by its own methods where it or a metric is a user's.
 
     Args:
         loss: what is minimised.
         metrics: what is measured beside it.
-        targets: such as will come; None for one class index each.
+        targets: such as will come; None for one class index each, or numbers.
         shape: of the outputs for one sample.
         context: what all steps share.
 
     Attributes:
         has_kernel: whether it is one.
         reads: the type as which it reads targets; None if there is no kernel.
-        losses, correct, counts: (batch,), what each sample has in the sums: see loss.cu.
+        positions: rows of a sample: one, or of images as many as have a class.
+        sums: of the blocks, see loss.cu.
+        metrics: how many it measures.
         measured: of a loss without a kernel, the sums over the last batch.
     """
 
@@ -68,67 +85,85 @@ class LossStep:
         shape: Shape,
         context: Context,
     ) -> None:
-        self.loss, self.metrics, self.shape, self.context = loss, metrics, shape, context
-        known = type(loss) is CrossEntropyLoss or type(loss) in ELEMENTS
-        wanted = {metric.name for metric in metrics}
-        self.has_kernel = (
-            known
-            and wanted <= ({"accuracy"} if loss.one_class else set())
-            and not (loss.one_class and len(shape) > 1)
-            and (targets is None or self._suits(targets))
-        )
-        self.reads = (np.int64 if loss.one_class else np.float32) if self.has_kernel else None
-        self.losses, self.correct, self.counts = (context.empty(context.batch) for _ in range(3))
+        self.loss, self.all_metrics, self.shape, self.context = loss, metrics, shape, context
+        self._codes = [_code(metric, loss) for metric in metrics]
+        self.has_kernel = type(loss) in KERNELS and None not in self._codes
+        self._kind = (loss.one_class, False) if targets is None else self._kind_of(targets)
+        self.reads = (np.int64 if self._kind[0] else np.float32) if self.has_kernel else None
+        self.metrics = len(metrics) if self.has_kernel else 0
+        self.positions = prod(shape[1:]) if loss.one_class else 1
+        rows = min(BLOCKS, context.batch * self.positions)
+        self.sums = context.empty((2 + self.metrics) * rows, dtype=np.float64)
         self.measured = Totals()
+        self._floats = context.empty(1)  # of the dtype and the device that a batch's weights get
         self._batch: tuple[Array, Array | None] | None = None
 
     def takes(self, targets: Targets) -> bool:
         """Whether this step is one for such targets."""
-        return not self.has_kernel or self._suits(targets)
+        return not self.has_kernel or self._kind_of(targets) == self._kind
 
-    def _suits(self, targets: Targets) -> bool:
-        """Whether a kernel knows such targets."""
-        return targets.are_labels if self.loss.one_class else targets.sample_weight is None
+    def _kind_of(self, targets: Targets) -> tuple[bool, bool]:
+        """Return whether targets are class indices, and whether samples have weights."""
+        is_hard = self.loss.one_class and targets.y.ndim == max(1, len(self.shape))
+        return is_hard, targets.sample_weight is not None
 
     def set_batch(self, targets: Targets, index: Array) -> None:
         """Fetch the targets of a batch, where no kernel does so."""
         if not self.has_kernel:
-            self._batch = targets.batch(index, self.counts)
+            self._batch = targets.batch(index, self._floats)
+
+    def _blocks(self, n: int) -> int:
+        return min(BLOCKS, n * self.positions)
+
+    def losses(self, n: int) -> Array:
+        """Return the part of the sums that is the loss of a batch of n samples."""
+        return self.sums[: self._blocks(n)]
 
     def add(
         self, program: Program, logits: Array, gradient: Array, sources: Array, place: Array
     ) -> None:
-        """Add the call that makes the sums and the gradient of a batch."""
+        """Add the calls that make the sums and the gradient of a batch."""
         if not self.has_kernel:
             program.python("loss", lambda n: self._run(logits, gradient, n))
             return
-        loss, config, K = self.loss, self.loss.config(), prod(self.shape)
-        outputs = (gradient, self.losses, self.correct, self.counts, BATCH)
-        kernel, kind = "loss_cross_entropy", 0
-        arguments: tuple[object, ...]
-        if isinstance(loss, CrossEntropyLoss):
-            weight = None
-            if loss.weight is not None:
-                weight = self.context.launcher.upload(np.array(loss.weight, np.float32))
-            ignored = loss.ignore_index
-            smoothing = np.float32(loss.label_smoothing)
-            ignores = np.int32(ignored is not None), np.int64(ignored or 0)
-            arguments = (weight, smoothing, *ignores)
-        else:
-            kernel = "loss_elements"
-            kind, is_mean = ELEMENTS[type(loss)]
-            part = 1 / K if is_mean else 1.0
-            if isinstance(loss, Quadratic):
-                part, kind = 0.5, 0 if loss.output == "linear" else 4
-            of_labels, delta = np.int32(loss.one_class), np.float32(config.get("delta", 0.0))
-            arguments = (of_labels, _share(part), delta)
+        loss, config, launcher = self.loss, self.loss.config(), self.context.launcher
+        kernel, kind, is_mean = KERNELS[type(loss)]
+        K = prod(self.shape) // self.positions
+        part = 1 / K if is_mean else 1.0
+        if isinstance(loss, Quadratic):
+            part, kind = 0.5, 0 if loss.output == "linear" else 4
+        is_hard, is_weighted = self._kind
+        sizes = {"K": K, "P": self.positions, "KIND": kind, "METRICS": self.metrics}
+        sizes |= {"HARD": is_hard, "CLASSES": loss.one_class}
+        weight = None
+        if config.get("weight") is not None:
+            weight = launcher.upload(np.array(config["weight"], np.float32))
+        ignored = loss.ignore_index
+        of_rows = (weight, np.int32(ignored is not None), np.int64(ignored or 0))
+        total = None
+        if is_weighted or (is_hard and (weight is not None or ignored is not None)):
+            total = self.context.empty(1, dtype=np.float64)
+            parts = self.context.empty(MOST_BLOCKS, dtype=np.float64)
+            arrived = launcher.upload(np.zeros(1, np.int32))
+            program.call(
+                "loss: total",
+                "loss",
+                sizes,
+                "loss_total",
+                lambda n: (min(MOST_BLOCKS, -(-n * self.positions // 256)), 1, 1),
+                *(sources, place, *of_rows, total, parts, arrived, BATCH),
+            )
+        options = (config.get(name) for name in ("label_smoothing", "margin", "delta"))
+        parameter = np.float32(next((value for value in options if value is not None), 0.0))
+        codes = launcher.upload(np.array([*self._codes, 0], np.int32))
         program.call(
             "loss",
             "loss",
-            {"K": K, "KIND": kind},
+            sizes,
             kernel,
-            lambda n: (n, 1, 1),
-            *(logits, sources, place, *arguments, *outputs),
+            lambda n: (self._blocks(n), 1, 1),
+            *(logits, sources, place, *of_rows, parameter, np.float32(part), total, codes),
+            *(gradient, self.sums, BATCH),
             threads=THREADS,
         )
 
@@ -136,13 +171,8 @@ class LossStep:
         assert self._batch is not None
         z = samples(logits, n, self.shape).copy()
         weight = self.loss.samples(*self._batch)
-        means = figures(self.metrics, self.loss, z, *self._batch)
-        self.losses[:n], self.correct[:n], self.counts[:n] = 0, 0, 0
-        self.losses[:1], self.counts[:1] = means.pop("loss"), weight
+        means = figures(self.all_metrics, self.loss, z, *self._batch)
+        self.sums[...] = 0
+        self.sums[0], self.sums[self._blocks(n)] = means.pop("loss"), weight
         self.measured = Totals({name: mean * weight for name, mean in means.items()}, weight)
         samples(gradient, n, self.shape)[...] = self.loss.backward()
-
-
-def _share(part: float) -> Callable[[int], np.float32]:
-    """Return the argument that is what an element has in the mean over a batch."""
-    return lambda n: np.float32(part / n)

@@ -10,7 +10,7 @@ import numpy as np
 from tinyconv.engines.gpu.launcher import Launch, Launcher
 from tinyconv.kernels.gpu.source import Instance, threads_of
 
-__all__ = ["BATCH", "Program", "blocks"]
+__all__ = ["BATCH", "Program", "PythonCall", "blocks"]
 
 Grid = Callable[[int], tuple[int, int, int]]
 
@@ -120,11 +120,11 @@ class Program:
                     self.launcher.run(segment)
                 return
             self._graphs[n] = [
-                segment if isinstance(segment, _Python) else self.launcher.capture(segment)
+                segment if isinstance(segment, PythonCall) else self.launcher.capture(segment)
                 for segment in self._segments(n)
             ]
         for part in self._graphs[n]:
-            if isinstance(part, _Python):
+            if isinstance(part, PythonCall):
                 self.launcher.run(part)
             else:
                 part()
@@ -141,7 +141,7 @@ class Program:
                 segments.append(self._launches(group, n))
                 group = []
             if call is not None:
-                segments.append(_Python(call[1], n))
+                segments.append(PythonCall(call[1], n))
         return segments
 
     def _launches(self, calls: list[_Call], n: int) -> Callable[[], None]:
@@ -169,19 +169,20 @@ class Program:
             if isinstance(call, _Call):
                 name, run = call.name, self._launches([call], n)
             else:
-                name, run = call[0], _Python(call[1], n)
+                name, run = call[0], PythonCall(call[1], n)
             self.launcher.run(run)
             wait()
             seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 @dataclass
-class _Python:
+class PythonCall:
     """A Python function between two graphs."""
 
     function: Callable[[int], None]
     n: int
 
     def __call__(self) -> None:
+        """Call it."""
         with np.errstate(all="ignore"):  # what overflows is found by the judge
             self.function(self.n)

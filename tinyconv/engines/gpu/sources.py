@@ -24,13 +24,13 @@ class Sources:
         batch: samples at most.
 
     Attributes:
-        addresses: (3,) uint64 on the device: of samples, targets and order. Kernels look there, so
-            that a graph serves any data.
+        addresses: (4,) uint64 on the device: of samples, targets, order and weights of samples, 0
+            for none. Kernels look there, so that a graph serves any data.
     """
 
     def __init__(self, launcher: Launcher, batch: int) -> None:
         self.launcher, self.batch = launcher, batch
-        self.addresses = launcher.empty((3,), np.uint64)
+        self.addresses = launcher.empty((4,), np.uint64)
         self._written: list[int] = []
         self.forget()
 
@@ -62,7 +62,7 @@ class Sources:
         if y is not self._targets:
             self._targets, self._order = y, None
             if targets is not None:
-                self._labels = self._on_device(y.y, targets)
+                self._set_targets(y, targets)
         if self._is_staged:
             return self._stage(x, y, index, targets)
         # The batches of an epoch are slices of one array, which is uploaded as a whole; any other
@@ -83,10 +83,15 @@ class Sources:
         values = x.pixels[index] if holds_bytes(x) else x[index]
         self._samples = self._on_device(values, _type_of(x))
         if targets is not None:
-            self._labels = self._on_device(y.y[index], targets)
+            self._set_targets(y[index], targets)
         self._indices = self.launcher.upload(np.arange(len(index)))
         self._write(targets)
         return 0
+
+    def _set_targets(self, y: Targets, dtype: Any) -> None:
+        self._labels, self._weights = self._on_device(y.y, dtype), None
+        if y.sample_weight is not None:
+            self._weights = self._on_device(y.sample_weight, np.float32)
 
     def _on_device(self, values: Any, dtype: Any) -> Array:
         """Return samples or targets as the kernels read them."""
@@ -97,8 +102,10 @@ class Sources:
     def _write(self, targets: Any) -> None:
         """Tell the kernels where things lie now."""
         labels = self._samples if targets is None else self._labels
-        arrays = (self._samples, labels, self._indices)
+        arrays = [self._samples, labels, self._indices]
+        arrays += [] if targets is None or self._weights is None else [self._weights]
         addresses = [self.launcher.address(array) for array in arrays]
+        addresses += [0] * (4 - len(addresses))
         if addresses != self._written:
             self._written = addresses
             self.launcher.write(self.addresses, np.array(addresses, np.uint64))

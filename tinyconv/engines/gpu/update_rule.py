@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array
+from tinyconv.engines.gpu.loss_step import LossStep
 from tinyconv.engines.gpu.program import BATCH, Program
 from tinyconv.engines.gpu.step import Context
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
@@ -17,7 +18,7 @@ __all__ = ["COUNTERS", "FIGURES", "UpdateRule"]
 #: What the device counts, and what it adds up; see
 #: :class:`tinyconv.engines.gpu.backend.GpuTraining`.
 COUNTERS = ("place", "tick", "step", "bad", "taken")
-FIGURES = ("rate", "loss", "correct", "samples")
+FIGURES = ("rate", "loss", "samples")
 #: Of a kernel over all parameters, at most: what keeps a large GPU busy.
 BLOCKS = 1056
 
@@ -85,7 +86,7 @@ class UpdateRule:
         program: Program,
         context: Context,
         has_squares: bool,
-        of_samples: tuple[Array, ...],
+        of_loss: LossStep,
         figures: Array,
         was_taken: Callable[[], bool],
     ) -> None:
@@ -95,7 +96,7 @@ class UpdateRule:
             program: of the plan, behind all gradients.
             context: of the plan.
             has_squares: whether the kernels that make gradients made sums of squares of them all.
-            of_samples: losses, correct and counts of the loss's step.
+            of_loss: the step before.
             figures: float64, on the device.
             was_taken: whether the step goes on, for the host.
         """
@@ -105,6 +106,7 @@ class UpdateRule:
             slots = min(self.blocks, 128)
             squares = context.empty(slots, dtype=np.float64)
         sizes = self.sizes | {"SLOTS": slots}
+        sizes |= {"POSITIONS": of_loss.positions, "METRICS": of_loss.metrics}
         if not has_squares:
             arguments = (p.flat_grad, squares)
             grid = (slots, 1, 1)
@@ -120,7 +122,7 @@ class UpdateRule:
             sizes,
             kernel.name,
             lambda n: (count, 1, 1),
-            *(p.flat, p.flat_grad, p.decay, *of_samples, squares, figures),
+            *(p.flat, p.flat_grad, p.decay, of_loss.sums, squares, figures),
             self.state.get("steps") if self._has_kernel else None,
             *(context.counters["all"], launcher.upload(np.zeros(1, np.int32))),
             *map(np.float64, (*betas, rule.clip_norm or 0.0)),

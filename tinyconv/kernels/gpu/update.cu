@@ -7,6 +7,8 @@
 // Sizes:
 //   SIZE        parameters
 //   SLOTS       sums of squares of gradients
+//   POSITIONS   rows of a sample's outputs
+//   METRICS     beside the loss
 //   DECAYS      0 for no weight decay, 1 in the gradient, 2 beside it (AdamW)
 //   MOMENTUM    whether velocities are kept
 //   NESTEROV    whether steps look ahead along them
@@ -14,7 +16,10 @@
 
 // In the order of tinyconv.engines.gpu.update_rule.COUNTERS and FIGURES.
 enum { PLACE, TICK, STEP, BAD, TAKEN };
-enum { RATE, LOSS, CORRECT, SAMPLES };
+enum { RATE, LOSS, SAMPLES, FIRST_METRIC };
+
+// Blocks of a loss, at most: tinyconv.engines.gpu.loss_step.
+enum { LOSS_BLOCKS = 1024 };
 
 // squares (SLOTS): of the gradients of a block, in double so that they overflow only where a
 // gradient is not finite; where the kernels that make gradients do not do this.
@@ -27,16 +32,15 @@ KERNEL(gradient_squares)(const float *gradient, double *squares) {
     if (threadIdx.x == 0) squares[blockIdx.x] = sum;
 }
 
-// What an update is called with. losses, correct and counts (N,) are of the samples; steps counts
-// those of Adam, null in other rules.
-#define STATE                                                                                     \
-    float *w, const float *gradient, const float *decay, const float *losses,                     \
-        const float *correct, const float *counts, const double *squares, double *figures,        \
-        double *steps, long long *counters, int *arrived, double beta1, double beta2, double clip, \
-        float weight_decay, int N
-#define STATE_NAMES                                                                              \
-    w, gradient, decay, losses, correct, counts, squares, figures, steps, counters, arrived, beta1, \
-        beta2, clip, weight_decay, N
+// What an update is called with. of_loss: the sums of its blocks, see loss.cu; steps counts those of
+// Adam, null in other rules.
+#define STATE                                                                                  \
+    float *w, const float *gradient, const float *decay, const double *of_loss,                \
+        const double *squares, double *figures, double *steps, long long *counters, int *arrived, \
+        double beta1, double beta2, double clip, float weight_decay, int N
+#define STATE_NAMES                                                                        \
+    w, gradient, decay, of_loss, squares, figures, steps, counters, arrived, beta1, beta2, clip, \
+        weight_decay, N
 
 // What a rule is multiplied by: the rate, the inverse root of 1 - beta2^t of Adam, the share of the
 // gradient that clipping leaves, what a weight loses beside the rule.
@@ -55,8 +59,9 @@ struct JudgeRoom {
 // behind it needs place, tick and step as they were.
 template <class Rule>
 __device__ inline void update(int size, JudgeRoom &room, STATE, Rule rule) {
+    int rows = min(N * POSITIONS, (int)LOSS_BLOCKS);
     double loss = 0, square = 0;
-    for (int n = threadIdx.x; n < N; n += THREADS) loss += losses[n];
+    for (int i = threadIdx.x; i < rows; i += THREADS) loss += of_loss[i];
     for (int i = threadIdx.x; i < SLOTS; i += THREADS) square += squares[i];
     loss = block_sum(loss, room.sums);
     square = block_sum(square, room.sums);
@@ -82,17 +87,21 @@ __device__ inline void update(int size, JudgeRoom &room, STATE, Rule rule) {
             rule(i, g, factors);
         }
     if (!is_last_of(gridDim.x, arrived, room.is_last)) return;
-    double right = 0, samples = 0;
-    for (int n = threadIdx.x; n < N; n += THREADS) right += correct[n], samples += counts[n];
-    right = block_sum(right, room.sums);
+    double samples = 0;
+    for (int i = threadIdx.x; i < rows; i += THREADS) samples += of_loss[rows + i];
     samples = block_sum(samples, room.sums);
+    for (int m = 0; m < METRICS; m++) {
+        double score = 0;
+        for (int i = threadIdx.x; i < rows; i += THREADS) score += of_loss[(2 + m) * rows + i];
+        score = block_sum(score, room.sums);
+        if (threadIdx.x == 0 && is_taken) figures[FIRST_METRIC + m] += score;
+    }
     if (threadIdx.x > 0) return;
     if (!is_finite && counters[BAD] < 0) counters[BAD] = counters[STEP];
     counters[TAKEN] = is_taken;
     counters[PLACE] += N, counters[TICK] += 1, counters[STEP] += 1;
     if (!is_taken) return;
     figures[LOSS] += loss * samples;
-    figures[CORRECT] += right;
     figures[SAMPLES] += samples;
     if (steps) steps[0] += 1;
 }
