@@ -54,7 +54,11 @@ def _code(metric: Metric, loss: Loss) -> int | None:
     """Return the number of a metric in loss.cu; None if it has none."""
     if type(metric) is TopK:
         return metric.k
-    kinds = {Accuracy: int(loss.one_class), MeanAbsoluteError: -1, MeanSquaredError: -2}
+    kinds: dict[type[Metric], int] = {
+        Accuracy: int(loss.one_class),
+        MeanAbsoluteError: -1,
+        MeanSquaredError: -2,
+    }
     return kinds.get(type(metric))
 
 

@@ -138,14 +138,16 @@ class ConvStep(Step):
 
     def backward(self, program: Program) -> None:
         grads, weight, name = self.layer.grads, self.layer.params["weight"], self.name
-        arrays = (self.dy, self.v, self.chosen, self.image, *self.source, weight, None, None)
-        arrays += (grads["weight"], grads.get("bias"))
-        self.add_backward(program, f"{name}: backward", *arrays, dx=self.dimage)
+        self.add_backward(
+            program,
+            f"{name}: backward",
+            *(self.dy, self.v, self.chosen, self.image, *self.source, weight, None, None),
+            *(grads["weight"], grads.get("bias")),
+            dx=self.dimage,
+        )
         if self.padding is not None and self.dx is not None:
-            arrays = (self.dimage, self.dx)
-            adds = bool(self.adds[0])
-            name = f"{name}: padding, backward"
-            self.padding.transposed().add(program, name, *arrays, adds=adds)
+            name, adds = f"{name}: padding, backward", bool(self.adds[0])
+            self.padding.transposed().add(program, name, self.dimage, self.dx, adds=adds)
 
     def add_backward(
         self,
@@ -214,7 +216,6 @@ class TransposedStep(ConvStep):
         self.add_backward(program, name, *arrays, dx=None)
         if "bias" in grads:
             sizes = {"PLANES": self.C, "OD": 1, "OH": 1, "OW": self.inputs}
-            arrays = (dy, None, None, None, None, grads["bias"])
             squares = self.context.squares_of(self.C)
             channels = (self.C, 1, 1)
             program.call(
@@ -223,7 +224,7 @@ class TransposedStep(ConvStep):
                 sizes,
                 "resample_weights",
                 lambda n: channels,
-                *(*arrays, squares, BATCH),
+                *(dy, None, None, None, None, grads["bias"], squares, BATCH),
             )
         if self.dx is not None:
             self.add_forward(program, name, dy, *nothing, weight, *nothing, self.dx, None)
