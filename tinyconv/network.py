@@ -97,7 +97,8 @@ class Sequential(Network):
             sample_weight: (N,), how often each sample counts; None for 1.
 
         Returns:
-            The loss and a dictionary: the name of a parameter -> array of its shape, a copy.
+            The loss and a dictionary: the name of a parameter that is not frozen -> array of its
+            shape, a copy.
 
         >>> import numpy as np
         >>> import tinyconv as tc
@@ -290,7 +291,7 @@ class Sequential(Network):
         True
         """
         loss = self.loss if loss is None else loss_of("fit", loss)
-        rule, memory = self._rule if optimizer is None else (optimizer_of("fit", optimizer), None)
+        rule = self._rule[0] if optimizer is None else optimizer_of("fit", optimizer)
         chosen = loss
         data = read_data(
             lambda op, xs, ys, weight: self._samples(op, xs, ys, weight, chosen),
@@ -335,6 +336,7 @@ class Sequential(Network):
             total = sum_for(self, ranks, lambda: training.stop)
             executing = SharedEngine(self, executing, ranks, total, sync_batch_norm)
         executing.start_training(loss, rule, measured, verbose=verbose, profile=profile)
+        memory = self._rule[1] if optimizer is None else None
         for name, array in (memory or {}).items():
             executing.optimizer_state[name][...] = array
         training = Training(

@@ -142,6 +142,8 @@ class Network(Chain):
         assert specs is not None
         own = Parameters(specs, self.dtype, self.device)
         initialize(own, self.seed)
+        if self._parameters is not None and self._parameters.specs != own.specs:
+            self._rule = self._rule[0], None  # what it remembers is of other parameters
         self._bind("", self.seed, own.values, own.grads, self.device, self.dtype)
         self._parameters = own
         self._bound = {
@@ -187,11 +189,17 @@ class Network(Chain):
                     f"Sequential: {type(layer).__name__}, which took a place in the network, was "
                     "used before; expected a new layer"
                 )
-        if list(self._bound) == list(descendants(self)) and all(
-            before[name] is now[name]
-            for layer, kept in self._bound.items()
-            for before, now in zip(kept, (layer.params, layer.state), strict=True)
-            for name in before
+        specs = self.specs(self.input_shape) or {}
+        trained = [name for name, spec in specs.items() if spec.trainable]
+        if (
+            list(self._bound) == list(descendants(self))
+            and trained == list(self.parameters.grads)
+            and all(
+                before[name] is now[name]
+                for layer, kept in self._bound.items()
+                for before, now in zip(kept, (layer.params, layer.state), strict=True)
+                for name in before
+            )
         ):
             return
         held = [(layer, layer.params, layer.state) for layer in self.walk() if layer in self._bound]
@@ -382,6 +390,9 @@ class Network(Chain):
         1  ReLU     8                0              0
         2  Linear   3               27             24
            total                    67             56
+        >>> net[0].trainable = False
+        >>> print(net.summary().splitlines()[-1])
+           frozen                   40
         """
         return text_table([HEAD, *summary_rows(self.layers, self.input_shape)], left=3)
 

@@ -1,7 +1,7 @@
 """All parameters of a network in one flat array, all gradients in a second one.
 
-A layer holds views into them under PyTorch's names. So an optimizer is a few lines over two
-vectors, and a checkpoint is one array.
+A layer holds views into them under PyTorch's names; what is frozen lies behind what is trained.
+So an optimizer is a few lines over two vectors, and a checkpoint is one array.
 """
 
 from collections.abc import Mapping
@@ -28,6 +28,7 @@ class ParameterSpec:
         fan_in: inputs of one output unit.
         fan_out: outputs that one input unit feeds.
         decay: whether weight decay applies to it (weights yes, biases no).
+        trainable: whether it is trained; the layer's attribute of this name decides.
     """
 
     shape: tuple[int, ...]
@@ -35,17 +36,19 @@ class ParameterSpec:
     fan_in: int = 1
     fan_out: int = 1
     decay: bool = True
+    trainable: bool = True
 
 
 class Parameters:
     """Parameters and gradients of a network, flat and as named views.
 
     Attributes:
-        flat: every parameter, one after the other in the order of ``specs``.
+        flat: the parameters that are trained, one after the other in the order of ``specs``.
         flat_grad: their gradients, in the same places.
         decay: 1 where weight decay applies, 0 elsewhere; of the dtype of ``flat``.
-        values: name -> view of ``flat``, in the parameter's shape.
-        grads: name -> view of ``flat_grad``.
+        values: name -> view of ``flat``, or of the memory behind it for what is frozen, in the
+            parameter's shape; in the order of ``specs``.
+        grads: name -> view of ``flat_grad``, of what is trained.
 
     >>> p = Parameters({"0.weight": ParameterSpec((2, 3), "zeros"),
     ...                 "0.bias": ParameterSpec((2,), "zeros", decay=False)}, "float32", "cpu")
@@ -55,20 +58,24 @@ class Parameters:
     """
 
     def __init__(self, specs: Mapping[str, ParameterSpec], dtype: str, device: str) -> None:
-        size = sum(prod(spec.shape) for spec in specs.values())
+        sizes = {name: prod(spec.shape) for name, spec in specs.items()}
+        trained = sum(sizes[name] for name, spec in specs.items() if spec.trainable)
         self.specs = dict(specs)
-        self.flat = from_numpy(_aligned_zeros(size, dtype), device)
-        self.flat_grad = from_numpy(_aligned_zeros(size, dtype), device)
-        decay = np.zeros(size, dtype)
-        self.values: dict[str, Array] = {}
+        memory = from_numpy(_aligned_zeros(sum(sizes.values()), dtype), device)
+        self.flat = memory[:trained]
+        self.flat_grad = from_numpy(_aligned_zeros(trained, dtype), device)
+        decay = np.zeros(trained, dtype)
+        values: dict[str, Array] = {}
         self.grads: dict[str, Array] = {}
         start = 0
-        for name, spec in specs.items():
-            stop = start + prod(spec.shape)
-            self.values[name] = self.flat[start:stop].reshape(spec.shape)
-            self.grads[name] = self.flat_grad[start:stop].reshape(spec.shape)
-            decay[start:stop] = spec.decay
+        for name in sorted(specs, key=lambda name: not specs[name].trainable):
+            spec, stop = specs[name], start + sizes[name]
+            values[name] = memory[start:stop].reshape(spec.shape)
+            if spec.trainable:
+                self.grads[name] = self.flat_grad[start:stop].reshape(spec.shape)
+                decay[start:stop] = spec.decay
             start = stop
+        self.values = {name: values[name] for name in specs}
         self.decay = from_numpy(decay, device)
 
     def __call__(self) -> None:

@@ -260,9 +260,13 @@ class Case:
     loss: Callable[[], Any]
     optimizer: Callable[[], Any]
     is_bad: bool
+    frozen: Array
 
     def net(self, dtype: str = "float32") -> tc.Sequential:
-        return tc.Sequential(self.layers(), seed=5, dtype=dtype, input_shape=self.x.shape[1:])
+        net = tc.Sequential(self.layers(), seed=5, dtype=dtype, input_shape=self.x.shape[1:])
+        for place, leaf in enumerate(net.walk()):
+            leaf.trainable = not self.frozen[place % len(self.frozen)]
+        return net
 
 
 def case(number: int) -> Case:
@@ -319,6 +323,7 @@ def case(number: int) -> Case:
         (tc.Adagrad, {"lr": 0.01, "eps": EPS}),
         (tc.RMSProp, {"lr": 0.002, "eps": EPS, "momentum": 0.5, "centered": True}),
     ])  # fmt: skip
+    freezing = np.random.default_rng([number, 1])  # so that it changes no other draw
     drawn_at = draw.rng.bit_generator.state
     threads = draw.of([1, 2])
 
@@ -336,4 +341,5 @@ def case(number: int) -> Case:
         lambda: loss(**options),
         lambda: rule(**settings),
         is_bad,
+        freezing.random(11) < freezing.choice([0, 0, 0.3, 0.8]),
     )

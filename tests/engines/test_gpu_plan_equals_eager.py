@@ -143,3 +143,20 @@ def test_images_of_more_axes_than_kernels_know_are_padded_by_the_layer() -> None
     backend, plan = training(net, 0, 2, (1, 2, 2, 2, 2))
     assert str(plan).startswith("0 Pad  (by its own methods)\n")
     assert not backend.program.is_compiled
+
+
+def test_frozen_layers_run_by_their_own_methods() -> None:
+    net, other, x, labels = make("normalisation over the batch", 4)
+    for each in (net, other):
+        each[1].trainable = each[5].body[0].trainable = False
+        each.refresh()
+    backend, plan = training(net, 0, 4, x.shape[1:])
+    eager = EagerEngine(other)
+    eager.start_training(CrossEntropyLoss(), tc.SGD(lr=1.0), [])
+    index, y = np.arange(4), Targets(labels)
+    backend.program.run(backend.set_batch(x, y, index, 0, 1.0))
+    eager.train_step(x, y, index, 0, 1.0)
+    for name, value in other.state_dict().items():
+        np.testing.assert_allclose(net.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    own = [step.name for step in plan.steps if step.unit.kind == "plain"]
+    assert own == ["1 BatchNorm2d", "5.body.0 Conv2d"]

@@ -50,6 +50,10 @@ def one_layer_less(net: tc.Sequential) -> None:
     del net.layers[1]
 
 
+def frozen(net: tc.Sequential) -> None:
+    net[0].trainable = False
+
+
 def values_in_place(net: tc.Sequential) -> None:
     net.layers[4].params["bias"][...] = [1, 2, 3]
 
@@ -77,7 +81,7 @@ def test_predictions_and_files_follow(change: Change, tmp_path: Any) -> None:
     np.testing.assert_allclose(tc.load(tmp_path / "net.safetensors").logits(X), after, atol=1e-5)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [*CHANGES, frozen])
 def test_training_follows(change: Change) -> None:
     nets = [small_net(), small_net()]
     for net, engine in zip(nets, ("plan", "eager"), strict=True):
@@ -105,7 +109,7 @@ def test_a_callback_may_change_options_and_not_layers(engine: str) -> None:
     other_option(other)
     other.fit(X, Y, engine=engine, verbose=False)
     np.testing.assert_array_equal(net.parameters.flat, other.parameters.flat)
-    for change in (other_weight, other_layer_with_parameters):
+    for change in (other_weight, other_layer_with_parameters, frozen):
         with pytest.raises(tc.StateError, match="fit: a layer or an array of parameters was rep"):
             net.fit(X, Y, epochs=2, engine=engine, verbose=False, callbacks=[Late(change, net)])
 

@@ -31,8 +31,14 @@ def make(name: str, samples: int) -> tuple[tc.Sequential, tc.Sequential, Array, 
     return nets[0], nets[1], x, y
 
 
-def compare(name: str, batch: int, threads: int) -> None:
+def compare(name: str, batch: int, threads: int, frozen: slice = slice(0)) -> None:
     net, other, x, labels = make(name, 2 * batch)
+    for each in (net, other):
+        for leaf in [leaf for leaf in each.walk() if leaf.params or leaf.state][frozen]:
+            leaf.trainable = False
+        each.refresh()
+    p = net.parameters
+    still = {key: array.copy() for key, array in p.values.items() if key not in p.grads}
     y = Targets(labels)
     rule = tc.SGD(lr=1.0)  # so that the step is the gradient
     shape = x.shape[1:]
@@ -62,11 +68,25 @@ def compare(name: str, batch: int, threads: int) -> None:
             np.testing.assert_allclose(
                 step_taken, gradient, rtol=0, atol=1e-5 * scale, err_msg=parameter
             )
+        for parameter, value in still.items():
+            np.testing.assert_array_equal(p.values[parameter], value)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_a_full_and_a_short_batch(name: str) -> None:
     compare(name, batch=7, threads=2)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_layers_between_trained_ones_are_frozen(name: str) -> None:
+    """The first one is trained, so gradients pass through all others."""
+    compare(name, batch=7, threads=2, frozen=slice(1, None, 2))
+
+
+@pytest.mark.parametrize("name", ["mean before and after an activation", "in one dimension"])
+@pytest.mark.parametrize("frozen", [slice(1), slice(-1), slice(-1, None)])
+def test_the_first_or_last_layers_are_frozen(name: str, frozen: slice) -> None:
+    compare(name, batch=7, threads=2, frozen=frozen)
 
 
 @pytest.mark.parametrize("threads", [1, 3, 5])

@@ -39,5 +39,5 @@ def _export(options: argparse.Namespace) -> int:
         raise tc.ArgumentError(f"export: {options.out} does not end in .onnx")
     net = open_model(options.model)
     tc.interop.onnx.export(net, options.out)
-    print(f"{options.out}: {net.parameters.flat.size:,} parameters")
+    print(f"{options.out}: {net.parameter_count():,} parameters")
     return 0

@@ -148,7 +148,7 @@ def _run(
         shared = "" if ranks.size == 1 else f" on {ranks.size} ranks"
         print(
             f"{settings['net']} on {settings['data']}: {len(samples.train.y):,} samples, "
-            f"{net.parameters.flat.size:,} parameters, to {folder}/{shared}"
+            f"{net.parameter_count():,} parameters, to {folder}/{shared}"
         )
 
     interrupt = tc.StopOnInterrupt()

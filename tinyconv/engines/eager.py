@@ -18,7 +18,7 @@ from tinyconv.optimizers import Optimizer
 __all__ = ["REPLACED", "EagerEngine"]
 
 REPLACED = (
-    "fit: a layer or an array of parameters was replaced during training; "
+    "fit: a layer or an array of parameters was replaced, or a layer frozen, during training; "
     "expected new values in the arrays that are there"
 )
 

@@ -50,7 +50,7 @@ class Plan:
         for unit in units:
             step = backend.step(unit, [values[place].shape for place in unit.inputs])
             trained = any(values[place].is_trained for place in unit.inputs)
-            trained = trained or any(layer.params for layer in unit.layers)
+            trained = trained or any(layer.grads for layer in unit.layers)
             values.append(_Value(step.shape, is_trained=trained))
             self.steps.append(step)
         self.values, self.output = values, values[output]
@@ -102,7 +102,9 @@ class Plan:
         backend, program = self.backend, self.backend.program
         of, slots = self.gradients.of, self.gradients.slots
         backend.loss(self.output.image, of[-1], self.output.shape)
-        for step, own in zip(self.steps[::-1], slots[::-1], strict=True):
+        for step, own, dy in zip(self.steps[::-1], slots[::-1], of[:0:-1], strict=True):
+            if dy is None:  # nothing here or before it is trained
+                continue
             if step.is_trained and not step.keeps_gradients:
                 backend.watch(step)
             step.backward(program)
@@ -114,7 +116,8 @@ class Plan:
                 backend.watch_kept(step)
         program.guard()
         for step in self.steps:
-            step.update(program)
+            if not step.is_frozen:
+                step.update(program)
         backend.finish_update()
 
     @property

@@ -58,11 +58,17 @@ class Layer(ABC):
         y: its output.
         dy: gradient that came into the last backward pass.
         dx: gradient that went out.
+        trainable: whether its parameters are trained. Set it to False, before or between runs, to
+            freeze them: they stay as they are, have no gradients, and optimizers remember nothing
+            for them; a batch norm then normalises by its running statistics and leaves them. A
+            container hands it on to the layers inside. Saved with the network.
         has_place: whether it is part of a network.
         path: place in the network, ``"3"`` for the fourth layer of a ``Sequential``.
         seed: seed of the network; with ``path`` and the step it fixes a dropout mask.
         first_sample: place of the first sample of ``x`` in the batch, above 0 where ranks share it.
     """
+
+    trainable = True
 
     @checked
     def __init__(self) -> None:
@@ -85,6 +91,9 @@ class Layer(ABC):
         def __getattr__(self, name):
             """Say where an attribute is that a layer of another library has."""
             raise AttributeError(missing(type(self).__name__, name, OTHER_ATTRIBUTES, ()))
+
+        #: To set it would do nothing, where another library freezes a layer by it.
+        requires_grad = property(fset=lambda self, value: self.__getattr__("requires_grad"))
 
     # What a kind of layer says about itself.
 
@@ -190,7 +199,7 @@ class Layer(ABC):
         check_shape(f"{type(self).__name__}.backward", "dy", dy, tuple(self.y.shape))
         self.dy = dy
         self.dx, grads = self.compute_backward(dy, self._saved)
-        for name, grad in grads.items():
+        for name, grad in grads.items() if self.trainable else ():
             self.grads[name][...] = grad
         return self.dx
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -31,6 +32,16 @@ class Container(Layer):
             ShapeError: a child does not take its input.
         """
 
+    @property
+    def trainable(self) -> bool:
+        """Whether the parameters of any layer inside are trained; setting it sets them all."""
+        return any(child.trainable for child in self.children().values())
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for child in self.children().values():
+            child.trainable = value
+
     def _check_layers_differ(self) -> None:
         """Refuse a layer that stands in two places: it keeps the arrays of one pass only."""
         inside = [id(leaf) for leaf in self.walk()]
@@ -51,7 +62,9 @@ class Container(Layer):
             own = child.specs(given)
             if own is None:
                 return None
-            specs.update({f"{name}.{key}": spec for key, spec in own.items()})
+            for key, spec in own.items():
+                trained = spec.trainable and child.trainable
+                specs[f"{name}.{key}"] = replace(spec, trainable=trained)
         return specs
 
     def state_values(self) -> dict[str, np.ndarray[Any, Any]]:  # noqa: D102

@@ -99,7 +99,7 @@ class _BatchNorm(Layer):
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         w, b = self.params.get("weight"), self.params.get("bias")
-        if self.track_running_stats and not training:
+        if self.track_running_stats and not (training and self.trainable):
             mean, var = self.state["running_mean"], self.state["running_var"]
             return batch_norm(x, w, b, mean, var, eps=self.eps)
         self.require_a_variance(tuple(x.shape))

@@ -3,6 +3,7 @@
 from inspect import isabstract
 from typing import Any
 
+from tinyconv.errors import FileError
 from tinyconv.layers import (
     activation,
     container,
@@ -15,6 +16,7 @@ from tinyconv.layers import (
     upsample,
 )
 from tinyconv.layers.base import Layer
+from tinyconv.messages import shown
 from tinyconv.registry import Registry
 
 __all__ = ["LAYERS", "decode", "encode"]
@@ -50,7 +52,8 @@ def encode(value: Any, *, by_class: bool = False) -> Any:
     """
     if isinstance(value, Layer):
         kind = type(value) if by_class else LAYERS.name_of(value)
-        return {"layer": kind, "config": encode(value.config(), by_class=by_class)}
+        frozen = {} if value.trainable else {"trainable": False}
+        return {"layer": kind, "config": encode(value.config(), by_class=by_class)} | frozen
     if isinstance(value, dict):
         return {name: encode(inner, by_class=by_class) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -78,7 +81,12 @@ def decode(value: Any) -> Any:
         return inner if any(isinstance(element, Layer) for element in inner) else tuple(inner)
     if not isinstance(value, dict):
         return value
-    if value.keys() != {"layer", "config"}:
+    if value.keys() - {"trainable"} != {"layer", "config"}:
         return {name: decode(inner) for name, inner in value.items()}
     kind, config = value["layer"], decode(value["config"])
-    return kind(**config) if isinstance(kind, type) else LAYERS.make(kind, config)
+    layer = kind(**config) if isinstance(kind, type) else LAYERS.make(kind, config)
+    if "trainable" in value:
+        if value["trainable"] is not False:
+            raise FileError(f"trainable is {shown(value['trainable'])}, expected false or none")
+        layer.trainable = False
+    return layer

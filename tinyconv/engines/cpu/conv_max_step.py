@@ -40,6 +40,8 @@ class ConvMaxStep(ConvStep):
 
     dense: Image | None = None
 
+    dw_makes_dx = True
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         self.adds_gradients = False

@@ -50,6 +50,9 @@ class ConvStep(ProductStep):
     over neighbouring results is the convolution, with a stride, of such means of the input.
     """
 
+    #: Whether the kernel of dw makes dx, too.
+    dw_makes_dx = False
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
@@ -138,7 +141,8 @@ class ConvStep(ProductStep):
     def backward(self, program: Program) -> None:
         assert self.dy is not None
         self._add_dz(program, self.dy, self.dz)
-        self._add_weight_gradient(program, self.dz)
+        if self.is_trained or self.dw_makes_dx:
+            self._add_weight_gradient(program, self.dz)
         self._add_input_gradient(program)
         if self.tables and self.dx is not None and self.dsource is not None:
             tables = [table.transposed() for table in self.tables]

@@ -98,7 +98,8 @@ class DepthwiseStep(ProductStep):
     def backward(self, program: Program) -> None:
         assert self.dy is not None
         self._add_dz(program, self.dy, self.dz)
-        self._add_weight_gradient(program, self.dz)
+        if self.is_trained:
+            self._add_weight_gradient(program, self.dz)
         for product, packed in zip(self.gradients, self.packed[1:], strict=True):
             adds = self.adds_gradients and self.adds[0]
             self._add_product(program, f"{self.name}: dx", product, packed, adds=adds)

@@ -74,8 +74,7 @@ class AddStep(Step):
 
     def backward(self, program: Program) -> None:
         dy, name = self.dy, f"{self.name}: backward"
-        if dy is None:
-            return
+        assert dy is not None
         if self.changes_dy and not self.has_dz:
             add_activation_backward(self, program, dy)
         for dx, adds in zip(self.dxs, self.adds, strict=True):
@@ -106,8 +105,7 @@ class ConcatStep(Step):
             first += self._width(x)
 
     def backward(self, program: Program) -> None:
-        if self.dy is None:
-            return
+        assert self.dy is not None
         first = 0
         for x, dx in zip(self.xs, self.dxs, strict=True):
             if dx is not None:

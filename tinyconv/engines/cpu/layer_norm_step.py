@@ -74,8 +74,7 @@ class LayerNormStep(Step):
         add_unflatten(program, self.name, self.rows["y"], self.y)
 
     def backward(self, program: Program) -> None:
-        if self.dy is None:
-            return
+        assert self.dy is not None
         name, chosen = f"{self.name}: backward", self.activation
         add_flatten(program, name, self.dy, self.rows["dy"])
         constants = (LANES, chosen.code, chosen.needs_y, self.dx is not None)

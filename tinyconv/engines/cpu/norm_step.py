@@ -39,8 +39,9 @@ class NormStep(ChannelStep):
         self.layer: Any = unit.layers[0]
         self.is_batch = type(self.layer) in BATCH_NORMS
         is_tracked = self.is_batch and self.layer.config()["track_running_stats"]
-        self.is_fixed = is_tracked and not context.training
-        self.is_shared = context.training and getattr(self.layer, "parts", None) is not None
+        self.is_fixed = is_tracked and not (context.training and self.layer.trainable)
+        parts = getattr(self.layer, "parts", None)
+        self.is_shared = context.training and parts is not None and not self.is_fixed
         self.C, self.positions = self.shape[0], prod(self.shape[1:])
         self.L = lanes_for(self.C)
         self._statistics: dict[str, Any] = {}
@@ -148,7 +149,12 @@ class NormStep(ChannelStep):
         self._call(program, name, compiled(norm.sums, self.L, chosen.code, chosen.needs_y))
         if self.dx is None:
             return
-        if self.is_shared:
+        if self.is_fixed:  # dx = scale dz
+            ones = self.context.arena.take(self._statistics["sums_sample"])
+            ones[...] = 1
+            fixed = {"inverse": self._statistics["scale"], "factor": address_of(ones)}
+            self._statistics = self._statistics | fixed
+        elif self.is_shared:
             program.python(name, self._share_gradients)
         elif self.is_batch:
             self._call_small(program, name, compiled(norm.batch_gradients, self.L), self.C)

@@ -42,9 +42,6 @@ class PlainStep(Step):
         program.python(self.name, run)
 
     def backward(self, program: Program) -> None:
-        if self.dy is None:  # neither this layer nor one before it is trained
-            return
-
         def run(n: int) -> None:
             assert self.dy is not None
             dy = np.ascontiguousarray(self.dy.channels_first(n)).reshape(n, *self.shape)
@@ -61,14 +58,15 @@ class PlainStep(Step):
             self.layer.state[name][...] = kept
 
     def update(self, program: Program) -> None:
-        for name, parameter in self.layer.params.items():
+        for name, gradient in self.layer.grads.items():
+            parameter = self.layer.params[name]
             program.call(
                 f"{self.name}: update",
                 compiled(update.flat),
                 update.FLAT,
                 items=parameter.size,
                 grain=LANES,
-                dw=address_of(self.layer.grads[name]),
+                dw=address_of(gradient),
                 start=self.context.place(parameter),
                 function=self.context.rule[0],
                 function_args=self.context.rule[1],

@@ -112,8 +112,9 @@ class TransposedStep(ProductStep):
     def backward(self, program: Program) -> None:
         assert self.dy is not None
         self._add_dz(program, self.dy, self.dz)
-        self._add_weight_gradient(program, self.x)
-        self._add_bias_gradient(program)
+        if self.is_trained:
+            self._add_weight_gradient(program, self.x)
+            self._add_bias_gradient(program)
         if self.dx is not None:
             name, packed = f"{self.name}: dx", self.packed_back
             self._add_product(program, name, self.product, packed, adds=self.adds[0])

@@ -93,6 +93,8 @@ class GpuBackend:
 
     def accepts(self, unit: Unit) -> bool:
         """Whether there are kernels for a unit."""
+        if self.training and not all(layer.trainable for layer in unit.layers):
+            return False  # a frozen layer runs by its own methods
         last = unit.find(ACTIVATIONS)
         return (last is None or activation_of(last) is not None) and _kind(unit) is not None
 

@@ -146,8 +146,6 @@ class AddStep(Step):
 
     def backward(self, program: Program) -> None:
         dy, name = self.dy, f"{self.name}: backward"
-        if dy is None:
-            return
         if self.changes_dy:
             add_activation_backward(program, name, self.activation, dy, self.v, dy)
         for dx, adds in zip(self.dxs, self.adds, strict=True):

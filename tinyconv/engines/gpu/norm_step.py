@@ -91,8 +91,6 @@ class NormStep(Step):
         )
 
     def backward(self, program: Program) -> None:
-        if self.dy is None:
-            return
         mean, scale, _ = self.statistics
         params, grads = self.layer.params, self.layer.grads
         channels = self.C if params and not self.is_batch else 0

@@ -33,10 +33,8 @@ class PlainStep(Step):
         program.python(self.name, run)
 
     def backward(self, program: Program) -> None:
-        if self.dy is None:  # neither this layer nor one before it is trained
-            return
-
         def run(n: int) -> None:
+            assert self.dy is not None
             dx = self.layer.backward(samples(self.dy, n, self.shape).copy())
             if self.dx is not None:
                 samples(self.dx, n, self.input_shape)[...] = dx

@@ -167,7 +167,12 @@ class Step:
     @property
     def is_trained(self) -> bool:
         """Whether there are parameters, but for those of branches that the step joins."""
-        return any(layer.params for layer in self.unit.layers if not isinstance(layer, Container))
+        return any(layer.grads for layer in self.unit.layers if not isinstance(layer, Container))
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether there is something to be trained that shall stay as it is."""
+        return not all(layer.trainable for layer in self.unit.layers)
 
     @property
     def changes_dy(self) -> bool:
