@@ -33,6 +33,9 @@ BATCHES = (128, 1024)
 #: 10 Gbit Ethernet with TCP is there, and bytes a second after that.
 LATENCY, BANDWIDTH = 25e-6, 1.1e9
 
+#: Seconds of work that a sum might hide behind.
+OF_WORK = 200e-6
+
 
 class Watched:
     """A communicator that counts what the sums over all ranks take."""
@@ -85,11 +88,14 @@ def work(net: str, batch: int, steps: int) -> dict[str, float] | None:
     made.fit(x, y, callbacks=[clock], **arguments)
     latency = reduced(world, 1)
     bandwidth = 4e6 / (reduced(world, 1_000_000) - latency)
+    behind, before = overlapped(world, made.parameters.flat.size)
     if world.rank:
         return None
     return {
         "latency": latency,
         "bandwidth": bandwidth,
+        "behind": behind,
+        "before": before,
         "step": median(np.diff(clock.times)[1:].tolist()),
         "sums": comm.seconds / steps,
         "bytes": comm.bytes / steps,
@@ -105,6 +111,31 @@ def reduced(comm: Any, n: int) -> float:
         comm.Allreduce(sent, np.empty_like(sent))
         times.append(time.perf_counter() - started)
     return median(times)
+
+
+def overlapped(comm: Any, n: int) -> tuple[float, float]:
+    """Return what a sum of n numbers adds to 200 us of work: behind it, and begun before it."""
+    sent, after, before = np.ones(n, np.float32), [], []
+    out = np.empty_like(sent)
+
+    def work() -> None:
+        end = time.perf_counter() + OF_WORK
+        while time.perf_counter() < end:
+            pass
+
+    for _ in range(100):
+        comm.Barrier()
+        started = time.perf_counter()
+        work()
+        comm.Allreduce(sent, out)
+        after.append(time.perf_counter() - started)
+        comm.Barrier()
+        started = time.perf_counter()
+        request = comm.Iallreduce(sent, out)
+        work()
+        request.Wait()
+        before.append(time.perf_counter() - started)
+    return median(after) - OF_WORK, median(before) - OF_WORK
 
 
 def started(ranks: int, net: str, batch: int, steps: int) -> dict[str, float]:
@@ -137,11 +168,11 @@ def efficiency(
         2 (R - 1) latency + 2 (R - 1) / R B / bandwidth
 
     or, where that is less, by halving and doubling, 2 log2(R) latency and the same second term. A
-    step has three of them: of the gradients, of the figures, and of who wants to stop.
+    step has one of them.
     """
     own = compute if batch_grows else compute / ranks
     hops = 2 * min(ranks - 1, np.log2(ranks))
-    reduce = 3 * hops * latency + 2 * (ranks - 1) / ranks * sent / bandwidth
+    reduce = hops * latency + 2 * (ranks - 1) / ranks * sent / bandwidth
     return float(own / (own + reduce))
 
 
@@ -188,6 +219,7 @@ def main() -> None:
                     *(f"{side['step'] * 1e3:.2f}" for side in (one, two)),
                     *(f"{ratio:.2f}", f"{modelled:.2f}"),
                     *(f"{two['sums'] * 1e3:.2f}", f"{two['bytes'] / 1e3:.0f}"),
+                    f"{two['behind'] * 1e6:.0f} / {two['before'] * 1e6:.0f}",
                 ]
             )
             print(*rows[-1], sep=" | ", flush=True)
@@ -210,8 +242,9 @@ def main() -> None:
         "Two ranks",
         f"A step of one rank on two threads and of two ranks with a thread each, medians of "
         f"{options.rounds} rounds; efficiency is the ratio, then what the model makes of the sums' "
-        "latency and bandwidth here.\n\n"
-        + table([*head, "model", "sums, ms", "sent, kB"], rows)
+        "latency and bandwidth here. The last column: what the sum adds to "
+        f"{OF_WORK * 1e6:.0f} us of work, behind it / begun before it and waited for behind it.\n\n"
+        + table([*head, "model", "sums, ms", "sent, kB", "overlap, us"], rows)
         + f"\n\nThe model for machines of their own, {LATENCY * 1e6:.0f} us to the first byte and "
         f"{BANDWIDTH / 1e9:.1f} GB/s after it, not measured: the share of the ideal speed that is "
         "left where the batch is shared / where each rank has such a batch.\n\n"

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -114,26 +116,52 @@ def test_without_joblib(monkeypatch):
         attempt_all(abs, [(1,)], 2)
 
 
-@pytest.mark.oracle
-def test_a_dask_cluster_of_two_workers_carries_searches_and_ensembles():
-    distributed = pytest.importorskip("distributed")
+class Counted(np.ndarray):
+    """An array that counts how often this process has pickled one like it."""
+
+    pickled = 0
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        Counted.pickled += 1
+        return super().__reduce_ex__(protocol)
+
+
+@pytest.fixture(params=["loky", "dask", "ray"])
+def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Two workers, as docs/many_machines.md gets them."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where they find this file
     joblib = pytest.importorskip("joblib")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
-        found = tc.search(train, {"lr": [0.5]}, data=(X, Y), seeds=[0, 9, 1])
-        assert [trial.error for trial in found.trials] == [
-            None,
-            "RuntimeError: no more paper",
-            None,
-        ]
-        ensemble = tc.Ensemble([tc.Sequential(tc.Linear(2, 2), seed=seed) for seed in (3, 4)])
-        histories = ensemble.fit(X, Y, epochs=2, verbose=False)
-    assert found[2].figures["loss"] == train(X, Y, seed=1, lr=0.5)["loss"][-1]
+    with ExitStack() as ending:
+        if request.param == "dask":
+            distributed = pytest.importorskip("distributed")
+            local = distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            )
+            ending.enter_context(local)
+            ending.enter_context(distributed.Client(local))
+        elif request.param == "ray":
+            ray = pytest.importorskip("ray")
+            ray_joblib = pytest.importorskip("ray.util.joblib")
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+            ending.callback(ray.shutdown)
+            ray_joblib.register_ray()
+        ending.enter_context(joblib.parallel_config(backend=request.param, n_jobs=2))
+        yield request.param
+
+
+@pytest.mark.oracle
+def test_two_workers_carry_searches_and_ensembles(cluster: str) -> None:
+    Counted.pickled = 0
+    x, y = np.repeat(X, 5, axis=0), np.repeat(Y, 5)
+    found = tc.search(train, {"lr": [0.5]}, data=(x.view(Counted), y), seeds=[0, 9, 1, 2, 3])
+    if cluster != "loky":  # which hands over files, if arrays are large
+        assert Counted.pickled <= 1
+    assert [trial.error for trial in found.trials] == [
+        *(None, "RuntimeError: no more paper", None, None, None)
+    ]
+    ensemble = tc.Ensemble([tc.Sequential(tc.Linear(2, 2), seed=seed) for seed in (3, 4)])
+    histories = ensemble.fit(X, Y, epochs=2, verbose=False)
+    assert found[2].figures["loss"] == train(x, y, seed=1, lr=0.5)["loss"][-1]
     alone = tc.Sequential(tc.Linear(2, 2), seed=4)
     alone.fit(X, Y, epochs=2, verbose=False)
     np.testing.assert_array_equal(ensemble.nets[1].parameters.flat, alone.parameters.flat)

@@ -62,19 +62,46 @@ def attempt_all(
     [(3, 1), <class 'ZeroDivisionError'>]
     """
     if processes == 1:
-        return [_attempt(function, arguments) for arguments in calls]
+        return [_attempt(function, *arguments) for arguments in calls]
     try:
-        from joblib import Parallel, delayed
+        from joblib import Parallel, delayed, parallel
     except ImportError:
         raise ImportError(
             'training in several processes needs joblib: pip install "tinyconv[parallel]"'
         ) from None
-    jobs = [delayed(_attempt)(function, arguments) for arguments in calls]
+    # Dask sends what several calls have as an argument once. So do memory maps, where arrays are
+    # large; to Ray we say it ourselves.
+    backend = type(parallel.get_active_backend()[0]).__name__
+    sent = _ray_objects() if backend == "RayBackend" else lambda argument: argument
+    jobs = [delayed(_attempt)(function, *map(sent, arguments)) for arguments in calls]
     attempts: list[Attempt] = Parallel(n_jobs=-1 if processes is None else processes)(jobs)
     return attempts
 
 
-def _attempt(function: Callable[..., Any], arguments: Sequence[Any]) -> Attempt:
+def _ray_objects() -> Callable[[Any], Any]:
+    """Return what puts an array into Ray's store, once for all calls that it is an argument of."""
+    import ray
+
+    places: dict[int, _RayObject] = {}
+
+    def put(argument: Any) -> Any:
+        if not isinstance(argument, np.ndarray):
+            return argument
+        if id(argument) not in places:
+            places[id(argument)] = _RayObject(ray.put(argument))
+        return places[id(argument)]
+
+    return put
+
+
+@dataclass
+class _RayObject:
+    """An array in Ray's store."""
+
+    place: Any
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any) -> Attempt:
     if multiprocessing.current_process().name != "MainProcess":
         _end_with_parent()
     try:
@@ -113,6 +140,10 @@ def _end_with_parent() -> None:
 
 
 def _in_memory(argument: Any) -> Any:
+    if isinstance(argument, _RayObject):
+        import ray
+
+        return ray.get(argument.place)
     return np.asarray(argument) if isinstance(argument, np.memmap) else argument
 
 
