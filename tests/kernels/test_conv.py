@@ -318,16 +318,17 @@ def test_dx_scattered_from_few_positions(adds: int) -> None:
     rows = np.moveaxis(w, 1, -1).reshape(15, 12)
     weights[: 15 * padded].reshape(15, padded)[:, :12] = rows
     call(
-        compiled(conv_max.input_gradient, 8, 2, 2, 1),
-        conv_max.BACKWARD,
+        compiled(conv_max.input_gradient, 8, 2, 5),
+        conv_max.INPUT_GRADIENT,
         3,
         x_sample=gradient.sample,
-        x_at=address_of(product.x_at),
+        x_at=address_of(arena.table(np.arange(2)[:, None] * gradient.sample + product.x_at)),
         windows=product.windows,
+        group=2,
         O=5,
         dz=dz.base,
         dz_sample=dz.sample,
-        dz_at=address_of(product.y_at),
+        dz_at=address_of(arena.table(np.arange(2)[:, None] * dz.sample + product.y_at)),
         dx=gradient.base,
         w=address_of(weights),
         slabs=1,
@@ -335,7 +336,6 @@ def test_dx_scattered_from_few_positions(adds: int) -> None:
         KH=3,
         x_row=gradient.row,
         run_padded=padded,
-        places=address_of(arena.table(np.arange(5) * 3 * padded)),
         adds=adds,
     )
     found = gradient.channels_first(3)[:, :, 0]

@@ -21,6 +21,7 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import REGISTERS
 
 __all__ = [
+    "ROWS",
     "SUMS",
     "Product",
     "Tile",

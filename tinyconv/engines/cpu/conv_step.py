@@ -9,6 +9,8 @@ import numpy as np
 
 from tinyconv.engines.cpu.arena import NO_BORDER, Image
 from tinyconv.engines.cpu.conv_dims import (
+    ROWS,
+    SUMS,
     Product,
     border_of_gradient,
     convolution,
@@ -155,11 +157,22 @@ class ConvStep(ProductStep):
         for product, packed in zip(self.gradients, self.packed[1:], strict=True):
             self._add_product(program, name, product, packed, adds=adds, gate=gate)
         if self.dx_is_like_x and self.dsource is not None:
-            weights = np.arange(self.product.channels) * self._channel
-            kernel = compiled(conv_max.input_gradient, *self._tiles())
-            values = self._run_arguments(self.dz)
-            places = address_of(self.context.arena.table(weights))
-            program.call(name, kernel, conv_max.BACKWARD, **values, places=places, adds=adds)
+            dz, values, table = self.dz, self._run_arguments(self.dz), self.context.arena.table
+            # Column by column: what neighbours in a row add to overlaps, and would have to wait.
+            order = np.arange(self.product.windows).reshape(-1, dz.W).T.ravel()
+            group = int(self.product.dims["group"][0])
+            samples = np.arange(group)[:, None]
+            x_at = samples * self.dsource.sample + self.product.x_at[order]
+            dz_at = samples * dz.sample + inside(dz)[order]
+            values |= {
+                "group": group,
+                "x_at": address_of(table(x_at)),
+                "dz_at": address_of(table(dz_at)),
+            }
+            values = {key: values[key] for key in conv_max.INPUT_GRADIENT.names if key in values}
+            rows = min(ROWS, SUMS // self.run_vectors)
+            kernel = compiled(conv_max.input_gradient, self.run_lanes, self.run_vectors, rows)
+            program.call(name, kernel, conv_max.INPUT_GRADIENT, **values, adds=adds)
 
     def _gate(self) -> Image | None:
         """Return x if it is the result of a ReLU whose step is to be given dz instead of dy."""
@@ -252,14 +265,16 @@ class ConvStep(ProductStep):
         """Whether dx is made by adding to it at each position of dz, as few of these as there are.
 
         Otherwise each position of dx is a sum over those of dz that reach it. That reads zeros
-        around dz, but keeps its sums in registers, where adding loads a weight for each product.
+        around dz, but has all of a sum in registers, where adding loads and stores dx.
         """
-        window, O = self.window, self.shape[0]
-        tile = tile_for(self.input_shape[0] // self.groups)
-        vectors = tile.padded(self.input_shape[0] // self.groups) // tile.L
+        window, O, C = self.window, self.shape[0], self.input_shape[0] // self.groups
+        tile = tile_for(C)
+        vectors = tile.padded(C) // tile.L
         gathering = taps_of_gradient(window) * O * vectors * (1.25 if tile.V == 1 else 1)
+        if is_of_squares(window, C, O, self.context.batch):
+            gathering /= 2
         runs = prod(window.output) * O * self._channel // self.run_lanes
-        return self.groups == 1 and 1.75 * runs < gathering
+        return self.groups == 1 and 1.2 * runs < gathering
 
 
 def _source_of(

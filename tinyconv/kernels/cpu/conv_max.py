@@ -18,6 +18,7 @@ import numpy as np
 from numba import carray, literally
 
 from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.scattered import add_in_turn, entries, outer_at
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
     fma,
@@ -39,7 +40,7 @@ from tinyconv.kernels.cpu.tiles import (
     zeros,
 )
 
-__all__ = ["BACKWARD", "backward", "input_gradient", "small_backward"]
+__all__ = ["BACKWARD", "INPUT_GRADIENT", "backward", "input_gradient", "small_backward"]
 
 #: ``x_at``: of each window its ``area`` positions. ``y_at``, ``dz_at``: the windows in y, whose
 #: places the winners share, and in dz. ``slab_at``: where each slab begins, relative to a position.
@@ -50,7 +51,7 @@ BACKWARD = record(
     *("x", "x_sample", "x_at", "area", "windows", "O", "winners", "y_sample", "y_at"),
     *("dz", "dz_sample", "dz_at", "dx", "w", "slabs", "slab_at", "KH", "x_row", "run_padded"),
     *("dw", "dw_thread", "db", "db_thread", "block"),
-    *("places", "values", "counts", "list_thread", "list_channel", "counts_thread", "adds"),
+    *("places", "values", "counts", "list_thread", "list_channel", "counts_thread"),
 )
 
 ZERO = np.float32(0)
@@ -245,26 +246,46 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
     return conv_max_backward
 
 
-def input_gradient(L: int, V: int, R: int, REST: int) -> Any:
+#: ``x_at`` and ``dz_at`` list the windows of ``group`` samples one after the other, so that tiles
+#: are full where a sample has few; the rest is that of :data:`BACKWARD`.
+INPUT_GRADIENT = record(
+    *("x_sample", "x_at", "windows", "group", "O", "dz", "dz_sample", "dz_at", "dx", "w", "slabs"),
+    *("slab_at", "KH", "x_row", "run_padded", "adds"),
+)
+
+
+def input_gradient(L: int, V: int, N: int) -> Any:
     """Make the kernel of dx alone, of a dz that is dense: every channel won everywhere.
 
-    For a convolution without a max-pool. ``places`` lists where the weights of each channel begin,
-    for all threads; what is in dx stays if the record ``adds``.
+    For a convolution without a max-pool; what is in dx stays if the record ``adds``. A tile holds
+    what V vectors of a run get from N windows, which are added to dx in turn, for they overlap.
     """
+    VL = V * L
 
     @kernel
     def conv_input_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, BACKWARD)[0]
-        x_at, dz_at, places = ints_pointer(a.x_at), ints_pointer(a.dz_at), ints_pointer(a.places)
-        dx = pointer(a.dx)
-        for n in range(first, last):
-            start = n * a.x_sample
+        a = carray(args, 1, INPUT_GRADIENT)[0]
+        x_at, dz_at, slab_at = ints_pointer(a.x_at), ints_pointer(a.dz_at), ints_pointer(a.slab_at)
+        w, O, KH, padded, channel = pointer(a.w), a.O, a.KH, a.run_padded, a.slabs * a.KH
+        channel *= padded
+        for n in range(first, last, a.group):
+            dx, dz = pointer(a.dx + 4 * n * a.x_sample), pointer(a.dz + 4 * n * a.dz_sample)
+            samples = min(a.group, last - n)
+            windows = samples * a.windows
             if not a.adds:
-                for i in range(start, start + a.x_sample, L):
+                for i in range(0, samples * a.x_sample, L):
                     store(dx, i, splat(ZERO, L))
-            for window in range(a.windows):
-                dz = pointer(a.dz + 4 * (n * a.dz_sample + dz_at[window]))
-                add_to_input(a, start + x_at[window], places, dz, 0, a.O, R, REST, V, L)
+            for line in range(a.slabs * KH):
+                for q in range(0, padded, VL):
+                    i = slab_at[line // KH] + line % KH * a.x_row + q
+                    for tile in range(0, windows, N):
+                        rows = entries(dz_at, tile, windows - 1, N, 1)
+                        acc, j = zeros(N, V, L), line * padded + q
+                        for o in range(O):
+                            acc = outer_at(acc, dz, rows, o, w, j, 1)
+                            j += channel
+                        places = entries(x_at, tile, windows - 1, N, 1)
+                        add_in_turn(dx, i, places, acc, windows - tile)
 
     return conv_input_gradient
 

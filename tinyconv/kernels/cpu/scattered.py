@@ -31,7 +31,16 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import emit_gated, tile_type
 
-__all__ = ["add_at", "entries", "gated_at", "outer_at", "products_at", "store_at", "window_best"]
+__all__ = [
+    "add_at",
+    "add_in_turn",
+    "entries",
+    "gated_at",
+    "outer_at",
+    "products_at",
+    "store_at",
+    "window_best",
+]
 
 TABLE = types.CPointer(types.int32)
 BYTES = types.CPointer(types.uint8)
@@ -150,6 +159,37 @@ def add_at(typing: Any, tile: types.Type, a: types.Type, places: types.Type) -> 
         return emit_tile(context, builder, tile, vectors)
 
     return tile(tile, POINTER, places), emit
+
+
+@instruction
+def add_in_turn(
+    typing: Any,
+    p: types.Type,
+    i: types.Type,
+    places: types.Type,
+    tile: types.Type,
+    rows: types.Type,
+) -> Any:
+    """Add row r of the tile to ``p[places[r] + i]``, one row after the other, for they may overlap.
+
+    Only the first ``rows`` of them are added.
+    """
+    R, L = places.count, tile.dtype.lanes
+    V = tile.count // R
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        p, i, at, value, rows = args
+        vectors = emit_vectors(builder, value, tile)
+        for r in range(R):
+            with builder.if_then(builder.icmp_signed(">", rows, ir.Constant(rows.type, r))):
+                first = builder.add(builder.extract_value(at, r), i)
+                for v in range(V):
+                    place = emit_plus(builder, first, v * L)
+                    total = builder.fadd(emit_load(builder, p, place, L), vectors[r * V + v])
+                    emit_store(builder, p, place, total)
+        return context.get_dummy_value()
+
+    return types.void(POINTER, INT, places, tile, INT), emit
 
 
 @instruction
