@@ -2,9 +2,11 @@
 
 It runs the tests that are marked ``gpu``; times training steps against PyTorch, eagerly, as a CUDA
 graph and compiled, with and without TF32; times an epoch of MNIST and compares the accuracy after
-three epochs and the weights after one with the CPU's; and has ``compute-sanitizer``, where that is
-installed, look at a few steps. The table goes to ``RESULTS.md``. ``--dry-run`` does the same on the
-CPU with next to no data, to see that the script itself is whole; it writes nothing.
+three epochs and the weights after one with the CPU's; times single kernels; and has
+``compute-sanitizer``, where that is installed, look at a few steps. Each part is a process of its
+own, so that what fails or hangs says so in the table and takes nothing else with it; what there is
+no time left for says that. The text goes to ``RESULTS.md``. ``--dry-run`` does the same on the CPU
+with next to no data, to see that the script itself is whole; it writes nothing.
 
 A step of ours is an epoch's time over its steps, with the progress read once at its end; one of
 PyTorch's is timed by events around as many. Both have the data on the GPU and gather the batch
@@ -13,6 +15,7 @@ there.
 
 import argparse
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -80,16 +83,16 @@ def torch_steps(name: str, batch: int, steps: int) -> dict[str, float]:
     for tf32 in (False, True):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         for variant in ("eager", "graph", "compiled"):
-            module = to_module(NETS[name].build()).cuda().train()
-            rule = torch.optim.SGD(module.parameters(), lr=0.01, fused=True)
-            if variant == "compiled":
-                module = torch.compile(module, mode="reduce-overhead")
-            run = _torch_step(module, rule, x, y, batch, variant == "graph")
             label = f"{variant}{', TF32' if tf32 else ''}"
             try:
+                module = to_module(NETS[name].build()).cuda().train()
+                rule = torch.optim.SGD(module.parameters(), lr=0.01, fused=True)
+                if variant == "compiled":
+                    module = torch.compile(module, mode="reduce-overhead")
+                run = _torch_step(module, rule, x, y, batch, variant == "graph")
                 found[label] = _timed(run, steps)
             except Exception as error:  # a compiler that is not there is no result
-                print(f"{name}, batch {batch}, {label}: {error}", file=sys.stderr)
+                print(f"{name}, batch {batch}, {label}: {shown(error)}", file=sys.stderr)
     return found
 
 
@@ -147,22 +150,47 @@ def _timed(run: Callable[[], None], steps: int) -> float:
     return median(rounds)
 
 
-def steps_table(device: str, steps: int) -> str:
+def steps_of(name: str, device: str, steps: int) -> list[list[str]]:
+    """Return the rows of a net: what fails has its error where its time would be."""
     rows = []
-    for name in TIMED:
-        for batch in BATCHES:
-            ours = our_step(name, batch, steps, device)
-            theirs = torch_steps(name, batch, steps) if device == "gpu" and has_torch() else {}
-            best = min((t for k, t in theirs.items() if "TF32" not in k), default=float("nan"))
-            most, ratio = GOALS.get((name, batch), (float("inf"), 1.0 if batch >= 1024 else 0.0))
-            met = ours <= most and not best / ours < ratio
-            said = ", ".join(f"{label} {time:.3f}" for label, time in theirs.items())
-            row = [name, str(batch), f"{ours:.3f}", said or "-", f"{best / ours:.2f}"]
-            has_goal = most < float("inf") or (ratio > 0 and best == best)
-            rows.append([*row, ("yes" if met else "NO") if has_goal else "-"])
-            print(" | ".join(rows[-1]), flush=True)
-    header = ["net", "batch", "tinyconv, ms", "PyTorch, ms", "best in fp32 over ours", "goal met"]
-    return table(header, rows)
+    for batch in BATCHES:
+        try:
+            ours, said = our_step(name, batch, steps, device), ""
+        except Exception as error:
+            ours, said = float("nan"), shown(error)
+        theirs = {}
+        if device == "gpu" and has_torch():
+            with contextlib.suppress(Exception):
+                theirs = torch_steps(name, batch, steps)
+        best = min((t for k, t in theirs.items() if "TF32" not in k), default=float("nan"))
+        most, ratio = GOALS.get((name, batch), (float("inf"), 1.0 if batch >= 1024 else 0.0))
+        met = ours <= most and not best / ours < ratio
+        others = ", ".join(f"{label} {time:.3f}" for label, time in theirs.items()) or "-"
+        row = [name, str(batch), said or f"{ours:.4f}", others, f"{best / ours:.2f}"]
+        has_goal = most < float("inf") or (ratio > 0 and best == best)
+        rows.append([*row, ("yes" if met else "NO") if has_goal else "-"])
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def kernels_of(device: str) -> str:
+    """Return the times of the parts of a step, launched one by one and waited for."""
+    lines = []
+    for batch in BATCHES[:1] + BATCHES[-1:]:
+        x, y = NETS["conv-conv-ReLU"].data(batch * 20)
+        net = moved(NETS["conv-conv-ReLU"].build(), device)
+        options: dict[str, Any] = {"batch_size": batch, "verbose": False, "profile": True}
+        net.fit(x, y, epochs=1, **options)
+        parts = net.fit(x, y, epochs=1, **options).profile
+        said = ", ".join(f"{name} {1e6 * seconds:.0f}" for name, seconds in parts.items())
+        lines.append(f"- batch {batch}, µs with launch and wait: {said}")
+    return "\n".join(lines)
+
+
+def shown(error: Exception) -> str:
+    """Return an error in one short line that a table can hold."""
+    text = f"{type(error).__name__}: {error}".replace("|", "/")
+    return " ".join(text.split())[:300]
 
 
 def has_torch() -> bool:
@@ -175,10 +203,14 @@ def has_torch() -> bool:
 
 def epoch_of_digits(device: str, samples: int) -> str:
     """Time an epoch, and compare accuracy and weights with the CPU's."""
-    data = tc.data.load("mnist" if samples > 1000 else "mnist-sample")
+    lines = []
+    try:
+        data = tc.data.load("mnist" if samples > 1000 else "mnist-sample")
+    except Exception as error:  # a machine without a network
+        lines.append(f"the sample's digits instead of MNIST's ({shown(error)})")
+        data = tc.data.load("mnist-sample")
     x, y = data.train
     x, y = x[:samples], y[:samples]
-    lines = []
     weights, scores = [], []
     for where in dict.fromkeys((device, "cpu")):
         net = tc.models.nielsen_conv_conv_relu(device=where)
@@ -196,52 +228,137 @@ def epoch_of_digits(device: str, samples: int) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def few_steps(device: str) -> None:
+def few_steps(device: str) -> str:
     """What ``compute-sanitizer`` looks at: a few steps of nets with all families of kernels."""
     for name in ("conv-conv-ReLU, FC 1000, dropout", "resnet20"):
         our_step(name, 10, 4, device)
+    return ""
 
 
-def sanitized() -> str:
+def sanitized(check: str, limit: float) -> str:
+    """Return what a tool of ``compute-sanitizer`` says."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
-        return "- compute-sanitizer is not installed"
-    lines = []
-    for check in ("memcheck", "racecheck"):
-        command = [tool, "--tool", check, "--error-exitcode", "9"]
-        command += [sys.executable, __file__, "--few-steps"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        last = (done.stdout.strip().splitlines() or [""])[-1]
-        lines.append(f"- {check}: {'clean' if done.returncode == 0 else 'NOT CLEAN'} ({last})")
-    return "\n".join(lines)
+        return "compute-sanitizer is not installed"
+    command = [tool, "--tool", check, "--error-exitcode", "9"]
+    code, said = ended([*command, sys.executable, __file__, "--part", "few-steps"], limit)
+    return f"{'clean' if code == 0 else 'NOT CLEAN'} ({said[-1][:300]})"
+
+
+def ended(command: list[str], limit: float) -> tuple[int, list[str]]:
+    """Run a command; return its code, -1 after ``limit`` seconds, and the lines that it printed."""
+    with tempfile.TemporaryFile("w+") as file:
+        try:
+            options: dict[str, Any] = {"stdout": file, "stderr": subprocess.STDOUT, "cwd": ROOT}
+            code = subprocess.run(command, timeout=limit, check=False, **options).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+        file.seek(0)
+        return code, file.read().strip().splitlines() or [""]
+
+
+HEADER = ["net", "batch", "tinyconv, ms", "PyTorch, ms", "best in fp32 over ours", "goal met"]
+
+
+class Report:
+    """The text so far; it is written after each part, so that a call that is cut short leaves it.
+
+    Args:
+        is_dry: whether this is the CPU and nothing is written.
+        seconds: that all parts may take together.
+    """
+
+    def __init__(self, is_dry: bool, seconds: float) -> None:
+        self.is_dry, self.ends = is_dry, time.perf_counter() + seconds
+        self.rows: list[list[str]] = []
+        self.notes: list[str] = []
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        return self.ends - time.perf_counter()
+
+    def part(self, name: str, limit: float) -> None:
+        """Run a part as a process; take over its rows, its text, or why there are none."""
+        if self.left < 15:
+            self.note(f"{name}: no time left")
+            return
+        command = [sys.executable, __file__, "--part", name, *["--dry-run"] * self.is_dry]
+        code, lines = ended(command, min(limit, self.left))
+        for line in lines:
+            if line.startswith(("[", "- ")):
+                print(line, flush=True)
+            if line.startswith("["):
+                with contextlib.suppress(ValueError):
+                    self.rows.append(json.loads(line))
+            elif line.startswith("- "):
+                self.notes.append(line)
+        if code:
+            why = "took too long" if code == -1 else f"ended with {code}"
+            self.note(f"{name} {why}: {' / '.join(lines[-3:])[:600]}")
+        self.write()
+
+    def note(self, text: str) -> None:
+        """Add a line."""
+        self.notes.append(f"- {text}")
+        print(self.notes[-1], flush=True)
+
+    def write(self) -> None:
+        """Write what there is to ``RESULTS.md``."""
+        text = "\n".join(self.notes) + "\n\n" + table(HEADER, self.rows)
+        if not self.is_dry:
+            write("GPU", text)
+
+
+def run_part(name: str, device: str, is_dry: bool) -> None:
+    """Do one part in this process; its rows are lists in JSON, its text begins with a dash."""
+    if name in TIMED:
+        steps_of(name, device, 2 if is_dry else 60)
+        return
+    parts: dict[str, Callable[[], str]] = {
+        "first step": lambda: f"- the first step runs: {our_step(TIMED[0], 10, 2, device):.3f} ms",
+        "epoch": lambda: epoch_of_digits(device, 300 if is_dry else 50_000),
+        "kernels": lambda: kernels_of(device),
+        "few-steps": lambda: few_steps(device),
+    }
+    print(parts[name]())
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--dry-run", action="store_true", help="on the CPU, with little data")
-    options.add_argument("--few-steps", action="store_true", help=argparse.SUPPRESS)
+    options.add_argument("--part", help=argparse.SUPPRESS)
     arguments = options.parse_args()
-    device = "cpu" if arguments.dry_run else "gpu"
-    if arguments.few_steps:
-        few_steps(device)
-        return
-    began = time.perf_counter()
-    tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
-    parts = []
-    if device == "gpu":
-        passed = subprocess.run(tests, cwd=ROOT, check=False).returncode == 0
-        parts.append(f"The tests marked gpu {'pass' if passed else 'FAIL'}.")
-    parts.append(sanitized() if device == "gpu" else "")
-    parts.append(epoch_of_digits(device, 300 if arguments.dry_run else 50_000))
-    if arguments.dry_run:
+    is_dry = arguments.dry_run
+    if is_dry:
         global BATCHES, ROUNDS
         BATCHES, ROUNDS = (4,), 1
-    parts.append(steps_table(device, 2 if arguments.dry_run else 60))
-    parts.append(f"All of it took {time.perf_counter() - began:.0f} s.")
-    text = "\n\n".join(filter(None, parts))
-    print(text)
-    if not arguments.dry_run:
-        write("GPU", text)
+    if arguments.part is not None:
+        run_part(arguments.part, "cpu" if is_dry else "gpu", is_dry)
+        return
+    report = Report(is_dry, 560)
+    if not is_dry:
+        for command in (["nvidia-smi", "-L"], [sys.executable, "-m", "pip", "list"]):
+            with contextlib.suppress(OSError):
+                _, lines = ended(command, 20)
+                named = [line for line in lines if "GPU" in line or "cu" in line or "torch" in line]
+                report.note("; ".join(" ".join(line.split()) for line in named)[:600])
+    report.part("first step", 90)
+    report.part("conv-conv-ReLU", 120)
+    report.part("epoch", 100)
+    report.part("kernels", 60)
+    if not is_dry:
+        code, lines = ended([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"], 150)
+        report.note(f"the tests marked gpu {'FAIL' if code else 'pass'}: {' / '.join(lines[-8:])}")
+    for name in TIMED:
+        if name != "conv-conv-ReLU":
+            report.part(name, 90)
+    for check in () if is_dry else ("memcheck", "racecheck"):
+        if report.left > 20:
+            report.note(f"{check}: {sanitized(check, min(90, report.left))}")
+    report.note(f"all of it took {560 - report.left:.0f} s")
+    report.write()
+    print(table(HEADER, report.rows))
 
 
 if __name__ == "__main__":

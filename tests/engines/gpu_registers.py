@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tinyconv.kernels.gpu.source import Instance, kernels_of, module_source
+from tinyconv.kernels.gpu.source import OPTIONS, Instance, kernels_of, module_source
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 
@@ -103,7 +103,8 @@ def _nvrtc(text: str, architecture: str) -> str:
     from cupy.cuda import nvrtc
 
     program = nvrtc.createProgram(text, "all.cu", (), ())
-    options = (f"--gpu-architecture={architecture}", "--std=c++17", "--ptxas-options=-v")
+    # Those of the launcher, and what CuPy adds.
+    options = (f"--gpu-architecture={architecture}", *OPTIONS, "-ftz=true", "--ptxas-options=-v")
     try:
         nvrtc.compileProgram(program, options)
         return str(nvrtc.getProgramLog(program))

@@ -8,7 +8,7 @@ import cupy
 import numpy as np
 
 from tinyconv.kernels.gpu.nccl import NcclSum
-from tinyconv.kernels.gpu.source import Instance, kernels_of, module_source
+from tinyconv.kernels.gpu.source import OPTIONS, Instance, kernels_of, module_source
 
 __all__ = ["CudaLauncher", "launcher"]
 
@@ -71,7 +71,7 @@ class CudaLauncher:
 
     def load(self, instances: Sequence[Instance]) -> Launch:
         """Compile families of kernels; CuPy keeps what comes of it in a folder of the user's."""
-        module = cupy.RawModule(code=module_source(instances), options=("--std=c++17",))
+        module = cupy.RawModule(code=module_source(instances), options=OPTIONS)
         # All of them at once, because nothing may be loaded while a graph is made.
         functions = {
             (instance, name): module.get_function(f"{name}_{number}")

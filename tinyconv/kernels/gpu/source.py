@@ -6,10 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FAMILIES", "Instance", "kernels_of", "module_source", "sizes_of", "text_of"]
+__all__ = ["FAMILIES", "OPTIONS", "Instance", "kernels_of", "module_source", "sizes_of", "text_of"]
 
 FOLDER = Path(__file__).parent
 COMMON = "common.cuh"
+#: Of the compiler, beside CuPy's own.
+OPTIONS = ("--std=c++17",)
 #: Every file of kernels, without its ending.
 FAMILIES = tuple(sorted(path.stem for path in FOLDER.glob("*.cu")))
 
