@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -92,23 +93,22 @@ class Import:
 
 def imports_of(source: str, package: str) -> Iterator[Import]:
     """All imports of a file, at the top, in functions and under ``TYPE_CHECKING`` alike."""
-    nodes = list(ast.walk(ast.parse(source)))
-    late: set[ast.AST] = set()
-    for node in nodes:
+    nodes: list[tuple[ast.AST, bool]] = [(ast.parse(source), False)]
+    for node, is_late in nodes:  # which grows meanwhile
         is_check = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        if is_check or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            late.update(ast.walk(node))
-    for node in nodes:
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        below = is_late or is_check or is_function
+        nodes += [(child, below) for child in ast.iter_child_nodes(node)]
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(alias.name, node.lineno, node not in late)
+                yield Import(alias.name, node.lineno, not is_late)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parts = package.split(".")
                 base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [base])])
             for alias in node.names:
-                yield Import(f"{base}.{alias.name}", node.lineno, node not in late)
+                yield Import(f"{base}.{alias.name}", node.lineno, not is_late)
         elif isinstance(node, ast.Call) and node.args:
             argument, called = node.args[0], node.func
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
@@ -140,7 +140,13 @@ def package_of(path: Path) -> str:
     return ".".join(["tinyconv", *path.relative_to(PACKAGE).parent.parts])
 
 
-IMPORTS = {name_of(path): [*imports_of(path.read_text(), package_of(path))] for path in FILES}
+PACKAGES = {name_of(path): package_of(path) for path in FILES}
+
+
+@cache
+def imports_in(module: str) -> list[Import]:
+    """All imports of a module of the package."""
+    return [*imports_of(SOURCES[module], PACKAGES[module])]
 
 
 def module_in_house(target: str) -> str | None:
@@ -182,7 +188,7 @@ def faults_of(module: str, imports: list[Import]) -> list[str]:
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_imports_point_down_and_heavy_ones_stay_in_their_places(module: str) -> None:
-    assert faults_of(module, IMPORTS[module]) == []
+    assert faults_of(module, imports_in(module)) == []
 
 
 @pytest.mark.parametrize(
@@ -213,7 +219,7 @@ def test_modules_import_each_other_in_no_circle() -> None:
     edges = {
         module: {
             inner
-            for each in IMPORTS[module]
+            for each in imports_in(module)
             if each.when_loaded and (inner := module_in_house(each.target)) not in (None, module)
         }
         for module in SOURCES

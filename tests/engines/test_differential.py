@@ -119,8 +119,8 @@ def check(number: int) -> None:
             assert not fault, f"{text}\n{name}: {fault}"
 
 
-#: Those of the first nets that need few kernels compiled which no other test does.
-FEW = (1, 2, 3, 4, 5, 6, 9, 12, 13, 15)
+#: Nets whose kernels those of ``nets.py`` have, too; of every other one some layers are frozen.
+FEW = (78, 98, 113, 200, 230, 259, 342, 374, 395, 405, 406)
 #: Biases alone reach an output; a rule squares a gradient of 1e24; a gradient that is 0 but for
 #: rounding moves a bias; one sample where a user's chain holds a batch norm; products that overflow
 #: with both signs.
@@ -151,8 +151,8 @@ def test_a_difference_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     monkeypatch.setitem(globals(), "outcome", bent)
-    with pytest.raises(AssertionError, match="case 1: "):
-        check(1)
+    with pytest.raises(AssertionError, match="case 200: "):
+        check(200)
 
 
 def test_a_difference_is_measured_by_what_rounding_makes() -> None:

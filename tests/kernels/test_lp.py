@@ -7,6 +7,7 @@ import pytest
 from images import Image, call, poisoned
 
 from tinyconv.kernels.cpu import lp
+from tinyconv.kernels.cpu.simd import LANES
 
 Array = np.ndarray[Any, Any]
 
@@ -37,4 +38,4 @@ def test_each_element(p: float) -> None:
         }
     for maker, values in expected.items():
         first = y if maker is lp.root else x
-        np.testing.assert_allclose(run(maker(4, P), first, y, p), values, rtol=2e-6)
+        np.testing.assert_allclose(run(maker(LANES, P), first, y, p), values, rtol=2e-6)

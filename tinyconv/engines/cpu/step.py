@@ -127,8 +127,10 @@ class Step:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether there is something to be trained that shall stay as it is."""
-        return not all(layer.trainable for layer in self.unit.layers)
+        """Whether its parameters or running statistics shall stay as they are."""
+        return any(
+            (layer.params or layer.state) and not layer.trainable for layer in self.unit.layers
+        )
 
     @property
     def changes_dy(self) -> bool:
