@@ -45,7 +45,10 @@ def add_options(verb: argparse.ArgumentParser, default: str | None = None) -> No
         help="1 for grey pictures, 3 for coloured ones",
     )
     verb.add_argument(
-        "--shape", type=_sizes, metavar="CxHxW", help="shape of a sample in a .csv or .npz file"
+        "--shape",
+        type=_sizes,
+        metavar="CxHxW",
+        help="shape of a sample in a .csv or .npz file, such as 1x28x28 for gray pictures",
     )
     verb.add_argument("--label", help="name or number of the column of a .csv that is the label")
     verb.add_argument(

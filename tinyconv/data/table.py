@@ -163,7 +163,8 @@ def _label_column(
             return candidates[0]
     raise DataError(
         f"{path}: which column holds the label? none or several are called "
-        f"{', '.join(LABELS)} or hold words; say label=, its name or number"
+        f"{', '.join(LABELS)} or hold words; say label= (in a command --label), its name or "
+        "number"
     )
 
 
