@@ -3,9 +3,9 @@
     python benchmarks/ranks.py
 
 Needs mpi4py and an ``mpiexec``, such as that of ``pip install mpich``. Starts itself under it, in
-turn with the other side, and prints the medians of the time of a training step, what one step
-sends through the sums over all ranks and how long they take; then what the model makes of more
-ranks. Nothing else may run meanwhile: two ranks wait for the slower of two cores.
+turn with the other side, and prints the median time of a training step in the fastest round, what
+one step sends through the sums over all ranks and how long they take; then what the model makes of
+more ranks. Nothing else may run meanwhile: two ranks wait for the slower of two cores.
 """
 
 import argparse
@@ -197,11 +197,12 @@ def main() -> None:
                 [started(ranks, net, batch, steps) for ranks in (1, 2)]
                 for _ in range(options.rounds)
             ]
+            # Other work only ever makes a step longer.
             one, two = (
-                {key: median(pair[side][key] for pair in rounds) for key in rounds[0][side]}
+                min((pair[side] for pair in rounds), key=lambda result: result["step"])
                 for side in (0, 1)
             )
-            ratio = median(pair[0]["step"] / pair[1]["step"] for pair in rounds)
+            ratio = one["step"] / two["step"]
             measured[name, batch] = one["step"], two["bytes"]
             # A sum over two ranks of one machine goes through its memory once: a time that was
             # measured as a whole, not a way there and back.
@@ -240,9 +241,9 @@ def main() -> None:
     head = ["net, batch", "1 rank, 2 threads, ms", "2 ranks, 1 thread, ms", "efficiency"]
     write(
         "Two ranks",
-        f"A step of one rank on two threads and of two ranks with a thread each, medians of "
-        f"{options.rounds} rounds; efficiency is the ratio, then what the model makes of the sums' "
-        "latency and bandwidth here. The last column: what the sum adds to "
+        f"A step of one rank on two threads and of two ranks with a thread each, medians in "
+        f"the fastest of {options.rounds} rounds; efficiency is the ratio, then what the model "
+        "makes of the sums' latency and bandwidth here. The last column: what the sum adds to "
         f"{OF_WORK * 1e6:.0f} us of work, behind it / begun before it and waited for behind it.\n\n"
         + table([*head, "model", "sums, ms", "sent, kB", "overlap, us"], rows)
         + f"\n\nThe model for machines of their own, {LATENCY * 1e6:.0f} us to the first byte and "

@@ -46,6 +46,7 @@ SETTINGS: dict[str, Any] = {
     "weight_decay": Number(least=0),
     "seed": int,
     "threads": COUNT,
+    "sync_batch_norm": bool,
 }
 
 #: Pixels a side below which two convolutions of 5x5 with their pools leave too little.
@@ -92,6 +93,12 @@ def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
         "--seed",
         type=taken_by(WHOLE),
         help="fixes initial weights, shuffles and dropout (default: 0)",
+    )
+    train.add_argument(
+        "--sync-batch-norm",
+        action="store_true",
+        default=None,
+        help="batch normalisation takes the statistics of all processes that share a batch",
     )
     train.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="default: cpu")
     train.add_argument("--out", type=Path, help="run folder (default: runs/NET-DATA-TIME)")
@@ -165,6 +172,7 @@ def _run(
         checkpoint=folder / "checkpoint",
         resume=options.resume is not None,
         comm=ranks.comm,
+        sync_batch_norm=settings["sync_batch_norm"],
     )
     seconds = time.perf_counter() - started
     if not ranks.is_first:
@@ -237,6 +245,7 @@ def _started(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data
         "weight_decay": options.weight_decay or 0.0,
         "seed": options.seed or 0,
         "threads": tc.get_num_threads(),
+        "sync_batch_norm": bool(options.sync_batch_norm),
     }
     name = f"{net}-{Path(options.data).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = options.out or Path("runs") / name
@@ -260,8 +269,8 @@ def _resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data
         raise tc.FileError(f"{folder}: no checkpoint to resume from")
     path = folder / "run.json"
     try:
-        settings: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        settings: dict[str, Any] = {"sync_batch_norm": False} | json.loads(path.read_text())
+    except (OSError, ValueError, TypeError, RecursionError):
         raise tc.FileError(f"{path}: missing or damaged") from None
     files.check_json(path, settings, SETTINGS)
     if options.epochs is not None:
