@@ -54,6 +54,13 @@ def test_forward(N: int, I: int, O: int, by_features: bool) -> None:
     count = O if by_features else N
     run(linear.forward(8, 3, 4), linear.FORWARD, count, **values)
     np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
+    z.array[...] = np.nan
+    filled = -(-N // (V * L)) * V * L
+    rooms = [np.full(2 * k, np.nan, np.float32) for k in (I * filled, linear.TILES * R * filled)]
+    values |= {"panels": address_of(rooms[0]), "panels_thread": rooms[0].size // 2}
+    values |= {"sums": address_of(rooms[1]), "sums_thread": rooms[1].size // 2}
+    run(linear.forward_batch(L, R, V), linear.FORWARD, count, **values)
+    np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
     run(linear.finish(L, 1), linear.FORWARD, count, **values)
     expected = ops.linear(x, w, b)[0]
     np.testing.assert_allclose(y.array, np.maximum(expected, 0), rtol=1e-4, atol=1e-4)
@@ -92,8 +99,8 @@ def test_update(N: int, I: int, O: int) -> None:
     flat = np.zeros(O * I + O, np.float32)
     rule = filled(update.ARGS, w=address_of(flat), lr=-1)
     kernel = update.sgd(L, False, False, False)
-    rooms = [np.full(2 * size, np.nan, np.float32) for size in (BLOCK * linear.WIDTH, 1 << 17)]
-    assert rooms[1].size // 2 >= linear.SAMPLES * linear.WIDTH
+    sizes = BLOCK * linear.WIDTH, N * linear.WIDTH, N * (O + 2 * R) + L
+    rooms = [np.full(2 * size, np.nan, np.float32) for size in sizes]
     values: dict[str, Any] = {
         **image.arguments("x"),
         **gradient.arguments("dy"),
@@ -103,6 +110,9 @@ def test_update(N: int, I: int, O: int) -> None:
         "sum": address_of(rooms[0]),
         "sum_thread": rooms[0].size // 2,
         "panels": address_of(rooms[1]),
+        "panels_thread": rooms[1].size // 2,
+        "columns": address_of(rooms[2]),
+        "columns_thread": rooms[2].size // 2,
         "block": BLOCK // R * R,
         "function": kernel.address,
         "function_args": address_of(rule),

@@ -63,6 +63,7 @@ class CpuBackend:
         self.program = Program(threads)
         self.images: list[Image] = []
         self.steps: list[Step] = []
+        self._outputs: Array | None = None
 
     # What a plan is built with.
 
@@ -102,7 +103,6 @@ class CpuBackend:
     def gather(self, x: Image) -> None:
         """Add the call that fetches the batch, behind what the steps prepare."""
         self.program.add_deferred()
-        self.logits = x
         self._gather = self.program.call(
             "gather",
             compiled(batch_kernels.gather, LANES),
@@ -121,6 +121,7 @@ class CpuBackend:
         """End the program."""
         per_sample = 4 * sum(image.sample for image in self.images)
         self.program.freeze(max(6, BLOCK_BYTES // per_sample // 6 * 6))
+        self._started = [step for step in self.steps if type(step).start is not Step.start]
 
     # What a plan is run with.
 
@@ -128,11 +129,13 @@ class CpuBackend:
         """Write the logits of ``x`` (n, ...), contiguous float32, to ``out`` (n, ...)."""
         n = len(x)
         self.context.n[0] = n
-        for step in self.steps:
+        for step in self._started:
             step.start(0)
         self._gather["x"] = address_of(x)
         self.program.run(n)
-        values = logits.channels_first(n)
+        if self._outputs is None:
+            self._outputs = logits.channels_first(self.batch)
+        values = self._outputs[:n]
         out.reshape(values.shape)[...] = values
 
     def poison(self) -> None:
@@ -248,7 +251,7 @@ class CpuTraining(CpuBackend):
         self.context.n[0] = n
         self.context.step = step
         self.rule.start(lr, step)
-        for each in self.steps:
+        for each in self._started:
             each.start(step)
         if x is not self._x:
             self._x = x

@@ -21,6 +21,8 @@ __all__ = ["LinearStep"]
 SHARED_WEIGHT = 256 << 10
 #: Rows of the weight of which the update makes the gradient at a time.
 BLOCK = 48
+#: Outputs of a tile of the forward pass of many samples, of which it has two vectors at most.
+OUTPUTS = rows_for(2, 13)
 
 
 class LinearStep(Step):
@@ -42,14 +44,10 @@ class LinearStep(Step):
     def forward(self, program: Program) -> None:
         context, bias = self.context, self.bias
         samples = context.batch if self.by_features else ceil(context.batch / context.threads)
-        # A lone sample has a register for each of more outputs.
-        R, Q = (1, 8) if samples == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
-        R = even(samples, R)
-        if self.by_features:
-            program.meet()
+        V = min(2, ceil(samples / LANES))
+        filled = ceil(samples / (V * LANES)) * V * LANES
         values: dict[str, Any] = {
             "items": self.O if self.by_features else 0,
-            "grain": 4 * Q,
             "x": self.x.origin,
             "x_sample": self.x.sample,
             "w": address_of(self.weight),
@@ -63,7 +61,18 @@ class LinearStep(Step):
             "by_features": self.by_features,
             "parameter": self.activation.parameter,
         }
-        products = compiled(linear.forward, lanes_for(self.I), R, Q)
+        if 4 * samples >= 3 * filled:
+            products = compiled(linear.forward_batch, LANES, OUTPUTS, V)
+            room, sums = self.I * filled, linear.TILES * OUTPUTS * filled
+            values |= {"grain": OUTPUTS, "panels_thread": room, "sums_thread": sums}
+            values |= {"panels": self._room(room), "sums": self._room(sums)}
+        else:
+            # A lone sample has a register for each of more outputs.
+            R, Q = (1, 8) if samples == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
+            products = compiled(linear.forward, lanes_for(self.I), even(samples, R), Q)
+            values["grain"] = 4 * Q
+        if self.by_features:
+            program.meet()
         program.call(self.name, products, linear.FORWARD, **values)
         if bias is not None or self.activation.code:
             finish = compiled(linear.finish, LANES, self.activation.code)
@@ -104,6 +113,8 @@ class LinearStep(Step):
         context, width = self.context, min(self.I, linear.WIDTH)
         block = min(BLOCK // self.R, ceil(self.O / self.R)) * self.R
         sums = max(block * width, LANES)
+        panels = context.batch * linear.WIDTH
+        columns = context.batch * (ceil(self.O / context.threads) + 2 * self.R)
         bias = self.layer.params.get("bias")
         program.call(
             f"{self.name}: update",
@@ -118,7 +129,10 @@ class LinearStep(Step):
             w=address_of(self.layer.params["weight"]),
             I=self.I,
             n=address_of(context.n),
-            panels=self._room(linear.SAMPLES * linear.WIDTH),
+            panels=self._room(panels),
+            panels_thread=panels,
+            columns=self._room(columns),
+            columns_thread=columns,
             sum=self._room(sums),
             sum_thread=sums,
             block=block,

@@ -5,9 +5,10 @@ Twin of :mod:`tinyconv.ops.linear`. Each is a matrix product. A layer with a sma
 through samples, so that a thread needs nobody else's results; one with a big weight through the
 rows or columns of the weight, so that each thread reads only its part of it (``by_features``).
 
-The forward pass takes dot products along the rows of both factors. The other two make tiles of R
-rows by V vectors as sums of outer products: a column of R numbers of one factor by a row of the
-other, of which a *panel*, as wide as a tile, stays in the first cache while all tiles need it.
+All but the forward pass of few samples, which takes dot products along the rows of both factors,
+make tiles of R rows by V vectors as sums of outer products: a column of R numbers of one factor by
+a row of the other, of which a *panel*, as wide as a tile, stays in the first cache while all tiles
+need it.
 """
 
 from typing import Any
@@ -32,9 +33,12 @@ from tinyconv.kernels.cpu.tiles import (
     dots,
     dots_first,
     load_tile,
+    outer,
     outer_rows,
     store_rows,
+    store_tile,
     store_totals,
+    transpose,
     zeros,
 )
 
@@ -42,12 +46,13 @@ __all__ = [
     "BACKWARD",
     "DEPTH",
     "FORWARD",
-    "SAMPLES",
+    "TILES",
     "UPDATE",
     "WIDTH",
     "backward",
     "finish",
     "forward",
+    "forward_batch",
     "update",
 ]
 
@@ -59,19 +64,24 @@ WIDTH = 256
 SAMPLES = 256
 #: Numbers in a line of the cache.
 LINE = 16
+DEEP = 192
+TILES = 8
 #: Numbers of a block of x in the forward pass, which stays in the second cache.
 BLOCK = 1 << 17
 
 #: ``n``: address of the number of samples in the batch. ``z``: laid out as y, what the activation
-#: is of; y itself where nobody wants it afterwards.
+#: is of; y itself where nobody wants it afterwards. For :func:`forward_batch`, of each thread:
+#: ``panels``, room for I numbers of all its samples, their number rounded up to whole panels;
+#: ``sums``, for TILES * R numbers of each of them.
 FORWARD = record(
     *("x", "x_sample", "w", "b", "z", "y", "y_sample", "I", "O", "n", "by_features"),
+    *("panels", "panels_thread", "sums", "sums_thread"),
     floats=("parameter",),
 )
 
 
 def forward(L: int, R: int, Q: int) -> Any:
-    """Make the kernel z = x w^T: [N x I] * [I x O] -> [N x O].
+    """Make the kernel z = x w^T: [N x I] * [I x O] -> [N x O], for any number of samples.
 
     A tile holds R x Q dot products, lane by lane. The rows of w pass by a block of x.
     """
@@ -133,6 +143,52 @@ def finish(L: int, A: int) -> Any:
     return linear_finish
 
 
+def forward_batch(L: int, R: int, V: int) -> Any:
+    """Make the kernel z^T = w x^T: [O x I] * [I x N] -> [O x N], for samples that fill V vectors.
+
+    x is transposed first, z in the end. So the weight, the largest factor, is read as it lies.
+    """
+    VL = V * L
+    ROWS = TILES * R
+
+    @kernel
+    def linear_forward_batch(args, thread, first, last):  # type: ignore[no-untyped-def]
+        a = carray(args, 1, FORWARD)[0]
+        x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
+        panels = pointer(a.panels + 4 * thread * a.panels_thread)
+        sums = pointer(a.sums + 4 * thread * a.sums_thread)
+        I, x_sample, y_sample = a.I, a.x_sample, a.y_sample
+        n0, n1, o0, o1 = first, last, 0, a.O
+        if a.by_features:
+            n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
+        # Panel p holds I rows of VL samples; what is behind the last sample meets nobody.
+        count = (n1 - n0 + VL - 1) // VL
+        for n in range(0, count * VL, L):
+            panel, v = n // VL * I, n % VL
+            for k in range(0, I, L):
+                i, j = (n0 + n) * x_sample + k, (panel + k) * VL + v
+                transpose(x, i, x_sample, n1 - n0 - n, panels, j, VL, I - k, L)
+        for ob in range(o0, o1, ROWS):
+            oe = min(ob + ROWS, o1)
+            for kb in range(0, I, DEPTH):
+                ke = min(kb + DEPTH, I)
+                for p in range(count):
+                    for o in range(ob, oe, R):
+                        place = (p * ROWS + o - ob) * VL
+                        acc = load_tile(sums, place, R, VL, V, L) if kb else zeros(R, V, L)
+                        i, j = o * I, p * I * VL
+                        for k in range(kb, ke):
+                            acc = outer_rows(acc, R, w, i + k, I, oe - o, panels, j + k * VL)
+                        store_tile(sums, place, R, VL, acc, VL)
+            for n in range(0, count * VL, L):
+                place, v = n // VL * ROWS, n % VL
+                for o in range(ob, oe, L):
+                    i, j = (place + o - ob) * VL + v, (n0 + n) * y_sample + o
+                    transpose(sums, i, VL, oe - o, z, j, y_sample, n1 - n0 - n, L)
+
+    return linear_forward_batch
+
+
 #: ``panel``: room for DEPTH rows of a panel for each thread.
 BACKWARD = record("dy", "dy_sample", "w", "dx", "dx_sample", "I", "O", "n", "by_features", "panel")
 
@@ -150,38 +206,41 @@ def backward(L: int, R: int, V: int) -> Any:
         n0, n1, c0, c1 = first, last, 0, I
         if a.by_features:
             n0, n1, c0, c1 = 0, words_pointer(a.n)[0], first, last
-        for o in range(0, O, DEPTH):
-            depth = min(DEPTH, O - o)
-            for c in range(c0, c1, VL):
-                # Rows of the weight lie far apart in memory, and no vector may leave the last one.
-                for k in range(depth):
-                    for v in range(0, VL, L):
-                        row = load_first(w, (o + k) * I + c + v, I - c - v, L)
-                        store(panel, k * VL + v, row)
-                ahead = o * I + c + VL
-                for n in range(n0, n1, R):
-                    share = depth * R // (n1 - n0) + 1
-                    for _ in range(min(share, depth)):
-                        for v in range(0, VL, LINE):
-                            prefetch(w, ahead + v)
-                        ahead += I
-                    place = n * dx_sample + c
-                    acc = load_tile(dx, place, R, dx_sample, V, L) if o else zeros(R, V, L)
-                    i = n * dy_sample + o
+        for start in range(c0, c1, WIDTH):
+            stop = min(start + WIDTH, c1)
+            for o in range(0, O, DEPTH):
+                depth = min(DEPTH, O - o)
+                for c in range(start, stop, VL):
+                    # Rows of the weight lie far apart, and no vector may leave the last one.
                     for k in range(depth):
-                        acc = outer_rows(acc, R, dy, i + k, dy_sample, n1 - n, panel, k * VL)
-                    store_rows(dx, place, R, dx_sample, acc, n1 - n, c1 - c)
+                        for v in range(0, VL, L):
+                            row = load_first(w, (o + k) * I + c + v, I - c - v, L)
+                            store(panel, k * VL + v, row)
+                    ahead = o * I + c + VL
+                    share = depth * R // (n1 - n0) + 1
+                    for n in range(n0, n1, R):
+                        for _ in range(min(share, depth)):
+                            for v in range(0, VL, LINE):
+                                prefetch(w, ahead + v)
+                            ahead += I
+                        place = n * dx_sample + c
+                        acc = load_tile(dx, place, R, dx_sample, V, L) if o else zeros(R, V, L)
+                        i = n * dy_sample + o
+                        for k in range(depth):
+                            acc = outer_rows(acc, R, dy, i + k, dy_sample, n1 - n, panel, k * VL)
+                        store_rows(dx, place, R, dx_sample, acc, n1 - n, c1 - c)
 
     return linear_backward
 
 
-#: ``panels``: room for SAMPLES rows of WIDTH numbers for each thread. ``sum``: room for the
-#: gradient of ``block`` rows of WIDTH numbers of the weight for each. ``function`` and
-#: ``function_args``: the optimizer's kernel (:mod:`update`), for the flat vector from
-#: ``weight_start`` on.
+#: Room for each thread: ``panels`` for WIDTH numbers of all samples, ``columns`` for its share of
+#: dy and R numbers of all samples more, ``sum`` for the gradient of ``block`` rows of WIDTH numbers
+#: of the weight. ``function`` and ``function_args``: the optimizer's kernel (:mod:`update`), for
+#: the flat vector from ``weight_start`` on.
 UPDATE = record(
-    *("dy", "dy_sample", "x", "x_sample", "w", "I", "n", "panels", "sum", "sum_thread", "block"),
-    *("function", "function_args", "weight_start", "bias_start"),
+    *("dy", "dy_sample", "x", "x_sample", "w", "I", "n", "panels", "panels_thread", "columns"),
+    *("columns_thread", "sum", "sum_thread", "block", "function", "function_args"),
+    *("weight_start", "bias_start"),
 )
 
 
@@ -197,10 +256,15 @@ def update(L: int, R: int, V: int) -> Any:
     def linear_update(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, UPDATE)[0]
         dy, x, w = pointer(a.dy), pointer(a.x), pointer(a.w)
-        address, panels = a.sum + 4 * thread * a.sum_thread, a.panels + 4 * thread * SAMPLES * WIDTH
-        dw, panel = pointer(address), pointer(panels)
+        address = a.sum + 4 * thread * a.sum_thread
+        dw, panel = pointer(address), pointer(a.panels + 4 * thread * a.panels_thread)
+        columns = pointer(a.columns + 4 * thread * a.columns_thread)
         I, N, dy_sample, x_sample = a.I, words_pointer(a.n)[0], a.dy_sample, a.x_sample
-        packs = N <= SAMPLES and last - first >= 4 * R
+        for o in range(first, last, R):
+            for n in range(N):
+                # What is written beyond R numbers is written over by the next.
+                store(columns, (o - first) * N + n * R, load(dy, n * dy_sample + o, L))
+        packs = last - first >= 4 * R
         for c in range(0, I, WIDTH):
             width = min(WIDTH, I - c)
             if packs:
@@ -215,16 +279,13 @@ def update(L: int, R: int, V: int) -> Any:
                     for k in range(0, width, LINE):
                         prefetch(w, o * I + c + k)
                 for tile in range(0, width, VL):
+                    factor, j, step = panel, tile * N, VL
+                    if not packs:
+                        factor, j, step = x, c + tile, x_sample
                     for o in range(o0, o1, R):
-                        acc = zeros(R, V, L)
-                        if packs:
-                            for n in range(N):
-                                i, j = n * dy_sample + o, tile * N + n * VL
-                                acc = outer_rows(acc, R, dy, i, 1, o1 - o, panel, j)
-                        else:
-                            for n in range(N):
-                                i, j = n * dy_sample + o, n * x_sample + c + tile
-                                acc = outer_rows(acc, R, dy, i, 1, o1 - o, x, j)
+                        acc, i = zeros(R, V, L), (o - first) * N
+                        for n in range(N):
+                            acc = outer(acc, R, columns, i + n * R, 0, R, 1, factor, j + n * step)
                         place = (o - o0) * width + tile
                         store_rows(dw, place, R, width, acc, o1 - o, width - tile)
                 if width == I:
