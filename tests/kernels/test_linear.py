@@ -52,14 +52,18 @@ def test_forward(N: int, I: int, O: int, by_features: bool) -> None:
     }
     assert n[0] == N
     count = O if by_features else N
-    run(linear.forward(8, 3, 4), linear.FORWARD, count, **values)
-    np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
-    z.array[...] = np.nan
     filled = -(-N // (V * L)) * V * L
     rooms = [np.full(2 * k, np.nan, np.float32) for k in (I * filled, linear.TILES * R * filled)]
     values |= {"panels": address_of(rooms[0]), "panels_thread": rooms[0].size // 2}
     values |= {"sums": address_of(rooms[1]), "sums_thread": rooms[1].size // 2}
-    run(linear.forward_batch(L, R, V), linear.FORWARD, count, **values)
+    few, many = linear.forward(8, 3, 4), linear.forward_batch(L, R, V)
+    run(few, linear.FORWARD, count, few=N, **values)
+    run(many, linear.FORWARD, count, few=N + 1, **values)
+    assert np.isnan(z.array).all()  # neither takes what is the other's
+    run(few, linear.FORWARD, count, few=N + 1, **values)
+    np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
+    z.array[...] = np.nan
+    run(many, linear.FORWARD, count, few=N, **values)
     np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
     run(linear.finish(L, 1), linear.FORWARD, count, **values)
     expected = ops.linear(x, w, b)[0]

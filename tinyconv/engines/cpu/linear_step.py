@@ -21,6 +21,8 @@ __all__ = ["LinearStep"]
 SHARED_WEIGHT = 256 << 10
 #: Rows of the weight of which the update makes the gradient at a time.
 BLOCK = 48
+#: Samples of a batch that would leave too many lanes empty if they were in the lanes.
+FEW = 3 * LANES // 4
 #: Outputs of a tile of the forward pass of many samples, of which it has two vectors at most.
 OUTPUTS = rows_for(2, 13)
 
@@ -34,7 +36,7 @@ class LinearStep(Step):
         assert isinstance(layer, Linear)
         self.layer = layer
         (self.I,), self.O = self.input_shape, layer.out_features
-        self.by_features = 4 * self.I * self.O > SHARED_WEIGHT
+        self.by_features = 4 * self.I * self.O >= SHARED_WEIGHT
         self.V = min(4 if REGISTERS >= 32 else 2, ceil(self.I / LANES))
         self.R = min(rows_for(self.V), 6)
 
@@ -44,10 +46,12 @@ class LinearStep(Step):
     def forward(self, program: Program) -> None:
         context, bias = self.context, self.bias
         samples = context.batch if self.by_features else ceil(context.batch / context.threads)
-        V = min(2, ceil(samples / LANES))
-        filled = ceil(samples / (V * LANES)) * V * LANES
+        # A lone sample has a register for each of more outputs.
+        R, Q = (1, 8) if samples == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
+        is_for_many = self.by_features and samples >= FEW
         values: dict[str, Any] = {
             "items": self.O if self.by_features else 0,
+            "grain": OUTPUTS if is_for_many else 4 * Q,
             "x": self.x.origin,
             "x_sample": self.x.sample,
             "w": address_of(self.weight),
@@ -58,21 +62,21 @@ class LinearStep(Step):
             "I": self.I,
             "O": self.O,
             "n": address_of(context.n),
+            "few": FEW if is_for_many else context.batch + 1,
             "by_features": self.by_features,
             "parameter": self.activation.parameter,
         }
-        if 4 * samples >= 3 * filled:
-            products = compiled(linear.forward_batch, LANES, OUTPUTS, V)
-            room, sums = self.I * filled, linear.TILES * OUTPUTS * filled
-            values |= {"grain": OUTPUTS, "panels_thread": room, "sums_thread": sums}
-            values |= {"panels": self._room(room), "sums": self._room(sums)}
-        else:
-            # A lone sample has a register for each of more outputs.
-            R, Q = (1, 8) if samples == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
-            products = compiled(linear.forward, lanes_for(self.I), even(samples, R), Q)
-            values["grain"] = 4 * Q
         if self.by_features:
             program.meet()
+        if is_for_many:
+            V = min(2, ceil(samples / LANES))
+            filled = ceil(samples / (V * LANES)) * V * LANES
+            room, sums = self.I * filled, linear.TILES * OUTPUTS * filled
+            values |= {"panels_thread": room, "sums_thread": sums}
+            values |= {"panels": self._room(room), "sums": self._room(sums)}
+            products = compiled(linear.forward_batch, LANES, OUTPUTS, V)
+            program.call(self.name, products, linear.FORWARD, **values)
+        products = compiled(linear.forward, lanes_for(self.I), even(samples, R), Q)
         program.call(self.name, products, linear.FORWARD, **values)
         if bias is not None or self.activation.code:
             finish = compiled(linear.finish, LANES, self.activation.code)

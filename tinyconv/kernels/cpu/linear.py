@@ -70,18 +70,20 @@ TILES = 8
 BLOCK = 1 << 17
 
 #: ``n``: address of the number of samples in the batch. ``z``: laid out as y, what the activation
-#: is of; y itself where nobody wants it afterwards. For :func:`forward_batch`, of each thread:
+#: is of; y itself where nobody wants it afterwards. Batches of less than ``few`` samples are
+#: :func:`forward`'s, the others :func:`forward_batch`'s: their sums differ in the last bits, so the
+#: batch alone chooses, not the plan that it meets. For :func:`forward_batch`, of each thread:
 #: ``panels``, room for I numbers of all its samples, their number rounded up to whole panels;
 #: ``sums``, for TILES * R numbers of each of them.
 FORWARD = record(
-    *("x", "x_sample", "w", "b", "z", "y", "y_sample", "I", "O", "n", "by_features"),
+    *("x", "x_sample", "w", "b", "z", "y", "y_sample", "I", "O", "n", "by_features", "few"),
     *("panels", "panels_thread", "sums", "sums_thread"),
     floats=("parameter",),
 )
 
 
 def forward(L: int, R: int, Q: int) -> Any:
-    """Make the kernel z = x w^T: [N x I] * [I x O] -> [N x O], for any number of samples.
+    """Make the kernel z = x w^T: [N x I] * [I x O] -> [N x O], for few samples.
 
     A tile holds R x Q dot products, lane by lane. The rows of w pass by a block of x.
     """
@@ -89,6 +91,8 @@ def forward(L: int, R: int, Q: int) -> Any:
     @kernel
     def linear(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, FORWARD)[0]
+        if words_pointer(a.n)[0] >= a.few:
+            return
         x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
         I, x_sample, y_sample = a.I, a.x_sample, a.y_sample
         n0, n1, o0, o1 = first, last, 0, a.O
@@ -144,7 +148,7 @@ def finish(L: int, A: int) -> Any:
 
 
 def forward_batch(L: int, R: int, V: int) -> Any:
-    """Make the kernel z^T = w x^T: [O x I] * [I x N] -> [O x N], for samples that fill V vectors.
+    """Make the kernel z^T = w x^T: [O x I] * [I x N] -> [O x N], for many samples.
 
     x is transposed first, z in the end. So the weight, the largest factor, is read as it lies.
     """
@@ -154,6 +158,8 @@ def forward_batch(L: int, R: int, V: int) -> Any:
     @kernel
     def linear_forward_batch(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, FORWARD)[0]
+        if words_pointer(a.n)[0] < a.few:
+            return
         x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
         panels = pointer(a.panels + 4 * thread * a.panels_thread)
         sums = pointer(a.sums + 4 * thread * a.sums_thread)
