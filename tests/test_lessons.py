@@ -95,6 +95,25 @@ def test_a_lesson_runs_as_a_notebook_and_shows_its_pictures(path):
     assert len(pictures_of(notebook.cells)) == len(pictures_of(shipped(path)))
 
 
+@pytest.mark.slow
+def test_a_fit_in_a_notebook_leaves_one_bar():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    source = """import numpy as np, tinyconv as tc
+net = tc.Sequential([tc.Linear(2, 2)], input_shape=(2,))
+net.fit(np.eye(2), np.arange(2), epochs=3)
+net"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    bar, *lines, table = notebook.cells[0].outputs
+    assert "epoch 3/3 ██████████ 3/3 batches" in bar.data["text/plain"]
+    text = "".join(line.text for line in lines)
+    assert [line[:9] for line in text.splitlines() if line.startswith("epoch")] == [
+        f"epoch {k}/3" for k in (1, 2, 3)
+    ]
+    assert table.data["text/html"].startswith("<table>")
+
+
 def solutions():
     """Return the functions of the solutions by the name of their exercise."""
     source = (FOLDER / "solutions.py").read_text()

@@ -275,18 +275,18 @@ def test_the_bar_of_a_resumed_run_counts_what_is_left(tmp_path: Any) -> None:
 
 
 def test_the_bar_of_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Screen(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    drawn = types.ModuleType("tqdm.auto")
-    drawn.tqdm = Mock()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
-    monkeypatch.setitem(sys.modules, "tqdm.auto", drawn)
-    monkeypatch.setattr(sys, "stderr", Screen())
+    """The stream of a kernel is no terminal; lines of epochs go there, the bar into the cell."""
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    module = types.ModuleType("IPython.display")
+    module.display = Mock()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.setattr(sys, "stderr", stream)
     run(network(), epochs=2, callbacks=[tc.ProgressBar()])
-    assert drawn.tqdm.call_args.kwargs["total"] == 2 * BATCHES
-    assert drawn.tqdm.return_value.update.call_count == 2 * BATCHES
+    assert module.display.call_count == 1
+    (last,) = module.display.return_value.update.call_args.args
+    assert f"epoch 2/2 ██████████ {2 * BATCHES}/{2 * BATCHES} batches" in last["text/plain"]
+    assert [line[:9] for line in stream.getvalue().splitlines()] == ["epoch 1/2", "epoch 2/2"]
 
 
 def test_the_bar_can_be_sent_to_any_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,14 +124,14 @@ class ProgressBar(Callback):
     def on_train_begin(self, training: "Training") -> None:  # noqa: D102
         file = self.file or sys.stderr
         self._started, self._seen = time.perf_counter(), 0
-        if file is not None and file.isatty():  # a program without a console has no stderr
-            # What needs no bar works without it. Making tqdm choose by itself imports asyncio.
-            kernel = self.file is None and "ipykernel" in sys.modules
-            tqdm = import_module("tqdm.auto" if kernel else "tqdm").tqdm
+        in_notebook = type(file).__module__.startswith("ipykernel.")
+        if file is not None and (in_notebook or file.isatty()):  # no console: no stderr
+            from tqdm import tqdm  # what needs no bar works without it
+
             remaining = (training.epochs - training.position.epoch) * training.batches
             self._bar = tqdm(
                 total=remaining - training.position.batch if training.batches else None,
-                file=file,
+                file=_Cell() if in_notebook else file,
                 unit="batch",
                 dynamic_ncols=True,
                 bar_format="{desc} {bar} {n_fmt}/{total_fmt} batches [{remaining} left{postfix}]",
@@ -169,6 +169,26 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class _Cell:
+    """The output of a notebook's cell, as a file: each line takes the place of the one before.
+
+    So a saved notebook holds the last one alone, and no widget is needed.
+    """
+
+    encoding = "utf-8"  # so that the bar is of blocks
+
+    def __init__(self) -> None:
+        display = import_module("IPython.display").display
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self._handle.update({"text/plain": text.strip("\r\n")}, raw=True)
+
+    def flush(self) -> None:
+        pass
 
 
 #: Entries of a row of the history that are no figures of the network.
