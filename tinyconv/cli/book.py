@@ -10,15 +10,11 @@ import runpy
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tinyconv as tc
-from tinyconv.cli.options import WHOLE, taken_by
+from tinyconv.cli.options import WHOLE, Verbs, taken_by
 from tinyconv.messages import hint
 from tinyconv.trials import attempt_all
-
-if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["add", "folder"]
 
@@ -29,7 +25,7 @@ PLACES = (
 )
 
 
-def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     """Add ``book`` to the command line."""
     parser = verbs.add_parser(
         "book",

@@ -3,16 +3,14 @@
 import argparse
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import tinyconv as tc
 from tinyconv import models
 from tinyconv.cli import data, export
-
-if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+from tinyconv.cli.options import Verbs
 
 __all__ = ["add"]
 
@@ -20,7 +18,7 @@ __all__ = ["add"]
 EPOCHS = 3
 
 
-def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     """Add ``explore`` to the command line."""
     parser = verbs.add_parser(
         "explore",

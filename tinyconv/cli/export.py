@@ -2,17 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tinyconv as tc
-
-if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+from tinyconv.cli.options import Verbs
 
 __all__ = ["add", "open_model"]
 
 
-def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     """Add ``export`` to the command line."""
     parser = verbs.add_parser(
         "export",

@@ -5,15 +5,13 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+from tinyconv.cli.options import Verbs
 
 __all__ = ["add"]
 
 
-def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     """Add ``lessons`` to the command line."""
     parser = verbs.add_parser(
         "lessons",

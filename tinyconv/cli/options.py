@@ -4,13 +4,16 @@ import argparse
 from collections.abc import Callable
 from contextlib import suppress
 from math import nan
-from typing import Any
+from typing import Any, TypeAlias
 
 from tinyconv.arguments import Number, Rule
 from tinyconv.messages import hint
 from tinyconv.spellings import OTHER_ARGUMENTS
 
-__all__ = ["COUNT", "PLACE", "WHOLE", "Parser", "taken_by"]
+__all__ = ["COUNT", "PLACE", "WHOLE", "Parser", "Verbs", "taken_by"]
+
+#: What a verb adds itself to.
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 WHOLE = Number(whole=True)
 PLACE, COUNT = Number(whole=True, least=0), Number(whole=True, least=1)

@@ -2,24 +2,21 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 import tinyconv as tc
 from tinyconv.cli import data
-from tinyconv.cli.options import COUNT, PLACE, WHOLE, taken_by
+from tinyconv.cli.options import COUNT, PLACE, WHOLE, Verbs, taken_by
 
 Floats: TypeAlias = np.ndarray[Any, Any]
 Figure: TypeAlias = Any  # matplotlib's; only the pictures themselves import it
 
-if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
-
 __all__ = ["add"]
 
 
-def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     """Add ``plot`` and its verbs to the command line."""
     parser = verbs.add_parser(
         "plot",
@@ -86,7 +83,9 @@ def _add_image(verb: argparse.ArgumentParser) -> None:
 def _write(options: argparse.Namespace) -> int:
     if not options.out.suffix:
         options.out = options.out.with_name(f"{options.out.name}.png")
-    figure: Figure = options.draw(options)
+    from tinyconv import plots  # with matplotlib, which no other verb needs
+
+    figure: Figure = options.draw(plots, options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out, dpi=120)
     print(options.out)
@@ -112,9 +111,7 @@ def _image(options: argparse.Namespace, net: tc.Sequential | None = None) -> Flo
 # The pictures.
 
 
-def _curves(options: argparse.Namespace) -> Figure:
-    from tinyconv import plots
-
+def _curves(plots: Any, options: argparse.Namespace) -> Figure:
     runs = {}
     for run in options.runs:
         path = run / "history.csv" if run.is_dir() else run
@@ -129,9 +126,7 @@ def _curves(options: argparse.Namespace) -> Figure:
     return plots.learning_curves(runs)
 
 
-def _filters(options: argparse.Namespace) -> Figure:
-    from tinyconv import plots
-
+def _filters(plots: Any, options: argparse.Namespace) -> Figure:
     net = tc.load(options.model)
     places = {n: part for n, part in enumerate(net.layers) if isinstance(part, tc.Conv2d)}
     layer = min(places, default=None) if options.layer is None else options.layer
@@ -143,9 +138,7 @@ def _filters(options: argparse.Namespace) -> Figure:
     return plots.filters(places[layer], f"filters of layer {layer}")
 
 
-def _features(options: argparse.Namespace) -> Figure:
-    from tinyconv import plots
-
+def _features(plots: Any, options: argparse.Namespace) -> Figure:
     net = tc.load(options.model)
     return plots.feature_maps(net, _image(options, net), options.layer)
 
@@ -157,9 +150,7 @@ def _answers(options: argparse.Namespace) -> tuple[tc.data.DataSet, Floats]:
     return samples, tc.Ensemble(nets).predict(samples.test.x)
 
 
-def _mistakes(options: argparse.Namespace) -> Figure:
-    from tinyconv import plots
-
+def _mistakes(plots: Any, options: argparse.Namespace) -> Figure:
     samples, predicted = _answers(options)
     return plots.mistakes(
         *samples.test,
@@ -170,14 +161,10 @@ def _mistakes(options: argparse.Namespace) -> Figure:
     )
 
 
-def _confusion(options: argparse.Namespace) -> Figure:
-    from tinyconv import plots
-
+def _confusion(plots: Any, options: argparse.Namespace) -> Figure:
     samples, predicted = _answers(options)
     return plots.confusion_matrix(samples.test.y, predicted, class_names=samples.class_names)
 
 
-def _augmentations(options: argparse.Namespace) -> Figure:
-    from tinyconv import plots
-
+def _augmentations(plots: Any, options: argparse.Namespace) -> Figure:
     return plots.augmentations(_image(options), key=options.seed)

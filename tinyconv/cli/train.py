@@ -7,19 +7,16 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tinyconv as tc
 from tinyconv import files, models
 from tinyconv.arguments import Number, OneOf
 from tinyconv.cli import data
-from tinyconv.cli.options import COUNT, WHOLE, taken_by
+from tinyconv.cli.options import COUNT, WHOLE, Verbs, taken_by
 from tinyconv.cli.ranks import started_ranks
 from tinyconv.engines.ranks import Ranks, ends_all
 from tinyconv.training import checkpoint
-
-if TYPE_CHECKING:
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["add"]
 
@@ -53,7 +50,7 @@ SETTINGS: dict[str, Any] = {
 LEAST_SIDE = 16
 
 
-def add(verbs: "Verbs", shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     """Add ``train`` to the command line."""
     train = verbs.add_parser(
         "train",

@@ -57,6 +57,23 @@ def _pad(
     return graph.node("Pad", x, *inputs, name=name, mode=MODES[mode])
 
 
+def _weighted(op: str, graph: Graph, layer: Any, x: str, **attributes: Any) -> str:
+    """Add an operator of an input, a weight and, if there is one, a bias."""
+    inputs = [_parameter(graph, layer, name) for name in ("weight", "bias")]
+    return graph.node(op, x, *filter(None, inputs), name=layer.path, **attributes)
+
+
+def _windows(layer: Any, padding: Pairs) -> dict[str, Any]:
+    """Return the attributes of a convolution's windows."""
+    return {
+        "kernel_shape": layer.kernel_size,
+        "strides": layer.stride,
+        "pads": _sides(padding),
+        "dilations": layer.dilation,
+        "group": layer.groups,
+    }
+
+
 def _conv(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     window = sliding_window(
         "onnx", shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation
@@ -65,40 +82,17 @@ def _conv(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     if layer.padding_mode != "zeros":
         x = _pad(graph, layer.path, x, padding, layer.padding_mode)
         padding = ((0, 0),) * len(padding)
-    inputs = [_parameter(graph, layer, name) for name in ("weight", "bias")]
-    return graph.node(
-        "Conv",
-        x,
-        *filter(None, inputs),
-        name=layer.path,
-        kernel_shape=layer.kernel_size,
-        strides=layer.stride,
-        pads=_sides(padding),
-        dilations=layer.dilation,
-        group=layer.groups,
-    )
+    return _weighted("Conv", graph, layer, x, **_windows(layer, padding))
 
 
 def _conv_transpose(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     padding = spread_pairs("onnx", "padding", layer.padding, len(shape) - 1)
-    inputs = [_parameter(graph, layer, name) for name in ("weight", "bias")]
-    return graph.node(
-        "ConvTranspose",
-        x,
-        *filter(None, inputs),
-        name=layer.path,
-        kernel_shape=layer.kernel_size,
-        strides=layer.stride,
-        pads=_sides(padding),
-        output_padding=layer.output_padding,
-        dilations=layer.dilation,
-        group=layer.groups,
-    )
+    more = {"output_padding": layer.output_padding, **_windows(layer, padding)}
+    return _weighted("ConvTranspose", graph, layer, x, **more)
 
 
 def _linear(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    inputs = [_parameter(graph, layer, name) for name in ("weight", "bias")]
-    return graph.node("Gemm", x, *filter(None, inputs), name=layer.path, transB=1)
+    return _weighted("Gemm", graph, layer, x, transB=1)
 
 
 def _pool(op: str, **more: str) -> Exporter:
@@ -154,37 +148,29 @@ def _batch_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
             f"layer {layer.path} ({type(layer).__name__}): normalises by the statistics of the "
             "batch in prediction too, which ONNX has for training only"
         )
-    names = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
-    inputs = [
-        _parameter(graph, layer, name)
-        or graph.constant(f"{layer.path}.{name}", np.full(shape[0], value))
-        for name, value in names.items()
-    ]
+    values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+    inputs = _filled(graph, layer, shape[:1], values)
     return graph.node("BatchNormalization", x, *inputs, name=layer.path, epsilon=layer.eps)
+
+
+def _filled(graph: Graph, layer: Any, shape: Shape, values: dict[str, float]) -> list[str]:
+    """Add arrays that ONNX wants by name, of one value where the layer has none."""
+    return [
+        _parameter(graph, layer, name)
+        or graph.constant(f"{layer.path}.{name}", np.full(shape, value))
+        for name, value in values.items()
+    ]
 
 
 def _layer_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     sizes = layer.normalized_shape
-    weight = _parameter(graph, layer, "weight") or graph.constant(
-        f"{layer.path}.weight", np.ones(sizes)
-    )
-    inputs = [weight, _parameter(graph, layer, "bias")]
-    return graph.node(
-        "LayerNormalization",
-        x,
-        *filter(None, inputs),
-        name=layer.path,
-        axis=-len(sizes),
-        epsilon=layer.eps,
-    )
+    inputs = [*_filled(graph, layer, sizes, {"weight": 1.0}), _parameter(graph, layer, "bias")]
+    how = {"axis": -len(sizes), "epsilon": layer.eps}
+    return graph.node("LayerNormalization", x, *filter(None, inputs), name=layer.path, **how)
 
 
 def _group_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    inputs = [
-        _parameter(graph, layer, name)
-        or graph.constant(f"{layer.path}.{name}", np.full(shape[0], value))
-        for name, value in (("weight", 1.0), ("bias", 0.0))
-    ]
+    inputs = _filled(graph, layer, shape[:1], {"weight": 1.0, "bias": 0.0})
     if len(shape) == 1:  # ONNX wants axes behind the channels
         x = _reshape_to(graph, layer.path, x, (*shape, 1))
     y = graph.node(
@@ -308,10 +294,6 @@ def _upsample(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     return graph.node("Resize", x, "", "", sizes, name=layer.path, axes=[2, 3], **how)
 
 
-def _identity(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    return graph.node("Identity", x, name=layer.path)
-
-
 def _chain(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     for inner in layer.layers:
         x = add(graph, inner, x, shape)
@@ -365,7 +347,7 @@ EXPORTERS: dict[type[Layer], Exporter] = {
     L.Pad: _pad_layer,
     L.Crop: _crop,
     L.Upsample: _upsample,
-    L.Identity: _identity,
+    L.Identity: _simple("Identity"),
     L.Chain: _chain,
     L.Residual: _residual,
     L.Parallel: _parallel,
