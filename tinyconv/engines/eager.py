@@ -49,6 +49,10 @@ class EagerEngine:
         self.optimizer_state = optimizer.init(self.net.parameters.flat)
         self._parameters = self.net.parameters
         self._totals = Totals()
+        self._begin(verbose, profile)
+
+    def _begin(self, verbose: bool, profile: bool) -> None:
+        """Do what else there is to do before the first step."""
 
     def start_epoch(self, totals: Totals) -> None:  # noqa: D102
         self._totals = totals.copy()

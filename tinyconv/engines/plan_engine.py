@@ -4,7 +4,6 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -18,9 +17,7 @@ from tinyconv.engines.plan import Plan
 from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.kernels.cpu.kernel import when_compiling
-from tinyconv.losses import Loss, Targets
-from tinyconv.metrics import Metric
-from tinyconv.optimizers import Optimizer
+from tinyconv.losses import Targets
 
 __all__ = ["PlanEngine"]
 
@@ -55,17 +52,8 @@ class PlanEngine(EagerEngine):
         self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
         self._is_predicting = False
 
-    def start_training(  # noqa: D102
-        self,
-        loss: Loss,
-        optimizer: Optimizer,
-        metrics: Sequence[Metric] = (),
-        *,
-        verbose: bool = False,
-        profile: bool = False,
-    ) -> None:
+    def _begin(self, verbose: bool, profile: bool) -> None:
         self._trains = self.net.refresh()
-        super().start_training(loss, optimizer, metrics)
         self._verbose, self._is_profiling = verbose, profile
         self._seconds: dict[str, float] = {}
         self._steps = 0

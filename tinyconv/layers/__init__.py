@@ -15,7 +15,4 @@ from tinyconv.layers.registry import encode as encode
 from tinyconv.layers.shape import *
 from tinyconv.layers.upsample import *
 
-#: The layers that a file may name, and what stands beside them.
-__all__ = sorted(
-    [*LAYERS.built_in, "LAYERS", "Container", "Layer", "decode", "encode", "initialize"]
-)
+__all__ = sorted([*LAYERS.built_in, "Container", "Layer"])

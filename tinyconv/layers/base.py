@@ -256,6 +256,13 @@ class Layer(ABC):
         specs = asked.specs(shape)
         return None if specs is None else sum(prod(spec.shape) for spec in specs.values())
 
+    def _size(self, argument: str, shape: Shape | None) -> int | None:
+        """Return a size; the first axis of the first input, if it was left to that."""
+        if getattr(self, argument) is None and shape is not None:
+            setattr(self, argument, shape[0])
+        size: int | None = getattr(self, argument)
+        return size
+
     def _bind_alone(self, x: Array) -> None:
         """Give the layer parameters of its own: it is used outside a network."""
         name = type(self).__name__

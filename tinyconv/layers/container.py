@@ -24,13 +24,13 @@ class Container(Layer):
     def children(self) -> dict[str, Layer]:
         """Return the layers inside by name."""
 
-    @abstractmethod
     def child_inputs(self, shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:
-        """Yield each child with its name and the shape of its input, for an input of ``shape``.
+        """Yield each child with its name and the shape of its input: ``shape``, unless overridden.
 
         Raises:
             ShapeError: a child does not take its input.
         """
+        return ((name, child, shape) for name, child in self.children().items())
 
     @property
     def trainable(self) -> bool:
@@ -242,16 +242,10 @@ class Residual(Container):
             self.shortcut = _as_layer("Residual", "shortcut", shortcut)
         self._check_layers_differ()
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"body": self.body, "shortcut": self.shortcut}
-
     def children(self) -> dict[str, Layer]:  # noqa: D102
         if self.shortcut is None:
             return {"body": self.body}
         return {"body": self.body, "shortcut": self.shortcut}
-
-    def child_inputs(self, shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:  # noqa: D102
-        return ((name, child, shape) for name, child in self.children().items())
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         body = _output_shape("body", self.body, shape)
@@ -316,14 +310,8 @@ class Parallel(Container):
         self.join = join
         self._check_layers_differ()
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"branches": self.branches, "join": self.join}
-
     def children(self) -> dict[str, Layer]:  # noqa: D102
         return {str(place): branch for place, branch in enumerate(self.branches)}
-
-    def child_inputs(self, shape: Shape) -> Iterator[tuple[str, Layer, Shape]]:  # noqa: D102
-        return ((name, child, shape) for name, child in self.children().items())
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         shapes = [_output_shape(name, c, given) for name, c, given in self.child_inputs(shape)]

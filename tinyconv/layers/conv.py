@@ -74,10 +74,14 @@ class _Conv(Layer):
                 f"and {out_channels} output channels"
             )
         # Over an input larger than any window, only the arguments themselves can be wrong.
-        self._window((2**20,) * axes)
+        self.window((2**20,) * axes)
 
-    def _window(self, size: tuple[int, ...]) -> Geometry:
-        """Return the sliding window over an input of this size."""
+    def window(self, size: tuple[int, ...]) -> Geometry:
+        """Return the sliding window over an input of this size.
+
+        Raises:
+            ShapeError: it does not fit.
+        """
         window = (self.kernel_size, self.stride, self.padding, self.dilation)
         return sliding_window(type(self).__name__, size, *window)
 
@@ -86,7 +90,7 @@ class _Conv(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         self._check_input(shape)
-        window = self._window(shape[1:])
+        window = self.window(shape[1:])
         if self.padding_mode != "zeros":  # the other modes copy elements that must be there
             shape_of(lambda x: pad(x, window.padding, mode=self.padding_mode), shape)
         return (self.out_channels, *window.output)
@@ -230,7 +234,7 @@ class _ConvTranspose(_Conv):
             bias_init=bias_init,
         )
 
-    def _window(self, size: tuple[int, ...]) -> Geometry:
+    def window(self, size: tuple[int, ...]) -> Geometry:
         name = type(self).__name__
         if isinstance(self.padding, str):
             raise ShapeError(
@@ -245,7 +249,7 @@ class _ConvTranspose(_Conv):
 
     def output_shape(self, shape: Shape) -> Shape:
         self._check_input(shape)
-        return (self.out_channels, *self._window(shape[1:]).size)
+        return (self.out_channels, *self.window(shape[1:]).size)
 
     def multiply_adds(self, shape: Shape) -> int:
         return prod(shape) * self.out_channels // self.groups * prod(self.kernel_size)

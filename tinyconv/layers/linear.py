@@ -57,11 +57,9 @@ class Linear(Layer):
         return (self.out_features,)
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
-        if self.in_features is None:
-            if shape is None:
-                return None
-            self.in_features = shape[0]
-        I, O = self.in_features, self.out_features
+        I, O = self._size("in_features", shape), self.out_features
+        if I is None:
+            return None
         specs = {"weight": ParameterSpec((O, I), self.weight_init, I, O)}
         if self.bias:
             specs["bias"] = ParameterSpec((O,), self.bias_init, I, O, decay=False)

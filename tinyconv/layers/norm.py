@@ -80,11 +80,8 @@ class _BatchNorm(Layer):
         return shape
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
-        if self.num_features is None:
-            if shape is None:
-                return None
-            self.num_features = shape[0]
-        return _scale_and_shift((self.num_features,), self.affine)
+        C = self._size("num_features", shape)
+        return None if C is None else _scale_and_shift((C,), self.affine)
 
     def state_values(self) -> dict[str, np.ndarray[Any, Any]]:
         if not self.track_running_stats:
@@ -304,11 +301,8 @@ class GroupNorm(Layer):
         return shape_of(lambda x: group_norm(x, num_groups=self.num_groups), shape)
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
-        if self.num_channels is None:
-            if shape is None:
-                return None
-            self.num_channels = shape[0]
-        return _scale_and_shift((self.num_channels,), self.affine)
+        C = self._size("num_channels", shape)
+        return None if C is None else _scale_and_shift((C,), self.affine)
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         w, b = self.params.get("weight"), self.params.get("bias")

@@ -333,11 +333,9 @@ class Subsample2d(_Pool):
         return y_shape
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
-        if self.num_features is None:
-            if shape is None:
-                return None
-            self.num_features = shape[0]
-        C, area = self.num_features, prod(self.kernel_size)
+        C, area = self._size("num_features", shape), prod(self.kernel_size)
+        if C is None:
+            return None
         return {
             "weight": ParameterSpec((C,), "reciprocal", area),
             "bias": ParameterSpec((C,), "zeros", area, decay=False),

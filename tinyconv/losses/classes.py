@@ -164,9 +164,6 @@ class MultiMarginLoss(_ClassLoss):
     def __init__(self, margin: Positive = 1.0) -> None:
         self.margin = margin
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"margin": self.margin}
-
     def check_targets(self, op: str, targets: Array, output_shape: tuple[int, ...]) -> None:  # noqa: D102
         check_classes(op, targets, output_shape)
 
@@ -240,9 +237,6 @@ class Quadratic(_ClassLoss):
     def __init__(self, output: Annotated[str, OneOf("sigmoid", "linear")] = "sigmoid") -> None:
         self.output = output
 
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"output": self.output}
-
     def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
         a = self.probabilities(outputs)
         value, saved = mse_loss(a, _of_outputs("Quadratic", outputs, targets), sample_weight)
@@ -266,9 +260,8 @@ def _is_floating(targets: Array) -> bool:
 
 def _as_floats(outputs: Array, targets: Array) -> Array:
     """Return the targets in the dtype of the outputs."""
-    return namespace("loss", outputs=outputs, targets=targets).astype(
-        targets, outputs.dtype, copy=False
-    )
+    xp = namespace("loss", outputs=outputs, targets=targets)
+    return xp.astype(targets, outputs.dtype, copy=False)
 
 
 def _of_outputs(op: str, outputs: Array, targets: Array) -> Array:

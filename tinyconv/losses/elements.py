@@ -1,5 +1,6 @@
 """Losses of numbers to be met one by one: regression, autoencoders, labels that may coincide."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tinyconv.arguments import Positive, checked
@@ -29,10 +30,17 @@ class _ElementLoss(Loss):
     def check_targets(self, op: str, targets: Array, output_shape: tuple[int, ...]) -> None:
         check_values(op, targets, output_shape)
 
-    def _floats(self, outputs: Array, targets: Array) -> Array:
-        """Return the targets in the dtype of the outputs."""
+    #: Forward and backward, whose options are the loss's arguments.
+    _operation: tuple[Callable[..., tuple[Array, Any]], Callable[[float, Any], Array]]
+
+    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:
         xp = namespace(type(self).__name__, outputs=outputs, targets=targets)
-        return xp.astype(targets, outputs.dtype, copy=False)
+        floats = xp.astype(targets, outputs.dtype, copy=False)
+        value, self._saved = self._operation[0](outputs, floats, sample_weight, **self.config())
+        return value
+
+    def backward(self) -> Array:
+        return self._operation[1](1.0, self._saved)
 
 
 class MSELoss(_ElementLoss):
@@ -48,12 +56,7 @@ class MSELoss(_ElementLoss):
     array([[0., 3.]])
     """
 
-    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
-        value, self._saved = mse_loss(outputs, self._floats(outputs, targets), sample_weight)
-        return value
-
-    def backward(self) -> Array:  # noqa: D102
-        return mse_loss_backward(1.0, self._saved)
+    _operation = (mse_loss, mse_loss_backward)
 
 
 class L1Loss(_ElementLoss):
@@ -66,12 +69,7 @@ class L1Loss(_ElementLoss):
     1.5
     """
 
-    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
-        value, self._saved = l1_loss(outputs, self._floats(outputs, targets), sample_weight)
-        return value
-
-    def backward(self) -> Array:  # noqa: D102
-        return l1_loss_backward(1.0, self._saved)
+    _operation = (l1_loss, l1_loss_backward)
 
 
 class HuberLoss(_ElementLoss):
@@ -90,21 +88,11 @@ class HuberLoss(_ElementLoss):
     1.5
     """
 
+    _operation = (huber_loss, huber_loss_backward)
+
     @checked
     def __init__(self, delta: Positive = 1.0) -> None:
         self.delta = delta
-
-    def config(self) -> dict[str, Any]:  # noqa: D102
-        return {"delta": self.delta}
-
-    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
-        value, self._saved = huber_loss(
-            outputs, self._floats(outputs, targets), sample_weight, delta=self.delta
-        )
-        return value
-
-    def backward(self) -> Array:  # noqa: D102
-        return huber_loss_backward(1.0, self._saved)
 
 
 class BCEWithLogitsLoss(_ElementLoss):
@@ -123,21 +111,14 @@ class BCEWithLogitsLoss(_ElementLoss):
     [[0, 1]]
     """
 
+    _operation = (binary_cross_entropy_with_logits, binary_cross_entropy_with_logits_backward)
+
     @property
     def metrics(self) -> tuple[str, ...]:  # noqa: D102
         return ("accuracy",)
 
     def check_targets(self, op: str, targets: Array, output_shape: tuple[int, ...]) -> None:  # noqa: D102
         check_values(op, targets, output_shape, least=0, most=1)
-
-    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
-        value, self._saved = binary_cross_entropy_with_logits(
-            outputs, self._floats(outputs, targets), sample_weight
-        )
-        return value
-
-    def backward(self) -> Array:  # noqa: D102
-        return binary_cross_entropy_with_logits_backward(1.0, self._saved)
 
     def predictions(self, outputs: Array) -> Array:  # noqa: D102
         xp = namespace("predict", outputs=outputs)

@@ -21,7 +21,6 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, even
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
-from tinyconv.geometry import sliding_window
 from tinyconv.kernels.cpu import depthwise
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
@@ -43,8 +42,7 @@ class DepthwiseStep(ProductStep):
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
         self.layer = layer
-        window = layer.kernel_size, layer.stride, layer.padding, layer.dilation
-        self.window = over_three_axes(sliding_window("plan", self.input_shape[1:], *window))
+        self.window = over_three_axes(layer.window(self.input_shape[1:]))
         front, top, left = self.window.padding
         self.border = (front, top, left)
         self.gradient_border = border_of_gradient(self.window)

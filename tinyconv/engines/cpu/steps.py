@@ -10,13 +10,11 @@ from tinyconv.engines.cpu.join_step import AddStep, ConcatStep
 from tinyconv.engines.cpu.layer_norm_step import LayerNormStep
 from tinyconv.engines.cpu.linear_step import LinearStep
 from tinyconv.engines.cpu.local_response_norm_step import LocalResponseNormStep
-from tinyconv.engines.cpu.max_pool_step import MaxPoolStep
-from tinyconv.engines.cpu.norm_pool_step import NormPoolStep
 from tinyconv.engines.cpu.norm_step import NormStep
 from tinyconv.engines.cpu.plain_step import PlainStep
+from tinyconv.engines.cpu.pool_step import MaxPoolStep, NormPoolStep, SubsampleStep
 from tinyconv.engines.cpu.resample_step import ResampleStep
 from tinyconv.engines.cpu.step import Step
-from tinyconv.engines.cpu.subsample_step import SubsampleStep
 from tinyconv.engines.cpu.transposed_step import TransposedStep
 from tinyconv.engines.units import Unit
 

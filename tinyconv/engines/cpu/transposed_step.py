@@ -20,7 +20,6 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.engines.units import Unit
-from tinyconv.geometry import transposed_window
 from tinyconv.kernels.cpu import conv, depthwise, join
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
@@ -41,17 +40,7 @@ class TransposedStep(ProductStep):
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
         self.layer, self.groups = layer, layer.groups
-        self.window = over_three_axes(
-            transposed_window(
-                "plan",
-                self.input_shape[1:],
-                layer.kernel_size,
-                layer.stride,
-                layer.padding,
-                layer.dilation,
-                layer.output_padding,
-            )
-        )
+        self.window = over_three_axes(layer.window(self.input_shape[1:]))
         self.border = border_of_gradient(self.window)
         front, top, left = self.window.padding
         self.gradient_border = (front, top, left)

@@ -1,0 +1,177 @@
+"""The steps of poolings that no convolution took in: maxima, norms, subsampling."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from tinyconv.engines.cpu.arena import NO_BORDER, Image
+from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
+from tinyconv.engines.cpu.product_step import ProductStep
+from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.resample_step import add_resample, channel_tiles, places_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.units import MAX, NORM_POOLS, Unit
+from tinyconv.geometry import Geometry, sliding_window
+from tinyconv.kernels.cpu import lp, pool
+from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.kernels.terms import Terms, over_three_axes, window_terms
+from tinyconv.layers import GlobalMaxPool, Subsample2d
+from tinyconv.layers.base import Shape
+
+__all__ = ["MaxPoolStep", "NormPoolStep", "SubsampleStep"]
+
+
+def _tables_of(window: Geometry) -> tuple[Terms, ...]:
+    """Return which elements each window holds, axis by axis."""
+    return over_three_axes([window_terms(window, axis) for axis in range(len(window.size))])
+
+
+class MaxPoolStep(Step):
+    """The maximum of windows or of whole planes."""
+
+    dx_is_like_x = True
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        layer: Any = unit.layers[0]
+        size = self.input_shape[1:]
+        self.grid: tuple[int, ...] = ()  # the windows, if they lie side by side
+        if type(layer) is GlobalMaxPool:
+            whole = [Terms([[(place, 1.0) for place in range(n)]], n) for n in size]
+            self.tables = over_three_axes(whole)
+        else:
+            window = layer.window(size)
+            side_by_side = window.kernel == window.stride and set(window.dilation) == {1}
+            if side_by_side and not window.is_padded:
+                self.grid = window.kernel
+            self.tables = _tables_of(window)
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return type(unit.layers[0]) in (*MAX, GlobalMaxPool)
+
+    @staticmethod
+    def takes(shapes: Sequence[Shape]) -> bool:
+        return len(shapes[0]) <= 4  # an image has three axes at most
+
+    def forward(self, program: Program) -> None:
+        self.winners = self.context.arena.take(self.context.batch * prod(self.shape), "int32")
+        kernel = compiled(pool.max_, *channel_tiles(self.x.C))
+        tables = places_of(self.context, self.tables)
+        self._add(program, self.name, kernel, self.x, self.y, tables)
+
+    def backward(self, program: Program) -> None:
+        if self.dx is None:
+            return
+        assert self.dy is not None
+        kernel = compiled(pool.max_backward_of_grid if self.grid else pool.max_backward, LANES)
+        KD, KH, KW = (1, 1, 1, *self.grid)[-3:]
+        values = {"KD": KD, "KH": KH, "KW": KW}
+        self._add(program, f"{self.name}: backward", kernel, self.dx, self.dy, values)
+
+    def _add(
+        self, program: Program, name: str, kernel: Any, x: Image, y: Image, values: dict[str, int]
+    ) -> None:
+        program.call(
+            name,
+            kernel,
+            pool.ARGS,
+            **planes_of(x, "x"),
+            **planes_of(y, "y"),
+            winners=address_of(self.winners),
+            C=x.C,
+            D=x.D,
+            H=x.H,
+            W=x.W,
+            OD=y.D,
+            OH=y.H,
+            OW=y.W,
+            **values,
+        )
+
+
+class NormPoolStep(Step):
+    """The p-norm of each window: powers, their sums, and the root of these in place."""
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        super().__init__(unit, shapes, context)
+        layer: Any = unit.layers[0]
+        self.p = getattr(layer, "norm_type", 2.0)
+        window = layer.window(self.input_shape[1:])
+        self.tables = _tables_of(window)
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return type(unit.layers[0]) in NORM_POOLS
+
+    def forward(self, program: Program) -> None:
+        context, y = self.context, self.y
+        powers = context.arena.image(context.batch, self.input_shape)
+        self._add(program, f"{self.name}: powers", lp.power, self.x, self.x, powers)
+        add_resample(context, program, self.name, powers, y, self.tables)
+        self._add(program, f"{self.name}: root", lp.root, y, y, y)
+
+    def backward(self, program: Program) -> None:
+        x, y, dx, dy, name = self.x, self.y, self.dx, self.dy, f"{self.name}: backward"
+        if dx is None:
+            return
+        assert dy is not None
+        tables = [table.transposed() for table in self.tables]
+        self._add(program, f"{name} through the root", lp.share, dy, y, dy)
+        add_resample(self.context, program, name, dy, dx, tables)
+        self._add(program, f"{name} through the powers", lp.slope, x, dx, dx)
+
+    def _add(self, program: Program, name: str, maker: Any, x: Image, y: Image, to: Image) -> None:
+        program.call(
+            name,
+            compiled(maker, LANES, int(self.p) if self.p in (1, 2) else 0),
+            lp.ARGS,
+            **planes_of(x, "x"),
+            **planes_of(y, "y"),
+            **planes_of(to, "to"),
+            planes=to.D,
+            rows=to.H,
+            count=to.W * to.C,
+            p=self.p,
+        )
+
+
+class SubsampleStep(DepthwiseStep):
+    """A depthwise convolution, 1 x 1, of the sums of the windows."""
+
+    adds_gradients = False
+
+    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
+        ProductStep.__init__(self, unit, shapes, context)
+        layer: Any = unit.layers[0]
+        self.layer = layer
+        windows = layer.window(self.input_shape[1:])
+        self.tables = _tables_of(windows)
+        self.window = sliding_window("plan", (1, *self.shape[1:]), (1, 1, 1))
+        self.C = self.input_shape[0]
+
+    @staticmethod
+    def accepts(unit: Unit) -> bool:
+        return type(unit.layers[0]) is Subsample2d
+
+    def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
+        ProductStep.bind(self, x, dx, y, dy)
+        batch, arena = self.context.batch, self.context.arena
+        self.sums = arena.image(batch, self.shape, NO_BORDER)
+        self.dsums = None if dx is None else arena.image(batch, self.shape, NO_BORDER)
+        self._choose_products(self.sums, self.dsums)
+
+    def forward(self, program: Program) -> None:
+        name = f"{self.name}: sums"
+        add_resample(self.context, program, name, self.x, self.sums, self.tables)
+        super().forward(program)
+
+    def backward(self, program: Program) -> None:
+        super().backward(program)
+        if self.dx is None or self.dsums is None:
+            return
+        tables = [table.transposed() for table in self.tables]
+        name = f"{self.name}: sums backward"
+        add_resample(self.context, program, name, self.dsums, self.dx, tables)
