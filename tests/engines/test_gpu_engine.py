@@ -494,3 +494,19 @@ def test_what_was_replaced_in_a_network_is_used(emulated: Emulator) -> None:
     second = net.logits(x)
     assert np.abs(first - second).max() > 1e-3
     np.testing.assert_allclose(second, net.forward(x), atol=1e-5)
+
+
+class Own(tc.layers.Chain):
+    """A chain of a user's: no plan looks inside."""
+
+
+def test_the_first_layer_that_cannot_take_a_batch_is_the_one_that_is_named() -> None:
+    """One sample, which no batch norm takes."""
+    norms = [tc.BatchNorm1d(size, track_running_stats=False) for size in (2, 3)]
+    net = tc.Sequential([Own([norms[0]]), tc.Linear(2, 3), norms[1]], input_shape=(2,))
+    engine = GpuEngine(net, Emulator())
+    x = np.ones((1, 2), np.float32)
+    with pytest.raises(tc.ShapeError, match=r"BatchNorm1d: x has shape \(1, 2\)"):
+        trained(engine, x, Targets(np.array([1])), 1, tc.CrossEntropyLoss(), tc.SGD(lr=0.1))
+    with pytest.raises(tc.ShapeError, match=r"BatchNorm1d: x has shape \(1, 2\)"):
+        engine.logits(x, 4)

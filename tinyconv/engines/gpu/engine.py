@@ -13,7 +13,7 @@ from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
 from tinyconv.engines.gpu.launcher import Launcher
 from tinyconv.engines.gpu.sources import holds_bytes
 from tinyconv.engines.plan import Plan
-from tinyconv.errors import StateError
+from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Dropout
 from tinyconv.losses import Loss, Targets
 from tinyconv.metrics import Metric
@@ -87,7 +87,12 @@ class GpuEngine:
         if len(self._unseen) >= most:
             self._settle()
         backend = self._trainer(x, len(index), y)
-        n = backend.set_batch(x, y, index, step, lr)
+        try:
+            n = backend.set_batch(x, y, index, step, lr)
+        except ShapeError:  # the layers say which of them is the first to refuse the batch
+            self._settle()
+            self._layers.train_step(x, y, index, step, lr)
+            raise
         self._unseen[step] = (x, y, index, step, lr)
         self._sees_all = len(index) == len(x)
         if self._is_profiling:
@@ -179,7 +184,10 @@ class GpuEngine:
             out = np.empty((N, *plan.output.shape), np.float32)
             for first in range(0, N, batch_size):
                 piece = x[first : first + batch_size].astype(np.float32, copy=False)
-                values = backend.predict(piece, plan.output.image, plan.output.shape)
+                try:
+                    values = backend.predict(piece, plan.output.image, plan.output.shape)
+                except ShapeError:
+                    return EagerEngine(self.net).logits(x, batch_size)
                 out[first : first + batch_size] = values
         return out
 

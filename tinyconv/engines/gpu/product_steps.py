@@ -87,7 +87,7 @@ class ConvStep(Step):
         return takes and chosen is not None and chosen.increases
 
     def _window(self) -> Geometry:
-        window: Geometry = self.layer._window(self.input_shape[1:])
+        window: Geometry = self.layer.window(self.input_shape[1:])
         return window
 
     def _channels(self) -> tuple[int, int, int]:
