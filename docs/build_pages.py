@@ -152,6 +152,12 @@ def the_page() -> None:
     )
 
 
+def _written(module: str, name: str) -> str:
+    """Return the name under which an operation's code stands."""
+    general = re.sub(r"[123]d(?=_backward|$)", "_nd", name)
+    return general if hasattr(sys.modules[module], general) else name
+
+
 def operations() -> None:
     """A page for each operation: its equations, its code, its gradient check."""
     names = [name for name in ops.__all__ if f"{name}_backward" in ops.__all__ or name == "im2col"]
@@ -165,12 +171,7 @@ def operations() -> None:
         if name != "im2col":
             report = testing.format_checks({f"ops.{name}": testing.check_op(name)})
             checked = f"\n## Gradient check\n\n```text\n{report}\n```\n"
-        # The module is imported, since it makes functions for other numbers of axes and completes
-        # docstrings.
-        shown = "\n\n".join(
-            f"::: {module}.{each}\n    options:\n      force_inspection: true"
-            for each in (name, inverse)
-        )
+        shown = "\n\n".join(f"::: {module}.{_written(module, each)}" for each in (name, inverse))
         write(
             f"ops/{name}.md",
             f"# {name}\n\nForward:\n\n{forward}\n\nBackward; a bar marks a gradient:\n\n"

@@ -1,6 +1,7 @@
 """Docstrings as the site shows them: examples as code, names of other functions as code."""
 
 import re
+from importlib import import_module
 from typing import Any
 
 import griffe
@@ -24,6 +25,12 @@ class Docstrings(griffe.Extension):
     """Tidies every docstring before the site renders it."""
 
     def on_object(self, *, obj: griffe.Object, **options: Any) -> None:
-        """Tidy one, of whatever it is."""
-        if obj.docstring is not None:
-            obj.docstring.value = tidy(obj.docstring.value)
+        """Tidy one, of whatever it is; those of operations are completed when they are imported."""
+        if obj.docstring is None:
+            return
+        text = obj.docstring.value
+        module, _, name = obj.path.rpartition(".")
+        if obj.is_function and module.startswith("tinyconv.ops."):
+            made = getattr(import_module(module), name.replace("_nd", "2d"), None)
+            text = getattr(made, "__doc__", None) or text
+        obj.docstring.value = tidy(text)
