@@ -29,8 +29,9 @@ class Docstrings(griffe.Extension):
         if obj.docstring is None:
             return
         text = obj.docstring.value
-        module, _, name = obj.path.rpartition(".")
-        if obj.is_function and module.startswith("tinyconv.ops."):
-            made = getattr(import_module(module), name.replace("_nd", "2d"), None)
+        module = "" if obj.parent is None else obj.parent.path
+        is_operation = obj.is_function and module.startswith("tinyconv.ops.")
+        if is_operation and obj.parent is not None and obj.parent.is_module:
+            made = getattr(import_module(module), obj.name.replace("_nd", "2d"), None)
             text = getattr(made, "__doc__", None) or text
         obj.docstring.value = tidy(text)
