@@ -1,7 +1,9 @@
 """What all tests share: Hypothesis without deadlines, and markers that skip themselves."""
 
+import gc
 import importlib
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if on_gpu and not gpu_is_available():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="needs CuPy and a GPU"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for garbage, again and again, in what stays to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

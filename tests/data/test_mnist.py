@@ -16,12 +16,12 @@ from tinyconv import data
 from tinyconv.data import mnist
 from tinyconv.errors import DataError
 
-SHAPES = {
-    "train-images-idx3-ubyte": (60_000, 28, 28),
-    "train-labels-idx1-ubyte": (60_000,),
-    "t10k-images-idx3-ubyte": (10_000, 28, 28),
-    "t10k-labels-idx1-ubyte": (10_000,),
-}
+FULL, SMALL = (60_000, 50_000, 10_000), (600, 500, 100)
+NAMES = [
+    f"{which}-{what}-ubyte"
+    for which in ("train", "t10k")
+    for what in ("images-idx3", "labels-idx1")
+]
 MARK = 255  # the first pixel of the training images tells which copy was read
 
 
@@ -29,10 +29,25 @@ def header(shape):
     return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
 
 
+def set_sizes(patch: pytest.MonkeyPatch, sizes: tuple[int, int, int]) -> None:
+    for name, size in zip(("IMAGES", "TRAIN", "TEST"), sizes, strict=True):
+        patch.setattr(mnist, name, size)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Files of fewer images, but for the tests that say otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_sizes(patch, SMALL)
+        yield
+
+
 def write_set(folder: Path, mark: int = MARK, dots: bool = False) -> None:
     """Write four files of MNIST's form, all zero but for the first number of each."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, shape in SHAPES.items():
+    for name in NAMES:
+        shape = (mnist.IMAGES if "train" in name else mnist.TEST, 28, 28)
+        shape = shape if "images" in name else shape[:1]
         with open(folder / (name.replace("-idx", ".idx") if dots else name), "wb") as file:
             file.write(header(shape) + bytes([mark if len(shape) == 3 else mark % 10]))
             file.truncate(len(header(shape)) + int(np.prod(shape)))
@@ -52,7 +67,8 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "tinyconv"
 
 
-def test_the_splits(tmp_path):
+def test_the_splits(tmp_path, monkeypatch):
+    set_sizes(monkeypatch, FULL)
     write_set(tmp_path)
     (x, y), (xv, yv), (xt, yt) = data.load("mnist", root=tmp_path)
     assert x.shape == (50_000, 1, 28, 28)
@@ -123,7 +139,7 @@ def test_training_and_test_files_exchanged(tmp_path):
     os.replace(tmp_path / "t10k-labels-idx1-ubyte", tmp_path / "train-labels-idx1-ubyte")
     write_set(tmp_path / "other")
     os.replace(tmp_path / "other/t10k-labels-idx1-ubyte", tmp_path / "t10k-labels-idx1-ubyte")
-    with pytest.raises(DataError, match=r"train-labels.* \(10000,\), expected \(60000,\)"):
+    with pytest.raises(DataError, match=r"train-labels.* \(100,\), expected \(600,\)"):
         data.load("mnist", root=tmp_path)
 
 
@@ -176,7 +192,7 @@ def published(tmp_path_factory):
     """The four gzipped files as a mirror sends them."""
     folder = tmp_path_factory.mktemp("published")
     write_set(folder)
-    return {f"{name}.gz": gzip.compress((folder / name).read_bytes(), 1) for name in SHAPES}
+    return {f"{name}.gz": gzip.compress((folder / name).read_bytes(), 1) for name in NAMES}
 
 
 @pytest.fixture
@@ -289,7 +305,7 @@ def test_the_progress_bar_is_for_terminals(serve, published, monkeypatch, capsys
     data.load("mnist")
     printed = capsys.readouterr().err
     if terminal:
-        assert all(f"{name}:" in printed for name in SHAPES)
+        assert all(f"{name}:" in printed for name in NAMES)
     else:
         assert printed == ""
 
@@ -298,7 +314,8 @@ REAL = Path(os.environ.get("TINYCONV_DATA", ""))
 
 
 @pytest.mark.skipif(not (REAL / "mnist").is_dir(), reason="needs the real MNIST in TINYCONV_DATA")
-def test_the_real_mnist():
+def test_the_real_mnist(monkeypatch):
+    set_sizes(monkeypatch, FULL)
     for name, md5 in mnist.FILES.items():
         content = (REAL / "mnist" / f"{name}.gz").read_bytes()
         assert hashlib.md5(content).hexdigest() == md5

@@ -26,7 +26,9 @@ MIRRORS = (
 #: A mirror that sends nothing for so many seconds is down.
 TIMEOUT = 20
 
-TRAIN = 50_000  # of the 60,000; the others are for validation, as in Nielsen's book
+#: Images of the training files, how many of them are trained on (the others are for validation, as
+#: in Nielsen's book), and images of the test files.
+IMAGES, TRAIN, TEST = 60_000, 50_000, 10_000
 
 
 def load_mnist(root: str | Path | None = None) -> DataSet:
@@ -44,10 +46,10 @@ def load_mnist(root: str | Path | None = None) -> DataSet:
             are nowhere and cannot be downloaded.
     """
     train_images, train_labels, test_images, test_labels = _find(root)
-    x = read_idx(train_images, (60_000, 28, 28))
-    xt = read_idx(test_images, (10_000, 28, 28))
-    y = read_idx(train_labels, (60_000,))
-    yt = read_idx(test_labels, (10_000,))
+    x = read_idx(train_images, (IMAGES, 28, 28))
+    xt = read_idx(test_images, (TEST, 28, 28))
+    y = read_idx(train_labels, (IMAGES,))
+    yt = read_idx(test_labels, (TEST,))
     for path, labels in ((train_labels, y), (test_labels, yt)):
         if labels.max() > 9:
             raise DataError(f"{path}: is mislabelled: it holds the label {labels.max()}, above 9")
