@@ -46,11 +46,13 @@ def nets(draw: st.DrawFn) -> Any:
         draw(norms(tc.BatchNorm2d if place < 3 else tc.BatchNorm1d, channels))
         for place, channels in enumerate([2, 3, 3, 6])
     )
+    is_frozen = draw(st.sampled_from([False, False, True]))
     of_three = draw(st.booleans())  # a dense layer's features (N, C), or one more plane
 
     def made(dtype: str) -> tc.Sequential:
         layers: list[Any] = [one()] if first else []
         layers += [tc.Conv2d(2, 3, 3, padding=1), two(), activation()]
+        layers[-2].trainable = not is_frozen
         if block == "residual":
             layers += [tc.Residual([tc.Conv2d(3, 3, 3, padding=1), three()]), tc.ReLU()]
         elif block == "parallel":
