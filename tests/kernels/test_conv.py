@@ -85,7 +85,7 @@ def multiply(arena: Arena, product: Product, w: Array, column: int, n: int, **op
     tile = product.tile
     packed = arena.take(product.count * tile.padded(product.channels))
     call(
-        compiled(conv.pack),
+        compiled(conv.pack, LANES),
         conv.PACK,
         product.count,
         weight=address_of(w),

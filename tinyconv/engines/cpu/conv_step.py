@@ -227,7 +227,7 @@ class ConvStep(ProductStep):
         self.w_runs = self.context.arena.take(O * channel)
         program.call(
             f"{self.name}: pack",
-            compiled(conv.pack),
+            compiled(conv.pack, LANES),
             conv.PACK,
             items=len(places),
             weight=address_of(self.weight),

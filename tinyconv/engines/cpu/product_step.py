@@ -92,20 +92,22 @@ class ProductStep(Step):
     ) -> tuple[Array, Array]:
         """Add the calls that make a product's weights and biases, and return these."""
         take, tile = self.context.arena.take, product.tile
-        channels = tile.padded(product.channels)
+        channels, table = tile.padded(product.channels), self.context.arena.table
         w, b = take(self.groups * product.count * channels), take(self.groups * channels)
+        order = np.argsort(product.weight_at, kind="stable")  # neighbours are faster
+        places, into = table(product.weight_at[order]), table(product.into[order])
         for group in range(self.groups if product.count else 0):
             program.call(
                 f"{self.name}: pack",
-                compiled(conv.pack),
+                compiled(conv.pack, LANES),
                 conv.PACK,
                 items=product.count,
                 weight=address_of(self.weight) + 4 * group * (self.weight.size // self.groups),
-                places=address_of(product.weight_at),
+                places=address_of(places),
                 column=column,
                 columns=product.channels,
                 w=address_of(w) + 4 * group * product.count * channels,
-                into=address_of(product.into),
+                into=address_of(into),
                 width=tile.width,
                 w_block=product.count * tile.width,
                 bias=0 if bias is None else address_of(bias) + 4 * group * product.channels,

@@ -171,28 +171,43 @@ PACK = record(
 )
 
 
-def pack() -> Any:
+def pack(L: int) -> Any:
     """Make the kernel that arranges rows ``first`` to ``last`` of the weights for another kernel.
 
     What a row and a column are is the other kernel's affair: elements and output channels in the
-    forward pass, for one.
+    forward pass, for one. Up to L rows that are neighbours in ``weight`` and go to places in equal
+    distances are transposed, L columns at a time.
     """
 
     @kernel
     def conv_pack(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = carray(args, 1, PACK)[0]
-        weight, w = pointer(a.weight), pointer(a.w)
+        weight, w, column = pointer(a.weight), pointer(a.w), a.column
         places, into = ints_pointer(a.places), ints_pointer(a.into)
-        for row in range(first, last):
+        row = first
+        while row < last:
+            place, goal, count, step = places[row], into[row], 1, 0
+            if row + 1 < last:
+                step = into[row + 1] - goal
+            while count < min(L, last - row) and (
+                places[row + count] == place + count and into[row + count] == goal + count * step
+            ):
+                count += 1
             for block in range(0, a.columns, a.width):
-                i = places[row] + block * a.column
-                j = into[row] + block // a.width * a.w_block
-                for column in range(min(a.width, a.columns - block)):
-                    w[j + column] = weight[i + column * a.column]
+                i, j = place + block * column, goal + block // a.width * a.w_block
+                columns = min(a.width, a.columns - block)
+                if count > 1:
+                    for c in range(0, columns, L):
+                        rest = min(L, columns - c)
+                        transpose(weight, i + c * column, column, rest, w, j + c, step, count, L)
+                else:
+                    for c in range(columns):
+                        w[j + c] = weight[i + c * column]
+            row += count
         if first == 0 and a.bias:
             b, bias = pointer(a.b), pointer(a.bias)
-            for column in range(a.columns):
-                b[column] = bias[column]
+            for c in range(a.columns):
+                b[c] = bias[c]
 
     return conv_pack
 
