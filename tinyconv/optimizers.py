@@ -213,7 +213,8 @@ class Adagrad(Optimizer):
         lr: learning rate.
         initial_accumulator_value: what s starts at, 0 or more.
         eps: keeps the quotient finite, greater than 0.
-        weight_decay, clip_norm: see :class:`Optimizer`; the errors are its too.
+        weight_decay: see :class:`Optimizer`.
+        clip_norm: likewise; the errors are its too.
 
     >>> import numpy as np
     >>> w, adagrad = np.array([1.0]), Adagrad(lr=0.5)
@@ -259,7 +260,8 @@ class RMSProp(Optimizer):
         eps: keeps the quotient finite, greater than 0.
         momentum: share of the last velocity that stays, 0 <= momentum < 1.
         centered: divide by the standard deviation instead of the root mean square.
-        weight_decay, clip_norm: see :class:`Optimizer`; the errors are its too.
+        weight_decay: see :class:`Optimizer`.
+        clip_norm: likewise; the errors are its too.
 
     >>> import numpy as np
     >>> w, rmsprop = np.array([1.0]), RMSProp(lr=0.05)
@@ -321,7 +323,8 @@ class Adam(Optimizer):
         lr: learning rate.
         betas: beta1 and beta2, shares of the running means that stay, each in [0, 1).
         eps: keeps the quotient finite, greater than 0.
-        weight_decay, clip_norm: see :class:`Optimizer`; the errors are its too.
+        weight_decay: see :class:`Optimizer`.
+        clip_norm: likewise; the errors are its too.
 
     >>> import numpy as np
     >>> w, adam = np.array([1.0]), Adam(lr=0.5)
@@ -375,8 +378,10 @@ class AdamW(Adam):
 
     Args:
         lr: learning rate.
-        betas, eps: see :class:`Adam`.
-        weight_decay, clip_norm: see :class:`Optimizer`; the errors are its too.
+        betas: see :class:`Adam`.
+        eps: likewise.
+        weight_decay: see :class:`Optimizer`.
+        clip_norm: likewise; the errors are its too.
 
     >>> import numpy as np
     >>> w, adamw = np.array([2.0]), AdamW(lr=0.5, weight_decay=0.5)
