@@ -93,8 +93,6 @@ class GpuBackend:
 
     def accepts(self, unit: Unit) -> bool:
         """Whether there are kernels for a unit."""
-        if self.training and not all(layer.trainable for layer in unit.layers):
-            return False  # a frozen layer runs by its own methods
         last = unit.find(ACTIVATIONS)
         return (last is None or activation_of(last) is not None) and _kind(unit) is not None
 
@@ -250,9 +248,9 @@ class GpuTraining(GpuBackend):
         """Add what judges and updates; what a refused step must not do comes behind it."""
         context = self.context
         context.squares = context.empty(max(1, context.slots), dtype=np.float64)
-        plain = any(step.is_trained and step.unit.kind == "plain" for step in self.steps)
         if self.sharing is not None:
             self.program.python("sum over ranks", self._share)
+        plain = any(step.unit.kind == "plain" for step in self.steps)
         has_squares = not plain and self.sharing is None
         arguments = (has_squares, self.loss_step, self._figures, lambda: self.was_taken)
         self.rule.add(self.program, context, *arguments)

@@ -26,7 +26,8 @@ class NormStep(Step):
         super().__init__(unit, shapes, context)
         layer, shape = self.layer, self.input_shape
         self.is_batch = type(layer) in BATCH_NORMS
-        self.is_fixed = self.is_batch and layer.track_running_stats and not context.training
+        is_tracked = self.is_batch and layer.track_running_stats
+        self.is_fixed = is_tracked and not (context.training and layer.trainable)
         self.rows = 1  # what the kernels take for samples, of a sample
         self.C, self.P, self.groups = shape[0], prod(shape[1:]), 0
         if type(layer) is LayerNorm:
@@ -76,7 +77,7 @@ class NormStep(Step):
         if self.is_fixed:
             state = self.layer.state
             mean, variance = state["running_mean"], state["running_var"]
-            arguments = (self.x, w, b, mean, variance, self.y, eps, self.parameter, BATCH)
+            arguments = (self.x, w, b, mean, variance, self.z, self.y, eps, self.parameter, BATCH)
             grid = blocks(prod(self.shape))
             program.call(self.name, "norm", self.sizes, "norm_fixed", grid, *arguments)
             return
@@ -91,9 +92,21 @@ class NormStep(Step):
         )
 
     def backward(self, program: Program) -> None:
-        mean, scale, _ = self.statistics
         params, grads = self.layer.params, self.layer.grads
-        channels = self.C if params and not self.is_batch else 0
+        if self.is_fixed:
+            variance, eps = self.layer.state["running_var"], np.float32(self.layer.eps)
+            arguments = (self.dy, self.v, params.get("weight"), variance, self.dx, eps)
+            program.call(
+                f"{self.name}: backward",
+                "norm",
+                self.sizes,
+                "norm_fixed_backward",
+                blocks(prod(self.shape)),
+                *(*arguments, self.parameter, BATCH),
+            )
+            return
+        mean, scale, _ = self.statistics
+        channels = self.C if grads and not self.is_batch else 0
 
         def grid(n: int) -> tuple[int, int, int]:
             return self._sets(n)[0] + channels, 1, 1
@@ -107,7 +120,7 @@ class NormStep(Step):
             grid,
             *(self.dy, self.v, self.x, params.get("weight"), mean, scale, self.dx),
             *(grads.get("weight"), grads.get("bias")),
-            self.context.squares_of(self.C) if params else None,
+            self.context.squares_of(self.C) if grads else None,
             *(self.parameter, self._samples),
             threads=max(self.threads, self._threads(longest)),
         )

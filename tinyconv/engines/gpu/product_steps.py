@@ -142,7 +142,7 @@ class ConvStep(Step):
             program,
             f"{name}: backward",
             *(self.dy, self.v, self.chosen, self.image, *self.source, weight, None, None),
-            *(grads["weight"], grads.get("bias")),
+            *(grads.get("weight"), grads.get("bias")),
             dx=self.dimage,
         )
         if self.padding is not None and self.dx is not None:
@@ -212,8 +212,9 @@ class TransposedStep(ConvStep):
             add_activation_backward(program, name, self.activation, self.dy, self.v, dy)
         weight = self.layer.params["weight"]
         nothing = (None, None)
-        arrays = (self.x, self.x, None, dy, *nothing, weight, *nothing, grads["weight"], None)
-        self.add_backward(program, name, *arrays, dx=None)
+        if self.is_trained:
+            arrays = (self.x, self.x, None, dy, *nothing, weight, *nothing, grads["weight"], None)
+            self.add_backward(program, name, *arrays, dx=None)
         if "bias" in grads:
             sizes = {"PLANES": self.C, "OD": 1, "OH": 1, "OW": self.inputs}
             squares = self.context.squares_of(self.C)

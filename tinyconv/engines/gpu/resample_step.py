@@ -129,6 +129,8 @@ class SubsampleStep(ResampleStep):
 
     def backward(self, program: Program) -> None:
         super().backward(program)
+        if not self.is_trained:
+            return
         C, grads, resampling = self.shape[0], self.layer.grads, self.resampling
         program.call(
             f"{self.name}: backward",

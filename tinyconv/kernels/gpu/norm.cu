@@ -51,16 +51,26 @@ KERNEL(norm_forward)(const float *x, const float *w, const float *b, float *mean
     }
 }
 
-// y by running statistics: a batch norm outside training.
+// y by running statistics: a batch norm outside training, or a frozen one. u as above.
 KERNEL(norm_fixed)(const float *x, const float *w, const float *b, const float *mean,
-                   const float *variance, float *y, float eps, float parameter, int N) {
+                   const float *variance, float *u, float *y, float eps, float parameter, int N) {
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= N * C * P) return;
     int c = channel_of(i);
     float value = (x[i] - mean[c]) * (1 / sqrtf(variance[c] + eps));
     if (w) value *= w[c];
     if (b) value += b[c];
+    if (u) u[i] = value;
     y[i] = activate(ACTIVATION, value, parameter);
+}
+
+KERNEL(norm_fixed_backward)(const float *dy, const float *a, const float *w, const float *variance,
+                            float *dx, float eps, float parameter, int N) {
+    int i = blockIdx.x * THREADS + threadIdx.x;
+    if (i >= N * C * P) return;
+    float dz = deactivate(ACTIVATION, dy[i], a[i], parameter);
+    if (w) dz *= w[channel_of(i)];
+    dx[i] = dz * (1 / sqrtf(variance[channel_of(i)] + eps));
 }
 
 // One block a set and, where sets are no channels, behind these one a channel for dw and db. dx, and
