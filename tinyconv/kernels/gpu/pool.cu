@@ -72,22 +72,16 @@ KERNEL(pool_max_backward)(const float *dy, const int *argmax, float *dx, int N) 
     dx[i] = sum;
 }
 
-// The powers are of what the largest of the window divides, so that they cannot overflow.
 KERNEL(pool_norm)(const float *x, float *y, float p, int N) {
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= N * PLANES * OUTPUTS) return;
     const float *plane = x + i / OUTPUTS * INPUTS;
-    float largest = 0, sum = 0;
+    float sum = 0;
     for_elements(i % OUTPUTS, [&](int place) {
-        float size = fabsf(plane[place]);
-        if (size > largest || size != size) largest = size;
+        float value = plane[place];
+        sum += p == 2 ? value * value : powf(fabsf(value), p);
     });
-    float unit = largest > 0 && largest < INFINITY ? largest : 1.0f;
-    for_elements(i % OUTPUTS, [&](int place) {
-        float part = fabsf(plane[place]) / unit;
-        sum += p == 2 ? part * part : powf(part, p);
-    });
-    y[i] = unit * (p == 2 ? sqrtf(sum) : powf(sum, 1 / p));
+    y[i] = p == 2 ? sqrtf(sum) : powf(sum, 1 / p);
 }
 
 KERNEL(pool_norm_backward)(const float *dy, const float *x, const float *y, float *dx, float p,
@@ -98,10 +92,9 @@ KERNEL(pool_norm_backward)(const float *dy, const float *x, const float *y, floa
     float sum = 0, value = x[i], sign = value > 0 ? 1.0f : value < 0 ? -1.0f : value;
     for_windows(i % INPUTS, [&](int window) {
         float norm = y[first + window];
-        float share = p == 2 ? value / norm : sign * powf(fabsf(value) / norm, p - 1);
-        sum += norm == 0 ? 0.0f : share * dy[first + window];
+        if (norm != 0) sum += dy[first + window] / (p == 2 ? norm : powf(norm, p - 1));
     });
-    dx[i] = sum;
+    dx[i] = (p == 2 ? value : sign * powf(fabsf(value), p - 1)) * sum;
 }
 
 #undef INPUTS

@@ -68,7 +68,9 @@ __device__ inline void update(int size, JudgeRoom &room, STATE, Rule rule) {
     bool is_finite = loss - loss == 0 && square - square == 0;
     bool is_taken = is_finite && counters[BAD] < 0;
     if (threadIdx.x == 0) {
-        double rate = figures[RATE], root = 0, length = sqrt(square);
+        // As where squares are added up in float: what is beyond has an infinite length.
+        double length = square > 3.4028234e38 ? INFINITY : sqrt(square);
+        double rate = figures[RATE], root = 0;
         double share = clip > 0 && clip < length + 1e-6 ? clip / (length + 1e-6) : 1.0;
         float lost = (float)rate * weight_decay;
         if (steps) {
