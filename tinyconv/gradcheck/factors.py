@@ -20,45 +20,35 @@ def follow(e: Evidence, ratio: float) -> str:
     """Return what the ratio depends on when axes are doubled in length, or what it may be."""
     if abs(ratio + 1) < 1e-6:
         return ": the sign is flipped"
-    followed: list[tuple[int, str, float]] = []
-    is_tried = False
-    for length, axes, near in _resized(e):
-        other = _ratio(e, near)
-        if other:
-            is_tried, power = True, math.log2(abs(other / ratio))
-            powers = (1.0, -1.0, 0.5, -0.5, 2.0, -2.0)
-            followed += [(length, axes, p) for p in powers if abs(power - p) < 1e-3]
-    if len({p for _, _, p in followed}) == 1:
-        p = followed[0][2]
-        size = math.prod(length for length, _, _ in followed)
+    others = [(length, axes, _ratio(e, near)) for length, axes, near in _resized(e)]
+    powers = [(n, axes, math.log2(abs(r / ratio))) for n, axes, r in others if r]
+    known = itertools.product(powers, (1, -1, 0.5, -0.5, 2, -2))
+    followed = [(n, axes, p) for (n, axes, power), p in known if abs(power - p) < 1e-3]
+    if not powers:
+        return "; no other shape could be tried"
+    if len({p for _, _, p in followed}) > 1:
+        return ""
+    if followed:
+        p, size = followed[0][2], math.prod(n for n, _, _ in followed)
         names = " and ".join(dict.fromkeys(axes for _, axes, _ in followed))
         number = f"sqrt({size})" if abs(p) == 0.5 else str(size) + "^2" * (abs(p) == 2)
-        what = f"1/{number} is missing" if p > 0 else f"1/{number} is too much"
+        what = f"1/{number} is {'missing' if p > 0 else 'too much'}"
         if abs(p) == 1:
             what += ": a sum instead of a mean" if p > 0 else ": a mean instead of a sum"
         if abs(abs(ratio) - size**p) > 1e-6 * abs(ratio):  # of a part of that length, say
             word = {0.5: "the root of ", 1: "", 2: "the square of "}[abs(p)]
             what = f"a factor that goes with {word}a length of these is wrong"
         return f"; with {names} twice as long it is {2**p:.3g} times that: {what}"
-    if followed or not is_tried:
-        return "" if followed else "; no other shape could be tried"
     one = np.zeros_like(e.dy)
     one.flat[one.size // 2] = 1.0
-    window = int(np.count_nonzero(np.nan_to_num(e.vjp(one))))
+    window, what = int(np.count_nonzero(np.nan_to_num(e.vjp(one)))), ": a constant factor"
     larger = max(abs(ratio), 1 / abs(ratio))
-    what = ": a constant factor"
     if window > 2 and abs(larger - window) < 1e-6 * larger:
-        what = (
-            f"; {window} elements of {e.name} have a gradient from one output: a sum and a mean "
-            "over these are mistaken for each other"
-        )
+        what = f"; {window} elements of {e.name} have a gradient from one output: a sum and a mean"
+        what += " over these are mistaken for each other"
     elif abs(larger - 2) < 1e-6:
-        how = (
-            "too much, as of a square, or added twice"
-            if abs(ratio) > 1
-            else "is missing, as of a square"
-        )
-        what = f": a factor 2 {how}"
+        too_much = "too much, as of a square, or added twice"
+        what = f": a factor 2 {too_much if abs(ratio) > 1 else 'is missing, as of a square'}"
     return f", whatever the lengths of axes{what}"
 
 

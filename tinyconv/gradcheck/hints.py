@@ -154,27 +154,21 @@ def _input_rearranged(e: Evidence) -> Hypotheses:
 
 def _local_derivative(e: Evidence) -> Hypotheses:
     y, factors = e.y, dict(e.alike)
-    if e.analytic.shape == e.dy.shape:
-        if e.is_got(e.dy):
-            masked = np.all(e.zero | e.close(e.at(e.dy)))
-            yield masked, "dy is passed on where the derivative is zero: the mask is missing"
-            yield not masked, "the gradient is dy itself: the derivative of the function is missing"
-            return
+    is_elementwise = e.analytic.shape == e.dy.shape
+    if is_elementwise:
         factors |= {"y": y, "1 - y": 1 - y, "1 - y^2": 1 - y * y, "y (1 - y)": y * (1 - y)}
+    if is_elementwise and e.is_got(e.dy):
+        is_masked = np.all(e.zero | e.close(e.at(e.dy)))
+        yield is_masked, "dy is passed on where the derivative is zero: the mask is missing"
+        yield True, "the gradient is dy itself: the derivative of the function is missing"
+        return
     for name, values in factors.items():
-        is_missing = e.matches(e.analytic * values)
-        yield is_missing, f"the factor {name} is missing"
-        is_extra = not is_missing and np.all(e.close(e.got, e.numeric * e.at(values)))
+        yield e.analytic * values, f"the factor {name} is missing"
+        is_extra = np.all(e.close(e.got, e.numeric * e.at(values)))
         yield is_extra, f"the factor {name} is too much"
-
-
-def _dy_times(e: Evidence) -> Hypotheses:
-    y = e.y
-    if e.analytic.shape == e.dy.shape:
-        factors = {"y": y, "1 - y": 1 - y, "1 - y^2": 1 - y * y, "y (1 - y)": y * (1 - y)}
-        for name, values in (e.alike | factors).items():
-            text = f"the gradient is dy * ({name}), which is not the derivative"
-            yield e.is_got(e.dy * values), text
+    for name, values in factors.items() if is_elementwise else ():
+        text = f"the gradient is dy * ({name}), which is not the derivative"
+        yield e.is_got(e.dy * values), text
 
 
 def _other_mask(e: Evidence) -> Hypotheses:
@@ -257,14 +251,9 @@ def _softmax(e: Evidence) -> Hypotheses:
         yield g - p * total, f"right with exp(y) sum(dy) over {e.axis(axis)} {end}"
     for right, wrong in itertools.permutations(axes, 2):
         text = f"its sum runs over {e.axis(wrong)}, expected {e.axis(right)}: the wrong axis"
-        softmax, logarithm = (
-            [f(k) for k in (right, wrong)]
-            for f in (
-                lambda k: y * (dy - np.sum(y * dy, k, keepdims=True)),
-                lambda k: dy - p * np.sum(dy, k, keepdims=True),
-            )
-        )
-        for one, other in (softmax, logarithm):
+        for inner, factor in ((y * dy, y), (dy, p)):  # of the softmax, and of its logarithm
+            sums = (np.sum(inner, k, keepdims=True) for k in (right, wrong))
+            one, other = (inner - factor * total for total in sums)
             yield e.matches(one) and e.is_got(other), text
 
 
@@ -292,27 +281,21 @@ def _sum_of_dy(e: Evidence) -> Hypotheses:
 
 def _missing_term(e: Evidence) -> Hypotheses:
     """The difference to the numeric gradient is something simple."""
-    missing, axes = e.numeric - e.got, tuple(range(e.analytic.ndim))
+    missing, every = e.numeric - e.got, tuple(range(e.analytic.ndim))
     terms = {name: e.at(x) for name, x in e.alike.items()}
     if e.is_elementwise:
         y, dy = e.at(e.y), e.at(e.dy)
         terms |= {"dy": dy, "y": y, "y dy": y * dy, "y^2 dy": y * y * dy}
-
-    def fits(values: FloatArray, axes: tuple[int, ...]) -> Any:
-        shares = _shares(e, missing, values, axes)
-        is_right = shares is not None and np.all(e.close(missing, shares * values))
-        return shares if is_right else None
-
-    for name, values in terms.items():
-        if (factors := fits(values, axes)) is not None:
-            text = f"a term is missing: the derivative has {factors[0]:.4g} times {name} more"
-            yield True, text
-    terms["1"] = np.ones_like(missing)
-    for axis, length in enumerate(e.analytic.shape if len(axes) > 1 else ()):
-        where = f"along {e.axis(axis)}, as from a sum over it"
-        for name, values in terms.items():
-            text = f"a term is missing: {name} times a number for each slice {where}"
-            yield length > 2 and fits(values, (axis,)) is not None, text
+    for axes in (every, *((k,) for k in every if len(every) > 1 and e.analytic.shape[k] > 2)):
+        for name, values in (terms if axes == every else terms | {"1": missing * 0 + 1}).items():
+            shares = _shares(e, missing, values, axes)
+            if shares is None or not np.all(e.close(missing, shares * values)):
+                continue
+            what = f"the derivative has {shares[0]:.4g} times {name} more"
+            if axes != every:
+                where = f"along {e.axis(*axes)}, as from a sum over it"
+                what = f"{name} times a number for each slice {where}"
+            yield True, f"a term is missing: {what}"
 
 
 def _constant_beside_inputs(e: Evidence) -> Hypotheses:
@@ -337,6 +320,6 @@ def _constant_beside_inputs(e: Evidence) -> Hypotheses:
 TABLE: tuple[Callable[[Evidence], Hypotheses], ...] = (
     *(_not_linear_in_dy, _shared_memory, _constant_ratio, _conjugated, _order, _rearranged),
     *(_input_rearranged, _softmax, _normalisation, _sum_of_dy, selected, narrow_part),
-    *(_local_derivative, _other_mask, dy_part, places, _missing_term, _dy_times, broad_part),
+    *(_local_derivative, _other_mask, dy_part, places, _missing_term, broad_part),
     _constant_beside_inputs,
 )
