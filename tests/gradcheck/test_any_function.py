@@ -173,6 +173,25 @@ def test_forward_mode_has_the_hints_of_reverse_mode():
     assert report.hint == "x: the tangent is dy itself: the derivative of the function is missing"
 
 
+@pytest.mark.parametrize(
+    ("jvp", "hint"),
+    [
+        (lambda t, x: 2 * x * t[0] / 2, "the tangent is 0.5 times what it should be, whatever the"),
+        (lambda t, x: t[0], "the tangent is dy itself: the derivative of the function is missing"),
+        (
+            lambda t, x: 2 * x * t[0] * (np.arange(len(x)) < 4000),
+            "zero where it should not be: the mask is too narrow",
+        ),
+    ],
+)
+def test_forward_mode_has_hints_for_large_tensors(jvp, hint):
+    # Of 5,000 elements only some are known.
+    x = np.random.default_rng(1).normal(size=5000)
+    report = check(np.square, None, [x], jvp=jvp, names=["x"])
+    assert report.verdict == "wrong"
+    assert hint in report.hint
+
+
 def cube_backward(dy, x):
     return 3 * x * x * dy
 
@@ -203,6 +222,17 @@ def test_adjoints():
     F = np.fft.fft(np.eye(4))
     assert check_adjoint(lambda x: F @ x, lambda u: F.conj().T @ u, np.zeros(4, complex)).ok
     assert not check_adjoint(lambda x: F @ x, lambda u: F.T @ u, np.zeros(4, complex)).ok
+
+
+@pytest.mark.parametrize("seconds", range(0, 60, 3))
+def test_adjoints_within_a_budget(monkeypatch, seconds):
+    clock, identity = _counted(1.0, lambda x: x + 0)
+    monkeypatch.setattr(time, "monotonic", clock)
+    report = check_adjoint(identity, identity, np.zeros(3), seconds=seconds)
+    assert clock() <= seconds + 1
+    assert report.verdict in ("timeout", "ok")
+    report = check_adjoint(identity, lambda u: u + 0, np.zeros(3), seconds=100)
+    assert report.message == "<A(x), u> = <x, A_T(u)>"
 
 
 def test_nothing_to_check():
@@ -330,13 +360,13 @@ def test_what_functions_print_and_warn_about_shows_once(capsys):
     assert capsys.readouterr().out == "forward!\n"
 
 
-def _counted(seconds_a_call):
+def _counted(seconds_a_call, function=np.square):
     """A clock that only calls of the function advance, and the function."""
     now = [0.0]
 
     def forward(x):
         now[0] += seconds_a_call
-        return x * x
+        return function(x)
 
     return (lambda: now[0]), forward
 

@@ -89,6 +89,7 @@ class Direction:
         self.v = self.v * spacing / smallest
         #: what was seen along it with each step: the slopes on both sides, the size of the values
         self.rungs: dict[float, tuple[float, float, float] | None] = {}
+        self.exact: list[Slope | None] = []  #: by the complex step, after that was taken
 
     def moved(self, t: complex) -> dict[Leaf, Any]:
         """Return the coordinates of its leaves at ``x + t v``."""
@@ -163,9 +164,12 @@ class Slopes:
 
     def by_complex_step(self, direction: Direction) -> Slope | None:
         """Return the derivative by the complex step, None where forward does not admit it."""
-        derivative = self._imaginary(direction)
-        if derivative is None:
-            return None
+        if not direction.exact:
+            derivative = self._imaginary(direction)
+            direction.exact.append(None if derivative is None else self._exact(derivative))
+        return direction.exact[0]
+
+    def _exact(self, derivative: FloatArray) -> Slope:
         terms = self.dy * derivative
         bar = 16 * self.problem.eps_y * (float(np.sum(np.abs(terms))) + self.size)
         return Slope(float(np.sum(terms)), bar, is_exact=True)
