@@ -65,10 +65,13 @@ def test_a_tie_that_decides_another_tie_is_no_wrong_gradient(method, seed):
 
 
 @pytest.mark.parametrize("method", ["auto", "central"])
-def test_kinks_close_together_are_no_wrong_gradients(method):
-    x = draw_array("near ties", (1, 1, 4, 6), [10511, 0])
-    options = {"kernel_size": 1, "stride": (1, 3)}
-    report = check_op("l2_pool2d", [x], options, seed=10511, method=method)
+@pytest.mark.parametrize(
+    ("seed", "shape", "stride"), [(10511, (1, 1, 4, 6), (1, 3)), (6210, (2, 3, 4, 4), (3, 2))]
+)
+def test_kinks_close_together_are_no_wrong_gradients(method, seed, shape, stride):
+    x = draw_array("near ties", shape, [seed, 0])
+    options = {"kernel_size": 1, "stride": stride}
+    report = check_op("l2_pool2d", [x], options, seed=seed, method=method)
     assert report.verdict == "kink", str(report)
 
 

@@ -11,7 +11,7 @@ from tinyconv.gradcheck.comparison import Comparison, Options
 from tinyconv.gradcheck.evidence import Axes
 from tinyconv.gradcheck.hints import say_why
 from tinyconv.gradcheck.numbers import largest, scale_of
-from tinyconv.gradcheck.problem import HALF, Leaf, Problem, Stop, TimeUp
+from tinyconv.gradcheck.problem import Leaf, Problem, Stop, TimeUp
 from tinyconv.gradcheck.report import Report, TensorReport
 
 __all__ = ["look"]
@@ -109,12 +109,11 @@ def _row(comparison: Comparison, leaf: Leaf) -> TensorReport:
     smooth = [e for e in elements if not e.slope.kink]
     wrong, size = [e for e in smooth if e.is_wrong], comparison.size(leaf)
     verdict = "kink" if kinks else "ok"
-    is_half = comparison.problem.eps_y > HALF  # its steps may cross a kink from afar
     if wrong:
         rounding = max(SINGLE_PRECISION, min(1e4 * comparison.mode.eps, 0.05))
         most = max(abs(e.difference) for e in wrong)
         verdict = "precision" if most <= rounding * size else "wrong"
-    elif whole and whole.is_wrong and not (is_half and kinks):
+    elif comparison.is_unlocated(leaf):
         verdict = "wrong"
     elif not kinks and any(comparison.says_nothing(e, size) for e in smooth):
         verdict = "precision"
