@@ -169,7 +169,8 @@ class ConvStep(ProductStep):
                 "x_at": address_of(table(x_at)),
                 "dz_at": address_of(table(dz_at)),
             }
-            values = {key: values[key] for key in conv_max.INPUT_GRADIENT.names if key in values}
+            names = conv_max.INPUT_GRADIENT.names or ()
+            values = {name: value for name, value in values.items() if name in names}
             rows = min(ROWS, SUMS // self.run_vectors)
             kernel = compiled(conv_max.input_gradient, self.run_lanes, self.run_vectors, rows)
             program.call(name, kernel, conv_max.INPUT_GRADIENT, **values, adds=adds)
