@@ -293,7 +293,7 @@ def _missing_term(e: Evidence) -> Hypotheses:
                 continue
             what = f"the derivative has {shares[0]:.4g} times {name} more"
             if axes != every:
-                where = f"along {e.axis(*axes)}, as from a sum over it"
+                where = f"along {e.axis(axes[0])}, as from a sum over it"
                 what = f"{name} times a number for each slice {where}"
             yield True, f"a term is missing: {what}"
 
