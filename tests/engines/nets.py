@@ -71,7 +71,9 @@ class LocalHalf(Layer):
         return dy / np.float32(2), {}
 
 
-#: name -> (shape of a sample, the layers)
+#: name -> (shape of a sample, the layers). Their sizes are few, so that they share kernels, which
+#: take longer to compile than to run: by a weight's gradient each length of a run, the channels
+#: read times the width of the window, up to 24, has a kernel of its own.
 NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "conv, max, relu; two of them": (
         (1, 14, 14),
@@ -105,10 +107,10 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "mean before and after an activation": (
         (1, 14, 14),
         lambda: [
-            Conv2d(1, 6, 5, padding=2),
+            Conv2d(1, 8, 5, padding=2),
             Tanh(),
             AvgPool2d(2),
-            Conv2d(6, 8, 3, padding=1),
+            Conv2d(8, 8, 3, padding=1),
             AvgPool2d(2),
             ReLU(),
             Flatten(),
@@ -118,9 +120,9 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "mean of one convolution, dilated, behind another": (
         (2, 12, 12),
         lambda: [
-            Conv2d(2, 4, 3),
+            Conv2d(2, 6, 3),
             ReLU(),
-            Conv2d(4, 5, 3, dilation=2),
+            Conv2d(6, 5, 3, dilation=2),
             AvgPool2d((2, 3)),
             Flatten(),
             Linear(30, 4),
@@ -138,11 +140,11 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "convolutions over one axis": (
         (1, 40),
         lambda: [
-            Conv1d(1, 15, 3, stride=2),
+            Conv1d(1, 8, 3, stride=2),
             ReLU(),
-            Conv1d(15, 15, 3, stride=2, padding=1),
+            Conv1d(8, 8, 3, stride=2, padding=1),
             ReLU(),
-            Conv1d(15, 7, 3, dilation=2),
+            Conv1d(8, 7, 3, dilation=2),
             Flatten(),
             Linear(42, 10),
         ],
@@ -172,11 +174,11 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         ],
     ),
     "dilation and a max behind it": (
-        (2, 13, 13),
+        (2, 14, 14),
         lambda: [
-            Conv2d(2, 4, 2),
+            Conv2d(2, 5, 3),
             ReLU(),
-            Conv2d(4, 6, 3, dilation=2),
+            Conv2d(5, 6, 3, dilation=2),
             MaxPool2d(2),
             Flatten(),
             Linear(96, 5),
@@ -195,8 +197,8 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         ],
     ),
     "one position left": (
-        (4, 5, 5),
-        lambda: [Conv2d(4, 12, 5), Tanh(), Flatten(), Linear(12, 3)],
+        (8, 3, 3),
+        lambda: [Conv2d(8, 12, 3), Tanh(), Flatten(), Linear(12, 3)],
     ),
     "linear layers of odd sizes": (
         (1, 5, 5),
@@ -217,10 +219,10 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         (2, 9, 9),
         lambda: [
             Dropout(0.1),
-            Conv2d(2, 6, 3),
+            Conv2d(2, 8, 3),
             ReLU(),
             Dropout(0.4, scale_at_test=True),
-            Conv2d(6, 4, 3, padding=1),
+            Conv2d(8, 4, 3, padding=1),
             ReLU(),
             Flatten(),
             Dropout(0.5),
@@ -246,17 +248,17 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "activations whose slope needs the input, and with parameters": (
         (2, 12, 12),
         lambda: [
-            Conv2d(2, 6, 3),
+            Conv2d(2, 5, 3),
             GELU(),
-            Conv2d(6, 5, 3, padding=1),
+            Conv2d(5, 5, 3, padding=1),
             MaxPool2d(2),
             SiLU(),
-            Conv2d(5, 4, 2),
+            Conv2d(5, 5, 2),
             ELU(0.7),
             MaxPool2d(2),
             LeakyReLU(-0.2),
             Flatten(),
-            Linear(16, 9),
+            Linear(20, 9),
             Softplus(2.0),
             ScaledTanh(),
             Linear(9, 8),
@@ -266,12 +268,12 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         ],
     ),
     "normalisation over the batch": (
-        (3, 9, 8),
+        (4, 9, 8),
         lambda: [
-            Conv2d(3, 20, 3, padding=1),
-            BatchNorm2d(20),
+            Conv2d(4, 24, 3, padding=1),
+            BatchNorm2d(24),
             ReLU(),
-            Conv2d(20, 6, 3, padding=1, bias=False),
+            Conv2d(24, 6, 3, padding=1, bias=False),
             BatchNorm2d(6, affine=False),
             Residual([Conv2d(6, 6, 1), BatchNorm2d(6, momentum=None), Tanh()]),
             GELU(),
@@ -283,14 +285,14 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         ],
     ),
     "normalisation of a sample": (
-        (6, 5, 4),
+        (4, 5, 4),
         lambda: [
-            GroupNorm(3, 6, affine=False),
-            Conv2d(6, 8, 3, padding=1),
+            GroupNorm(2, 4, affine=False),
+            Conv2d(4, 8, 3, padding=1),
             GroupNorm(2, 8),
             SiLU(),
             LayerNorm((8, 5, 4)),
-            Conv2d(8, 5, 2),
+            Conv2d(8, 5, (2, 3), padding=((0, 0), (1, 0))),
             LayerNorm(3, bias=False),
             Tanh(),
             LayerNorm((4, 3), elementwise_affine=False),
@@ -316,10 +318,10 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             LeakyReLU(),
             GroupNorm(6, 6),
             LayerNorm((6, 10)),
-            Reshape((3, 2, 2, 5)),
-            BatchNorm3d(3),
+            Reshape((5, 2, 2, 3)),
+            BatchNorm3d(5),
             Softplus(),
-            GroupNorm(1, 3),
+            GroupNorm(1, 5),
             LocalResponseNorm(2, alpha=1.0),
             Flatten(),
             Linear(60, 4),
@@ -338,23 +340,23 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         ],
     ),
     "branches, nested and joined both ways": (
-        (3, 6, 6),
+        (2, 6, 6),
         lambda: [
-            Residual([Conv2d(3, 3, 3, padding=1), Tanh()]),
+            Residual([Conv2d(2, 2, 3, padding=1), Tanh()]),
             ReLU(),
             Parallel(
                 [
-                    Conv2d(3, 2, 3, padding=1),
+                    Conv2d(2, 2, 3, padding=1),
                     [
-                        Conv2d(3, 4, 1),
+                        Conv2d(2, 4, 1),
                         ReLU(),
-                        Residual(Conv2d(4, 4, 1), Conv2d(4, 4, 5, padding=2)),
+                        Residual(Conv2d(4, 4, 1), Conv2d(4, 4, 3, padding=1)),
                     ],
                     Identity(),
                 ]
             ),
             Sigmoid(),
-            Parallel([Conv2d(9, 2, 3), [Conv2d(9, 2, 3), ReLU()]], join="add"),
+            Parallel([Conv2d(8, 2, 3), [Conv2d(8, 2, 3), ReLU()]], join="add"),
             Tanh(),
             Flatten(),
             Parallel([Linear(32, 3), [Linear(32, 5), Tanh()]]),
@@ -363,8 +365,8 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         ],
     ),
     "in one dimension": (
-        (2, 20),
-        lambda: [Conv1d(2, 6, 5, 2), ReLU(), Flatten(), Linear(48, 4)],
+        (1, 20),
+        lambda: [Conv1d(1, 6, 5, 2), ReLU(), Flatten(), Linear(48, 4)],
     ),
     "three axes, with a max behind": (
         (2, 6, 7, 8),
@@ -373,11 +375,11 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             ReLU(),
             Conv3d(4, 6, (2, 3, 3), stride=(1, 2, 1), padding=((0, 1), (1, 0), (2, 1))),
             GELU(),
-            Conv3d(6, 5, 2, dilation=(1, 1, 2)),
+            Conv3d(6, 5, 2, dilation=(1, 2, 1)),
             ELU(),
             MaxPool3d((1, 1, 2)),
             Flatten(),
-            Linear(150, 4),
+            Linear(100, 4),
         ],
     ),
     "padding with the input's own numbers": (
@@ -399,7 +401,7 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Conv3d(2, 4, 3, padding=1),
             AvgPool3d((1, 2, 2)),
             Tanh(),
-            Conv3d(4, 3, (3, 1, 2), padding=(1, 0, 0)),
+            Conv3d(4, 3, (3, 1, 3), padding=((1, 1), (0, 0), (1, 0))),
             AvgPool3d((5, 3, 1)),
             Reshape((3, 2)),
             Conv1d(3, 4, 2, padding=2),
@@ -412,10 +414,10 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "the largest pools that a convolution takes in, and the next": (
         (1, 49, 23),
         lambda: [
-            Conv2d(1, 4, 2),
+            Conv2d(1, 6, 2),
             MaxPool2d(3),
             ReLU(),
-            Conv2d(4, 20, 2),
+            Conv2d(6, 20, 2),
             MaxPool2d((5, 2)),
             ReLU(),
             Flatten(),
@@ -438,9 +440,9 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "padding of the same size, strides larger than kernels": (
         (3, 9, 10),
         lambda: [
-            Conv2d(3, 8, (4, 3), padding="same"),
+            Conv2d(3, 12, (4, 3), padding="same"),
             LeakyReLU(0.1),
-            Conv2d(8, 20, 1, stride=2),
+            Conv2d(12, 20, 1, stride=2),
             SiLU(),
             Conv2d(20, 4, 2, stride=3),
             Flatten(),
@@ -450,15 +452,15 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     "batch norms behind convolutions and linear layers": (
         (2, 6, 6),
         lambda: [
-            Conv2d(2, 4, 3, bias=False),
-            BatchNorm2d(4),
+            Conv2d(2, 8, 3, bias=False),
+            BatchNorm2d(8),
             ReLU(),
-            Conv2d(4, 6, 3, padding=1),
+            Conv2d(8, 6, 3, padding=1),
             BatchNorm2d(6, affine=False),
             Flatten(),
             Linear(96, 20),
             BatchNorm1d(20),
-            Tanh(),
+            ReLU(),
             Linear(20, 4, bias=False),
             BatchNorm1d(4),
         ],
@@ -565,7 +567,7 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Conv2d(2, 5, 1),
             Conv2d(5, 5, 3, padding=1, groups=5),
             ReLU(),
-            Conv2d(5, 5, (4, 2), (2, 1), ((1, 0), (2, 1)), (1, 3), groups=5, bias=False),
+            Conv2d(5, 5, 3, (2, 1), ((1, 0), (3, 3)), (1, 3), groups=5, bias=False),
             Tanh(),
             Reshape((5, -1)),
             Conv1d(5, 5, 31, 2, 9, groups=5),
@@ -616,9 +618,9 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         ],
     ),
     "sums of convolutions of squares, of 7 x 8 and 5 x 6": (
-        (2, 7, 8),
+        (3, 7, 8),
         lambda: [
-            Conv2d(2, 16, 3, padding=1),
+            Conv2d(3, 16, 3, padding=1),
             ReLU(),
             Residual([Conv2d(16, 16, 3, padding=1), ReLU(), Conv2d(16, 16, 3, padding=1)]),
             ReLU(),
@@ -636,7 +638,7 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         lambda: [
             Conv2d(3, 4, 3, 2, 1),
             Tanh(),
-            Residual([Conv2d(4, 20, 5), Tanh(), Upsample((5, 5)), Conv2d(20, 4, 1)]),
+            Residual([Conv2d(4, 24, 5), Tanh(), Upsample((5, 5)), Conv2d(24, 4, 1)]),
             Conv2d(4, 20, 5),
             Flatten(),
             Linear(20, 3),
