@@ -23,7 +23,9 @@ def train(x: Any, y: Any, *, seed: int, lr: float, width: int = 3) -> Any:
         raise RuntimeError("no more paper")
     assert not isinstance(x, np.memmap)
     net = tc.Sequential(tc.Linear(2, width), tc.Tanh(), tc.Linear(width, 2), seed=seed)
-    return net.fit(x, y, epochs=2, optimizer=tc.SGD(lr=lr), verbose=False, engine="eager")
+    size = max(10, len(x) // 60)  # of many samples, too, an epoch has few steps
+    rule = tc.SGD(lr=lr)
+    return net.fit(x, y, epochs=2, batch_size=size, optimizer=rule, verbose=False, engine="eager")
 
 
 GRID = {"lr": [0.01, 0.5], "width": [2, 4]}

@@ -16,7 +16,11 @@ import tinyconv as tc
 from tinyconv.cli import main
 from tinyconv.training import checkpoint
 
-PROGRAM = "from tinyconv.cli import main; raise SystemExit(main())"
+#: The command in a process of its own, without the picture of a run: see conftest.py.
+PROGRAM = (
+    "from tinyconv.cli import main, train; train._pictured = lambda *arguments: False; "
+    "raise SystemExit(main())"
+)
 QUICK = ["train", "--net", "nielsen-conv-softmax", "--batch-size", "50"]
 
 
