@@ -1,14 +1,22 @@
 """Where compiled kernels go when the folder of the package cannot be written to."""
 
+import contextlib
+import importlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numba
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 import tinyconv
+from tinyconv.kernels.cpu import kernel
 
 TRAIN = """
 import numpy as np, tinyconv as tc
@@ -68,42 +76,52 @@ print(nothing.cache_hits, nought.cache_hits, sum(same.stats.cache_hits.values())
 """
 
 
-def hits(folder: Path, before: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Import a module of two kernels and a function, and print which came from the cache."""
+def hits(folder: Path) -> str:
+    """Import a module of two kernels and a function, and return which came from the cache.
+
+    Every import reads the cache's files anew, so one process says as much as several.
+    """
     (folder / "one.py").write_text(ONE)
-    return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.path.insert(0, {str(folder)!r})\n{before}import one",
-        ],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    printed = io.StringIO()
+    kernel._sources.cache_clear()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
+        patched.syspath_prepend(folder)
+        try:
+            importlib.import_module("one")
+        finally:
+            sys.modules.pop("one", None)
+    return printed.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def fresh_sources() -> Iterator[None]:
+    """Forget the digest of a folder of kernels that is gone."""
+    yield
+    kernel._sources.cache_clear()
 
 
 COMPILED, CACHED = "0 0 0 compiling\n", "1 1 1\n"
 
 
-def test_a_change_in_any_file_of_the_kernels_compiles_them_anew(tmp_path: Path) -> None:
+def test_a_change_in_any_file_of_the_kernels_compiles_them_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Numba looks at a kernel's own file alone, and kernels call functions of simd.py."""
     folder = tmp_path / "kernels"
     shutil.copytree(Path(tinyconv.__file__).parent / "kernels" / "cpu", folder)
-    moved = (
-        "import tinyconv.kernels.cpu.kernel as module\n"
-        f"module.__file__ = {str(folder / 'kernel.py')!r}\n"
-    )
-    assert [hits(tmp_path, moved).stdout for _ in range(2)] == [COMPILED, CACHED]
+    monkeypatch.setattr(kernel, "__file__", str(folder / "kernel.py"))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    assert [hits(tmp_path) for _ in range(2)] == [COMPILED, CACHED]
     with (folder / "simd.py").open("a") as simd:
         simd.write("# another line\n")
-    assert [hits(tmp_path, moved).stdout for _ in range(2)] == [COMPILED, CACHED]
+    assert [hits(tmp_path) for _ in range(2)] == [COMPILED, CACHED]
 
 
-def test_damaged_files_of_the_cache_are_made_again(tmp_path: Path) -> None:
-    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    assert hits(tmp_path, **cache).stdout == COMPILED
+def test_damaged_files_of_the_cache_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    assert hits(tmp_path) == COMPILED
     indices, kernels = sorted(tmp_path.rglob("*.nbi")), sorted(tmp_path.rglob("*.nbc"))
     assert (len(indices), len(kernels)) == (3, 3)
     for damaged in (indices, kernels):
@@ -114,21 +132,25 @@ def test_damaged_files_of_the_cache_are_made_again(tmp_path: Path) -> None:
             flipped = whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
             broken[path] = (b"", whole[:30], flipped)[number]
             path.write_bytes(broken[path])
-        assert hits(tmp_path, **cache).stdout == COMPILED
+        assert hits(tmp_path) == COMPILED
         assert not [path for path, damage in broken.items() if path.read_bytes() == damage]
-        assert hits(tmp_path, **cache).stdout == CACHED
+        assert hits(tmp_path) == CACHED
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, of which the error is made up."""
-    full = (
-        "from numba.core.caching import IndexDataCacheFile as File\n"
-        "def full(*arguments): raise OSError(28, 'No space left on device')\n"
-        "File._save_data = full\n"
-    )
-    done = hits(tmp_path, full, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    assert done.stdout == COMPILED
-    assert done.stderr.count("No space left on device), so they are compiled at every start") == 1
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(IndexDataCacheFile, "_save_data", full)
+    kernel._say_uncached.cache_clear()
+    with pytest.warns(RuntimeWarning) as said:
+        assert hits(tmp_path) == COMPILED
+    kernel._say_uncached.cache_clear()
+    words = "No space left on device), so they are compiled at every start"
+    assert [words in str(warning.message) for warning in said].count(True) == 1
 
 
 def test_without_compiling_the_layers_run_one_by_one() -> None:
