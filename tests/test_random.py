@@ -48,7 +48,7 @@ def test_uniform_is_uniform() -> None:
 
 
 def test_the_largest_number_stays_below_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "bits", lambda key, n: np.full(n, 2**64 - 1, np.uint64))
+    monkeypatch.setattr(random, "bits", lambda key, n, *_: np.full(n, 2**64 - 1, np.uint64))
     assert random.uniform(0, 3).max() < 1
 
 

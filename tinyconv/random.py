@@ -12,6 +12,7 @@ so a compiled kernel can draw number i on its own.
 import hashlib
 from typing import Any
 
+import array_api_compat.numpy as array_api_numpy
 import numpy as np
 
 __all__ = ["GAMMA", "bits", "generator", "key", "later", "permutation", "uniform"]
@@ -41,32 +42,40 @@ def later(key: int, n: int) -> int:
     return (key + n * GAMMA) % 2**64
 
 
-def bits(key: int, n: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """Return the first ``n`` 64-bit numbers of a stream.
+def bits(key: int, n: int, xp: Any = array_api_numpy, device: Any = None) -> Any:
+    """Return the first ``n`` 64-bit numbers of a stream, (n,) uint64.
+
+    Args:
+        key: of the stream.
+        n: how many.
+        xp: the array library that draws them, on ``device``; all draw the same ones.
+        device: of that library.
 
     The literals below are those of the paper's reference generator seeded with 0.
 
     >>> [hex(int(number)) for number in bits(0, 2)]
     ['0xe220a8397b1dcdaf', '0x6e789e6aa1b965f4']
     """
-    z = np.arange(1, n + 1, dtype=np.uint64)
-    z *= np.uint64(GAMMA)
-    z += np.uint64(key)
-    z ^= z >> np.uint64(30)
-    z *= np.uint64(0xBF58476D1CE4E5B9)
-    z ^= z >> np.uint64(27)
-    z *= np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
+    z = xp.arange(1, n + 1, dtype=xp.uint64, device=device)
+    z *= GAMMA
+    z += key
+    z ^= z >> 30
+    z *= 0xBF58476D1CE4E5B9
+    z ^= z >> 27
+    z *= 0x94D049BB133111EB
+    z ^= z >> 31
     return z
 
 
-def uniform(key: int, n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def uniform(key: int, n: int, xp: Any = array_api_numpy, device: Any = None) -> Any:
     """Return ``n`` float32 numbers, uniform in [0, 1): the upper 24 bits of each number.
+
+    The arguments are those of :func:`bits`.
 
     >>> uniform(0, 3).round(3).tolist()
     [0.883..., 0.43..., 0.02...]
     """
-    return (bits(key, n) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    return xp.astype(bits(key, n, xp, device) >> 40, xp.float32) * 2.0**-24
 
 
 def permutation(key: int, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -3,11 +3,9 @@
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from tinyconv import random
 from tinyconv.arguments import Share, checked
-from tinyconv.backend import Array, like
+from tinyconv.backend import Array, namespace
 from tinyconv.layers.base import Layer
 from tinyconv.ops.dropout import dropout, dropout_backward
 
@@ -69,12 +67,12 @@ class Dropout(Layer):
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         if not training:
             return self._scaled(x), None
-        shape = tuple(x.shape)
+        shape, xp = tuple(x.shape), namespace("Dropout", x=x)
         key = self.mask_key(step, prod(shape[1:]))
-        mask = random.uniform(key, prod(shape)) >= np.float32(self.p)
-        # The mask is drawn on the CPU, so that every device trains with the same one. The
-        # operation needs p for its scale alone, which is 1 if p is 0.
-        return dropout(x, like(x, mask.reshape(shape)), 0.0 if self.scale_at_test else self.p)
+        # Drawn where x is; every device draws the same mask.
+        mask = random.uniform(key, prod(shape), xp, x.device) >= float(self.p)
+        # The operation needs p for its scale alone, which is 1 if p is 0.
+        return dropout(x, xp.reshape(mask, shape), 0.0 if self.scale_at_test else self.p)
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         return (self._scaled(dy) if saved is None else dropout_backward(dy, saved)), {}
