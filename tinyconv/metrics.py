@@ -14,6 +14,7 @@ from tinyconv.errors import ArgumentError
 from tinyconv.losses import Loss
 from tinyconv.losses.targets import beside
 from tinyconv.messages import hint, shown
+from tinyconv.transfers import number
 
 __all__ = [
     "Accuracy",
@@ -39,8 +40,10 @@ class Metric(ABC):
     @abstractmethod
     def __call__(
         self, loss: Loss, outputs: Array, targets: Array, sample_weight: Array | None = None
-    ) -> float:
-        """Return the figure of a batch, 0 where no sample counts.
+    ) -> Any:
+        """Return the figure of a batch, 0 where no sample counts: a number.
+
+        Within a step on a GPU it may be an array without axes, so that the host need not wait.
 
         Args:
             loss: what is minimised; it knows predictions and which targets count.
@@ -63,17 +66,18 @@ class _MeanScore(Metric):
 
     def __call__(
         self, loss: Loss, outputs: Array, targets: Array, sample_weight: Array | None = None
-    ) -> float:
+    ) -> Any:
         xp = namespace(self.name, outputs=outputs)
         scores = xp.astype(self.scores(loss, outputs, targets), xp.float64)
         if sample_weight is None and loss.ignore_index is None:
-            return float(xp.mean(scores)) if 0 not in scores.shape else 0.0
+            return number(xp.mean(scores)) if 0 not in scores.shape else 0.0
         weights = xp.astype(loss.counts(targets), xp.float64)
         if sample_weight is not None:
             weights = weights * beside(xp, sample_weight, weights.ndim)
         weights = xp.broadcast_to(beside(xp, weights, scores.ndim), scores.shape)
-        total = float(xp.sum(weights))
-        return float(xp.sum(weights * scores)) / total if total else 0.0
+        total, none = xp.sum(weights), xp.zeros((), dtype=xp.float64, device=weights.device)
+        mean = xp.sum(weights * scores) / xp.where(total == 0, none + 1, total)
+        return number(xp.where(total == 0, none, mean))
 
 
 class Accuracy(_MeanScore):
@@ -158,7 +162,7 @@ class FromFunction(Metric):
 
     def __call__(  # noqa: D102
         self, loss: Loss, outputs: Array, targets: Array, sample_weight: Array | None = None
-    ) -> float:
+    ) -> Any:
         predictions = to_numpy(loss.predictions(outputs))
         value = self.function(to_numpy(targets), predictions)
         try:
@@ -237,8 +241,8 @@ def figures(
     outputs: Array,
     targets: Array,
     sample_weight: Array | None = None,
-) -> dict[str, float]:
-    """Return the loss and every figure of a batch, by name.
+) -> dict[str, Any]:
+    """Return the loss and every figure of a batch by name, numbers as a :class:`Metric` returns.
 
     >>> import numpy as np
     >>> from tinyconv.losses import MSELoss
@@ -246,5 +250,5 @@ def figures(
     {'loss': 4.5, 'mae': 1.5}
     """
     weights = () if sample_weight is None else (sample_weight,)
-    values = {"loss": float(loss.forward(outputs, targets, *weights))}
+    values = {"loss": number(loss.forward(outputs, targets, *weights))}
     return values | {metric.name: metric(loss, outputs, targets, *weights) for metric in metrics}

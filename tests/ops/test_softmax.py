@@ -80,6 +80,13 @@ def test_class_weights_by_hand() -> None:
     np.testing.assert_allclose(dx, [[1 / 4, -1 / 2, 1 / 4], [9 / 8, 9 / 8, -9 / 4]], rtol=1e-14)
 
 
+def test_bytes_are_labels_of_more_classes_than_they_have_values() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 300))
+    loss, _ = cross_entropy(x, np.array([1, 255], np.uint8))
+    expected, _ = cross_entropy(x, np.array([1, 255]))
+    assert loss == expected
+
+
 def test_label_smoothing_by_hand() -> None:
     loss, saved = cross_entropy(LOGITS[:1], np.array([1]), label_smoothing=0.75)
     # A quarter and three twelfths, so t = 1/4, 1/2, 1/4, which is what the softmax says.

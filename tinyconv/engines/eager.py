@@ -14,6 +14,7 @@ from tinyconv.errors import NonFiniteError, StateError
 from tinyconv.losses import Loss, Targets, take
 from tinyconv.metrics import Metric, figures
 from tinyconv.optimizers import Optimizer
+from tinyconv.transfers import one_read, read, require
 
 __all__ = ["REPLACED", "EagerEngine"]
 
@@ -67,7 +68,8 @@ class EagerEngine:
         before = {name: copy(array) for name, array in state.items()}
         try:
             # What overflows is found and named.
-            with single_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+            quiet = np.errstate(over="ignore", invalid="ignore")
+            with single_blas_thread(), quiet, one_read():
                 self._step(x, y, index, step, lr)
         except Exception as error:
             for name, array in before.items():
@@ -84,20 +86,25 @@ class EagerEngine:
         targets, weight = y.batch(index, p.flat)
         outputs = self.net.forward(xb, True, step)
         means = figures(self.metrics, self.loss, outputs, targets, weight)
-        if not np.isfinite(means["loss"]):
+        loss = means["loss"]
+
+        def fault_of_loss() -> NonFiniteError:
             place = fault_of_outputs(self.net, xb)
-            raise NonFiniteError(place or f"the loss is {means['loss']}")
+            return NonFiniteError(place or f"the loss is {float(loss)}")
+
+        require(loss - loss == 0, fault_of_loss)  # NaN, where it is not finite
         self.net.backward(self.loss.backward())
         xp = namespace("fit", flat=p.flat)
-        if not bool(xp.all(xp.isfinite(p.flat_grad))):
-            raise NonFiniteError(fault_of_gradients(p))
+        is_finite = xp.all(xp.isfinite(p.flat_grad))
+        require(is_finite, lambda: NonFiniteError(fault_of_gradients(p)))
+        samples, *figured = read(self.loss.samples(targets, weight), *means.values())
         gradient = p.flat_grad
         if self.sharing is not None:
             self.sharing(gradient)
             gradient = self.sharing.gradient
         self.optimizer.update(p.flat, gradient, self.optimizer_state, p.decay, lr, step)
-        samples = self.loss.samples(targets, weight)
-        self._totals.add({name: mean * samples for name, mean in means.items()}, samples)
+        sums = {name: mean * samples for name, mean in zip(means, figured, strict=True)}
+        self._totals.add(sums, samples)
 
     @property
     def profile(self) -> dict[str, float]:

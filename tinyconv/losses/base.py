@@ -9,6 +9,7 @@ from tinyconv.errors import StateError
 from tinyconv.losses.checks import check_classes
 from tinyconv.losses.targets import beside
 from tinyconv.registry import arguments_of
+from tinyconv.transfers import number
 
 __all__ = ["Loss"]
 
@@ -123,8 +124,10 @@ class Loss(ABC):
             return xp.ones(labels.shape, dtype=xp.bool, device=targets.device)
         return labels != self.ignore_index
 
-    def samples(self, targets: Array, sample_weight: Array | None = None) -> float:
+    def samples(self, targets: Array, sample_weight: Array | None = None) -> Any:
         """Return how much a batch counts in an epoch: its samples, without ignored ones.
+
+        A number; within a step on a GPU it may be an array without axes.
 
         Args:
             targets: (N, ...), of the batch.
@@ -140,16 +143,16 @@ class Loss(ABC):
         xp = namespace("fit", targets=targets)
         counts = self.counts(targets)
         if sample_weight is None:
-            return float(xp.count_nonzero(counts))
+            return number(xp.count_nonzero(counts))
         counts = xp.astype(counts, sample_weight.dtype)
-        return float(xp.sum(counts * beside(xp, sample_weight, counts.ndim)))
+        return number(xp.sum(counts * beside(xp, sample_weight, counts.ndim)))
 
     def divisor(self, targets: Array, sample_weight: Array | None = None) -> float:
         """Return what the mean over a batch divides by, the samples unless overridden.
 
         Where processes share a batch, their gradients are weighted by it.
         """
-        return self.samples(targets, sample_weight)
+        return float(self.samples(targets, sample_weight))
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())

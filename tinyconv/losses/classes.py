@@ -23,6 +23,7 @@ from tinyconv.ops.loss import (
 )
 from tinyconv.ops.loss_common import one_hot
 from tinyconv.ops.softmax import cross_entropy, cross_entropy_backward, softmax
+from tinyconv.transfers import table
 
 __all__ = [
     "CrossEntropyLoss",
@@ -106,7 +107,7 @@ class CrossEntropyLoss(_ClassLoss):
         xp = namespace("CrossEntropyLoss", outputs=outputs)
         weight = None
         if self.weight is not None:
-            weight = xp.asarray(self.weight, dtype=outputs.dtype, device=outputs.device)
+            weight = xp.astype(table(outputs, list, tuple(self.weight)), outputs.dtype)
         value, self._saved = cross_entropy(
             outputs,
             _as_floats(outputs, targets) if _is_floating(targets) else targets,
@@ -126,11 +127,11 @@ class CrossEntropyLoss(_ClassLoss):
     def divisor(self, targets: Array, sample_weight: Array | None = None) -> float:
         """Return Z, in which a label counts as often as its class."""
         if self.weight is None or _is_floating(targets):
-            return self.samples(targets, sample_weight)
+            return float(self.samples(targets, sample_weight))
         xp = namespace("CrossEntropyLoss", targets=targets)
         counts = self.counts(targets)
         labels = xp.where(counts, targets, xp.zeros_like(targets))
-        weight = xp.asarray(self.weight, device=targets.device)
+        weight = table(targets, list, tuple(self.weight))
         of_label = xp.reshape(xp.take(weight, xp.reshape(labels, (-1,))), labels.shape)
         often = of_label * xp.astype(counts, of_label.dtype)
         if sample_weight is not None:

@@ -10,6 +10,7 @@ from tinyconv.backend import Array, real_part
 from tinyconv.errors import ArgumentError
 from tinyconv.ops.activation import sigmoid
 from tinyconv.ops.loss_common import LossSaved, elementwise, loss_backward, mean
+from tinyconv.transfers import require
 
 __all__ = [
     "binary_cross_entropy",
@@ -86,10 +87,12 @@ def binary_cross_entropy(
     """
     xp = elementwise("binary_cross_entropy", x, targets)
     real = real_part(xp, x)
-    if bool(xp.any((real < 0) | (real > 1))):
-        raise ArgumentError(
+    require(
+        ~xp.any((real < 0) | (real > 1)),
+        lambda: ArgumentError(
             "binary_cross_entropy: x has values outside 0 to 1, expected probabilities"
-        )
+        ),
+    )
     losses = -targets * _log(xp, x) - (1 - targets) * _log(xp, 1 - x)
     spread = x * (1 - x)
     spread = xp.where(real_part(xp, spread) < LEAST, LEAST * xp.ones_like(x), spread)

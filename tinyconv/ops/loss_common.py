@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tinyconv.backend import Array, floating, namespace, real_part, require_floating
 from tinyconv.errors import ArgumentError, DtypeError, ShapeError
 from tinyconv.geometry import check_shape
+from tinyconv.transfers import require
 
 __all__ = [
     "LossSaved",
@@ -51,13 +52,18 @@ def one_hot(op: str, x: Array, labels: Array, *, ignore_index: int | None = None
     if not xp.isdtype(labels.dtype, "integral"):
         raise DtypeError(f"{op}: labels has dtype {labels.dtype}, expected integers")
     check_shape(op, "labels", labels, (x.shape[0], *x.shape[2:]))
+    labels = xp.astype(labels, xp.int64, copy=False)  # bytes hold the numbers of 256 classes only
     checked = labels
     if ignore_index is not None:
         checked = xp.where(labels == ignore_index, xp.zeros_like(labels), labels)
-    if 0 not in labels.shape and not (int(xp.min(checked)) >= 0 and int(xp.max(checked)) < K):
-        raise ArgumentError(
-            f"{op}: labels run from {int(xp.min(checked))} to {int(xp.max(checked))}, "
-            f"expected 0 to {K - 1} because x has {K} classes"
+    if 0 not in labels.shape:
+        low, high = xp.min(checked), xp.max(checked)
+        require(
+            (low >= 0) & (high < K),
+            lambda: ArgumentError(
+                f"{op}: labels run from {int(low)} to {int(high)}, expected 0 to {K - 1} because "
+                f"x has {K} classes"
+            ),
         )
     classes = xp.arange(K, dtype=labels.dtype, device=labels.device)
     classes = xp.reshape(classes, (1, K, *[1] * (x.ndim - 2)))
@@ -132,8 +138,12 @@ def weights_of(
     require_floating(op, xp, x=x, sample_weight=sample_weight)
     check_shape(op, "sample_weight", sample_weight, (x.shape[0],))
     real = real_part(xp, sample_weight)
-    if bool(xp.any(real < 0)):
-        raise ArgumentError(f"{op}: sample_weight holds {float(xp.min(real))}, expected 0 or more")
+    require(
+        ~xp.any(real < 0),
+        lambda: ArgumentError(
+            f"{op}: sample_weight holds {float(xp.min(real))}, expected 0 or more"
+        ),
+    )
     total = xp.sum(sample_weight)
     total = xp.where(total == 0, xp.ones_like(total), total)
     return xp.reshape(sample_weight, (-1, *[1] * (x.ndim - 1))), total

@@ -16,6 +16,7 @@ from tinyconv.backend import Array, floating, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, check_rank, check_shape, sliding_window, spread
 from tinyconv.ops.ranks import Over, in_ranks
+from tinyconv.transfers import table
 
 __all__ = [
     "AvgPoolSaved",
@@ -186,11 +187,8 @@ def avg_pool_nd(
     y = _sums(xp, x, geometry)
     divisor: Array | int = math.prod(geometry.kernel)
     if geometry.is_padded:
-        axes = (elements_seen(geometry, axis, count_include_pad) for axis in range(len(over.axes)))
-        # Dilated windows that see nothing at all have a sum of 0, and the mean 0.
-        seen = [max(1, math.prod(counts)) for counts in itertools.product(*axes)]
-        counts = xp.asarray(seen, device=x.device)
-        divisor = xp.astype(xp.reshape(counts, geometry.output), x.dtype)
+        seen = table(x, _all_elements_seen, geometry, count_include_pad)
+        divisor = xp.astype(xp.reshape(seen, geometry.output), x.dtype)
     return y / divisor, AvgPoolSaved(geometry, tuple(y.shape), divisor)
 
 
@@ -362,6 +360,13 @@ def _shares(xp: ModuleType, dy: Array, geometry: Geometry) -> Array:
     for _, window in geometry.windows():
         dx[:, :, *window] += dy
     return dx[:, :, *geometry.inside]
+
+
+def _all_elements_seen(geometry: Geometry, count_include_pad: bool) -> list[int]:
+    """Return the divisor of each window, in row-major order."""
+    axes = (elements_seen(geometry, axis, count_include_pad) for axis in range(len(geometry.size)))
+    # Dilated windows that see nothing at all have a sum of 0, and the mean 0.
+    return [max(1, math.prod(counts)) for counts in itertools.product(*axes)]
 
 
 def elements_seen(geometry: Geometry, axis: int, count_include_pad: bool) -> list[int]:

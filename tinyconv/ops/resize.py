@@ -24,6 +24,7 @@ from typing import NamedTuple
 from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.geometry import check_shape, spread
+from tinyconv.transfers import table
 
 __all__ = ["ResizeSaved", "Taps", "resample", "resample_backward", "resize", "resize_backward"]
 
@@ -131,9 +132,9 @@ def resize(
     )
     y = resample(x, taps)
     for axis, along in enumerate(taps, start=2):
-        is_outside = xp.asarray([not terms for terms in along], device=x.device)
         beside = tuple(-1 if other == axis else 1 for other in range(x.ndim))
-        y = xp.where(xp.reshape(is_outside, beside), xp.full_like(y, value), y)
+        is_outside = xp.reshape(table(x, _outside, along), beside)
+        y = xp.where(is_outside, xp.full_like(y, value), y)
     return y, ResizeSaved(tuple(x.shape), taps)
 
 
@@ -163,13 +164,9 @@ def resample(x: Array, taps: tuple[Taps, ...]) -> Array:
         beside = tuple(-1 if other == axis else 1 for other in range(x.ndim))
         total: Array = None
         for term in range(max(1, *map(len, along))):
-            # A place with fewer terms takes any element with the weight 0, and leaves it out.
-            chosen = [terms[term] if term < len(terms) else (0, 0.0) for terms in along]
-            places = xp.asarray([place for place, _ in chosen], device=x.device)
-            weights = xp.asarray([weight for _, weight in chosen], device=x.device)
-            weights = xp.reshape(xp.astype(weights, x.dtype), beside)
-            part = xp.take(x, places, axis=axis)
-            if any(weight != 1 for _, weight in chosen):
+            weights = xp.reshape(xp.astype(table(x, _weights, along, term), x.dtype), beside)
+            part = xp.take(x, table(x, _places, along, term), axis=axis)
+            if any(len(terms) <= term or terms[term][1] != 1 for terms in along):
                 part = xp.where(weights == 0, xp.zeros_like(part), weights * part)
             total = part if total is None else total + part
         x = total
@@ -190,6 +187,21 @@ def resample_backward(op: str, dy: Array, saved: ResizeSaved) -> Array:
                 dx[*before, place, ...] += weight * dy[*before, p, ...]
         dy = dx
     return dy
+
+
+# A place with fewer terms takes any element with the weight 0, and leaves it out.
+
+
+def _places(along: Taps, term: int) -> list[int]:
+    return [terms[term][0] if term < len(terms) else 0 for terms in along]
+
+
+def _weights(along: Taps, term: int) -> list[float]:
+    return [terms[term][1] if term < len(terms) else 0.0 for terms in along]
+
+
+def _outside(along: Taps) -> list[bool]:
+    return [not terms for terms in along]
 
 
 def _linear(t: float, a: float) -> float:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape, spread_pairs
+from tinyconv.transfers import table
 
 __all__ = [
     "CropSaved",
@@ -264,7 +265,7 @@ def pad_planes(
     y = xp.asarray(x, copy=True)
     for axis, (n, (lo, hi)) in enumerate(zip(size, pairs, strict=True)):
         if lo or hi:
-            source = xp.asarray(pad_sources(op, mode, axis, n, lo, hi), device=x.device)
+            source = table(x, pad_sources, op, mode, axis, n, lo, hi)
             y = xp.take(y, source, axis=axis + 2)
     return y, saved
 
