@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import array_api_compat.numpy as array_api_numpy
+import array_api_compat
+import array_api_compat.numpy
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from tinyconv.engines.eager import EagerEngine
 from tinyconv.losses import MultiMarginLoss, Targets
 from tinyconv.metrics import FromFunction, TopK
 
+NUMPY: Any = array_api_compat.numpy
 #: How often the host uploaded and read something.
 counted: Counter[str] = Counter()
 
@@ -120,14 +122,15 @@ def asarray(values: Any, device: Any = None, **options: Any) -> Far:
     if not isinstance(values, Far):
         counted["uploads"] += 1
         return Far(np.array(values, **options))
-    return wrapped(array_api_numpy.asarray(values.values, **options))
+    copied: Far = wrapped(NUMPY.asarray(values.values, **options))
+    return copied
 
 
 class Namespace:
     """NumPy's functions, for arrays of the stand-in."""
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(array_api_numpy, name)
+        value = getattr(NUMPY, name)
         return value if name in ("isdtype", "finfo", "iinfo") else wrapped(value)
 
 
@@ -142,7 +145,7 @@ def _device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     cuda = SimpleNamespace(runtime=runtime)
     cupy = SimpleNamespace(asarray=asarray, cuda=cuda, ndarray=ndarray)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    compat = SimpleNamespace(**vars(backend.array_api_compat))
+    compat = SimpleNamespace(**vars(array_api_compat))
     compat.is_cupy_array = lambda x: isinstance(x, Far)
     monkeypatch.setattr(backend, "array_api_compat", compat)
     transfers._tables.clear()
@@ -190,10 +193,10 @@ def test_a_step_uploads_its_batch_and_reads_once(
     loss: str, rule: str, weighted: bool, where: str
 ) -> None:
     rng = np.random.default_rng(0)
-    x, y = rng.random((6, 1, 6, 6)), rng.integers(0, 4, 6)
-    y = y if loss != "numbers" else rng.random((6, 4))
+    x = rng.random((6, 1, 6, 6))
+    y: Any = rng.random((6, 4)) if loss == "numbers" else rng.integers(0, 4, 6)
     weight = rng.random(6) if weighted else None
-    nets = [network("gpu"), network("cpu")]
+    nets, means = [network("gpu"), network("cpu")], []
     metrics = [TopK(2)] if loss != "numbers" else []
     for net in nets:
         put = asarray if net.device == "gpu" and where == "device" else np.asarray
@@ -206,10 +209,10 @@ def test_a_step_uploads_its_batch_and_reads_once(
             engine.train_step(put(x), data, np.arange(step, step + 3), step, 0.05)
             if step and net.device == "gpu":
                 uploads = counted["uploads"] - (put is asarray)  # the test's own
-                assert uploads == 3 if weighted else 2
+                assert uploads == (3 if weighted else 2)
                 assert counted["reads"] == 1
-        net.means = engine.totals().means()
-    assert nets[0].means == pytest.approx(nets[1].means)
+        means.append(engine.totals().means())
+    assert means[0] == pytest.approx(means[1])
     for name, value in nets[1].state_dict().items():
         np.testing.assert_allclose(nets[0].state_dict()[name], value, rtol=1e-9, atol=1e-12)
 
