@@ -85,7 +85,8 @@ def ratio_of(seed: int) -> tuple[float, str] | None:
 
         def step() -> None:
             rule.zero_grad(set_to_none=True)
-            torch.nn.functional.cross_entropy(module(inputs), targets).backward()
+            loss: Any = torch.nn.functional.cross_entropy(module(inputs), targets)
+            loss.backward()
             rule.step()
 
         return step

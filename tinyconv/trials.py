@@ -80,7 +80,7 @@ def attempt_all(
 
 def _ray_objects() -> Callable[[Any], Any]:
     """Return what puts an array into Ray's store, once for all calls that it is an argument of."""
-    import ray
+    import ray  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     places: dict[int, _RayObject] = {}
 
@@ -141,7 +141,7 @@ def _end_with_parent() -> None:
 
 def _in_memory(argument: Any) -> Any:
     if isinstance(argument, _RayObject):
-        import ray
+        import ray  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         return ray.get(argument.place)
     return np.asarray(argument) if isinstance(argument, np.memmap) else argument

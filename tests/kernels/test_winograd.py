@@ -182,7 +182,8 @@ def test_which_convolutions_are_of_squares() -> None:
 
     assert is_one((7, 8), 1)
     assert is_one((8, 8), 0)
-    assert is_one((8, 8), 0, K=5)
+    assert is_one((12, 12), 0, K=5)
+    assert not is_one((8, 8), 0, K=5)  # too few results for weights in four parts
     assert is_one((7, 7), 2, K=5)
     assert not is_one((8, 8), 1, K=2)
     assert not is_one((9, 9), 1, K=4)

@@ -26,7 +26,8 @@ Array = np.ndarray[Any, Any]
 #: Tiles that are treated at a time, a multiple of the rows of any tile of :data:`SUMS`: what they
 #: become stays in the caches.
 CHUNK = 24
-#: Results that a transformed weight serves at least: for fewer the transformation is too dear.
+#: Results that each part of a transformed weight serves at least: for fewer the transformation is
+#: too dear.
 RESULTS = 64
 
 
@@ -39,6 +40,7 @@ def is_of_squares(
     tile of an odd number of rows reads one row too many; what is there has to be zero.
     """
     KD, *kernel = window.kernel
+    parts = prod(len(_parts_of(k)) for k in kernel)
     if pooling == (1, 1, 1):
         sizes = zip(window.output[1:], window.padding[1:], kernel, strict=True)
         may_be = all(n % 2 == 0 or all(0 < p < k - 1 for p in padding) for n, padding, k in sizes)
@@ -51,7 +53,7 @@ def is_of_squares(
         and window.stride == window.dilation == (1, 1, 1)
         and window.size[0] == window.output[0] == 1
         and min(channels, outputs) >= LANES
-        and batch * prod(window.output) >= RESULTS * prod(pooling)
+        and batch * prod(window.output) >= RESULTS * parts * prod(pooling)
     )
 
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import carray, types
+from numba import types
 from numba.core.errors import RequireLiteralValue
 from numba.extending import overload
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -288,7 +288,7 @@ def forward(L: int, A: int, S: int = 0) -> Any:
 
     @kernel
     def activation(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ROWS)[0]
+        a = record_at(args, ROWS)
         x, y, p = pointer(a.x), pointer(a.y), a.parameter
         for n in range(first, last):
             for line in range(a.planes * a.rows):
@@ -310,7 +310,7 @@ def backward(L: int, A: int, S: int = 0) -> Any:
 
     @kernel
     def activation_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ROWS)[0]
+        a = record_at(args, ROWS)
         v, dx, dy = pointer(a.v), pointer(a.dx), pointer(a.dy)
         for n in range(first, last):
             for line in range(a.planes * a.rows):
@@ -344,7 +344,7 @@ def maximum_of(L: int, A: int) -> Any:
 
     @kernel
     def activation_maximum(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, MAX)[0]
+        a = record_at(args, MAX)
         x, y, winners, slope = (
             pointer(a.x),
             pointer(a.y),

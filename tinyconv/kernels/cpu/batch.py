@@ -7,9 +7,8 @@ Twins of ``x[index]``, of a reshape, of :mod:`tinyconv.ops.dropout` with the mas
 from typing import Any
 
 import numpy as np
-from numba import carray
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
 from tinyconv.kernels.cpu.simd import (
     load_first,
     pointer,
@@ -45,7 +44,7 @@ def gather(L: int) -> Any:
 
     @kernel
     def batch_gather(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, GATHER)[0]
+        a = record_at(args, GATHER)
         x, y, index = pointer(a.x), pointer(a.y), words_pointer(a.index)
         C, H, W, rows = a.C, a.H, a.W, a.D * a.H
         for n in range(first, last):
@@ -80,7 +79,7 @@ def flatten(L: int) -> Any:
 
     @kernel
     def batch_flatten(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, IMAGE)[0]
+        a = record_at(args, IMAGE)
         image, rows = pointer(a.image), pointer(a.rows)
         C, D, H, W = a.C, a.D, a.H, a.W
         positions = D * H * W
@@ -104,7 +103,7 @@ def flatten_backward(L: int) -> Any:
 
     @kernel
     def batch_flatten_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, IMAGE)[0]
+        a = record_at(args, IMAGE)
         image, rows = pointer(a.image), pointer(a.rows)
         C, D, H, W = a.C, a.D, a.H, a.W
         positions = D * H * W
@@ -163,7 +162,7 @@ def dropout() -> Any:
 
     @kernel
     def batch_dropout(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, DROPOUT)[0]
+        a = record_at(args, DROPOUT)
         x, y, factor = pointer(a.x), pointer(a.y), pointer(a.factor)
         count = a.C * a.D * a.H * a.W
         key, least = np.uint64(words_pointer(a.key)[0]), np.uint64(a.least)
@@ -187,7 +186,7 @@ def multiply() -> Any:
 
     @kernel
     def batch_multiply(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, DROPOUT)[0]
+        a = record_at(args, DROPOUT)
         x, y, factor = pointer(a.x), pointer(a.y), pointer(a.factor)
         for n in range(first, last):
             scale(a, n, x, factor, y)

@@ -21,9 +21,8 @@ a larger one there is such a convolution for each remainder of h and w by the st
 from typing import Any
 
 import numpy as np
-from numba import carray
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.scattered import (
     add_at,
     entries,
@@ -41,7 +40,6 @@ from tinyconv.kernels.cpu.simd import (
     splat,
     store,
     store_first,
-    void_pointer,
 )
 from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, outer, store_tile, transpose
 
@@ -86,8 +84,8 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
 
     @kernel
     def conv(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, FORWARD)[0]
-        d = carray(void_pointer(a.dims), 1, DIMS)[0]
+        a = record_at(args, FORWARD)
+        d = record_at(a.dims, DIMS)
         x_at, y_at, elements = ints_pointer(d.x_at), ints_pointer(d.y_at), ints_pointer(d.elements)
         b, steps = pointer(a.b), d.steps
         for o in range(0, d.O, VL):
@@ -132,8 +130,8 @@ def weight_gradient(L: int, V: int, R: int) -> Any:
 
     @kernel
     def conv_weight_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, WEIGHT_GRADIENT)[0]
-        d = carray(void_pointer(a.dims), 1, DIMS)[0]
+        a = record_at(args, WEIGHT_GRADIENT)
+        d = record_at(a.dims, DIMS)
         x, dz = pointer(a.x), pointer(a.dz)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         x_at, z_at, rows = ints_pointer(d.x_at), ints_pointer(d.z_at), ints_pointer(d.rows)
@@ -181,7 +179,7 @@ def pack(L: int) -> Any:
 
     @kernel
     def conv_pack(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, PACK)[0]
+        a = record_at(args, PACK)
         weight, w, column = pointer(a.weight), pointer(a.w), a.column
         places, into = ints_pointer(a.places), ints_pointer(a.into)
         row = first
@@ -232,7 +230,7 @@ def update(L: int) -> Any:
 
     @kernel
     def conv_update(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, UPDATE)[0]
+        a = record_at(args, UPDATE)
         address, places, size = a.sum + 4 * thread * a.sum_thread, ints_pointer(a.places), a.size
         total, square = pointer(address), pointer(address + 4 * L * max(size, 1))
         across = L if a.width > 1 else 1

@@ -15,9 +15,9 @@ here, and dw, are (O, slabs, KH, run up to whole tiles).
 from typing import Any
 
 import numpy as np
-from numba import carray, literally
+from numba import literally
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
 from tinyconv.kernels.cpu.scattered import add_in_turn, entries, outer_at
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
@@ -219,7 +219,7 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
 
     @kernel
     def conv_max_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, BACKWARD)[0]
+        a = record_at(args, BACKWARD)
         x, dx, x_at = pointer(a.x), pointer(a.dx), ints_pointer(a.x_at)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         places = ints_pointer(a.places + 4 * thread * a.list_thread)
@@ -264,7 +264,7 @@ def input_gradient(L: int, V: int, N: int) -> Any:
 
     @kernel
     def conv_input_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, INPUT_GRADIENT)[0]
+        a = record_at(args, INPUT_GRADIENT)
         x_at, dz_at, slab_at = ints_pointer(a.x_at), ints_pointer(a.dz_at), ints_pointer(a.slab_at)
         w, O, KH, padded, channel = pointer(a.w), a.O, a.KH, a.run_padded, a.slabs * a.KH
         channel *= padded
@@ -301,7 +301,7 @@ def small_backward(L: int, V: int, R: int) -> Any:
 
     @kernel
     def conv_max_small_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, BACKWARD)[0]
+        a = record_at(args, BACKWARD)
         x, dz, winners = pointer(a.x), pointer(a.dz), bytes_pointer(a.winners)
         x_at, y_at, dz_at = ints_pointer(a.x_at), ints_pointer(a.y_at), ints_pointer(a.dz_at)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)

@@ -10,12 +10,11 @@ the same product, of dz.
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from tinyconv.kernels.cpu.conv import DIMS, FORWARD
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.scattered import add_at, entries, products_at, store_at
-from tinyconv.kernels.cpu.simd import ints_pointer, pointer, void_pointer
+from tinyconv.kernels.cpu.simd import ints_pointer, pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, products, store_tile
 
 __all__ = ["WEIGHT_GRADIENT", "forward", "weight_gradient"]
@@ -32,8 +31,8 @@ def forward(L: int, V: int, N: int) -> Any:
 
     @kernel
     def depthwise(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, FORWARD)[0]
-        d = carray(void_pointer(a.dims), 1, DIMS)[0]
+        a = record_at(args, FORWARD)
+        d = record_at(a.dims, DIMS)
         x_at, y_at, elements = ints_pointer(d.x_at), ints_pointer(d.y_at), ints_pointer(d.elements)
         w, b, C, taps = pointer(a.w), pointer(a.b), d.O, d.steps
         for n in range(first, last, d.group):
@@ -78,8 +77,8 @@ def weight_gradient(L: int, V: int, RH: int, RW: int) -> Any:
 
     @kernel
     def depthwise_weight_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, WEIGHT_GRADIENT)[0]
-        d = carray(void_pointer(a.dims), 1, DIMS)[0]
+        a = record_at(args, WEIGHT_GRADIENT)
+        d = record_at(a.dims, DIMS)
         x_at, z_at, corners = ints_pointer(d.x_at), ints_pointer(d.z_at), ints_pointer(a.corners)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         w_row, down, along = a.w_row, a.down, a.along

@@ -7,6 +7,7 @@ of a number of items that the call names, rows of a weight, say.
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import numba
@@ -20,7 +21,7 @@ from tinyconv.kernels.cpu.simd import (
     invoke,
 )
 
-__all__ = ["CALL", "PHASE", "compile_parallel", "run_serial"]
+__all__ = ["CALL", "PHASE", "compile_parallel", "compile_serial"]
 
 #: One call. ``items``: what the threads share, or 0 for the samples of the batch; ``grain``: a
 #: share is a multiple of it.
@@ -78,19 +79,24 @@ def may_go_on(guard, threads):  # type: ignore[no-untyped-def]
     return math.isfinite(loss) and reach < LIMIT
 
 
-@njit(types.void(*PROGRAM), nogil=True)
-def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
-    """Run phases ``begin`` to ``end`` for a batch of n samples, the threads' shares in turn."""
-    for p in range(begin, end):
-        phase = phases[p]
-        if not may_go_on(phase.guard, threads):
-            return
-        for thread in range(threads):
-            run_phase(calls, phase.first, phase.last, phase.block, n, thread, threads)
+@cache
+def compile_serial() -> Any:
+    """Compile the loop over phases ``begin`` to ``end`` for n samples, threads' shares in turn."""
+
+    @njit(types.void(*PROGRAM), nogil=True)
+    def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
+        for p in range(begin, end):
+            phase = phases[p]
+            if not may_go_on(phase.guard, threads):
+                return
+            for thread in range(threads):
+                run_phase(calls, phase.first, phase.last, phase.block, n, thread, threads)
+
+    return run_serial
 
 
 def compile_parallel() -> Any:
-    """Compile :func:`run_serial` with the threads' shares at once; takes a second or two."""
+    """Compile the same loop with the threads' shares at once; takes a second or two."""
 
     @njit(types.void(*PROGRAM), nogil=True, parallel=True)
     def run_parallel(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]

@@ -7,9 +7,8 @@ f = gamma / sqrt(var + eps), the norm of w x + b is (f w) x + f (b - mean) + bet
 from typing import Any
 
 import numpy as np
-from numba import carray
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import pointer
 
 __all__ = ["ARGS", "fold"]
@@ -28,7 +27,7 @@ def fold() -> Any:
 
     @kernel
     def norm_fold(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         weight, bias, w, b = pointer(a.weight), pointer(a.bias), pointer(a.w), pointer(a.b)
         gamma, beta, mean, var = pointer(a.gamma), pointer(a.beta), pointer(a.mean), pointer(a.var)
         for o in range(first, last):

@@ -6,10 +6,9 @@ Twin of the sums and of ``concat`` in :mod:`tinyconv.layers.container`.
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first
 
 __all__ = ["ADD", "ARGS", "add", "copy"]
@@ -27,7 +26,7 @@ def copy(L: int) -> Any:
 
     @kernel
     def join_copy(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, y = pointer(a.x), pointer(a.y)
         for n in range(first, last):
             for line in range(a.planes * a.rows):
@@ -56,7 +55,7 @@ def add(L: int, A: int) -> Any:
 
     @kernel
     def join_add(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ADD)[0]
+        a = record_at(args, ADD)
         x, other, z, y = pointer(a.x), pointer(a.other), pointer(a.z), pointer(a.y)
         count, p = a.count, a.parameter
         for n in range(first, last):

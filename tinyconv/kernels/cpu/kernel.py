@@ -21,11 +21,13 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
 
-__all__ = ["address_of", "kernel", "njit", "record", "when_compiling"]
+__all__ = ["address_of", "kernel", "njit", "record", "record_at", "when_compiling"]
 
 SIGNATURE = types.void(types.voidptr, types.int64, types.int64, types.int64)
 
@@ -161,6 +163,21 @@ def njit(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
 def record(*fields: str, floats: tuple[str, ...] = ()) -> np.dtype[Any]:
     """Return the layout of a kernel's arguments: 64-bit integers, then float32 constants."""
     return np.dtype([(name, np.int64) for name in fields] + [(name, np.float32) for name in floats])
+
+
+@intrinsic
+def record_at(typing: Any, address: types.Type, layout: types.Type) -> Any:
+    """In a kernel: the record of that layout at an address, which is a pointer or an integer.
+
+    Numba's ``carray(address, 1, layout)[0]`` is the same and takes ten times as long to compile.
+    """
+    result = layout.dtype  # Numba passes a record around as a pointer to it
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        to_pointer = builder.inttoptr if isinstance(address, types.Integer) else builder.bitcast
+        return to_pointer(args[0], context.get_value_type(result))
+
+    return result(address, layout), emit
 
 
 def address_of(args: np.ndarray[Any, Any]) -> int:

@@ -7,10 +7,9 @@ neighbouring numbers, in the order of the op, and each run is normalised by itse
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     first_lanes,
     fma,
@@ -44,7 +43,7 @@ def forward(L: int, A: int) -> Any:
 
     @kernel
     def layer_norm(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, y, weight, bias = pointer(a.x), pointer(a.y), pointer(a.weight), pointer(a.bias)
         mean, inverse = pointer(a.mean), pointer(a.inverse)
         count, sets, p = a.count, a.sets, a.parameter
@@ -91,7 +90,7 @@ def backward(L: int, A: int, Y: bool, DX: bool) -> Any:
 
     @kernel
     def layer_norm_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, y, weight, bias = pointer(a.x), pointer(a.y), pointer(a.weight), pointer(a.bias)
         dx, dy = pointer(a.dx), pointer(a.dy)
         mean, inverse = pointer(a.mean), pointer(a.inverse)
@@ -143,7 +142,7 @@ def update(L: int) -> Any:
 
     @kernel
     def layer_norm_update(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, dy, mean, inverse = pointer(a.x), pointer(a.dy), pointer(a.mean), pointer(a.inverse)
         sets, count, N = a.sets, a.count, words_pointer(a.n)[0]
         address = a.gradient + 4 * thread * L

@@ -14,10 +14,9 @@ need it.
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     invoke,
     load,
@@ -90,7 +89,7 @@ def forward(L: int, R: int, Q: int) -> Any:
 
     @kernel
     def linear(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, FORWARD)[0]
+        a = record_at(args, FORWARD)
         if words_pointer(a.n)[0] >= a.few:
             return
         x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
@@ -128,7 +127,7 @@ def finish(L: int, A: int) -> Any:
 
     @kernel
     def linear_finish(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, FORWARD)[0]
+        a = record_at(args, FORWARD)
         b, y, z = pointer(a.b), pointer(a.y), pointer(a.z)
         n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
@@ -157,7 +156,7 @@ def forward_batch(L: int, R: int, V: int) -> Any:
 
     @kernel
     def linear_forward_batch(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, FORWARD)[0]
+        a = record_at(args, FORWARD)
         if words_pointer(a.n)[0] < a.few:
             return
         x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
@@ -205,7 +204,7 @@ def backward(L: int, R: int, V: int) -> Any:
 
     @kernel
     def linear_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, BACKWARD)[0]
+        a = record_at(args, BACKWARD)
         dy, w, dx = pointer(a.dy), pointer(a.w), pointer(a.dx)
         panel = pointer(a.panel + 4 * thread * DEPTH * VL)
         I, O, dy_sample, dx_sample = a.I, a.O, a.dy_sample, a.dx_sample
@@ -260,7 +259,7 @@ def update(L: int, R: int, V: int) -> Any:
 
     @kernel
     def linear_update(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, UPDATE)[0]
+        a = record_at(args, UPDATE)
         dy, x, w = pointer(a.dy), pointer(a.x), pointer(a.w)
         address = a.sum + 4 * thread * a.sum_thread
         dw, panel = pointer(address), pointer(a.panels + 4 * thread * a.panels_thread)

@@ -7,9 +7,8 @@ sum over a window of channels is a sum of shifted vectors.
 from typing import Any
 
 import numpy as np
-from numba import carray
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import fma, load, pointer, splat, store_first
 from tinyconv.kernels.cpu.vector_math import exp, log
 
@@ -33,7 +32,7 @@ def forward(L: int) -> Any:
 
     @kernel
     def local_response_norm(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, y, base = pointer(a.x), pointer(a.y), pointer(a.base)
         window = pointer(a.window + 4 * thread * a.window_thread)
         C, W, rows, before = a.C, a.W, a.rows, a.size // 2
@@ -67,7 +66,7 @@ def backward(L: int) -> Any:
 
     @kernel
     def local_response_norm_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, dx, dy, base = pointer(a.x), pointer(a.dx), pointer(a.dy), pointer(a.base)
         window = pointer(a.window + 4 * thread * a.window_thread)
         C, W, rows, before = a.C, a.W, a.rows, (a.size - 1) // 2

@@ -9,11 +9,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import carray, types
+from numba import types
 from numba.core.errors import RequireLiteralValue
 from numba.extending import overload
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -77,7 +77,7 @@ def cross_entropy(L: int) -> Any:
 
     @kernel
     def loss_cross_entropy(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, dx, weight = pointer(a.x), pointer(a.dx), pointer(a.weight)
         labels, sums, scales = words_pointer(a.labels), doubles_pointer(a.sums), a.scales
         K, scale = a.K, np.float32(doubles_pointer(scales)[0])
@@ -128,7 +128,7 @@ def multi_margin(L: int) -> Any:
 
     @kernel
     def loss_multi_margin(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, dx = pointer(a.x), pointer(a.dx)
         labels, sums, scales = words_pointer(a.labels), doubles_pointer(a.sums), a.scales
         scale = np.float32(doubles_pointer(scales)[0])
@@ -227,7 +227,7 @@ def elements(L: int, F: int) -> Any:
 
     @kernel
     def loss_elements(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, dx, targets = pointer(a.x), pointer(a.dx), pointer(a.targets)
         labels, sums, scales = words_pointer(a.labels), doubles_pointer(a.sums), a.scales
         K, p, scale = a.K, a.parameter, splat(np.float32(doubles_pointer(scales)[0]), L)

@@ -13,9 +13,8 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import carray
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -59,7 +58,7 @@ def below(a, p, P):  # type: ignore[no-untyped-def]
 def _through_images(of_elements: Any, L: int, P: int) -> Any:
     @kernel
     def lp(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, y, to = pointer(a.x), pointer(a.y), pointer(a.to)
         for n in range(first, last):
             for d in range(a.planes):

@@ -22,10 +22,9 @@ threads share the samples out.
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     fma,
     invoke,
@@ -81,7 +80,7 @@ def moments(L: int) -> Any:
 
     @kernel
     def norm_moments(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, mean, square = pointer(a.x), pointer(a.sum1), pointer(a.sum2)
         C, W, lines, rows = a.C, a.W, a.lines, a.rows
         of_line, of_all = splat(np.float32(1 / W), L), splat(np.float32(1 / (lines * W)), L)
@@ -118,7 +117,7 @@ def normalize(L: int, A: int) -> Any:
 
     @kernel
     def norm_normalize(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, y, mean = pointer(a.x), pointer(a.y), pointer(a.mean)
         scale, shift = pointer(a.scale), pointer(a.shift)
         C, W, rows, p = a.C, a.W, a.rows, a.parameter
@@ -144,7 +143,7 @@ def sums(L: int, A: int, Y: bool) -> Any:
 
     @kernel
     def norm_sums(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, y, dy, mean = pointer(a.x), pointer(a.y), pointer(a.dy), pointer(a.mean)
         scale, shift = pointer(a.scale), pointer(a.shift)
         sum1, sum2 = pointer(a.sum1), pointer(a.sum2)
@@ -180,7 +179,7 @@ def backward(L: int) -> Any:
 
     @kernel
     def norm_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, dy, dx, mean = pointer(a.x), pointer(a.dy), pointer(a.dx), pointer(a.mean)
         factor, inverse = pointer(a.factor), pointer(a.inverse)
         slope, offset = pointer(a.slope), pointer(a.offset)
@@ -222,7 +221,7 @@ def parameters(L: int) -> Any:
 
     @kernel
     def norm_parameters(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, STATISTICS)[0]
+        a = record_at(args, STATISTICS)
         weight, bias = pointer(a.weight), pointer(a.bias)
         for c in range(first, last, L):
             factor = load_first(weight, c, a.C - c, L) if a.weight else splat(ONE, L)
@@ -238,7 +237,7 @@ def batch_statistics(L: int) -> Any:
 
     @kernel
     def norm_batch_statistics(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, STATISTICS)[0]
+        a = record_at(args, STATISTICS)
         means, squares = pointer(a.sum1), pointer(a.sum2)
         N, P = words_pointer(a.n)[0], np.float32(a.positions)
         eps, one = splat(a.eps, L), splat(ONE, L)
@@ -266,7 +265,7 @@ def batch_gradients(L: int) -> Any:
 
     @kernel
     def norm_batch_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, STATISTICS)[0]
+        a = record_at(args, STATISTICS)
         sum1, sum2 = pointer(a.sum1), pointer(a.sum2)
         N = words_pointer(a.n)[0]
         share = splat(np.float32(-1.0 / (N * a.positions)), L)
@@ -287,7 +286,7 @@ def group_statistics() -> Any:
 
     @kernel
     def norm_group_statistics(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, STATISTICS)[0]
+        a = record_at(args, STATISTICS)
         means, squares = pointer(a.sum1), pointer(a.sum2)
         mean, scale, inverse = pointer(a.mean), pointer(a.scale), pointer(a.inverse)
         factor, size = pointer(a.factor), a.size
@@ -315,7 +314,7 @@ def group_gradients() -> Any:
 
     @kernel
     def norm_group_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, STATISTICS)[0]
+        a = record_at(args, STATISTICS)
         sum1, sum2 = pointer(a.sum1), pointer(a.sum2)
         factor, slope, offset = pointer(a.factor), pointer(a.slope), pointer(a.offset)
         inverse, size = pointer(a.inverse), a.size
@@ -343,7 +342,7 @@ def update(L: int) -> Any:
 
     @kernel
     def norm_update(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, STATISTICS)[0]
+        a = record_at(args, STATISTICS)
         sum1, sum2, inverse = pointer(a.sum1), pointer(a.sum2), pointer(a.inverse)
         N = words_pointer(a.n)[0]
         for c in range(first, last, L):
@@ -374,7 +373,7 @@ def track() -> Any:
 
     @kernel
     def norm_track(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, TRACK)[0]
+        a = record_at(args, TRACK)
         mean, variance = pointer(a.mean), pointer(a.variance)
         running_mean, running_var = pointer(a.running_mean), pointer(a.running_var)
         count = words_pointer(a.count)
@@ -395,7 +394,7 @@ def running(L: int) -> Any:
 
     @kernel
     def norm_running(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, STATISTICS)[0]
+        a = record_at(args, STATISTICS)
         for c in range(first, last, L):
             variance = load_first(pointer(a.sum2), c, a.C - c, L)
             inverse = splat(ONE, L) / sqrt(variance + splat(a.eps, L))

@@ -8,9 +8,9 @@ other poolings are done by :mod:`resample`.
 from typing import Any
 
 import numpy as np
-from numba import carray, literally
+from numba import literally
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
 from tinyconv.kernels.cpu.places import contenders, contest, store_half, where_place
 from tinyconv.kernels.cpu.simd import (
     ints_pointer,
@@ -42,7 +42,7 @@ def max_(L: int, V: int) -> Any:
 
     @kernel
     def max_pool(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, y = pointer(a.x), pointer(a.y)
         winners, no_winners = pointer(a.winners), ints_pointer(a.winners)
         d_starts, d_places = words_pointer(a.d_starts), words_pointer(a.d_places)
@@ -95,7 +95,7 @@ def max_backward(L: int) -> Any:
 
     @kernel
     def max_pool_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         dx, dy, winners = pointer(a.x), pointer(a.y), ints_pointer(a.winners)
         count = a.OW * a.C
         for n in range(first, last):
@@ -117,7 +117,7 @@ def max_backward_of_grid(L: int) -> Any:
 
     @kernel
     def max_pool_backward_of_grid(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         dx, dy, winners = pointer(a.x), pointer(a.y), pointer(a.winners)
         C, lines = a.C, a.OD * a.OH
         is_whole = a.OD * a.KD == a.D and a.OH * a.KH == a.H and a.OW * a.KW == a.W

@@ -10,9 +10,8 @@ their sizes.
 from typing import Any
 
 import numpy as np
-from numba import carray
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     absolute,
     doubles_pointer,
@@ -45,7 +44,7 @@ def reach(L: int) -> Any:
 
     @kernel
     def reach_of_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         v, inputs = pointer(a.v), pointer(a.inputs)
         most = 0.0
         for n in range(first, last):
@@ -80,7 +79,7 @@ def reach_of_kept(L: int) -> Any:
 
     @kernel
     def reach_of_kept_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, KEPT)[0]
+        a = record_at(args, KEPT)
         places = ints_pointer(a.places)
         for owner in range(first, last):
             v = pointer(a.v + 4 * owner * a.v_owner)

@@ -9,9 +9,8 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import carray
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import pointer, splat, store_first, words_pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, store_tile, zeros
 from tinyconv.kernels.terms import FIELDS
@@ -47,7 +46,7 @@ def resample(L: int, V: int) -> Any:
 
     @kernel
     def image_resample(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         x, y, room = pointer(a.x), pointer(a.y), pointer(a.room + 4 * thread * a.room_thread)
         d_starts, d_places = words_pointer(a.d_starts), words_pointer(a.d_places)
         h_starts, h_places = words_pointer(a.h_starts), words_pointer(a.h_places)

@@ -37,7 +37,7 @@ class _Threads:
 def run(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> None:
     """Run phases ``begin`` to ``end`` of a program for a batch of n samples."""
     if threads == 1 or _Threads.must_be_serial:
-        driver.run_serial(calls, phases, begin, end, n, threads)
+        driver.compile_serial()(calls, phases, begin, end, n, threads)
         return
     if _Threads.parallel is None:
         _start()

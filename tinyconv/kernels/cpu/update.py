@@ -8,9 +8,8 @@ the gradient of parameter ``start``.
 from typing import Any
 
 import numpy as np
-from numba import carray
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     doubles_pointer,
     fma,
@@ -57,7 +56,7 @@ def sgd(L: int, DECAY: bool, MOMENTUM: bool, NESTEROV: bool) -> Any:
 
     @kernel
     def update_sgd(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         w, velocity, decay = pointer(a.w), pointer(a.velocity), pointer(a.decay)
         dw = pointer(dw)
         lr, momentum = splat(-a.lr, L), splat(a.momentum, L)
@@ -81,7 +80,7 @@ def adam(L: int, DECAY: bool, DECOUPLED: bool) -> Any:
 
     @kernel
     def update_adam(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         w, mean, square, decay = pointer(a.w), pointer(a.mean), pointer(a.square), pointer(a.decay)
         dw = pointer(dw)
         rate, scale, eps = splat(a.rate, L), splat(a.root_scale, L), splat(a.eps, L)
@@ -111,7 +110,7 @@ def adagrad(L: int, DECAY: bool) -> Any:
 
     @kernel
     def update_adagrad(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         w, square, decay = pointer(a.w), pointer(a.square), pointer(a.decay)
         dw = pointer(dw)
         lr, eps, weight_decay = splat(a.lr, L), splat(a.eps, L), splat(a.weight_decay, L)
@@ -132,7 +131,7 @@ def rmsprop(L: int, DECAY: bool, CENTERED: bool, MOMENTUM: bool) -> Any:
 
     @kernel
     def update_rmsprop(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         w, mean, square, decay = pointer(a.w), pointer(a.mean), pointer(a.square), pointer(a.decay)
         velocity, dw = pointer(a.velocity), pointer(dw)
         lr, eps, weight_decay = splat(a.lr, L), splat(a.eps, L), splat(a.weight_decay, L)
@@ -167,7 +166,7 @@ def flat() -> Any:
 
     @kernel
     def update_flat(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, FLAT)[0]
+        a = record_at(args, FLAT)
         begin, end = a.start + first, a.start + last
         invoke(a.function, a.function_args, a.dw + 4 * first, begin, end)
 
@@ -182,7 +181,7 @@ def keep(L: int) -> Any:
 
     @kernel
     def update_keep(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, ARGS)[0]
+        a = record_at(args, ARGS)
         grad, dw = pointer(a.grad), pointer(dw)
         for i in range(start, stop, L):
             store_first(grad, i, load_first(dw, i - start, stop - i, L), stop - i)
@@ -200,7 +199,7 @@ def length(L: int) -> Any:
 
     @kernel
     def update_length(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, CLIP)[0]
+        a = record_at(args, CLIP)
         grad, whole = pointer(a.grad), 0.0
         for start in range(first, last, 64 * L):
             part = splat(ZERO, L)
@@ -221,7 +220,7 @@ def clipped(L: int) -> Any:
 
     @kernel
     def update_clipped(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, CLIP)[0]
+        a = record_at(args, CLIP)
         grad, squares, whole = pointer(a.grad), doubles_pointer(a.squares), 0.0
         for t in range(a.threads):
             whole += squares[8 * t]

@@ -30,7 +30,7 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, literally, types
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
 from tinyconv.kernels.cpu.scattered import store_at, window_best
 from tinyconv.kernels.cpu.simd import (
     INT,
@@ -217,7 +217,7 @@ def weights(L: int) -> Any:
 
     @kernel
     def winograd_weights(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, WEIGHTS)[0]
+        a = record_at(args, WEIGHTS)
         w, v, row = pointer(a.w), pointer(a.v), a.C * a.width
         parts, step = carray(void_pointer(a.part_at), a.parts, PART), a.blocks * row
         for q in range(a.parts):
@@ -296,7 +296,7 @@ def forward(L: int, V: int, N: int, P: int) -> Any:
 
     @kernel
     def winograd_forward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, FORWARD)[0]
+        a = record_at(args, FORWARD)
         room = a.room + 4 * thread * a.room_thread
         u, m = pointer(room), pointer(room + 4 * 16 * a.parts * a.u_step)
         v, b, y, gate = pointer(a.v), pointer(a.b), pointer(a.y), pointer(a.gate)
@@ -366,7 +366,7 @@ def weight_gradient(L: int, V: int, R: int) -> Any:
 
     @kernel
     def winograd_weight_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = carray(args, 1, WEIGHT_GRADIENT)[0]
+        a = record_at(args, WEIGHT_GRADIENT)
         C, O, O_all, chunk = a.C, a.O, a.O_all, a.chunk
         room = a.room + 4 * thread * a.room_thread
         u, z = pointer(room), pointer(room + 4 * 16 * a.u_step)
