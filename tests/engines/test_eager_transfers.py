@@ -16,8 +16,10 @@ import tinyconv as tc
 from tinyconv import backend, transfers
 from tinyconv.engines.base import Totals
 from tinyconv.engines.eager import EagerEngine
+from tinyconv.layers import LAYERS
 from tinyconv.losses import MultiMarginLoss, Targets
 from tinyconv.metrics import FromFunction, TopK
+from tinyconv.testing.examples import LAYER_EXAMPLES
 
 NUMPY: Any = array_api_compat.numpy
 #: How often the host uploaded and read something.
@@ -215,6 +217,21 @@ def test_a_step_uploads_its_batch_and_reads_once(
     assert means[0] == pytest.approx(means[1])
     for name, value in nets[1].state_dict().items():
         np.testing.assert_allclose(nets[0].state_dict()[name], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LAYER_EXAMPLES)
+def test_no_layer_uploads_or_reads_from_its_second_pass_on(name: str) -> None:
+    arguments, shape = LAYER_EXAMPLES[name]
+    net = tc.Sequential(LAYERS.make(name, arguments), dtype="float64", device="gpu")
+    net.build(shape[1:])
+    rng = np.random.default_rng(0)
+    x = asarray(rng.normal(size=shape))
+    dy = asarray(rng.normal(size=net.forward(x).shape))
+    for step in range(2):
+        counted.clear()
+        net.forward(x, True, step)
+        net.backward(dy)
+    assert not counted
 
 
 @pytest.mark.parametrize("fault", ["sample", "label", "weight"])
