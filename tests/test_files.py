@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -172,26 +173,22 @@ def described(path: Path, change: dict[str, Any]) -> None:
     files.write_tensors(path, tensors, {**about, **change})
 
 
-@pytest.mark.parametrize(
-    "layers",
-    [
-        [("Upsample", {"scale_factor": 10**6})],
-        [("Upsample", {"size": 10**9, "mode": "bilinear"})],
-        [("LocalResponseNorm", {"size": 10**9})],
-        [("Pad", {"padding": 10**9, "mode": "replicate"})],
-        [("BatchNorm1d", {"num_features": 10**8})] * 50,
-        [("BatchNorm1d", {"num_features": 10**8, "affine": False})] * 50,
-        [("Linear", {"in_features": 8, "out_features": 10**12})] * 2,
-    ],
-)
-def test_sizes_that_a_file_merely_claims_cost_nothing(
-    tmp_path: Path, layers: list[tuple[str, dict[str, Any]]]
-) -> None:
-    """In a process that may have a gigabyte more, and some seconds."""
+CLAIMS: list[list[tuple[str, dict[str, Any]]]] = [
+    [("Upsample", {"scale_factor": 10**6})],
+    [("Upsample", {"size": 10**9, "mode": "bilinear"})],
+    [("LocalResponseNorm", {"size": 10**9})],
+    [("Pad", {"padding": 10**9, "mode": "replicate"})],
+    [("BatchNorm1d", {"num_features": 10**8})] * 50,
+    [("BatchNorm1d", {"num_features": 10**8, "affine": False})] * 50,
+    [("Linear", {"in_features": 8, "out_features": 10**12})] * 2,
+]
+
+
+def test_sizes_that_a_file_merely_claims_cost_nothing(tmp_path: Path) -> None:
+    """All of them in a process that may have a quarter of a gigabyte more, and some seconds."""
     path = tmp_path / "net"
     net().save(path)
     _, about = files.read_tensors(path, "network")
-    head = [{"layer": kind, "config": config} for kind, config in layers]
     code = (
         "import resource, sys, tinyconv as tc\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
@@ -202,7 +199,8 @@ def test_sizes_that_a_file_merely_claims_cost_nothing(
         "    except tc.FileError as error: print(error)\n"
     )
     paths = []
-    for number, shape in enumerate((None, [1, 4, 4], [8])):
+    for number, (layers, shape) in enumerate(product(CLAIMS, (None, [1, 4, 4], [8]))):
+        head = [{"layer": kind, "config": config} for kind, config in layers]
         paths.append(str(tmp_path / f"net{number}"))
         (tmp_path / f"net{number}").write_bytes(path.read_bytes())
         described(
