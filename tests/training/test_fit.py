@@ -187,12 +187,14 @@ def test_equal_seeds_give_equal_bits(engine: dict[str, str]) -> None:
 
 
 def test_equal_seeds_give_equal_bits_in_processes_of_their_own() -> None:
+    """One after the other: the first compiles the kernels for all."""
     program = Path(__file__).with_name("small_run.py")
-    started = [
-        subprocess.Popen([sys.executable, program, seed], stdout=subprocess.PIPE, text=True)
+    digests = [
+        subprocess.run(
+            [sys.executable, program, seed], stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
         for seed in ("0", "0", "1")
     ]
-    digests = [process.communicate()[0] for process in started]
     assert [len(digest) for digest in digests] == [65, 65, 65]
     assert digests[0] == digests[1] != digests[2]
 
