@@ -34,6 +34,7 @@ def table(of: Array, make: Callable[..., Any], *arguments: Hashable) -> Array:
         make: a function of a module, without side effects, that returns numbers.
         arguments: what the numbers follow from, such as a geometry.
 
+    >>> import numpy as np
     >>> squares = lambda n: [i * i for i in range(n)]
     >>> table(np.zeros(2), squares, 3).tolist()
     [0, 1, 4]
@@ -67,6 +68,7 @@ def require(holds: Array, error: Callable[[], Exception]) -> None:
         holds: without axes, bool.
         error: makes the error.
 
+    >>> import numpy as np
     >>> require(np.all(np.ones(2) > 1), lambda: ValueError("too small"))
     Traceback (most recent call last):
     ValueError: too small
@@ -81,6 +83,7 @@ def require(holds: Array, error: Callable[[], Exception]) -> None:
 def number(value: Array | float) -> Any:
     """Return a value without axes as a float; on a GPU and within a step as it is.
 
+    >>> import numpy as np
     >>> number(np.float32(0.5))
     0.5
     """
@@ -93,6 +96,7 @@ def read(*values: Array | float) -> list[float]:
 
     Raises what :func:`require` was told of, the first one first.
 
+    >>> import numpy as np
     >>> read(np.float32(0.5), 2)
     [0.5, 2.0]
     """
