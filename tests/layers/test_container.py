@@ -423,3 +423,14 @@ def test_a_residual_block_equals_its_twin(torch: Any) -> None:
         np.testing.assert_allclose(
             ours.grads[f"0.{name}"], parameter.grad.numpy(), rtol=1e-9, atol=1e-11
         )
+
+
+@pytest.mark.parametrize("layer", [tc.Linear(2, 3), tc.Chain([tc.Linear(2, 3)])])
+def test_what_is_trainable_is_true_or_false(layer: tc.Layer) -> None:
+    with pytest.raises(
+        tc.ArgumentError, match=r"^Linear: trainable is 'no', expected True or False"
+    ):
+        layer.trainable = "no"
+    assert layer.trainable
+    layer.trainable = np.False_
+    assert not layer.trainable

@@ -22,7 +22,7 @@ from tinyconv.backend import (
     namespace,
     require_floating,
 )
-from tinyconv.errors import ShapeError, StateError
+from tinyconv.errors import ArgumentError, ShapeError, StateError
 from tinyconv.geometry import check_shape
 from tinyconv.initializers import initializer
 from tinyconv.messages import missing
@@ -68,8 +68,6 @@ class Layer(ABC):
         first_sample: place of the first sample of ``x`` in the batch, above 0 where ranks share it.
     """
 
-    trainable = True
-
     @checked
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}
@@ -85,6 +83,18 @@ class Layer(ABC):
         self.is_bound = False
         self.has_place = False
         self._saved: Any = None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether its parameters are trained."""
+        return bool(self.__dict__.get("trainable", True))
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if not isinstance(value, bool | np.bool_):
+            name = type(self).__name__
+            raise ArgumentError(f"{name}: trainable is {value!r}, expected True or False")
+        self.__dict__["trainable"] = bool(value)
 
     if not TYPE_CHECKING:  # for a type checker, an attribute that is not there is not there
 

@@ -20,6 +20,8 @@ __all__ = ["PlainStep"]
 class PlainStep(Step):
     """A layer without a kernel: its own forward and backward, on copies."""
 
+    keeps_gradients = True
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         (self.layer,) = unit.layers
@@ -52,6 +54,18 @@ class PlainStep(Step):
                 out[...] = dx.reshape(out.shape)
 
         program.python(f"{self.name}: backward", run)
+        start = self.context.arena.table([0])
+        for gradient in self.layer.grads.values():
+            self.kept_gradients.append(
+                {
+                    "items": 1,
+                    "v": address_of(gradient),
+                    "places": address_of(start),
+                    "size": 1,
+                    "width": gradient.size,
+                    "channels": gradient.size,
+                }
+            )
 
     def undo(self) -> None:
         for name, kept in self.before.items():
