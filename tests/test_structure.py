@@ -272,7 +272,7 @@ def public_faults(path: str, source: str) -> list[str]:
         parts = name.removeprefix(inner).removeprefix(".") if inner != "__init__" else name
         if any(part.startswith("_") for part in name.split(".")):
             faults.append(f"{place}: a private name")
-        elif parts and parts not in import_module(f"tinyconv.{inner}").__all__:
+        elif parts and parts not in exports(inner):
             faults.append(f"{place}: not in __all__")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
@@ -280,6 +280,13 @@ def public_faults(path: str, source: str) -> list[str]:
             if not node.attr.startswith("__") and of not in ("self", "cls"):
                 faults.append(f"{path}:{node.lineno} uses {of}.{node.attr}: a private name")
     return faults
+
+
+def exports(module: str) -> list[str]:
+    """The names in a package's ``__all__``, or in that of a module, which is read, not loaded."""
+    if module in ("__init__", PACKAGES[module].removeprefix("tinyconv.")):
+        return list(import_module(f"tinyconv.{module}").__all__)
+    return list(ast.literal_eval(exported(module) or "[]"))
 
 
 def exported(module: str) -> str:
