@@ -50,7 +50,9 @@ def test_one_process_resumes_a_run_and_signals_save_it(tmp_path, capsys):
         number = getattr(signal, name)
         how = ["--resume", str(folder)] if folder.exists() else ["--out", str(folder)]
         how += ["--epochs", "1000"] if "--out" in how else []
+        inherited = signal.signal(number, signal.SIG_DFL)  # else nohup's ignoring reaches the job
         process = start(*(QUICK if "--out" in how else QUICK[:1]), *how)
+        signal.signal(number, inherited)
         wait_for_a_checkpoint(process, folder)
         assert process.stderr is not None
         process.stderr.readline()  # of an epoch: it trains
