@@ -49,10 +49,23 @@ def test_what_is_frozen_stays_and_all_else_moves(engine: str) -> None:
         net[place].trainable = False
     assert moved(net, engine=engine, optimizer="adam") == {"5.weight", "5.bias"}
     net.trainable = False
-    assert moved(net, engine=engine, optimizer="adam") == set()
     net[3].trainable = True
     assert [net.trainable, net[3].trainable, net["3.body.0"].trainable] == [True] * 3
     assert moved(net, engine=engine) == {"3.body.0.weight", "3.body.0.bias"}
+
+
+def test_training_says_where_there_is_nothing_to_train() -> None:
+    net = small_net()
+    net.trainable = False
+    with pytest.raises(tc.ArgumentError, match=r"fit: .*frozen; set net\['5'\]\.trainable = True"):
+        net.fit(X, Y, verbose=False)
+    with pytest.raises(tc.ArgumentError, match=r"start_training: .* frozen; set net\['5'\]"):
+        net.start_training()
+    empty = tc.Sequential(tc.Flatten())
+    with pytest.raises(tc.ArgumentError, match=r"fit: .* no layer has parameters; add one"):
+        empty.fit(X, Y, verbose=False)
+    # Running statistics alone are trained too.
+    tc.Sequential(tc.Flatten(), tc.BatchNorm1d(25, affine=False)).fit(X, Y, verbose=False)
 
 
 @ENGINES

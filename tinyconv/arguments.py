@@ -40,25 +40,6 @@ import numpy as np
 from tinyconv.errors import ArgumentError
 from tinyconv.messages import hint, shown, unfitting
 
-__all__ = [
-    "Count",
-    "FilePath",
-    "Fraction",
-    "Function",
-    "Kind",
-    "Natural",
-    "NotNegative",
-    "Number",
-    "Numbers",
-    "OneOf",
-    "Positive",
-    "Share",
-    "Switch",
-    "check_fields",
-    "checked",
-    "integer",
-]
-
 T = TypeVar("T", bound=Callable[..., Any])
 
 

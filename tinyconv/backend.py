@@ -14,20 +14,6 @@ import numpy as np
 
 from tinyconv.errors import DeviceError, DtypeError
 
-__all__ = [
-    "Array",
-    "check_device",
-    "device_of",
-    "floating",
-    "from_numpy",
-    "gpu_is_available",
-    "like",
-    "namespace",
-    "real_part",
-    "require_floating",
-    "to_numpy",
-]
-
 #: An array of any library that follows the array API standard. The standard has no static type
 #: for it, and the libraries' own types are unrelated to each other.
 Array: TypeAlias = Any

@@ -16,8 +16,6 @@ from tinyconv.network import Sequential
 from tinyconv.training.history import History
 from tinyconv.trials import attempt_all
 
-__all__ = ["Ensemble"]
-
 
 class Ensemble:
     """Networks of equal inputs and outputs that vote, or whose answers are averaged.

@@ -22,18 +22,6 @@ from tinyconv.backend import Array, like, to_numpy
 from tinyconv.errors import FileError
 from tinyconv.messages import shown
 
-__all__ = [
-    "check_json",
-    "check_tensors",
-    "copy_tensors",
-    "fingerprint",
-    "locked",
-    "read_tensors",
-    "sweep",
-    "write",
-    "write_tensors",
-]
-
 #: Written into every file; a file with a higher one is refused.
 FORMAT_VERSION = 2
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from tinyconv.spellings import OTHER_ARGUMENTS, OTHER_VALUES
 
-__all__ = ["hint", "missing", "nearest", "shown", "unfitting"]
-
 #: Writes values whose full text would be long, or without end.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 8, 8, 4

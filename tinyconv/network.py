@@ -40,8 +40,6 @@ from tinyconv.training.fit import Position, Training, fit
 from tinyconv.training.history import History
 from tinyconv.training.run import check_callbacks, kept_in, read_data
 
-__all__ = ["Sequential", "load"]
-
 
 class Sequential(Network):
     """Layers one after the other, with everything to train and use them.
@@ -133,11 +131,12 @@ class Sequential(Network):
             engine: see :meth:`fit`.
 
         Raises:
-            ArgumentError: an argument is unknown.
+            ArgumentError: an argument is unknown, or every layer is frozen.
         """
         self.loss = self.loss if loss is None else loss_of("start_training", loss)
         rule = optimizer_of("start_training", optimizer or SGD(lr=0.1))
-        self.parameters  # noqa: B018 - raises where there are none yet
+        self.refresh()
+        self._require_trained("start_training")
         self._stepper = engine_for(self, engine)
         self._stepper.start_training(self.loss, rule)
 
@@ -270,7 +269,8 @@ class Sequential(Network):
             The history, a row an epoch.
 
         Raises:
-            ArgumentError: an argument is out of range or unknown, or a target out of range.
+            ArgumentError: an argument is out of range or unknown, or a target out of range; or
+                every layer is frozen.
             ShapeError: shapes of samples, targets or weights do not fit.
             DtypeError: samples that are not floating-point, targets that the loss does not take.
             DeviceError: samples or targets that are no arrays.
@@ -293,6 +293,11 @@ class Sequential(Network):
         loss = self.loss if loss is None else loss_of("fit", loss)
         rule = self._rule[0] if optimizer is None else optimizer_of("fit", optimizer)
         chosen = loss
+        if sync_batch_norm and comm is None and not resume:  # what ranks began, one may end
+            raise ArgumentError(
+                "fit: sync_batch_norm is True and comm is None, expected the communicator of the "
+                "processes that share the batch, or False"
+            )
         data = read_data(
             lambda op, xs, ys, weight: self._samples(op, xs, ys, weight, chosen),
             x,
@@ -308,6 +313,7 @@ class Sequential(Network):
             epochs=epochs,
             resumable=checkpoint is not None,
         )
+        self._require_trained("fit")
         warn_of_nonsense(data.some, rule.lr)
         measured = metrics_of("fit", metrics, loss, self._sample_output)
         validation = data.validation
@@ -366,6 +372,17 @@ class Sequential(Network):
                 self.position = training.position
                 self._rule = rule, executing.optimizer_state
                 training.history.profile = executing.profile
+
+    def _require_trained(self, op: str) -> None:
+        """Refuse to train what has nothing that training would change."""
+        self.parameters  # noqa: B018 - raises where there are none yet
+        owners = [layer for layer in self.walk() if layer.params or layer.state]
+        if any(layer.trainable for layer in owners):
+            return
+        why = "no layer has parameters; add one that has, such as Linear(None, 10)"
+        if owners:
+            why = f"every layer is frozen; set net[{owners[-1].path!r}].trainable = True, for one"
+        raise ArgumentError(f"{op}: there is nothing to train: {why}")
 
     @contextmanager
     def _trained_by_one(self) -> Iterator[None]:

@@ -37,8 +37,6 @@ from tinyconv.training.checks import (
 )
 from tinyconv.training.fit import Position
 
-__all__ = ["ABOUT", "Network"]
-
 _COUNT = Number(whole=True, least=0)
 
 #: What the JSON in the file of a network is.

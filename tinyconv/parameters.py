@@ -12,8 +12,6 @@ import numpy as np
 
 from tinyconv.backend import Array, from_numpy
 
-__all__ = ["ParameterSpec", "Parameters"]
-
 #: Bytes to which the flat arrays are aligned: a cache line, and the widest vector register.
 ALIGNMENT = 64
 

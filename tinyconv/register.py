@@ -9,8 +9,6 @@ from tinyconv.messages import shown
 from tinyconv.optimizers import OPTIMIZERS, Optimizer
 from tinyconv.registry import Registry
 
-__all__ = ["register"]
-
 Kind = TypeVar("Kind", bound=type[Any])
 
 

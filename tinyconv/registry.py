@@ -8,8 +8,6 @@ from typing import Any, Generic, TypeVar
 from tinyconv.errors import ArgumentError, FileError, StateError
 from tinyconv.messages import shown
 
-__all__ = ["Registry", "arguments_of"]
-
 T = TypeVar("T")
 
 

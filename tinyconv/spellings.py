@@ -1,14 +1,5 @@
 """How Keras, PyTorch and scikit-learn call what has another name here: for messages."""
 
-__all__ = [
-    "OTHER_ARGUMENTS",
-    "OTHER_ATTRIBUTES",
-    "OTHER_COLUMNS",
-    "OTHER_METHODS",
-    "OTHER_NAMES",
-    "OTHER_VALUES",
-]
-
 #: A foreign argument -> ours, the first that the function has; or a sentence.
 OTHER_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "activation": ("an activation is a layer of its own, such as ReLU(), behind this one",),

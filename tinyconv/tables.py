@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["html_table", "text_table"]
-
 
 def text_table(rows: Sequence[Sequence[str]], left: int) -> str:
     """Return rows as lines, the first ``left`` columns flush left and the others flush right.

@@ -12,8 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from tinyconv.backend import Array, device_of, namespace, to_numpy
-
-__all__ = ["number", "one_read", "read", "require", "table"]
+from tinyconv.errors import ArgumentError
 
 #: How many tables are kept; a deep network has some dozens.
 MOST_TABLES = 256
@@ -34,17 +33,22 @@ def table(of: Array, make: Callable[..., Any], *arguments: Hashable) -> Array:
         make: a function of a module, without side effects, that returns numbers.
         arguments: what the numbers follow from, such as a geometry.
 
+    Raises:
+        ArgumentError: make is no function of a module: made anew for every call, it would never
+            be found again.
+
     >>> import numpy as np
-    >>> squares = lambda n: [i * i for i in range(n)]
-    >>> table(np.zeros(2), squares, 3).tolist()
-    [0, 1, 4]
-    >>> table(np.zeros(9), squares, 3) is table(np.zeros(2), squares, 3)
+    >>> table(np.zeros(2), list, (1, 4, 9)).tolist()
+    [1, 4, 9]
+    >>> table(np.zeros(9), list, (1, 4, 9)) is table(np.zeros(2), list, (1, 4, 9))
     True
     """
     xp = namespace("table", of=of)
     key = (make, arguments, xp, str(of.device))
     found = _tables.get(key)
     if found is None:
+        if "<" in getattr(make, "__qualname__", "<"):  # "<lambda>", "outer.<locals>.inner"
+            raise ArgumentError(f"table: make is {make!r}, expected a function of a module")
         if len(_tables) >= MOST_TABLES:  # the oldest goes
             _tables.pop(next(iter(_tables)), None)
         found = _tables[key] = xp.asarray(make(*arguments), device=of.device)

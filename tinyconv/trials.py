@@ -26,8 +26,6 @@ from tinyconv.messages import shown
 from tinyconv.tables import text_table
 from tinyconv.training.history import History
 
-__all__ = ["Attempt", "Search", "Trial", "attempt_all", "search"]
-
 
 @dataclass
 class Attempt:

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
         ("train --data minst", "and no such path; the nearest is 'mnist'"),
         ("train --size 28xa", "argument --size: 'a', expected an integer of at least 1"),
         ("train --size 0", "argument --size: '0', expected an integer of at least 1"),
+        ("train --sync-batch-norm", "needs processes that share a batch; use mpiexec -n"),
         ("train --channels 2", "(choose from 1, 3)"),
         ("train --device cuda", "; the nearest is 'gpu'"),
         ("plot mistakes m --limit 0", "--limit: '0', expected an integer of at least 1"),

@@ -1,5 +1,6 @@
 """What passes between host and device while layers train one by one: counted on a stand-in."""
 
+import functools
 import operator
 import sys
 from collections import Counter
@@ -284,3 +285,16 @@ def test_masks_are_those_of_the_cpu_bit_by_bit() -> None:
     assert isinstance(drawn, Far)
     np.testing.assert_array_equal(drawn.values, tc.random.uniform(key, 1000))
     assert counted["uploads"] == 0
+
+
+def made(n: int) -> list[int]:
+    return [n]
+
+
+def test_a_table_is_found_by_its_function_which_must_last() -> None:
+    kept = transfers.table(np.zeros(1), made, 3)
+    assert transfers.table(np.zeros(1), made, 3) is kept
+    for make in (lambda n: [n], functools.partial(made)):
+        with pytest.raises(tc.ArgumentError, match="expected a function of a module"):
+            transfers.table(np.zeros(1), make, 3)
+    assert len(transfers._tables) == 1

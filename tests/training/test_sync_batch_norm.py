@@ -144,6 +144,11 @@ def test_one_sample_a_rank_has_a_variance_in_the_batch(engine: str) -> None:
         net.fit(X, Y, batch_size=1, verbose=False, engine=engine)
 
 
+def test_it_is_refused_where_nobody_shares_the_batch() -> None:
+    with pytest.raises(tc.ArgumentError, match="sync_batch_norm is True and comm is None"):
+        norm_alone("float32").fit(X, Y, verbose=False, sync_batch_norm=True)
+
+
 class Explodes(tc.Callback):
     """Makes the loss of one rank NaN behind the first batch."""
 

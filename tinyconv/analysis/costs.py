@@ -13,8 +13,6 @@ from tinyconv.arguments import checked
 from tinyconv.layers import Conv1d, Conv2d, Conv3d, Flatten, Identity, Layer, Reshape
 from tinyconv.layers.base import Shape
 
-__all__ = ["FlopsRow", "MemoryRow", "flops", "memory"]
-
 
 @dataclass(frozen=True)
 class FlopsRow:

@@ -12,8 +12,6 @@ from tinyconv.errors import ShapeError
 from tinyconv.layers import Layer
 from tinyconv.layers.base import Shape
 
-__all__ = ["as_matrix"]
-
 #: Columns found in one forward pass.
 COLUMNS = 256
 

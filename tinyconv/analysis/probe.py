@@ -12,8 +12,6 @@ from tinyconv.errors import ShapeError
 from tinyconv.layers import Container, Layer
 from tinyconv.layers.base import Shape
 
-__all__ = ["every_layer", "input_shape_of", "leaves", "probe"]
-
 #: Maps a NumPy batch to a NumPy batch.
 Function = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 

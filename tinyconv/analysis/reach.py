@@ -52,8 +52,6 @@ from tinyconv.layers import (
 )
 from tinyconv.layers.base import Shape
 
-__all__ = ["FieldRow", "ReceptiveField", "reach", "receptive_field"]
-
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 #: First and last position, each of shape (axes, units); an interval without positions has

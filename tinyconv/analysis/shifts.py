@@ -19,8 +19,6 @@ from tinyconv.backend import Array, to_numpy
 from tinyconv.errors import ShapeError
 from tinyconv.layers import Layer
 
-__all__ = ["Equivariance", "EquivarianceRow", "InvarianceRow", "equivariance", "invariance"]
-
 #: Samples drawn where none are given.
 SAMPLES = 4
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Table", "by_axis", "column", "show"]
-
 Row = TypeVar("Row")
 
 

@@ -16,8 +16,6 @@ from tinyconv.layers import Layer
 from tinyconv.layers.base import Shape
 from tinyconv.network import Sequential
 
-__all__ = ["Trace", "TraceRow", "trace"]
-
 #: What each kind of layer computes; of others the first line of their docstring is shown.
 EQUATIONS = {
     "Conv1d": "y[o] = b[o] + sum_c w[o,c] * x[c]",

@@ -16,8 +16,6 @@ from tinyconv.cli.options import WHOLE, Verbs, taken_by
 from tinyconv.messages import hint
 from tinyconv.trials import attempt_all
 
-__all__ = ["add", "folder"]
-
 #: Where the scripts may lie, in this order.
 PLACES = (
     Path(__file__).parents[2] / "examples" / "book",

@@ -14,8 +14,6 @@ from tinyconv.cli.options import COUNT, taken_by
 from tinyconv.data import Pixels, idx_folder, read_picture
 from tinyconv.messages import hint
 
-__all__ = ["OPTIONS", "add_options", "load", "load_for", "picture", "warn"]
-
 NAMED = ("mnist-sample", "mnist")
 
 #: The options of :func:`add_options` besides ``data``: how data of one's own are read.

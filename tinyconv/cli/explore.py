@@ -12,8 +12,6 @@ from tinyconv import models
 from tinyconv.cli import data, export
 from tinyconv.cli.options import Verbs
 
-__all__ = ["add"]
-
 #: Epochs of the network that is trained where no model is named and none is found.
 EPOCHS = 3
 

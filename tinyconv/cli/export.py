@@ -6,8 +6,6 @@ from pathlib import Path
 import tinyconv as tc
 from tinyconv.cli.options import Verbs
 
-__all__ = ["add", "open_model"]
-
 
 def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     """Add ``export`` to the command line."""

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from tinyconv.cli.options import Verbs
 
-__all__ = ["add"]
-
 
 def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     """Add ``lessons`` to the command line."""

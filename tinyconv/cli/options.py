@@ -10,8 +10,6 @@ from tinyconv.arguments import Number, Rule
 from tinyconv.messages import hint
 from tinyconv.spellings import OTHER_ARGUMENTS
 
-__all__ = ["COUNT", "PLACE", "WHOLE", "Parser", "Verbs", "taken_by"]
-
 #: What a verb adds itself to.
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

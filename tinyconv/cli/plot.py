@@ -13,8 +13,6 @@ from tinyconv.cli.options import COUNT, PLACE, WHOLE, Verbs, taken_by
 Floats: TypeAlias = np.ndarray[Any, Any]
 Figure: TypeAlias = Any  # matplotlib's; only the pictures themselves import it
 
-__all__ = ["add"]
-
 
 def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     """Add ``plot`` and its verbs to the command line."""

@@ -7,8 +7,6 @@ import tinyconv as tc
 from tinyconv.backend import use_gpu
 from tinyconv.engines.ranks import Ranks
 
-__all__ = ["started_ranks"]
-
 #: Where the launchers of MPICH, Open MPI and Slurm tell how many processes they have started.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 

@@ -18,8 +18,6 @@ from tinyconv.cli.ranks import started_ranks
 from tinyconv.engines.ranks import Ranks, ends_all
 from tinyconv.training import checkpoint
 
-__all__ = ["add"]
-
 #: Epochs if none are named: the sample is small, so it is seen more often.
 EPOCHS = {"mnist-sample": 12}
 DEFAULT_EPOCHS = 3
@@ -110,6 +108,8 @@ def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     ranks = started_ranks(options.device)
+    if options.sync_batch_norm and ranks.comm is None:
+        options.parser.error("--sync-batch-norm needs processes that share a batch; use mpiexec -n")
     return _train_together(options, ranks, comm=ranks.comm)
 
 

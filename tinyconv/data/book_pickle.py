@@ -23,8 +23,6 @@ from tinyconv.data.limits import most_unpacked
 from tinyconv.errors import DataError
 from tinyconv.messages import shown
 
-__all__ = ["read_book_pickle"]
-
 Pair: TypeAlias = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 

@@ -9,8 +9,6 @@ import numpy as np
 from tinyconv.arguments import Kind, checked
 from tinyconv.errors import DataError, DtypeError, ShapeError
 
-__all__ = ["ByteImages"]
-
 ARRAY = Kind(np.ndarray, "an array (N, ...)")
 
 

@@ -27,8 +27,6 @@ import numpy as np
 from tinyconv.data.limits import check_unpacked
 from tinyconv.errors import DataError
 
-__all__ = ["parse_idx", "read_idx"]
-
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 8
 MOST_AXES = 4  # samples, channels, height and width

@@ -12,8 +12,6 @@ from tinyconv.data.idx import read_idx
 from tinyconv.data.parts import Part, Parts
 from tinyconv.errors import DataError
 
-__all__ = ["is_one", "read_idx_folder"]
-
 PARTS = {"train": "train", "t10k": "test", "test": "test", "val": "validation"}
 ENDS = ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
 

@@ -18,8 +18,6 @@ from tinyconv.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["read_digit"]
-
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 SIZE = 28  # of an image of MNIST, in pixels

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from tinyconv.errors import DataError
 
-__all__ = ["MOST_CLASSES", "check_unpacked", "most_unpacked"]
-
 #: A compressed file may unpack to so many times its size: pictures of digits reach 10, masks 50.
 MOST_TIMES = 100
 #: A small file may do so in any case.

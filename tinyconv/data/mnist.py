@@ -7,8 +7,6 @@ from tinyconv.data.idx import read_idx
 from tinyconv.data.splits import DataSet, Split
 from tinyconv.errors import DataError
 
-__all__ = ["load_mnist"]
-
 #: MNIST's four files as they are published: the name, and the MD5 of its gzipped content.
 FILES = {
     "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",

@@ -12,8 +12,6 @@ import numpy as np
 
 from tinyconv.data.splits import DataSet, Split
 
-__all__ = ["TEMPLATES", "generate", "load_mnist1d"]
-
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 #: The height of each digit's curve at 12 equally spaced points, by class.

@@ -18,8 +18,6 @@ from tinyconv.data.limits import check_unpacked
 from tinyconv.data.parts import Part, Parts
 from tinyconv.errors import DataError
 
-__all__ = ["read_npz"]
-
 #: The names under which samples and labels are found, by part; ``{}`` is the part's name.
 NAMES = (
     ("x_{}", "y_{}"),

@@ -29,8 +29,6 @@ from tinyconv.data.parts import Parts
 from tinyconv.data.splits import DIGITS, DataSet, Split, stratified
 from tinyconv.errors import DataError
 
-__all__ = ["OPTIONS", "load_own"]
-
 #: The options that only some data take, and which.
 OPTIONS = {
     "size": "a folder of pictures",

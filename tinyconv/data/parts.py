@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Part", "Parts"]
-
 
 class Part(NamedTuple):
     """Samples (N, ...), uint8 or float32, and their labels.

@@ -15,8 +15,6 @@ from tinyconv.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["opened", "picture_size", "read_picture", "read_pictures"]
-
 ENDS = (".png", ".jpg", ".jpeg")
 #: What file managers leave in folders.
 NOT_OURS = ("thumbs.db", "desktop.ini")

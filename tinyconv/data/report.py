@@ -14,8 +14,6 @@ from tinyconv.data.splits import DataSet
 from tinyconv.errors import FileError
 from tinyconv.tables import html_table, text_table
 
-__all__ = ["Pixels", "Report", "names_from_json", "report"]
-
 MOST_SHOWN = 20  # classes in the table
 #: Numbers beyond are no inputs that a network learns from: they were not scaled.
 LARGEST = 20.0

@@ -6,8 +6,6 @@ import numpy as np
 
 from tinyconv.data.splits import DataSet, Split
 
-__all__ = ["load_sample"]
-
 FILE = Path(__file__).with_name("mnist_sample.npz")
 
 #: Where the file is cut: 3,500 images to train on, 500 to validate, 1,000 to test.

@@ -9,8 +9,6 @@ import numpy as np
 from tinyconv import random
 from tinyconv.errors import DataError
 
-__all__ = ["DIGITS", "DataSet", "Split", "stratified"]
-
 DIGITS = tuple("0123456789")
 
 

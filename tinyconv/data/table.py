@@ -20,8 +20,6 @@ from tinyconv.data.npz import as_samples
 from tinyconv.data.parts import Part, Parts
 from tinyconv.errors import DataError
 
-__all__ = ["read_table"]
-
 #: A column of one of these names holds the labels unless another one is asked for.
 LABELS = ("label", "labels", "class", "target", "y")
 #: Columns of these names are the pixels of a square picture, row by row: pixel0, …; or 1x1, 1x2, …

@@ -13,8 +13,6 @@ from tinyconv.metrics import Metric
 from tinyconv.optimizers import Optimizer
 from tinyconv.parameters import Parameters
 
-__all__ = ["Engine", "Net", "Sharing", "Totals"]
-
 
 @dataclass
 class Totals:

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-__all__ = ["single_blas_thread"]
-
 
 class _Blas:
     """Who has asked, and what undoes it."""

@@ -12,8 +12,6 @@ from tinyconv.engines.ranks import Ranks
 from tinyconv.errors import ArgumentError, StateError
 from tinyconv.messages import hint
 
-__all__ = ["engine_for", "sum_for"]
-
 
 def engine_for(net: Net, name: str = "auto") -> Engine:
     """Return an engine for a network.

@@ -4,8 +4,6 @@ from tinyconv.backend import Array, namespace
 from tinyconv.engines.base import Net
 from tinyconv.parameters import Parameters
 
-__all__ = ["fault_of_gradients", "fault_of_outputs"]
-
 
 def fault_of_outputs(net: Net, x: Array) -> str | None:
     """Say where the forward pass of ``x`` came to a value that is not finite, if it did.

@@ -16,8 +16,6 @@ from tinyconv.metrics import Metric, figures
 from tinyconv.optimizers import Optimizer
 from tinyconv.transfers import one_read, read, require
 
-__all__ = ["REPLACED", "EagerEngine"]
-
 REPLACED = (
     "fit: a layer or an array of parameters was replaced, or a layer frozen, during training; "
     "expected new values in the arrays that are there"

@@ -10,8 +10,6 @@ import numpy as np
 from tinyconv.backend import Array
 from tinyconv.engines.ranks import Ranks, Stopped
 
-__all__ = ["DeviceSum", "GradientSum"]
-
 
 class GradientSum:
     """Adds up gradients in host memory: the one message of a training step.

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Gradients", "Slot", "rooms_of_gradients"]
-
 
 @dataclass(frozen=True)
 class Slot:

@@ -12,8 +12,6 @@ from tinyconv.engines.gradients import Gradients, rooms_of_gradients
 from tinyconv.engines.units import fuse
 from tinyconv.layers.base import Shape
 
-__all__ = ["Plan"]
-
 
 @dataclass
 class _Value:

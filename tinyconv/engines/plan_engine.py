@@ -19,8 +19,6 @@ from tinyconv.errors import ShapeError, StateError
 from tinyconv.kernels.cpu.kernel import when_compiling
 from tinyconv.losses import Targets
 
-__all__ = ["PlanEngine"]
-
 #: Multiply-adds of a prediction below which one thread makes it: some 10 µs.
 WORK = 1 << 20
 

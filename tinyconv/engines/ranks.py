@@ -11,8 +11,6 @@ import numpy as np
 from tinyconv.backend import Array
 from tinyconv.errors import ArgumentError
 
-__all__ = ["ALONE", "Comm", "Ranks", "Stopped", "ends_all"]
-
 
 class Stopped(Exception):
     """All ranks leave a step untaken, because one of them wants to stop."""

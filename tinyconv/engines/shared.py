@@ -28,8 +28,6 @@ from tinyconv.metrics import Metric
 from tinyconv.ops.norm import Parts
 from tinyconv.optimizers import Optimizer
 
-__all__ = ["SharedEngine"]
-
 
 class SharedEngine:
     """Trains on this rank's part of each batch by another engine, in step with all ranks.

@@ -22,8 +22,6 @@ from tinyconv.ops.pool import elements_seen
 from tinyconv.ops.shape import pad_sources
 from tinyconv.ops.upsample import upsample_taps
 
-__all__ = ["TABLES", "padding_tables"]
-
 
 def _means(layer: Any, size: Sequence[int]) -> list[Terms]:
     window, tables = layer.window(tuple(size)), []

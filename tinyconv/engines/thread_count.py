@@ -5,8 +5,6 @@ from typing import Annotated
 
 from tinyconv.arguments import Number, checked
 
-__all__ = ["get_num_threads", "set_num_threads"]
-
 #: More threads than any machine has cores for.
 MOST = 1024
 

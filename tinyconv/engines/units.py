@@ -12,8 +12,6 @@ from tinyconv import layers as L
 from tinyconv.layers import Layer
 from tinyconv.layers import activation as activations
 
-__all__ = ["ACTIVATIONS", "NORMS", "RULES", "Rule", "Unit", "fuse"]
-
 Kinds = tuple[type[Layer], ...]
 
 ACTIVATIONS: Kinds = tuple(getattr(activations, name) for name in activations.__all__)

@@ -12,8 +12,6 @@ from tinyconv.explore.example import EXAMPLE, numbers
 from tinyconv.explore.trained import pack
 from tinyconv.network import Sequential
 
-__all__ = ["MODULES", "page"]
-
 #: The modules in the order in which they need each other.
 MODULES = (
     "ops.mjs",

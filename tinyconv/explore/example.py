@@ -12,8 +12,6 @@ import numpy as np
 
 from tinyconv import ops
 
-__all__ = ["EXAMPLE", "numbers"]
-
 #: What the page shows first. Neither kernel equals its flip or its transpose, so that a backward
 #: pass which forgot to flip would give other numbers.
 # fmt: off

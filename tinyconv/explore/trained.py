@@ -33,8 +33,6 @@ from tinyconv.layers import (
 from tinyconv.losses import CrossEntropyLoss
 from tinyconv.network import Sequential
 
-__all__ = ["pack"]
-
 Floats = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 

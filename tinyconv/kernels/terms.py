@@ -13,8 +13,6 @@ import numpy as np
 
 from tinyconv.geometry import Geometry
 
-__all__ = ["AXES", "FIELDS", "Terms", "over_three_axes", "window_terms"]
-
 #: The axes of an image and the fields of a record that describe the tables of all three.
 AXES = ("d", "h", "w")
 FIELDS = tuple(f"{axis}_{part}" for axis in AXES for part in ("starts", "places", "weights"))

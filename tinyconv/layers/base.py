@@ -30,16 +30,6 @@ from tinyconv.parameters import Parameters, ParameterSpec
 from tinyconv.registry import arguments_of
 from tinyconv.spellings import OTHER_ATTRIBUTES
 
-__all__ = [
-    "Layer",
-    "OneOperation",
-    "Shape",
-    "check_features",
-    "gradients",
-    "initialize",
-    "shape_of",
-]
-
 Shape = tuple[int, ...]
 
 

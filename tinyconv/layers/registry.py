@@ -19,8 +19,6 @@ from tinyconv.layers.base import Layer
 from tinyconv.messages import shown
 from tinyconv.registry import Registry
 
-__all__ = ["LAYERS", "decode", "encode"]
-
 #: The files of this folder whose public classes are layers.
 _FILES = (activation, container, conv, dropout, linear, norm, pool, shape, upsample)
 

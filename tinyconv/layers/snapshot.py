@@ -7,8 +7,6 @@ from typing import Any
 from tinyconv.layers.base import Layer
 from tinyconv.layers.container import Container
 
-__all__ = ["Snapshot", "descendants"]
-
 
 class Snapshot:
     """Notices whether a layer, an option of one or an array of parameters was replaced since.

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from tinyconv.layers.base import Layer, Shape
 
-__all__ = ["HEAD", "summary_rows"]
-
 #: What stands in the columns of a row.
 HEAD = ("", "layer", "output", "parameters", "multiply-adds")
 

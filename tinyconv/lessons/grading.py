@@ -10,8 +10,6 @@ from tinyconv import ops
 from tinyconv.errors import ArgumentError
 from tinyconv.gradcheck import check
 
-__all__ = ["EXERCISES", "Exercise", "grade"]
-
 Floats = np.ndarray[Any, Any]
 
 

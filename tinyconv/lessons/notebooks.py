@@ -7,8 +7,6 @@ from pathlib import Path
 
 from tinyconv.errors import FileError
 
-__all__ = ["copy_to", "titles"]
-
 
 def titles() -> dict[str, str]:
     """Return the file name and the heading of each notebook.

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["slopes"]
-
 
 def slopes(
     cost: Callable[[], float], values: np.ndarray[Any, Any], h: float = 1e-5

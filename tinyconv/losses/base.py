@@ -11,8 +11,6 @@ from tinyconv.losses.targets import beside
 from tinyconv.registry import arguments_of
 from tinyconv.transfers import number
 
-__all__ = ["Loss"]
-
 
 class _NotYet:
     """What a loss has kept before its first forward pass."""

@@ -5,8 +5,6 @@ from math import isfinite, prod
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError, DtypeError, ShapeError
 
-__all__ = ["check_classes", "check_probabilities", "check_values", "mended_shape"]
-
 #: How far probabilities of a sample may be from adding up to 1.
 TOLERANCE = 1e-3
 

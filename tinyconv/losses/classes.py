@@ -25,14 +25,6 @@ from tinyconv.ops.loss_common import one_hot
 from tinyconv.ops.softmax import cross_entropy, cross_entropy_backward, softmax
 from tinyconv.transfers import table
 
-__all__ = [
-    "CrossEntropyLoss",
-    "MultiMarginLoss",
-    "Quadratic",
-    "SigmoidCrossEntropy",
-    "SoftmaxLogLikelihood",
-]
-
 
 class _ClassLoss(Loss):
     """Targets are class indices (N, ...), or of the shape of the outputs (N, K, ...)."""

@@ -21,8 +21,6 @@ from tinyconv.ops.loss import (
     mse_loss_backward,
 )
 
-__all__ = ["BCEWithLogitsLoss", "HuberLoss", "L1Loss", "MSELoss"]
-
 
 class _ElementLoss(Loss):
     """Targets are numbers of any type, of the shape of the outputs."""

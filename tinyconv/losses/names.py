@@ -12,8 +12,6 @@ from tinyconv.losses.elements import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELo
 from tinyconv.messages import hint, shown
 from tinyconv.registry import Registry
 
-__all__ = ["LOSSES", "SHORT_NAMES", "loss_of"]
-
 #: What ``loss=`` takes as a string.
 SHORT_NAMES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropyLoss,

@@ -6,8 +6,6 @@ import numpy as np
 
 from tinyconv.backend import Array, device_of, like, namespace
 
-__all__ = ["Targets", "beside", "take"]
-
 
 class Targets:
     """Targets of all samples.

@@ -16,8 +16,6 @@ from tinyconv.layers import (
 )
 from tinyconv.models.builder import network
 
-__all__ = ["alexnet"]
-
 
 @network(input_shape=(3, 227, 227), classes=1000)
 def alexnet(classes: int) -> list[Layer]:

@@ -7,8 +7,6 @@ to predict whether a human is speaking.
 from tinyconv.layers import Conv1d, Flatten, Layer, Linear, MaxPool1d, ReLU
 from tinyconv.models.builder import network
 
-__all__ = ["audio_conv1d"]
-
 
 @network(input_shape=(1, 128), classes=2)
 def audio_conv1d(classes: int) -> list[Layer]:

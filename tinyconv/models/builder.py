@@ -9,8 +9,6 @@ from tinyconv.arguments import Count, checked
 from tinyconv.layers import Layer
 from tinyconv.network import Sequential
 
-__all__ = ["network"]
-
 
 def network(
     input_shape: tuple[int, ...], classes: int = 10

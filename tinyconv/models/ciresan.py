@@ -7,8 +7,6 @@ handwritten digit recognition" (Neural Computation, 2010).
 from tinyconv.layers import Flatten, Layer, Linear, Pad, ScaledTanh
 from tinyconv.models.builder import network
 
-__all__ = ["ciresan_mlp"]
-
 
 @network(input_shape=(1, 28, 28))
 def ciresan_mlp(

@@ -7,8 +7,6 @@ recognition" (1998), section II.B.
 from tinyconv.layers import AvgPool2d, Conv2d, Flatten, Layer, Linear, Tanh
 from tinyconv.models.builder import network
 
-__all__ = ["lenet5"]
-
 
 @network(input_shape=(1, 28, 28))
 def lenet5(classes: int) -> list[Layer]:

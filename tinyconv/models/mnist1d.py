@@ -7,8 +7,6 @@ parameters and the second, with the same numbers of hidden units, 59,065.
 from tinyconv.layers import Conv1d, Flatten, Layer, Linear, ReLU
 from tinyconv.models.builder import network
 
-__all__ = ["mnist1d_cnn", "mnist1d_mlp"]
-
 
 @network(input_shape=(1, 40))
 def mnist1d_cnn(classes: int) -> list[Layer]:

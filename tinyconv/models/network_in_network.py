@@ -6,8 +6,6 @@ Source: Lin, Chen and Yan, "Network in network" (2013).
 from tinyconv.layers import Conv2d, Dropout, Flatten, GlobalAvgPool, Layer, MaxPool2d, ReLU
 from tinyconv.models.builder import network
 
-__all__ = ["network_in_network"]
-
 
 @network(input_shape=(1, 28, 28))
 def network_in_network(classes: int) -> list[Layer]:

@@ -15,8 +15,6 @@ from tinyconv.layers import (
 )
 from tinyconv.models.builder import network
 
-__all__ = ["resnet20"]
-
 
 @network(input_shape=(3, 32, 32))
 def resnet20(classes: int) -> list[Layer]:

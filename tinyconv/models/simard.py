@@ -7,8 +7,6 @@ visual document analysis" (ICDAR 2003).
 from tinyconv.layers import Conv2d, Flatten, Layer, Linear, Tanh
 from tinyconv.models.builder import network
 
-__all__ = ["simard2003"]
-
 
 @network(input_shape=(1, 28, 28))
 def simard2003(classes: int) -> list[Layer]:

@@ -7,8 +7,6 @@ recognition" (IROS 2015).
 from tinyconv.layers import Conv3d, Flatten, Layer, LeakyReLU, Linear, MaxPool3d
 from tinyconv.models.builder import network
 
-__all__ = ["conv3d_small"]
-
 
 @network(input_shape=(1, 16, 16, 16))
 def conv3d_small(classes: int) -> list[Layer]:

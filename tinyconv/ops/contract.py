@@ -11,8 +11,6 @@ from typing import Any, get_args
 
 from tinyconv.backend import Array
 
-__all__ = ["complete"]
-
 #: Arguments by name.
 ARGUMENTS = {
     "dy": "of the shape of y.",

@@ -9,17 +9,6 @@ from tinyconv.errors import ArgumentError, DtypeError, ShapeError
 from tinyconv.geometry import check_shape
 from tinyconv.transfers import require
 
-__all__ = [
-    "LossSaved",
-    "check_logits",
-    "check_loss_dy",
-    "elementwise",
-    "loss_backward",
-    "mean",
-    "one_hot",
-    "weights_of",
-]
-
 
 class LossSaved(NamedTuple):
     """What a forward pass keeps: the derivative of the loss."""

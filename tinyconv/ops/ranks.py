@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Callable
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
-__all__ = ["AXES", "Over", "in_ranks"]
-
 #: The letters of the axes, by their number.
 AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
 

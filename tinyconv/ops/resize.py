@@ -26,8 +26,6 @@ from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.geometry import check_shape, spread
 from tinyconv.transfers import table
 
-__all__ = ["ResizeSaved", "Taps", "resample", "resample_backward", "resize", "resize_backward"]
-
 Sizes = int | tuple[int, ...]
 
 #: For each element of the output along an axis, the (place in the input, weight) of its terms.

@@ -20,8 +20,6 @@ from tinyconv.plots.figure import DIVERGING, Figure, legend_beside, named
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["connections", "equivariance", "invariance", "matrix", "receptive_field", "trace"]
-
 Floats = np.ndarray[Any, Any]
 
 #: More different weights than this get a continuous scale of colours.

@@ -12,8 +12,6 @@ from tinyconv.messages import shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["DIVERGING", "Figure", "legend_beside", "named"]
-
 #: Colours of what may be negative: blue below zero, red above, both told apart by the colour-blind.
 DIVERGING = "RdBu_r"
 

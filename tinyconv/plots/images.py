@@ -15,8 +15,6 @@ from tinyconv.plots.figure import DIVERGING, Figure
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
-__all__ = ["augmentations", "draw_filters", "feature_maps", "filters"]
-
 #: Feature maps drawn side by side.
 COLUMNS = 10
 

@@ -8,8 +8,6 @@ import numpy as np
 from tinyconv.errors import ShapeError
 from tinyconv.plots.figure import Figure
 
-__all__ = ["confusion_matrix", "mistakes"]
-
 
 def mistakes(
     x: np.ndarray[Any, Any],

@@ -16,8 +16,6 @@ from tinyconv.training.history import History
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["learning_curves", "training_report"]
-
 
 def learning_curves(runs: History | Mapping[str, History]) -> Figure:
     """Draw loss and accuracy against the epoch, training dashed and validation solid.

@@ -15,8 +15,6 @@ from tinyconv.network import Sequential
 from tinyconv.testing.examples import OP_EXAMPLES, draw, op_names
 from tinyconv.testing.stack import Stack
 
-__all__ = ["check_layer", "check_network", "check_op"]
-
 
 def check_op(
     name: str,

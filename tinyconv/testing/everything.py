@@ -10,8 +10,6 @@ from tinyconv.layers import LAYERS
 from tinyconv.testing.checks import check_layer, check_op
 from tinyconv.testing.examples import LAYER_EXAMPLES, layer_names, op_names
 
-__all__ = ["check_everything", "format_checks"]
-
 
 def check_everything(seed: int = 0, samples: Any = "all") -> dict[str, Report]:
     """Check every operation and every layer, each by its examples.

@@ -9,8 +9,6 @@ from tinyconv.backend import Array
 from tinyconv.geometry import sliding_window
 from tinyconv.layers import LAYERS
 
-__all__ = ["LAYER_EXAMPLES", "OP_EXAMPLES", "draw", "layer_names", "op_names"]
-
 _Example: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 

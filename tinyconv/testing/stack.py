@@ -8,8 +8,6 @@ from typing import Any
 from tinyconv.backend import Array, namespace
 from tinyconv.layers import Layer
 
-__all__ = ["Stack"]
-
 
 class Stack:
     """Layers one after the other, as functions of the batch and of all their parameters.

@@ -20,15 +20,6 @@ from tinyconv.layers import (
 )
 from tinyconv.network import Sequential
 
-__all__ = [
-    "ConvGeometry",
-    "PoolGeometry",
-    "arrays_away_from_kinks",
-    "conv_geometries",
-    "networks",
-    "pool_geometries",
-]
-
 
 @dataclass(frozen=True)
 class ConvGeometry:

@@ -12,8 +12,6 @@ from tinyconv.training.callbacks import Callback
 if TYPE_CHECKING:
     from tinyconv.training.fit import Training
 
-__all__ = ["AverageWeights"]
-
 
 class AverageWeights(Callback):
     """Train the weights, but validate, and end, with their exponential moving average:

@@ -14,8 +14,6 @@ from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.losses import Targets
 from tinyconv.messages import shown
 
-__all__ = ["ArrayBatches", "Augment", "Batches", "IterableBatches", "as_pair", "split_off"]
-
 #: Maps a batch (N, ...) and a key of :mod:`tinyconv.random` to a batch of the same shape.
 Augment: TypeAlias = Callable[[Any, int], Any]
 

@@ -22,8 +22,6 @@ from tinyconv.schedules import ScheduleFunction
 if TYPE_CHECKING:
     from tinyconv.training.fit import Training
 
-__all__ = ["Callback", "EarlyStopping", "KeepBest", "ProgressBar", "Schedule", "StopOnInterrupt"]
-
 
 class Callback:
     """The base of all callbacks: override what you need.

@@ -24,8 +24,6 @@ from tinyconv.files import check_json, copy_tensors, read_tensors, sweep, write_
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.fit import Position, Training
 
-__all__ = ["Checkpoint", "begin", "exists", "read_state", "restore", "spread"]
-
 FILE = "checkpoint.safetensors"
 
 _COUNT = Number(whole=True, least=0)

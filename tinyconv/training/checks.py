@@ -12,9 +12,6 @@ from tinyconv.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from tinyconv.losses import Loss, Targets
 from tinyconv.losses.checks import mended_shape
 
-__all__ = ["as_array", "check_input", "check_targets", "warn_of_nonsense"]
-
-
 #: A learning rate above this one is a slip of the pen.
 HIGHEST_RATE = 1000
 

@@ -14,8 +14,6 @@ from tinyconv.training.batches import Batches
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.history import History
 
-__all__ = ["Position", "Training", "fit"]
-
 
 @dataclass
 class Position:

@@ -14,8 +14,6 @@ from tinyconv.messages import hint, missing
 from tinyconv.spellings import OTHER_COLUMNS
 from tinyconv.tables import html_table
 
-__all__ = ["History"]
-
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,8 +9,6 @@ from tinyconv.training.callbacks import Callback
 if TYPE_CHECKING:
     from tinyconv.training.fit import Training
 
-__all__ = ["CSVLogger", "Logger"]
-
 
 class Logger(Callback):
     """Hands the figures of each epoch on; override :meth:`log`, which is all that a logger needs.

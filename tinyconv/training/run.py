@@ -25,8 +25,6 @@ from tinyconv.training.batches import (
 from tinyconv.training.callbacks import Callback, ProgressBar, check_callback
 from tinyconv.training.fit import Training
 
-__all__ = ["Data", "check_callbacks", "kept_in", "read_data"]
-
 #: Returns checked samples and targets of x, y and weights or None; the first argument begins
 #: messages.
 Accept = Callable[[str, Any, Any, Any], tuple[Array, Targets]]

@@ -9,8 +9,6 @@ from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import activation
 from tinyconv.kernels.cpu.simd import LANES
 
-__all__ = ["ActivationStep"]
-
 
 class ActivationStep(Step):
     """An activation that no other step took in."""

@@ -8,8 +8,6 @@ import numpy as np
 
 from tinyconv.kernels.cpu.kernel import address_of
 
-__all__ = ["NO_BORDER", "Arena", "Border", "Image"]
-
 ALIGNMENT = 64
 #: Numbers behind each buffer that a kernel's last vectors may read, and write zeros to.
 SLACK = 256

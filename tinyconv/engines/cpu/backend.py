@@ -28,8 +28,6 @@ from tinyconv.metrics import Metric
 from tinyconv.optimizers import Optimizer
 from tinyconv.parameters import Parameters
 
-__all__ = ["CpuBackend", "CpuTraining"]
-
 Array = np.ndarray[Any, Any]
 
 #: Bytes of activations that a block of samples may have, so that they stay in the second cache.

@@ -8,8 +8,6 @@ from tinyconv.engines.cpu.flatten_step import add_flatten, add_unflatten
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Step, planes_of
 
-__all__ = ["ChannelStep"]
-
 
 class ChannelStep(Step):
     """A step on images (positions, C).

@@ -20,21 +20,6 @@ from tinyconv.kernels.cpu import conv
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import REGISTERS
 
-__all__ = [
-    "ROWS",
-    "SUMS",
-    "Product",
-    "Tile",
-    "border_of_gradient",
-    "convolution",
-    "elements_for",
-    "input_gradient",
-    "inside",
-    "over_three_axes",
-    "taps_of_gradient",
-    "tile_for",
-]
-
 Array = np.ndarray[Any, Any]
 Three = tuple[int, int, int]
 

@@ -18,8 +18,6 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
-__all__ = ["ConvMaxStep"]
-
 Array = np.ndarray[Any, Any]
 
 #: Bytes of input that a block of samples may have in the backward pass.

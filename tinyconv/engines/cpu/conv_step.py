@@ -36,8 +36,6 @@ from tinyconv.kernels.terms import Terms, window_terms
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.shape import pad_sources
 
-__all__ = ["ConvStep", "is_convolution", "pool_sizes"]
-
 Array = np.ndarray[Any, Any]
 
 #: Numbers of a mean that is joined: more of them cost more than the convolution saves.

@@ -26,8 +26,6 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
-__all__ = ["DepthwiseStep"]
-
 #: Numbers of x and of dz that pass while a tile of a weight's gradient stays in registers.
 CHUNK = 4096
 

@@ -15,8 +15,6 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.layers import Dropout
 from tinyconv.layers.base import Shape
 
-__all__ = ["DropoutStep"]
-
 
 class DropoutStep(Step):
     """Dropout; in prediction, where it drops nothing, a factor for all."""

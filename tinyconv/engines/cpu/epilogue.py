@@ -14,8 +14,6 @@ from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 
-__all__ = ["add_activation", "add_activation_backward", "add_fold"]
-
 Array = np.ndarray[Any, Any]
 
 

@@ -12,8 +12,6 @@ from tinyconv.kernels.cpu import batch
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
-__all__ = ["FlattenStep", "add_flatten", "add_unflatten"]
-
 
 def add_flatten(program: Program, name: str, image: Image, rows: Image) -> None:
     """Add the call that copies images to rows in the order of the op, if these are two places."""

@@ -14,8 +14,6 @@ from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import Parallel
 from tinyconv.layers.base import Shape
 
-__all__ = ["AddStep", "ConcatStep", "add_image"]
-
 
 def add_image(program: Program, name: str, x: Image, y: Image) -> None:
     """Add the call y = y + x."""

@@ -16,8 +16,6 @@ from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import LayerNorm
 from tinyconv.layers.base import Shape
 
-__all__ = ["LayerNormStep"]
-
 
 class LayerNormStep(Step):
     """Normalisation of each sample, or of parts of it that are neighbours in the op's order.

@@ -15,8 +15,6 @@ from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.layers import Linear
 from tinyconv.layers.base import Shape
 
-__all__ = ["LinearStep"]
-
 #: Bytes of a weight from which on threads share its rows rather than the samples.
 SHARED_WEIGHT = 256 << 10
 #: Rows of the weight of which the update makes the gradient at a time.

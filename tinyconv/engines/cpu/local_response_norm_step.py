@@ -11,8 +11,6 @@ from tinyconv.kernels.cpu import local_response_norm
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.layers import LocalResponseNorm
 
-__all__ = ["LocalResponseNormStep"]
-
 
 class LocalResponseNormStep(ChannelStep):
     """Each channel damped by its neighbours."""

@@ -31,8 +31,6 @@ from tinyconv.losses import (
 )
 from tinyconv.metrics import Metric, figures
 
-__all__ = ["LossStep"]
-
 
 class LossStep:
     """A loss as a kernel, or by its own methods where its targets or figures are beyond a kernel.

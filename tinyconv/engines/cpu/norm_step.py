@@ -19,8 +19,6 @@ from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import GroupNorm
 from tinyconv.layers.base import Shape
 
-__all__ = ["NormStep"]
-
 
 class NormStep(ChannelStep):
     """Normalisation over the batch, or over groups of channels of a sample.

@@ -14,8 +14,6 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
-__all__ = ["PlainStep"]
-
 
 class PlainStep(Step):
     """A layer without a kernel: its own forward and backward, on copies."""

@@ -20,8 +20,6 @@ from tinyconv.kernels.terms import Terms, over_three_axes, window_terms
 from tinyconv.layers import GlobalMaxPool, Subsample2d
 from tinyconv.layers.base import Shape
 
-__all__ = ["MaxPoolStep", "NormPoolStep", "SubsampleStep"]
-
 
 def _tables_of(window: Geometry) -> tuple[Terms, ...]:
     """Return which elements each window holds, axis by axis."""

@@ -24,8 +24,6 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
-__all__ = ["ProductStep"]
-
 Array = np.ndarray[Any, Any]
 
 #: Positions that pass while a tile of a weight's gradient stays in registers.

@@ -10,8 +10,6 @@ import numpy as np
 from tinyconv.kernels.cpu import driver, threads
 from tinyconv.kernels.cpu.kernel import address_of
 
-__all__ = ["Program"]
-
 Array = np.ndarray[Any, Any]
 
 

@@ -16,8 +16,6 @@ from tinyconv.kernels.terms import AXES, Terms, over_three_axes
 from tinyconv.layers import Pad
 from tinyconv.layers.base import Shape
 
-__all__ = ["ResampleStep", "add_resample", "channel_tiles", "places_of"]
-
 
 def channel_tiles(C: int) -> tuple[int, int]:
     """Return the lanes of a vector, and how many of them a tile has, for C channels."""

@@ -18,8 +18,6 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.layers.container import Container
 
-__all__ = ["Context", "Step", "activation_of", "planes_of", "rows_of"]
-
 
 class Context:
     """What the steps of a plan share.

@@ -18,8 +18,6 @@ from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.cpu.transposed_step import TransposedStep
 from tinyconv.engines.units import Unit
 
-__all__ = ["step_for"]
-
 #: The kind of a unit (:mod:`tinyconv.engines.units` has them all) -> the steps that compute
 #: units of that kind.
 STEPS: dict[str, tuple[type[Step], ...]] = {

@@ -10,8 +10,6 @@ from typing import Any
 
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 
-__all__ = ["compiled", "even", "lanes_for", "rows_for"]
-
 
 @cache
 def compiled(maker: Callable[..., Any], *constants: int) -> Any:

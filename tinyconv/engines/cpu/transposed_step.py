@@ -25,8 +25,6 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
-__all__ = ["TransposedStep"]
-
 
 class TransposedStep(ProductStep):
     """What :class:`.conv_step.ConvStep` does with dz, done with x, and the other way about.

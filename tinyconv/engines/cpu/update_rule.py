@@ -15,8 +15,6 @@ from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import Parameters
 
-__all__ = ["UpdateRule"]
-
 Array = np.ndarray[Any, Any]
 
 

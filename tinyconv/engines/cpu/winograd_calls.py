@@ -19,8 +19,6 @@ from tinyconv.kernels.cpu import winograd
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 
-__all__ = ["add_square_weights", "add_squares", "add_weight_gradient_of_squares", "is_of_squares"]
-
 Array = np.ndarray[Any, Any]
 
 #: Tiles that are treated at a time, a multiple of the rows of any tile of :data:`SUMS`: what they

@@ -36,8 +36,6 @@ from tinyconv.metrics import Metric
 from tinyconv.optimizers import Optimizer
 from tinyconv.parameters import Parameters
 
-__all__ = ["GpuBackend", "GpuTraining"]
-
 #: Kind of a unit (:mod:`tinyconv.engines.units`) -> the steps that may compute it.
 STEPS: dict[str, tuple[type[Step], ...]] = {
     "activation": (ActivationStep,),

@@ -13,16 +13,6 @@ from tinyconv.kernels.gpu.activations import IDENTITY, Chosen
 from tinyconv.layers import Parallel
 from tinyconv.layers.base import Shape
 
-__all__ = [
-    "ActivationStep",
-    "AddStep",
-    "ConcatStep",
-    "DropoutStep",
-    "FlattenStep",
-    "add_activation_backward",
-    "add_arrays",
-]
-
 
 def _call(program: Program, name: str, count: int, kernel: str, *arguments: object) -> None:
     """Add a kernel without an activation over ``count`` elements of each sample."""

@@ -19,8 +19,6 @@ from tinyconv.losses import Loss, Targets
 from tinyconv.metrics import Metric
 from tinyconv.optimizers import Optimizer
 
-__all__ = ["GpuEngine"]
-
 #: Steps between two looks at whether one was refused, where no figure is asked for in between:
 #: data of so many steps are kept.
 MOST_UNSEEN = 1024

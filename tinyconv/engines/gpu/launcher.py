@@ -8,8 +8,6 @@ import numpy as np
 from tinyconv.backend import Array
 from tinyconv.kernels.gpu.source import Instance
 
-__all__ = ["Launch", "Launcher"]
-
 
 class Launch(Protocol):
     """Launches a kernel that was loaded."""

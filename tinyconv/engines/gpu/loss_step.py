@@ -32,8 +32,6 @@ from tinyconv.metrics import (
     figures,
 )
 
-__all__ = ["LossStep"]
-
 #: Kernel in loss.cu, number of the loss of an element there, whether it is a mean over the outputs.
 KERNELS: dict[type[Loss], tuple[str, int, bool]] = {
     CrossEntropyLoss: ("loss_cross_entropy", 0, False),

@@ -11,8 +11,6 @@ from tinyconv.engines.units import BATCH_NORMS, Unit
 from tinyconv.layers import LayerNorm
 from tinyconv.layers.base import Shape
 
-__all__ = ["NormStep", "ResponseStep"]
-
 
 class NormStep(Step):
     """Normalisation over the batch, over groups of channels, or over the last axes of a sample.

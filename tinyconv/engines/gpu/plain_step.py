@@ -7,8 +7,6 @@ from tinyconv.engines.gpu.program import Program
 from tinyconv.engines.gpu.step import Step
 from tinyconv.layers.base import Shape
 
-__all__ = ["PlainStep", "samples"]
-
 
 def samples(array: Array, n: int, shape: Shape) -> Array:
     """Return the first n samples of a buffer, in their shape."""

@@ -13,8 +13,6 @@ from tinyconv.geometry import sliding_window
 from tinyconv.layers import GlobalMaxPool
 from tinyconv.layers.base import Shape
 
-__all__ = ["PoolStep"]
-
 
 class PoolStep(Step):
     """The maximum or a norm of windows; a whole plane is one window."""

@@ -17,8 +17,6 @@ from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.gpu.activations import IDENTITY
 from tinyconv.layers.base import Shape
 
-__all__ = ["ConvStep", "LinearStep", "TransposedStep", "window_sizes"]
-
 
 def window_sizes(window: Geometry) -> dict[str, int]:
     """Return the macros of a window over one, two or three axes, as one over three."""

@@ -10,8 +10,6 @@ import numpy as np
 from tinyconv.engines.gpu.launcher import Launch, Launcher
 from tinyconv.kernels.gpu.source import Instance, threads_of
 
-__all__ = ["BATCH", "Program", "PythonCall", "blocks"]
-
 Grid = Callable[[int], tuple[int, int, int]]
 
 #: Batch sizes of which a program keeps a graph: the usual one and that of an epoch's last batch;

@@ -15,8 +15,6 @@ from tinyconv.kernels.terms import Terms, over_three_axes, window_terms
 from tinyconv.layers import GlobalAvgPool, Pad
 from tinyconv.layers.base import Shape
 
-__all__ = ["ResampleStep", "Resampling", "SubsampleStep"]
-
 
 class Resampling:
     """The tables of an axis each, on the device.

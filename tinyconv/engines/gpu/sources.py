@@ -8,8 +8,6 @@ from tinyconv.backend import Array, device_of
 from tinyconv.engines.gpu.launcher import Launcher
 from tinyconv.losses import Targets
 
-__all__ = ["Sources", "holds_bytes"]
-
 
 def holds_bytes(x: Any) -> bool:
     """Whether samples are bytes that look like floats: :class:`tinyconv.data.ByteImages`."""

@@ -15,8 +15,6 @@ from tinyconv.kernels.gpu.activations import IDENTITY, Chosen, find
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.layers.container import Container
 
-__all__ = ["Buffer", "Context", "Product", "Step", "activation_of"]
-
 #: Of matrix products: the tiles of common.cuh, and the blocks of a product of several parts, which
 #: are two for each multiprocessor of a large GPU.
 TILE_M, TILE_P, MOST_BLOCKS = 32, 64, 264

@@ -13,8 +13,6 @@ from tinyconv.engines.gpu.step import Context
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import Parameters
 
-__all__ = ["COUNTERS", "FIGURES", "UpdateRule"]
-
 #: What the device counts, and what it adds up; see
 #: :class:`tinyconv.engines.gpu.backend.GpuTraining`.
 COUNTERS = ("place", "tick", "step", "bad", "taken")

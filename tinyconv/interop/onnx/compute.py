@@ -21,8 +21,6 @@ from tinyconv.interop.onnx.source import Source, float_of
 from tinyconv.layers import Chain, Identity
 from tinyconv.ops.shape import crop, pad
 
-__all__ = ["OPERATORS", "compute", "layers_of"]
-
 Outputs = Array | tuple[Array, ...]
 
 

@@ -19,8 +19,6 @@ from tinyconv.network import Sequential
 from tinyconv.ops.activation import sigmoid
 from tinyconv.ops.softmax import softmax
 
-__all__ = ["export", "exports"]
-
 
 def exports(kind: type[Layer]) -> Callable[[Exporter], Exporter]:
     """Decorate a function that says in ONNX what a layer of one's own does.

@@ -17,8 +17,6 @@ from tinyconv.geometry import sliding_window, spread_pairs
 from tinyconv.interop.onnx.graph import Graph
 from tinyconv.layers.base import Layer, Shape
 
-__all__ = ["EXPORTERS", "Exporter", "add"]
-
 Exporter = Callable[[Graph, Any, str, Shape], str]
 
 #: ONNX's names of the ways to fill a border.

@@ -15,20 +15,6 @@ import numpy as np
 from tinyconv.errors import FileError
 from tinyconv.interop.extras import require
 
-__all__ = [
-    "FOLDED",
-    "KINDS",
-    "LARGEST_SAMPLE",
-    "Model",
-    "Node",
-    "constant",
-    "folded",
-    "nodes_of",
-    "open_model",
-    "opset_of",
-    "tensor_of",
-]
-
 Values = np.ndarray[Any, Any]
 
 #: Numbers that the result of a node over constants may have.

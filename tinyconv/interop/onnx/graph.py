@@ -6,8 +6,6 @@ import numpy as np
 
 from tinyconv.interop.extras import require
 
-__all__ = ["Graph", "newest_opset"]
-
 
 class Graph:
     """What the exporters of layers add to.

@@ -27,8 +27,6 @@ from tinyconv.layers.base import Layer, Shape
 from tinyconv.losses import LOSSES
 from tinyconv.network import Sequential
 
-__all__ = ["import_"]
-
 #: How deep branches may lie in branches.
 DEEPEST = 50
 

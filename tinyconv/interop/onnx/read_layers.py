@@ -19,15 +19,6 @@ from tinyconv.interop.onnx.read_shapes import (
 from tinyconv.interop.onnx.source import Source, float_of
 from tinyconv.layers.base import Layer, Shape
 
-__all__ = [
-    "CONVS",
-    "DATA_INPUTS",
-    "OPERATORS",
-    "read_conv",
-    "read_dropout",
-    "short",
-]
-
 #: Operators of which only the first inputs are computed on; the others say how.
 DATA_INPUTS = {
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Shape", "Dropout"), 1),

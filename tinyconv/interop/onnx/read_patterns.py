@@ -19,8 +19,6 @@ from tinyconv.interop.onnx.read_shapes import read_pad
 from tinyconv.interop.onnx.source import Source, float_of
 from tinyconv.layers.base import Layer, Shape
 
-__all__ = ["IN_PATTERNS", "LONGEST", "PATTERNS", "Items", "Join", "varies_along_channels"]
-
 
 @dataclass(frozen=True, eq=False)
 class Join:

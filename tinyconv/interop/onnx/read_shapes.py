@@ -12,16 +12,6 @@ from tinyconv.interop.onnx.file import Node
 from tinyconv.interop.onnx.source import Source, float_of
 from tinyconv.layers.base import Layer, Shape
 
-__all__ = [
-    "padding_of",
-    "read_pad",
-    "read_reduce",
-    "read_reshape",
-    "read_resize",
-    "read_slice",
-    "resizing_of",
-]
-
 Values = np.ndarray[Any, Any]
 
 MODES = {"constant": "zeros", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}

@@ -8,8 +8,6 @@ from tinyconv.errors import FileError
 from tinyconv.interop.onnx.file import Model, Node
 from tinyconv.layers.base import Layer
 
-__all__ = ["Source", "float_of"]
-
 Tensors = dict[str, np.ndarray[Any, Any]]
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["CODES", "IDENTITY", "Chosen", "find"]
-
 #: Name of the layer, with its options of text -> number, in the order of common.cuh.
 CODES = {
     name: code

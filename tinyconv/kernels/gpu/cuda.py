@@ -10,8 +10,6 @@ import numpy as np
 from tinyconv.kernels.gpu.nccl import NcclSum
 from tinyconv.kernels.gpu.source import OPTIONS, Instance, kernels_of, module_source
 
-__all__ = ["CudaLauncher", "launcher"]
-
 Launch = Callable[[Instance, str, tuple[int, int, int], int, Sequence[Any]], None]
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["NcclSum"]
-
 
 class NcclSum:
     """Adds up arrays in place, in turn with what else the stream does.

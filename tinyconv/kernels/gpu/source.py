@@ -6,8 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FAMILIES", "OPTIONS", "Instance", "kernels_of", "module_source", "sizes_of", "text_of"]
-
 FOLDER = Path(__file__).parent
 COMMON = "common.cuh"
 #: Of the compiler, beside CuPy's own.
