@@ -3,14 +3,16 @@
 A pickle is a program for a machine with a stack, which may name any function and have it called.
 This reader walks through the program itself: it knows numbers, texts, lists, tuples and what NumPy
 writes for an array of numbers, and refuses everything else. Neither Python's own machine nor
-NumPy's reconstruction of arrays ever sees the file. Source: the descriptions of the instructions
-in Python's ``pickletools``.
+NumPy's reconstruction of arrays ever sees the file. :mod:`pickletools` describes the instructions
+and reads their arguments.
 """
 
+import codecs
 import gzip
+import io
 import math
+import pickletools
 import re
-import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +59,7 @@ def read_book_pickle(path: str | Path) -> list[Pair]:
         content = _Machine(unpacked).run()
     except _Refused as refused:
         raise DataError(f"{path}: refused, because it would execute {refused}") from None
-    except (ValueError, IndexError, struct.error) as error:
+    except (ValueError, IndexError) as error:
         raise DataError(f"{path}: is no pickle of arrays: {error}") from None
     if not isinstance(content, list | tuple) or len(content) != 3:
         raise DataError(f"{path}: holds no three parts: training, validation and test data")
@@ -219,6 +221,9 @@ _KNOWN: dict[_Name, tuple[Callable[..., Any], int, int]] = {
 _CLASS = _Name("numpy", "ndarray")  # handed to _reconstruct, never called
 
 
+_INSTRUCTIONS = {instruction.code: instruction for instruction in pickletools.opcodes}
+
+
 class _Machine:
     """Walks through a pickle; holds no more objects than a file of such arrays needs."""
 
@@ -226,44 +231,31 @@ class _Machine:
     FREE, BYTES = 10_000, 16
 
     def __init__(self, program: bytes) -> None:
-        self.program = program
-        self.place = 0
+        self.program = io.BytesIO(program)
+        self.most = self.FREE + len(program) // self.BYTES
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
         """Return what the program leaves on the stack."""
-        for _ in range(self.FREE + len(self.program) // self.BYTES):
-            code = self.take(1)
-            if code == b".":
+        for _ in range(self.most):
+            code = self.program.read(1)
+            if not code:
+                raise ValueError("it ends too early")
+            instruction = _INSTRUCTIONS.get(code.decode("latin1"))
+            if instruction is None or instruction.name not in _STEPS:
+                raise ValueError(f"instruction {code!r} at byte {self.program.tell() - 1}")
+            if instruction.name == "STOP":
                 return self.stack.pop()
-            step = _STEPS.get(code)
-            if step is None:
-                raise ValueError(f"instruction {code!r} at byte {self.place - 1}")
-            step(self)
+            _STEPS[instruction.name](self, self.argument(instruction))
         raise ValueError("more instructions than arrays need")
 
-    def take(self, count: int) -> bytes:
-        """Return the next bytes of the program."""
-        piece = self.program[self.place : self.place + count]
-        if len(piece) < count:
-            raise ValueError("it ends too early")
-        self.place += count
-        return piece
-
-    def number(self, form: str) -> int:
-        """Return the next bytes as a number, as of :mod:`struct`."""
-        (number,) = struct.unpack(form, self.take(struct.calcsize(form)))
-        return int(number)
-
-    def line(self) -> str:
-        """Return the next line, without its end."""
-        end = self.program.find(b"\n", self.place, self.place + 10_000_000)
-        if end < 0:
-            raise ValueError("a line has no end")
-        text = self.program[self.place : end].decode("latin1")
-        self.place = end + 1
-        return text
+    def argument(self, instruction: pickletools.OpcodeInfo) -> Any:
+        """Return what stands behind an instruction."""
+        if instruction.name == "STRING":  # pickletools takes Python 2's bytes for ASCII
+            quoted = pickletools.read_stringnl(self.program, decode=False)
+            return codecs.escape_decode(quoted)[0].decode("latin1")
+        return instruction.arg and instruction.arg.reader(self.program)
 
     def items(self) -> list[Any]:
         """Take everything above the last mark off the stack, and the mark."""
@@ -322,82 +314,37 @@ class _Machine:
     def put(self, key: int) -> None:
         self.memo[key] = self.stack[-1]
 
-    def string(self) -> None:
-        """Push a text of protocol 0, in quotes and with escapes."""
-        quoted = self.line()
-        if len(quoted) < 2 or quoted[0] != quoted[-1] or quoted[0] not in "'\"":
-            raise ValueError("a text without quotes")
-        self.push(_unescaped(quoted[1:-1]))
 
-    def integer(self) -> None:
-        """Push an integer of protocol 0, which writes False and True as 00 and 01."""
-        text = self.line()
-        self.push({"00": False, "01": True}[text] if text in ("00", "01") else int(text[:20]))
+#: Instructions whose argument is a number, a text or bytes.
+_VALUES = (
+    *("INT", "LONG", "LONG1", "BININT", "BININT1", "BININT2", "STRING", "BINSTRING", "UNICODE"),
+    *("SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES"),
+    *("SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+)
 
-
-def _unescaped(text: str) -> str:
-    """Undo Python 2's escapes."""
-    simple = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
-
-    def one(match: re.Match[str]) -> str:
-        code = match[1]
-        if len(code) == 3:
-            return chr(int(code[1:], 16))
-        if code not in simple:
-            raise ValueError(f"an escape \\{code}")
-        return simple[code]
-
-    return re.sub(r"\\(x[0-9a-fA-F]{2}|.)", one, text, flags=re.DOTALL)
-
-
-def _unicode(text: str) -> str:
-    """Undo the escapes of protocol 0."""
-    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
-
-
-_STEPS: dict[bytes, Callable[[_Machine], Any]] = {
-    b"\x80": lambda m: m.take(1),  # the number of the protocol
-    b"\x95": lambda m: m.take(8),  # the length of a frame
-    b"(": lambda m: m.push(_Mark()),
-    b"0": lambda m: m.pop(1),
-    b"t": lambda m: m.push(tuple(m.items())),
-    b")": lambda m: m.push(()),
-    b"\x85": lambda m: m.push(tuple(m.pop(1))),
-    b"\x86": lambda m: m.push(tuple(m.pop(2))),
-    b"\x87": lambda m: m.push(tuple(m.pop(3))),
-    b"]": lambda m: m.push([]),
-    b"l": lambda m: m.push(m.items()),
-    b"a": lambda m: m.extend(m.pop(1)),
-    b"e": lambda m: m.extend(m.items()),
-    b"N": lambda m: m.push(None),
-    b"\x88": lambda m: m.push(True),
-    b"\x89": lambda m: m.push(False),
-    b"I": _Machine.integer,
-    b"L": lambda m: m.push(int(m.line().rstrip("L")[:20])),
-    b"J": lambda m: m.push(m.number("<i")),
-    b"K": lambda m: m.push(m.number("<B")),
-    b"M": lambda m: m.push(m.number("<H")),
-    b"\x8a": lambda m: m.push(int.from_bytes(m.take(m.number("<B")), "little", signed=True)),
-    b"S": _Machine.string,
-    b"T": lambda m: m.push(m.take(m.number("<I")).decode("latin1")),
-    b"U": lambda m: m.push(m.take(m.number("<B")).decode("latin1")),
-    b"V": lambda m: m.push(_unicode(m.line())),
-    b"X": lambda m: m.push(m.take(m.number("<I")).decode()),
-    b"\x8c": lambda m: m.push(m.take(m.number("<B")).decode()),
-    b"\x8d": lambda m: m.push(m.take(m.number("<Q")).decode()),
-    b"B": lambda m: m.push(m.take(m.number("<I"))),
-    b"C": lambda m: m.push(m.take(m.number("<B"))),
-    b"\x8e": lambda m: m.push(m.take(m.number("<Q"))),
-    b"\x96": lambda m: m.push(m.take(m.number("<Q"))),
-    b"c": lambda m: m.name(m.line(), m.line()),
-    b"\x93": lambda m: m.name(*m.pop(2)),
-    b"R": _Machine.call,
-    b"b": _Machine.build,
-    b"p": lambda m: m.put(int(m.line()[:10])),
-    b"q": lambda m: m.put(m.number("<B")),
-    b"r": lambda m: m.put(m.number("<I")),
-    b"\x94": lambda m: m.put(len(m.memo)),
-    b"g": lambda m: m.get(int(m.line()[:10])),
-    b"h": lambda m: m.get(m.number("<B")),
-    b"j": lambda m: m.get(m.number("<I")),
+#: What an instruction does, given its argument, by the name that :mod:`pickletools` has for it.
+_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda m, _: None),
+    **dict.fromkeys(_VALUES, _Machine.push),
+    "NONE": _Machine.push,  # whose argument is None
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "MARK": lambda m, _: m.push(_Mark()),
+    "POP": lambda m, _: m.pop(1).clear(),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "TUPLE": lambda m, _: m.push(tuple(m.items())),
+    "TUPLE1": lambda m, _: m.push(tuple(m.pop(1))),
+    "TUPLE2": lambda m, _: m.push(tuple(m.pop(2))),
+    "TUPLE3": lambda m, _: m.push(tuple(m.pop(3))),
+    "EMPTY_LIST": lambda m, _: m.push([]),
+    "LIST": lambda m, _: m.push(m.items()),
+    "APPEND": lambda m, _: m.extend(m.pop(1)),
+    "APPENDS": lambda m, _: m.extend(m.items()),
+    "GLOBAL": lambda m, words: m.name(*words.split(" ", 1)),
+    "STACK_GLOBAL": lambda m, _: m.name(*m.pop(2)),
+    "REDUCE": lambda m, _: m.call(),
+    "BUILD": lambda m, _: m.build(),
+    "MEMOIZE": lambda m, _: m.put(len(m.memo)),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
 }
