@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyconv import layers
-from tinyconv.engines.cpu.step import activation_of
+from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.units import ACTIVATIONS
 from tinyconv.kernels.cpu import activation
 from tinyconv.kernels.cpu.kernel import address_of
@@ -54,7 +54,7 @@ def test_every_activation_that_is_exported_is_here() -> None:
 @np.errstate(invalid="ignore", over="ignore")
 def test_kernel_equals_op(layer: Layer) -> None:
     """Two samples, of which the second is the first backwards; the last number is not touched."""
-    chosen = activation_of(layer)
+    chosen = Step.activation_of(layer)
     assert chosen is not None
     x = np.stack([X, X[::-1]])
     dy = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
@@ -85,7 +85,7 @@ def test_kernel_equals_op(layer: Layer) -> None:
 @pytest.mark.parametrize("shape", [(1, 2, 3), (2, 1, 2)])
 def test_the_maximum_of_activations(layer: Layer, shape: tuple[int, int, int]) -> None:
     """Windows of (KD, KH, KW) side by side, two by one by two of them, with ties and NaN."""
-    chosen = activation_of(layer)
+    chosen = Step.activation_of(layer)
     assert chosen is not None
     N, C, (KD, KH, KW), (OD, OH, OW) = 2, LANES + 3, shape, (2, 1, 2)
     rng = np.random.default_rng(0)
@@ -123,7 +123,7 @@ def test_the_maximum_of_activations(layer: Layer, shape: tuple[int, int, int]) -
 def test_a_maximum_is_taken_first_only_where_that_is_the_same(layer: Layer) -> None:
     z = np.linspace(-6, 6, 4001).astype(np.float32)
     increases = bool((np.diff(layer.forward(z)) >= 0).all())
-    chosen = activation_of(layer)
+    chosen = Step.activation_of(layer)
     assert chosen is not None
     assert chosen.increases == increases
 
@@ -132,4 +132,4 @@ def test_a_layer_of_the_user_is_no_activation_of_ours() -> None:
     class Tanh(layers.Tanh):
         pass
 
-    assert activation_of(Tanh()) is None
+    assert Step.activation_of(Tanh()) is None

@@ -5,7 +5,7 @@ import pytest
 from images import Image, call, poisoned
 
 from tinyconv import layers
-from tinyconv.engines.cpu.step import activation_of
+from tinyconv.engines.cpu.step import Step
 from tinyconv.kernels.cpu import join
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import Layer
@@ -14,7 +14,7 @@ from tinyconv.layers import Layer
 @pytest.mark.parametrize("shape", [(3, 5, 4, 3), (4, 21, 1), (2, 2, 3, 2, 9)])
 @pytest.mark.parametrize("layer", [layers.ReLU(), layers.SiLU()], ids=lambda x: type(x).__name__)
 def test_sum_and_activation(shape: tuple[int, ...], layer: Layer) -> None:
-    chosen = activation_of(layer)
+    chosen = Step.activation_of(layer)
     assert chosen is not None
     rng = np.random.default_rng(0)
     a, b = (rng.normal(size=shape).astype(np.float32) for _ in range(2))

@@ -8,7 +8,7 @@ from images import Array, Image, call, filled, poisoned
 
 import tinyconv as tc
 from tinyconv import layers, ops
-from tinyconv.engines.cpu.step import activation_of
+from tinyconv.engines.cpu.step import Step
 from tinyconv.kernels.cpu import layer_norm, local_response_norm, norm, update
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
@@ -63,7 +63,7 @@ def over_rows(kernel: Any, layout: Any, size: int, /, **values: float) -> None:
 def test_batch_and_group_norm(shape: tuple[int, ...], layer: Layer, grouped: bool) -> None:
     N, C, *size = shape
     groups = {5: 1, 9: 3, 6: 2, 20: 5, 1: 1}[C] if grouped else 0
-    keeper, chosen = Keeper(2 * C), activation_of(layer)
+    keeper, chosen = Keeper(2 * C), Step.activation_of(layer)
     assert chosen is not None
     x, dy = draw(*shape), draw(*shape, seed=1)
     weight, bias = draw(C, seed=2), draw(C, seed=3)
@@ -164,7 +164,7 @@ def test_layer_norm(shape: tuple[int, ...], affine: int) -> None:
     """Without parameters, with a weight, and with a bias as well."""
     N, sets, count = shape
     layer = LAYERS[sets - 1]
-    keeper, chosen = Keeper(2 * count), activation_of(layer)
+    keeper, chosen = Keeper(2 * count), Step.activation_of(layer)
     assert chosen is not None
     x, dy = draw(*shape), draw(*shape, seed=1)
     weight, bias = draw(count, seed=2), draw(count, seed=3)

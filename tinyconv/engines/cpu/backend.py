@@ -1,7 +1,6 @@
 """What a plan gets from the CPU: memory, steps and a program over the compiled kernels."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -11,13 +10,12 @@ from tinyconv.engines.base import Sharing
 from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
-from tinyconv.engines.cpu.plain_step import PlainStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, activation_of, planes_of
-from tinyconv.engines.cpu.steps import step_for
+from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.steps import STEPS
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.cpu.update_rule import UpdateRule
-from tinyconv.engines.units import ACTIVATIONS, Unit
+from tinyconv.engines.step import Steps
 from tinyconv.kernels.cpu import batch as batch_kernels
 from tinyconv.kernels.cpu import reach
 from tinyconv.kernels.cpu.kernel import address_of
@@ -58,27 +56,13 @@ class CpuBackend:
         self.parameters, self.shape = parameters, shape
         self.batch, self.threads = batch, threads
         self.context = Context(batch, threads, self.training, parameters.flat, parameters.flat_grad)
+        steps = Steps(STEPS, self.context)
+        self.steps, self.accepts, self.step = steps.made, steps.accept, steps.make
         self.program = Program(threads)
         self.images: list[Image] = []
-        self.steps: list[Step] = []
         self._outputs: Array | None = None
 
     # What a plan is built with.
-
-    def accepts(self, unit: Unit) -> bool:
-        """Whether there are kernels for a unit."""
-        last = unit.find(ACTIVATIONS)
-        known = last is None or activation_of(last) is not None
-        return known and step_for(unit) is not None
-
-    def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:
-        """Return the step of a unit for inputs of these shapes."""
-        kind = step_for(unit)
-        if kind is None or not kind.takes(shapes):
-            unit, kind = replace(unit, kind="plain"), PlainStep
-        step = kind(unit, shapes, self.context)
-        self.steps.append(step)
-        return step
 
     def needs_room(self, wanted: Sequence[Room]) -> bool:
         """Whether a buffer's readers need more than its numbers."""

@@ -1,18 +1,14 @@
 """The steps that join branches: sums and concatenations."""
 
-from collections.abc import Sequence
-
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.epilogue import add_activation_backward
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Step, planes_of
 from tinyconv.engines.cpu.tiling import compiled
-from tinyconv.engines.units import Unit
+from tinyconv.engines.step import SideBySideStep, SumStep
 from tinyconv.kernels.cpu import join
-from tinyconv.kernels.cpu.activation import IDENTITY, RELU, Chosen
+from tinyconv.kernels.cpu.activation import RELU, Chosen
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.layers import Parallel
-from tinyconv.layers.base import Shape
 
 
 def add_image(program: Program, name: str, x: Image, y: Image) -> None:
@@ -41,27 +37,12 @@ def _runs(y: Image) -> dict[str, int]:
     return {"planes": y.D, "rows": y.H, "count": y.W * y.C}
 
 
-class AddStep(Step):
+class AddStep(SumStep, Step):
     """The sum of all inputs, two or more, with an activation behind it."""
-
-    adds_gradients = True
-    passes_gradient = True
-
-    @property
-    def changes_dy(self) -> bool:
-        return self.activation.code != IDENTITY
 
     @property
     def takes_dz(self) -> bool:
         return self.activation.code == RELU
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        layer = unit.layers[0]
-        return not isinstance(layer, Parallel) or len(layer.branches) > 1
-
-    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        return shapes[0]
 
     def forward(self, program: Program) -> None:
         total, *others, last = self.xs
@@ -90,11 +71,8 @@ class AddStep(Step):
                 )
 
 
-class ConcatStep(Step):
+class ConcatStep(SideBySideStep, Step):
     """All inputs side by side along the channels."""
-
-    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
     def forward(self, program: Program) -> None:
         first = 0

@@ -30,6 +30,7 @@ class MaxPoolStep(Step):
     """The maximum of windows or of whole planes."""
 
     dx_is_like_x = True
+    is_for_images = True
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
@@ -49,10 +50,6 @@ class MaxPoolStep(Step):
     @staticmethod
     def accepts(unit: Unit) -> bool:
         return type(unit.layers[0]) in (*MAX, GlobalMaxPool)
-
-    @staticmethod
-    def takes(shapes: Sequence[Shape]) -> bool:
-        return len(shapes[0]) <= 4  # an image has three axes at most
 
     def forward(self, program: Program) -> None:
         self.winners = self.context.arena.take(self.context.batch * prod(self.shape), "int32")

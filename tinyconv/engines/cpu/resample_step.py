@@ -64,6 +64,8 @@ def add_resample(
 class ResampleStep(Step):
     """A layer whose output is linear in each axis of its input."""
 
+    is_for_images = True
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         (layer,) = unit.layers
@@ -73,10 +75,6 @@ class ResampleStep(Step):
     @staticmethod
     def accepts(unit: Unit) -> bool:
         return type(unit.layers[0]) in TABLES
-
-    @staticmethod
-    def takes(shapes: Sequence[Shape]) -> bool:
-        return len(shapes[0]) <= 4  # an image has three axes at most
 
     def forward(self, program: Program) -> None:
         tables, value = self.tables, self.value

@@ -16,7 +16,6 @@ from tinyconv.engines.cpu.pool_step import MaxPoolStep, NormPoolStep, SubsampleS
 from tinyconv.engines.cpu.resample_step import ResampleStep
 from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.cpu.transposed_step import TransposedStep
-from tinyconv.engines.units import Unit
 
 #: The kind of a unit (:mod:`tinyconv.engines.units` has them all) -> the steps that compute
 #: units of that kind.
@@ -37,8 +36,3 @@ STEPS: dict[str, tuple[type[Step], ...]] = {
     "transposed": (TransposedStep,),
     "upsample": (ResampleStep,),
 }
-
-
-def step_for(unit: Unit) -> type[Step] | None:
-    """Return the step that computes a unit; None if its layers run by their own methods."""
-    return next((step for step in STEPS.get(unit.kind, ()) if step.accepts(unit)), None)

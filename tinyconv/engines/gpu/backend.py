@@ -1,7 +1,6 @@
 """What a plan gets from the GPU: memory, steps and a program over the kernels."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -26,9 +25,9 @@ from tinyconv.engines.gpu.product_steps import ConvStep, LinearStep, TransposedS
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.resample_step import ResampleStep, SubsampleStep
 from tinyconv.engines.gpu.sources import Sources
-from tinyconv.engines.gpu.step import Buffer, Context, Step, activation_of
+from tinyconv.engines.gpu.step import Buffer, Context, Step
 from tinyconv.engines.gpu.update_rule import COUNTERS, FIGURES, UpdateRule
-from tinyconv.engines.units import ACTIVATIONS, Unit
+from tinyconv.engines.step import Steps
 from tinyconv.errors import ArgumentError
 from tinyconv.layers.base import Shape
 from tinyconv.losses import Loss, Targets
@@ -83,25 +82,12 @@ class GpuBackend:
     ) -> None:
         self.launcher, self.parameters, self.shape, self.batch = launcher, parameters, shape, batch
         self.context = Context(launcher, batch, self.training, {}, [])
+        steps = Steps(STEPS, self.context)
+        self.steps, self.accepts, self.step = steps.made, steps.accept, steps.make
         self.program = Program(launcher)
-        self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
 
     # What a plan is built with.
-
-    def accepts(self, unit: Unit) -> bool:
-        """Whether there are kernels for a unit."""
-        last = unit.find(ACTIVATIONS)
-        return (last is None or activation_of(last) is not None) and _kind(unit) is not None
-
-    def step(self, unit: Unit, shapes: Sequence[Shape]) -> Step:
-        """Return the step of a unit for inputs of these shapes."""
-        kind = _kind(unit)
-        if kind is None or not kind.takes(shapes):
-            kind, unit = PlainStep, replace(unit, kind="plain")
-        step = kind(unit, shapes, self.context)
-        self.steps.append(step)
-        return step
 
     def needs_room(self, wanted: Sequence[Any]) -> bool:
         """Whether a buffer's readers need more than its numbers: none does."""
@@ -142,11 +128,6 @@ class GpuBackend:
         """Fill every activation and gradient with NaN: for tests."""
         for buffer in self.buffers:
             self.launcher.write(buffer.array, np.float32(np.nan))
-
-
-def _kind(unit: Unit) -> type[Step] | None:
-    """Return the step for a unit."""
-    return next((kind for kind in STEPS.get(unit.kind, ()) if kind.accepts(unit)), None)
 
 
 class GpuTraining(GpuBackend):

@@ -8,9 +8,9 @@ import numpy as np
 from tinyconv.backend import Array
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.step import Context, Step
+from tinyconv.engines.step import SideBySideStep, SumStep
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.gpu.activations import IDENTITY, Chosen
-from tinyconv.layers import Parallel
 from tinyconv.layers.base import Shape
 
 
@@ -109,23 +109,8 @@ class FlattenStep(Step):
             _copy(program, f"{self.name}: backward", self.dy, self.dx)
 
 
-class AddStep(Step):
+class AddStep(SumStep, Step):
     """The sum of all inputs, two or more, with an activation behind it."""
-
-    adds_gradients = True
-    passes_gradient = True
-
-    @property
-    def changes_dy(self) -> bool:
-        return self.activation != IDENTITY
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        layer = unit.layers[0]
-        return not isinstance(layer, Parallel) or len(layer.branches) > 1
-
-    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        return shapes[0]
 
     def forward(self, program: Program) -> None:
         total, *others, last = self.xs
@@ -145,11 +130,8 @@ class AddStep(Step):
                 _copy(program, name, dy, dx)
 
 
-class ConcatStep(Step):
+class ConcatStep(SideBySideStep, Step):
     """All inputs side by side along the channels."""
-
-    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
     def forward(self, program: Program) -> None:
         first = 0

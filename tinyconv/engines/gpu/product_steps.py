@@ -10,7 +10,7 @@ from tinyconv.backend import Array
 from tinyconv.engines.gpu.element_steps import add_activation_backward
 from tinyconv.engines.gpu.program import BATCH, Program
 from tinyconv.engines.gpu.resample_step import Resampling
-from tinyconv.engines.gpu.step import TILE_P, Buffer, Context, Product, Step, activation_of
+from tinyconv.engines.gpu.step import TILE_P, Buffer, Context, Product, Step
 from tinyconv.engines.tables import padding_tables
 from tinyconv.engines.units import AVG, BATCH_NORMS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
@@ -81,7 +81,7 @@ class ConvStep(Step):
         takes = takes and (pool is None or prod(pool.kernel_size) <= TILE_P)
         # Only what increases may change places with a maximum.
         swaps = len(unit.layers) == 3 and type(unit.layers[2]) in MAX
-        chosen = activation_of(unit.layers[1]) if swaps else IDENTITY
+        chosen = Step.activation_of(unit.layers[1]) if swaps else IDENTITY
         return takes and chosen is not None and chosen.increases
 
     def _window(self) -> Geometry:

@@ -76,6 +76,7 @@ class ResampleStep(Step):
     """A layer whose output is linear in each axis of its input."""
 
     adds_gradients = True
+    is_for_images = True
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
@@ -90,10 +91,6 @@ class ResampleStep(Step):
     @staticmethod
     def accepts(unit: Unit) -> bool:
         return type(unit.layers[0]) in TABLES
-
-    @staticmethod
-    def takes(shapes: Sequence[Shape]) -> bool:
-        return len(shapes[0]) <= 4  # an image has three axes at most
 
     def _tables(self, size: Sequence[int]) -> list[Terms]:
         return TABLES[type(self.layer)](self.layer, size)

@@ -9,11 +9,10 @@ import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.engines.gpu.launcher import Launcher
-from tinyconv.engines.gpu.program import Program
-from tinyconv.engines.units import ACTIVATIONS, Unit
+from tinyconv.engines.step import UnitStep
+from tinyconv.engines.units import Unit
 from tinyconv.kernels.gpu.activations import IDENTITY, Chosen, find
-from tinyconv.layers.base import Layer, Shape
-from tinyconv.layers.container import Container
+from tinyconv.layers.base import Shape
 
 #: Of matrix products: the tiles of common.cuh, and the blocks of a product of several parts, which
 #: are two for each multiprocessor of a large GPU.
@@ -106,29 +105,14 @@ class Context:
         return place
 
 
-def activation_of(layer: Layer) -> Chosen | None:
-    """Return what computes a layer, if it is an activation that kernels know."""
-    kind = type(layer)
-    return find(kind.__name__, layer.config()) if kind in ACTIVATIONS else None
-
-
-class Step:
-    """A unit with its buffers.
-
-    Args:
-        unit: what to compute.
-        shapes: of one sample of each input.
-        context: what all steps share.
+class Step(UnitStep):
+    """A unit with its buffers on the GPU, which has no use for borders around images.
 
     Attributes:
-        shape: of one sample of the output.
         xs, y: inputs and output.
         dxs: where the gradients of the inputs go; None where nobody wants one.
         dy: where the gradient of the output will be; None in a plan without training.
         x, dx: the first of the inputs and of their gradients.
-        activation: what comes last, the identity if nothing does.
-        adds: for each input, whether its gradient is added to what is there.
-        finishes: for each input the step whose dy is complete behind this one, or None.
         z: what the activation is of, where its slope needs that; else None.
         v: what the slope is computed from, z or y.
         source: where the batch lies in the data, for kernels that fetch their input from there; of
@@ -136,65 +120,22 @@ class Step:
         gather: 0 if they read x, else see :class:`Context`.
     """
 
-    #: What the protocol of a plan asks for, and a GPU has no use for: borders around images.
-    border = gradient_border = ()
-    spare = 0
-    dx_is_like_x = spoils_border = False
     #: Gradients of parameters are made in the backward pass, not in the update.
     keeps_gradients = True
-    #: Whether the step can add to what is in dx.
-    adds_gradients = False
-    #: Whether dy, once the step has changed it, is the gradient of all inputs.
-    passes_gradient = False
-    #: Whether y is x itself.
-    is_view = False
     #: Whether the kernels can fetch the network's input from the data.
     gathers = False
+    find_activation = staticmethod(find)
+    identity = IDENTITY
+    context: Context
+    activation: Chosen
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        self.unit, self.context = unit, context
-        self.input_shape = shapes[0]
-        self.shape = self.output_shape(shapes)
-        self.name = f"{unit.layers[0].path} {unit}"
-        found = (activation_of(layer) for layer in unit.layers)
-        self.activation = next((chosen for chosen in found if chosen is not None), IDENTITY)
+        super().__init__(unit, shapes, context)
         self.layer: Any = unit.layers[0]
-        self.adds: list[bool] = []
-        self.finishes: list[Step | None] = []
 
     @property
-    def is_trained(self) -> bool:
-        """Whether there are parameters, but for those of branches that the step joins."""
-        return any(layer.grads for layer in self.unit.layers if not isinstance(layer, Container))
-
-    @property
-    def is_frozen(self) -> bool:
-        """Whether its parameters or running statistics shall stay as they are."""
-        return any(
-            (layer.params or layer.state) and not layer.trainable for layer in self.unit.layers
-        )
-
-    @property
-    def changes_dy(self) -> bool:
-        """Whether the backward pass writes to dy."""
+    def changes_dy(self) -> bool:  # noqa: D102
         return False
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        """Whether there are kernels for this unit, beyond its being of the step's kind."""
-        return True
-
-    @staticmethod
-    def takes(shapes: Sequence[Shape]) -> bool:
-        """Whether there are kernels for inputs of these shapes."""
-        return True
-
-    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """Return the shape of the output."""
-        (shape,) = shapes
-        for layer in self.unit.layers:
-            shape = layer.output_shape(shape)
-        return shape
 
     def connect(
         self, xs: Sequence[Buffer], dxs: Sequence[Buffer | None], y: Buffer, dy: Buffer | None
@@ -219,21 +160,6 @@ class Step:
     def parameter(self) -> np.float32:
         """Of the activation."""
         return np.float32(self.activation.parameter)
-
-    def prepare(self, program: Program) -> None:
-        """Add what comes before all forward passes."""
-
-    def forward(self, program: Program) -> None:
-        """Add the calls that make y from x."""
-
-    def backward(self, program: Program) -> None:
-        """Add the calls that make dx and the gradients of the parameters from dy."""
-
-    def update(self, program: Program) -> None:
-        """Add what a refused step must not do, beyond the parameters."""
-
-    def undo(self) -> None:
-        """Take back what a refused step has done nevertheless."""
 
     def start(self, n: int) -> None:
         """Check a batch of n samples."""

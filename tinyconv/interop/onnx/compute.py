@@ -2,7 +2,7 @@
 
 Most operators are a layer here, and the reader of files knows which: the layer is made of all
 inputs but the first, and maps that one. What mixes samples, has several outputs or trains calls
-the operation itself, and what is no operation of networks is NumPy's.
+the operation itself, and what is no operation of networks is left to ONNX's own reference.
 """
 
 import math
@@ -23,6 +23,9 @@ from tinyconv.ops.shape import crop, pad
 
 Outputs = Array | tuple[Array, ...]
 
+#: Operators between those of networks: ONNX's reference computes them.
+BETWEEN = FOLDED | {"Erf", "Greater", "ReduceMax", "ReduceMean", "Sum", "Where"}
+
 
 def compute(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     """Return the outputs of a node; its result has the dtype of the first input where both float.
@@ -39,7 +42,7 @@ def compute(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
             return (constant(node),)
         if any(isinstance(value, list) for value in inputs):
             raise FileError(f"{node}: sequences of tensors are not known")
-        if node.op in FOLDED and node.op not in COMPUTED:
+        if node.op in BETWEEN:
             return (folded(node, [value for value in inputs if value is not None]),)
         x = inputs[0] if inputs else None
         if x is None:
@@ -210,33 +213,6 @@ def _softmax_cross_entropy(node: Node, x: Array, *others: Any) -> Outputs:
     return _negative_log_likelihood(node, logarithms, *others), logarithms
 
 
-def _reduced(by: Callable[..., Array]) -> Callable[..., Array]:
-    def run(node: Node, x: Array, said: Array | None = None) -> Array:
-        axes = node.attributes.get("axes") if said is None else said.tolist()
-        if not axes and node.attributes.get("noop_with_empty_axes"):
-            return x
-        keep = bool(node.attributes.get("keepdims", 1))
-        over = tuple(axes) if axes else None
-        return np.asarray(by(x, axis=over, keepdims=keep), x.dtype)
-
-    return run
-
-
-def _maximum(x: Array, axis: Any, keepdims: bool) -> Array:
-    """The maximum; of nothing, the least number of the type."""
-    if x.dtype.kind == "b":
-        return x.any(axis=axis, keepdims=keepdims)
-    least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    return x.max(axis=axis, keepdims=keepdims, initial=least)
-
-
-def _sum(node: Node, *parts: Array) -> Array:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
 COMPUTED: dict[str, Callable[..., Outputs]] = {
     "MaxPool": _max_pool,
     "Gemm": _gemm,
@@ -251,13 +227,7 @@ COMPUTED: dict[str, Callable[..., Outputs]] = {
     "Pad": _pad,
     "NegativeLogLikelihoodLoss": _negative_log_likelihood,
     "SoftmaxCrossEntropyLoss": _softmax_cross_entropy,
-    "ReduceMean": _reduced(np.mean),
-    "ReduceMax": _reduced(_maximum),
-    "Sum": _sum,
-    "Erf": lambda node, x: np.vectorize(math.erf, [x.dtype])(x),
-    "Greater": lambda node, a, b: a > b,
-    "Where": lambda node, condition, a, b: np.where(condition, a, b),
 }
 
 #: All operators that can be computed.
-OPERATORS = frozenset({"Constant", *FOLDED, *READERS, *COMPUTED})
+OPERATORS = frozenset({"Constant", *BETWEEN, *READERS, *COMPUTED})

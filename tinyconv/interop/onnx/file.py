@@ -4,8 +4,8 @@ The file is data. Nothing in it is executed, no other file is read than weights 
 nothing is allocated that is larger than what the file holds.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,13 @@ class Node:
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
     opset: int
+    proto: Any
+
+    @cached_property
+    def reference(self) -> Any:
+        """What computes the operator as ONNX defines it."""
+        evaluators = require("onnx.reference", "onnx")
+        return evaluators.ReferenceEvaluator(self.proto, {"": self.opset})
 
     def __str__(self) -> str:
         return f"{self.op} ({self.name or self.outputs[0]})"
@@ -200,7 +207,7 @@ def nodes_of(
             value = onnx.helper.get_attribute_value(attribute)
             attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
         names = (tuple(proto.input), tuple(proto.output))
-        node = Node(proto.op_type, proto.name, *names, attributes, opset)
+        node = Node(proto.op_type, proto.name, *names, attributes, opset, proto)
         missing = {name for name in node.inputs if name} - known
         if missing or not node.outputs:
             raise FileError(
@@ -288,108 +295,32 @@ def constant(node: Node) -> Values:
     raise FileError(f"{node} holds no numbers")
 
 
-def _reshaped(node: Node, x: Values, shape: Values) -> Values:
-    copies = not node.attributes.get("allowzero")
-    sizes = [x.shape[at] if n == 0 and copies else int(n) for at, n in enumerate(shape)]
-    return x.reshape(sizes)
-
-
-def _sliced(node: Node, x: Values, *how: Values) -> Values:
-    given: list[Values | None] = [*how, None, None]
-    starts, ends, axes, steps = given[:4]
-    if starts is None or ends is None:
-        raise ValueError("it does not say from where to where")
-    places = range(len(starts)) if axes is None else axes.tolist()
-    cut = [slice(None)] * x.ndim
-    for at, place in enumerate(places):
-        step = 1 if steps is None else int(steps[at])
-        first, last = int(starts[at]), int(ends[at])
-        # Counted from the end, -1 is the last element and what comes before the first one lower.
-        cut[place] = slice(first, None if step < 0 and last < -x.shape[place] else last, step)
-    return x[tuple(cut)]
-
-
-def _squeezed(node: Node, x: Values, *how: Values) -> Values:
-    axes = how[0].tolist() if how else node.attributes.get("axes")
-    return np.squeeze(x, None if axes is None else tuple(axes))
-
-
-def _unsqueezed(node: Node, x: Values, *how: Values) -> Values:
-    axes = how[0].tolist() if how else node.attributes["axes"]
-    return np.expand_dims(x, tuple(axes))
-
-
-#: ONNX's number of a type -> NumPy's name of it.
-KINDS = dict(
-    [
-        *((1, "float32"), (2, "uint8"), (3, "int8"), (4, "uint16"), (5, "int16"), (6, "int32")),
-        *((7, "int64"), (9, "bool"), (10, "float16"), (11, "float64"), (12, "uint32")),
-        *((13, "uint64"), (16, "bfloat16")),
-    ]
+#: What is computed beforehand where all inputs are constants.
+FOLDED = frozenset(
+    {
+        *("Add", "Cast", "Concat", "ConstantOfShape", "Div", "Gather", "Identity", "Mul", "Neg"),
+        *("Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
+    }
 )
 
 
-def _cast(node: Node, x: Values) -> Values:
-    kind = node.attributes["to"]
-    if kind not in KINDS:
-        raise ValueError(f"numbers of type {kind} are none of NumPy's")
-    return x.astype(KINDS[kind])
-
-
-def _shape(node: Node, x: Values) -> Values:
-    return np.array(x.shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)
-
-
-def _constant_of_shape(node: Node, shape: Values) -> Values:
-    if prod(int(n) for n in shape) > LARGEST_FOLDED:
-        raise ValueError("too many numbers")
-    value = node.attributes.get("value", np.zeros(1, np.float32))
-    return np.full([int(n) for n in shape], value.reshape(())[()])
-
-
-def _divided(node: Node, a: Values, b: Values) -> Values:
-    """Integers are divided towards 0."""
-    if a.dtype.kind not in "iu":
-        return a / b
-    quotient = a // b
-    return np.asarray(quotient + ((quotient < 0) & (quotient * b != a)), a.dtype)
-
-
-#: What is computed beforehand where all inputs are constants.
-FOLDED: dict[str, Callable[..., Values]] = {
-    "Add": lambda node, a, b: a + b,
-    "Cast": _cast,
-    "Concat": lambda node, *parts: np.concatenate(parts, node.attributes["axis"]),
-    "ConstantOfShape": _constant_of_shape,
-    "Div": _divided,
-    "Gather": lambda node, x, i: x.take(i, node.attributes.get("axis", 0)),
-    "Identity": lambda node, x: x,
-    "Mul": lambda node, a, b: a * b,
-    "Neg": lambda node, x: -x,
-    "Reshape": _reshaped,
-    "Shape": _shape,
-    "Slice": _sliced,
-    "Sqrt": lambda node, x: np.sqrt(x),
-    "Squeeze": _squeezed,
-    "Sub": lambda node, a, b: a - b,
-    "Transpose": lambda node, x: x.transpose(node.attributes.get("perm")),
-    "Unsqueeze": _unsqueezed,
-}
-
-
 def folded(node: Node, values: list[Values]) -> Values:
-    """Compute a node of :data:`FOLDED`; refuse one whose result is larger than need be."""
+    """Compute a node by ONNX's own reference, unless its result is larger than need be."""
     shapes = [value.shape for value in values]
     try:
-        claimed = (
-            prod(np.broadcast_shapes(*shapes)) if node.op in ("Add", "Sub", "Mul", "Div") else 0
-        )
-        if node.op == "Gather":
+        claimed = 0
+        if node.op in ("Add", "Sub", "Mul", "Div"):
+            claimed = prod(np.broadcast_shapes(*shapes))
+        elif node.op == "Gather":
             claimed = prod(shapes[0]) * prod(shapes[1])
-        if node.op == "Concat":
+        elif node.op == "Concat":
             claimed = sum(map(prod, shapes))
+        elif node.op == "ConstantOfShape":
+            claimed = prod(map(int, values[0]))
         if claimed > LARGEST_FOLDED:
             raise ValueError("too many numbers")
-        return np.asarray(FOLDED[node.op](node, *values))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        names = [name for name in node.inputs if name]
+        (result,) = node.reference.run(None, dict(zip(names, values, strict=True)))
+        return np.asarray(result)
+    except Exception as error:  # what a damaged node leads NumPy to has no base of its own
         raise FileError(f"{node} cannot be computed ({error})") from None

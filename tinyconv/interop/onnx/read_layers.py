@@ -8,7 +8,7 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.errors import FileError
 from tinyconv.geometry import same_padding, transposed_window
-from tinyconv.interop.onnx.file import KINDS, Node
+from tinyconv.interop.onnx.file import Node
 from tinyconv.interop.onnx.read_shapes import (
     read_pad,
     read_reduce,
@@ -30,6 +30,9 @@ MAX_POOLS = (L.MaxPool1d, L.MaxPool2d, L.MaxPool3d)
 LP_POOLS = (L.LPPool1d, L.LPPool2d, L.LPPool3d)
 AVG_POOLS = (L.AvgPool1d, L.AvgPool2d, L.AvgPool3d)
 NORMS = (L.BatchNorm1d, L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d)
+
+#: ONNX's numbers of the floating-point types.
+FLOATS = (1, 10, 11, 16)
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -235,7 +238,7 @@ def _nothing(source: Source, node: Node, shape: Shape) -> list[Layer]:
 
 def _cast(source: Source, node: Node, shape: Shape) -> list[Layer]:
     """Nothing: a network here computes in one format, and not in a shorter one in between."""
-    if "float" not in KINDS.get(node.attributes["to"], ""):
+    if node.attributes["to"] not in FLOATS:
         raise FileError(f"{node} makes something else than floating-point numbers")
     return []
 
