@@ -61,16 +61,16 @@ def _with_hole() -> Array:
 _mask = np.random.default_rng(5).random((4, 6)) < 0.5
 _labels = np.array([0, 2, 1, 3, 1])
 
-CONV = _case("conv2d", _normal(3, 2, 6, 7), _normal(4, 2, 3, 3), _normal(4), padding=1)
+CONV = _case("conv2d", _normal(3, 2, 4, 5), _normal(4, 2, 3, 3), _normal(4), padding=1)
 CONV_SQUARE = _case("conv2d", _normal(4, 3, 4, 4), _normal(4, 3, 3, 3), _normal(4))
-CONV_STRIDED = _case("conv2d", _normal(2, 2, 7, 7), _normal(3, 2, 1, 1), _normal(3), stride=2)
+CONV_STRIDED = _case("conv2d", _normal(1, 2, 7, 7), _normal(3, 2, 1, 1), _normal(3), stride=2)
 CONV_DILATED = _case("conv2d", _normal(2, 1, 7, 7), _normal(2, 1, 3, 3), _normal(2), dilation=2)
 CONV_GROUPED = _case("conv2d", _normal(2, 4, 4, 4), _normal(4, 2, 3, 3), _normal(4), groups=2)
 LINEAR = _case("linear", _normal(4, 5), _normal(3, 5), _normal(3))
 LINEAR_SQUARE = _case("linear", _normal(5, 5, seed=1), _normal(5, 5), _normal(5))
-MAX_POOL = _case("max_pool2d", _normal(2, 2, 4, 6), kernel_size=2)
-MAX_POOL_OVERLAPPING = _case("max_pool2d", _normal(2, 2, 7, 7), kernel_size=3, stride=2)
-AVG_POOL = _case("avg_pool2d", _normal(2, 2, 6, 6), kernel_size=3)
+MAX_POOL = _case("max_pool2d", _normal(1, 2, 4, 6), kernel_size=2)
+MAX_POOL_OVERLAPPING = _case("max_pool2d", _normal(1, 2, 7, 7), kernel_size=3, stride=2)
+AVG_POOL = _case("avg_pool2d", _normal(1, 2, 6, 6), kernel_size=3)
 AVG_POOL_OVERLAPPING = _case("avg_pool2d", _normal(2, 2, 5, 5), kernel_size=3, stride=2)
 L2_POOL = _case("l2_pool2d", _normal(2, 2, 4, 4), kernel_size=2)
 L2_POOL_HOLE = _case("l2_pool2d", _with_hole(), kernel_size=2)
@@ -295,7 +295,7 @@ def conv_input_of_the_last_sample(case: Case, dy: Array, x: Array, w: Array, b: 
     return dx, dw, db
 
 
-@bug(CONV, hint="dy is left out at the last index (6) of axis 3")
+@bug(CONV, hint="dy is left out at the last index (4) of axis 3")
 def conv_loop_stops_one_column_early(case: Case, dy: Array, x: Array, w: Array, b: Array) -> Any:
     dx, _, db = case.backward(dy, x, w, b)
     dy = dy.copy()
@@ -367,8 +367,8 @@ def max_pool_spread_over_the_window(case: Case, dy: Array, x: Array) -> Any:
 def max_pool_shared_maximum_counted_once(case: Case, dy: Array, x: Array) -> Any:
     argmax = ops.max_pool2d(x, 3, stride=2)[1].argmax
     dx = np.zeros_like(x)
-    planes = dx.reshape(4, -1)
-    np.put_along_axis(planes, argmax.reshape(4, -1), dy.reshape(4, -1), axis=1)
+    planes = dx.reshape(2, -1)
+    np.put_along_axis(planes, argmax.reshape(2, -1), dy.reshape(2, -1), axis=1)
     return planes.reshape(dx.shape)
 
 
