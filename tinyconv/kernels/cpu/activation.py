@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from math import pi, sqrt
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba import types
 from numba.core.errors import RequireLiteralValue
 from numba.extending import overload
 
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -233,17 +232,17 @@ def _constant(*values: types.Type) -> list[int]:
     return [int(value.literal_value) for value in values]
 
 
-@overload(activate, prefer_literal=True)
+@overload(activate, jit_options=INNER, prefer_literal=True)
 def _activate(z, activation, p):  # type: ignore[no-untyped-def]
     (A,) = _constant(activation)
-    function = numba.njit(ACTIVATIONS[A].forward)
+    function = inner(ACTIVATIONS[A].forward)
     return lambda z, activation, p: function(z, p)
 
 
-@overload(deactivate, prefer_literal=True)
+@overload(deactivate, jit_options=INNER, prefer_literal=True)
 def _deactivate(dy, v, activation, p):  # type: ignore[no-untyped-def]
     (A,) = _constant(activation)
-    function = numba.njit(ACTIVATIONS[A].backward)
+    function = inner(ACTIVATIONS[A].backward)
     return lambda dy, v, activation, p: function(dy, v, p)
 
 
@@ -257,7 +256,7 @@ def activate_run(
     raise NotImplementedError("only inside a kernel")
 
 
-@overload(activate_run, prefer_literal=True)
+@overload(activate_run, jit_options=INNER, prefer_literal=True)
 def _activate_run(z, i, y, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
     A, L = _constant(activation, lanes)
     if A == IDENTITY:

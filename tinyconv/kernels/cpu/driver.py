@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numba import prange, types
 
-from tinyconv.kernels.cpu.kernel import njit
+from tinyconv.kernels.cpu.kernel import inner, njit
 from tinyconv.kernels.cpu.reach import LIMIT
 from tinyconv.kernels.cpu.simd import (
     doubles_pointer,
@@ -42,14 +42,14 @@ PROGRAM = [
 ]
 
 
-@numba.njit
+@inner
 def share(items, grain, thread, threads):  # type: ignore[no-untyped-def]
     """Where the share of a thread begins; that of the next thread begins where it ends."""
     grains = (items + grain - 1) // grain
     return min(grains * thread // threads * grain, items)
 
 
-@numba.njit
+@inner
 def run_phase(calls, first, last, block, n, thread, threads):  # type: ignore[no-untyped-def]
     """Run a thread's share of one phase."""
     if block > 0:
@@ -67,7 +67,7 @@ def run_phase(calls, first, last, block, n, thread, threads):  # type: ignore[no
                 invoke(call.function, call.args, thread, start, stop)
 
 
-@numba.njit
+@inner
 def may_go_on(guard, threads):  # type: ignore[no-untyped-def]
     """Whether the loss is finite and no gradient can be otherwise."""
     loss, reach = 0.0, 0.0

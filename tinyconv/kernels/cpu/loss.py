@@ -7,13 +7,12 @@ classified correctly, to its thread's sums, and writes the gradient.
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.core.errors import RequireLiteralValue
 from numba.extending import overload
 
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -58,7 +57,7 @@ ARGS = record(
 )
 
 
-@numba.njit
+@inner
 def best_of(x, start, count):  # type: ignore[no-untyped-def]
     """The place of the first of the largest numbers."""
     best = 0
@@ -206,19 +205,19 @@ def slope_of(x: Any, t: Any, function: int, p: Any) -> Any:
     raise NotImplementedError("only inside a kernel")
 
 
-@overload(cost_of, prefer_literal=True)
+@overload(cost_of, jit_options=INNER, prefer_literal=True)
 def _cost_of(x, t, function, p):  # type: ignore[no-untyped-def]
     if not isinstance(function, types.IntegerLiteral):
         raise RequireLiteralValue("function")
-    cost = numba.njit(FUNCTIONS[function.literal_value][0])
+    cost = inner(FUNCTIONS[function.literal_value][0])
     return lambda x, t, function, p: cost(x, t, p)
 
 
-@overload(slope_of, prefer_literal=True)
+@overload(slope_of, jit_options=INNER, prefer_literal=True)
 def _slope_of(x, t, function, p):  # type: ignore[no-untyped-def]
     if not isinstance(function, types.IntegerLiteral):
         raise RequireLiteralValue("function")
-    slope = numba.njit(FUNCTIONS[function.literal_value][1])
+    slope = inner(FUNCTIONS[function.literal_value][1])
     return lambda x, t, function, p: slope(x, t, p)
 
 

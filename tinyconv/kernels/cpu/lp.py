@@ -11,10 +11,9 @@ general, and 0 otherwise.
 
 from typing import Any
 
-import numba
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import inner, kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -41,13 +40,13 @@ ARGS = record(
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
-@numba.njit
+@inner
 def to_power(a, p):  # type: ignore[no-untyped-def]
     """a to the power of p, for a that is not negative and p that is not 0."""
     return exp(all_lanes(p, a) * log(a))
 
 
-@numba.njit
+@inner
 def below(a, p, P):  # type: ignore[no-untyped-def]
     """a to the power of p - 1."""
     if P == 1:
@@ -73,7 +72,7 @@ def _through_images(of_elements: Any, L: int, P: int) -> Any:
     return lp
 
 
-@numba.njit
+@inner
 def power_of(x, y, p, P):  # type: ignore[no-untyped-def]
     size = absolute(x)
     if P == 1:
@@ -81,19 +80,19 @@ def power_of(x, y, p, P):  # type: ignore[no-untyped-def]
     return size * size if P == 2 else to_power(size, p)
 
 
-@numba.njit
+@inner
 def root_of(x, y, p, P):  # type: ignore[no-untyped-def]
     if P == 1:
         return x
     return sqrt(x) if P == 2 else to_power(x, ONE / p)
 
 
-@numba.njit
+@inner
 def share_of(dy, y, p, P):  # type: ignore[no-untyped-def]
     return where_at_most_zero(y, all_lanes(ZERO, y), dy / below(y, p, P))
 
 
-@numba.njit
+@inner
 def slope_of(x, sums, p, P):  # type: ignore[no-untyped-def]
     size = absolute(x)
     # 0 and NaN have no sign, and are their own slope.

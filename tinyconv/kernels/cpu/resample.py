@@ -7,10 +7,9 @@ table for each axis (:mod:`terms`), and its backward pass the same kernel with o
 
 from typing import Any
 
-import numba
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import inner, kernel, record, record_at
 from tinyconv.kernels.cpu.simd import pointer, splat, store_first, words_pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, store_tile, zeros
 from tinyconv.kernels.terms import FIELDS
@@ -28,7 +27,7 @@ ARGS = record(
 ONE = np.float32(1)
 
 
-@numba.njit
+@inner
 def fill(y, j, count, value, lanes):  # type: ignore[no-untyped-def]
     """Write ``value`` to the ``count`` numbers from ``y[j]`` on."""
     for k in range(0, count, lanes):

@@ -5,9 +5,9 @@ NaN gives NaN, and infinity the limit.
 
 import math
 
-import numba
 import numpy as np
 
+from tinyconv.kernels.cpu.kernel import inner
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -72,7 +72,7 @@ ATANH_1, ATANH_2, ATANH_3, ATANH_4, ATANH_5, ATANH_6, ATANH_7, ATANH_8 = (
 )
 
 
-@numba.njit
+@inner
 def power(x):  # type: ignore[no-untyped-def]
     """The whole n and the expm1(r) of x = n ln 2 + r with the smallest r."""
     n = nearest(x * all_lanes(LOG2_E, x))
@@ -85,7 +85,7 @@ def power(x):  # type: ignore[no-untyped-def]
     return n, fma(p, r * r, r)
 
 
-@numba.njit
+@inner
 def exp(x):  # type: ignore[no-untyped-def]
     """e to the power of each lane, to 2 units in the last place; 0 below -86.6."""
     one, least = all_lanes(ONE, x), all_lanes(SMALLEST, x)
@@ -95,7 +95,7 @@ def exp(x):  # type: ignore[no-untyped-def]
     return where_positive(least - x, all_lanes(ZERO, x), half + half)
 
 
-@numba.njit
+@inner
 def expm1(x):  # type: ignore[no-untyped-def]
     """exp(x) - 1 of each lane that is 80 at most, to 3 units in the last place."""
     n, rest = power(maximum(all_lanes(SMALLEST, x), x))
@@ -103,7 +103,7 @@ def expm1(x):  # type: ignore[no-untyped-def]
     return fma(rest, scale, scale - all_lanes(ONE, x))
 
 
-@numba.njit
+@inner
 def atanh(s):  # type: ignore[no-untyped-def]
     """The inverse of tanh, for lanes of at most 1/3."""
     square = s * s
@@ -117,14 +117,14 @@ def atanh(s):  # type: ignore[no-untyped-def]
     return fma(p * square, s, s)
 
 
-@numba.njit
+@inner
 def log1p(x):  # type: ignore[no-untyped-def]
     """log(1 + x) of each lane from 0 to 1, to 3 units in the last place."""
     half = atanh(x / (x + all_lanes(TWO, x)))
     return half + half
 
 
-@numba.njit
+@inner
 def log(x):  # type: ignore[no-untyped-def]
     """The natural logarithm of each lane that is a normal number or 0."""
     n, one = exponent(x * all_lanes(ROOT_TWO, x)), all_lanes(ONE, x)
@@ -136,7 +136,7 @@ def log(x):  # type: ignore[no-untyped-def]
     return where_at_most_zero(x, below, y)
 
 
-@numba.njit
+@inner
 def erf(x):  # type: ignore[no-untyped-def]
     """The error function of each lane, to 6 units in the last place."""
     end = all_lanes(ERF_END, x)
@@ -151,14 +151,14 @@ def erf(x):  # type: ignore[no-untyped-def]
     return with_sign_of(minimum(all_lanes(ONE, x), size * p / q), x)
 
 
-@numba.njit
+@inner
 def sigmoid(x):  # type: ignore[no-untyped-def]
     """1 / (1 + exp(-x)) of each lane."""
     one = all_lanes(ONE, x)
     return one / (one + exp(x * all_lanes(-ONE, x)))
 
 
-@numba.njit
+@inner
 def tanh(x):  # type: ignore[no-untyped-def]
     """tanh of each lane: a polynomial near 0, 1 - 2 / (exp(2|x|) + 1) elsewhere."""
     size, one = absolute(x), all_lanes(ONE, x)
