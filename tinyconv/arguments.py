@@ -274,29 +274,40 @@ def checked(target: T) -> T:
     names = list(signature.parameters)
     places = names[: sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in signature.parameters.values())]
     is_plain = kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
-    known = frozenset(names) if is_plain else frozenset()
     needed = {n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty}
+    is_constructor = target.__name__ == "__init__"
+    #: What is checked of a call with so many arguments by place and these by name, which takes a
+    #: tenth of the time of ``bind``: where it stands, its name, its rule.
+    forms: dict[tuple[Any, ...], list[Any]] = {}
 
-    def named(args: Any, kwargs: Any) -> dict[str, Any] | None:
-        """Return the arguments by name, None where Python's own rules must be asked."""
-        given = dict(zip(places, args, strict=False)) | kwargs
-        fits = len(given) == len(args) + len(kwargs) and needed <= given.keys() <= known
-        return given if fits else None
+    def learn(form: tuple[Any, ...]) -> bool:
+        """Keep the form of a call; return False where Python's own rules must be asked."""
+        count, *by_name = form
+        given = [*places[:count], *by_name]
+        fits = is_plain and count + len(by_name) == len(given) == len(set(given))
+        if not (fits and needed <= set(given) <= set(names)):
+            return False
+        spots = enumerate(given)
+        forms[form] = [(i if i < count else n, n, *rules[n]) for i, n in spots if n in rules]
+        return True
 
     def take(args: Any, kwargs: Any) -> Any:
-        op = type(args[0]).__name__ if target.__name__ == "__init__" else target.__name__
-        given = named(args, kwargs)  # a tenth of the time of ``bind``
-        bound: Any = None
-        if given is None:
-            try:
-                bound = signature.bind(*args, **kwargs)
-            except TypeError:
-                raise ArgumentError(f"{op}: {unfitting(signature, args, kwargs)}") from None
-            given = bound.arguments
-        for name, rule in rules.items():
-            if name in given:
-                given[name] = _taken(op, name, given[name], *rule)
-        return ((), given) if bound is None else (bound.args, bound.kwargs)
+        op = type(args[0]).__name__ if is_constructor else target.__name__
+        form = len(args), *kwargs
+        if form in forms or learn(form):
+            given = list(args)
+            for spot, name, *rule in forms[form]:
+                values: Any = kwargs if isinstance(spot, str) else given
+                values[spot] = _taken(op, name, values[spot], *rule)
+            return given, kwargs
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            raise ArgumentError(f"{op}: {unfitting(signature, args, kwargs)}") from None
+        for name in rules:
+            if name in bound.arguments:
+                bound.arguments[name] = _taken(op, name, bound.arguments[name], *rules[name])
+        return bound.args, bound.kwargs
 
     def call(*args: Any, **kwargs: Any) -> Any:
         positional, by_name = take(args, kwargs)

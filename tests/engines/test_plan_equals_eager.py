@@ -1,5 +1,8 @@
 """A step of the plan against the same step of the layers, from buffers full of NaN."""
 
+import ctypes
+import mmap
+import sys
 from typing import Any
 
 import numpy as np
@@ -114,6 +117,42 @@ def test_prediction(name: str) -> None:
         out = np.full((n, *net.output_shape(x.shape[1:])), np.nan, np.float32)
         backend.predict(x[:n], plan.output.image, out)
         np.testing.assert_allclose(out, net.forward(x[:n]), rtol=1e-4, atol=1e-5)
+
+
+def before_a_guard(x: Array) -> Array:
+    """Return a copy of x behind which no number can be read: the process would end."""
+    libc, page = ctypes.CDLL(None), mmap.PAGESIZE
+    size = (x.nbytes + page - 1) // page * page
+    memory = np.frombuffer(mmap.mmap(-1, size + page), np.uint8)
+    assert libc.mprotect(ctypes.c_void_p(memory.ctypes.data + size), page, 0) == 0
+    copy = memory[size - x.nbytes : size].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects memory by Linux's function")
+@pytest.mark.parametrize("samples", [1, 7, 40])
+def test_a_prediction_reads_the_samples_and_nothing_else(
+    samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_step, "SHARED_WEIGHT", 0)
+    net, _, x, _ = make("linear layers of odd sizes", samples)
+    expected = net.forward(x)
+    for threads in (1, 2):
+        backend = CpuBackend(net.parameters, x.shape[1:], 40, threads)
+        plan = Plan(net, x.shape[1:], backend)
+        out = np.full(expected.shape, np.nan, np.float32)
+        backend.predict(before_a_guard(x), plan.output.image, out)
+        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_container_of_one_branch_is_its_branch() -> None:
+    alone = tc.layers.Parallel([tc.Linear(4, 5)], join="concat")
+    net = tc.Sequential([alone, tc.ReLU(), tc.layers.Parallel([[tc.Linear(5, 3)]])])
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    plan = Plan(net, (4,), CpuBackend(net.parameters, (4,), 6, 1))
+    assert str(plan) == "0.0 Linear + ReLU\n2.0.0 Linear"
+    np.testing.assert_allclose(net.logits(x), net.forward(x), rtol=1e-5, atol=1e-6)
 
 
 def test_the_first_of_equal_maxima_gets_the_gradient() -> None:

@@ -17,10 +17,11 @@ from tinyconv.engines.plan import Plan
 from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.kernels.cpu.kernel import when_compiling
+from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.losses import Targets
 
 #: Multiply-adds of a prediction below which one thread makes it: some 10 µs.
-WORK = 1 << 20
+WORK = LANES << 16
 
 
 class PlanEngine(EagerEngine):

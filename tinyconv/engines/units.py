@@ -212,8 +212,13 @@ def _changes_nothing(layer: Layer, training: bool) -> bool:
 
 
 def _without_chains(layers: Sequence[Layer]) -> list[Layer]:
-    """Put the layers of a chain in its place."""
+    """Put the layers of a chain, and the branch of a container of one, in its place."""
     flat: list[Layer] = []
     for layer in layers:
-        flat += _without_chains(layer.layers) if type(layer) is L.Chain else [layer]
+        if type(layer) is L.Chain:
+            flat += _without_chains(layer.layers)
+        elif type(layer) is L.Parallel and len(layer.branches) == 1:
+            flat += _without_chains(layer.branches)
+        else:
+            flat.append(layer)
     return flat

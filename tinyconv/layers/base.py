@@ -58,6 +58,8 @@ class Layer(ABC):
         first_sample: place of the first sample of ``x`` in the batch, above 0 where ranks share it.
     """
 
+    _trainable = True
+
     @checked
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}
@@ -77,14 +79,14 @@ class Layer(ABC):
     @property
     def trainable(self) -> bool:
         """Whether its parameters are trained."""
-        return bool(self.__dict__.get("trainable", True))
+        return self._trainable
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
         if not isinstance(value, bool | np.bool_):
             name = type(self).__name__
             raise ArgumentError(f"{name}: trainable is {value!r}, expected True or False")
-        self.__dict__["trainable"] = bool(value)
+        self._trainable = bool(value)
 
     if not TYPE_CHECKING:  # for a type checker, an attribute that is not there is not there
 

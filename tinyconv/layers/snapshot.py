@@ -30,7 +30,7 @@ class Snapshot:
             names = [name for name in layer.config() if hasattr(layer, name)]
             if not isinstance(layer, Container):
                 names += [name for name in ("params", "state") if getattr(layer, name)]
-                names.append("trainable")
+                names.append("_trainable")  # the property takes longer than all the others
             if names:
                 self._looks.append((attrgetter(*names, "path"), layer))
         self._seen = [tuple(map(_kept, look(layer))) for look, layer in self._looks]

@@ -32,6 +32,8 @@ def as_array(op: str, name: str, value: Any) -> Array:
     Traceback (most recent call last):
     tinyconv.errors.DeviceError: fit: x is a int, expected an array
     """
+    if type(value) is np.ndarray:
+        return value  # the answer of what follows, in a fifth of its time
     if isinstance(value, np.ma.MaskedArray):
         raise DeviceError(
             f"{op}: {name} is a masked array, whose mask would be lost; pass {name}.filled(0), and "

@@ -1,7 +1,8 @@
 """What a plan gets from the CPU: memory, steps and a program over the compiled kernels."""
 
 from collections.abc import Sequence
-from math import isfinite
+from dataclasses import replace
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class CpuBackend:
         self.program = Program(threads)
         self.images: list[Image] = []
         self._outputs: Array | None = None
+        self._inputs: list[Array] = []
 
     # What a plan is built with.
 
@@ -83,8 +85,21 @@ class CpuBackend:
         return image
 
     def gather(self, x: Image) -> None:
-        """Add the call that fetches the batch, behind what the steps prepare."""
+        """Add the call that fetches the batch, behind what the steps prepare.
+
+        There is none if the steps can read the batch where it is.
+        """
         self.program.add_deferred()
+        self._input = x
+        readers = [
+            step
+            for step in self.steps
+            if x.origin in [each.origin for each in step.xs] and step.y.origin != x.origin
+        ]
+        if readers and all(step.reads_in_place for step in readers) and x.flattened() is not None:
+            for step in readers:
+                step.x = replace(step.x, sample=prod(self.shape))
+            return
         self._gather = self.program.call(
             "gather",
             compiled(batch_kernels.gather, LANES),
@@ -98,11 +113,13 @@ class CpuBackend:
             H=x.H,
             W=x.W,
         )
+        self._inputs = [self._gather["x"]]
 
     def freeze(self) -> None:
         """End the program."""
         per_sample = 4 * sum(image.sample for image in self.images)
         self.program.freeze(max(6, BLOCK_BYTES // per_sample // 6 * 6))
+        self._inputs = self._inputs or self.program.fields("x", self._input.origin)
         self._started = [step for step in self.steps if type(step).start is not Step.start]
 
     # What a plan is run with.
@@ -113,12 +130,13 @@ class CpuBackend:
         self.context.n[0] = n
         for step in self._started:
             step.start(0)
-        self._gather["x"] = address_of(x)
+        address = address_of(x)
+        for field in self._inputs:
+            field[0] = address
         self.program.run(n)
         if self._outputs is None:
-            self._outputs = logits.channels_first(self.batch)
-        values = self._outputs[:n]
-        out.reshape(values.shape)[...] = values
+            self._outputs = logits.channels_first(self.batch).reshape(self.batch, *out.shape[1:])
+        out[...] = self._outputs[:n]
 
     def poison(self) -> None:
         """Fill every activation and gradient, but for the borders, with NaN: for tests."""
@@ -259,7 +277,7 @@ class CpuTraining(CpuBackend):
             Whether the step was taken. If the loss is not finite, or a gradient might not be, it
             was not, and parameters and running statistics are as before.
         """
-        self.sums[...] = 0
+        self.sums.fill(0)
         taken = False
         try:
             if seconds is None:
@@ -281,9 +299,9 @@ class CpuTraining(CpuBackend):
 
     def was_taken(self) -> bool:
         """Whether the guard of the program let the last step go on."""
-        return isfinite(self.sums[:, 0].sum()) and bool(self.sums[:, 2].sum() < reach.LIMIT)
+        loss, _, reached, *_ = self.loss_step.totals()
+        return isfinite(loss) and reached < reach.LIMIT
 
     def take_sums(self) -> tuple[dict[str, float], float]:
         """Return the sums over the batch of the figures by name and of the samples."""
-        taken = self.loss_step.take_sums()
-        return taken.sums, taken.samples
+        return self.loss_step.take_sums()

@@ -15,8 +15,9 @@ from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.layers import Linear
 from tinyconv.layers.base import Shape
 
-#: Bytes of a weight from which on threads share its rows rather than the samples.
-SHARED_WEIGHT = 256 << 10
+#: Bytes of a weight from which on threads share its rows rather than the samples, and likewise in
+#: a prediction of many samples, in which each core's cache keeps the whole weight.
+SHARED_WEIGHT, KEPT_WEIGHT = 256 << 10, 1 << 20
 #: Rows of the weight of which the update makes the gradient at a time.
 BLOCK = 48
 #: Samples of a batch that would leave too many lanes empty if they were in the lanes.
@@ -34,7 +35,10 @@ class LinearStep(Step):
         assert isinstance(layer, Linear)
         self.layer = layer
         (self.I,), self.O = self.input_shape, layer.out_features
-        self.by_features = 4 * self.I * self.O >= SHARED_WEIGHT
+        size, samples = 4 * self.I * self.O, ceil(context.batch / context.threads)
+        self.is_big, self.reads_in_place = size >= SHARED_WEIGHT, not context.training
+        is_kept = not context.training and samples >= FEW and size <= KEPT_WEIGHT
+        self.by_features = self.is_big and not is_kept
         self.V = min(4 if REGISTERS >= 32 else 2, ceil(self.I / LANES))
         self.R = min(rows_for(self.V), 6)
 
@@ -46,7 +50,7 @@ class LinearStep(Step):
         samples = context.batch if self.by_features else ceil(context.batch / context.threads)
         # A lone sample has a register for each of more outputs.
         R, Q = (1, 8) if samples == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
-        is_for_many = self.by_features and samples >= FEW
+        is_for_many = self.is_big and samples >= FEW
         values: dict[str, Any] = {
             "items": self.O if self.by_features else 0,
             "grain": OUTPUTS if is_for_many else 4 * Q,

@@ -156,14 +156,17 @@ class LossStep:
         self._scales[:] = part / total, part * samples / total
         return samples
 
-    def take_sums(self) -> Totals:
+    def totals(self) -> list[float]:
+        """Return what all threads found in the batch together."""
+        return [sum(each) for each in zip(*self.sums.tolist(), strict=True)]
+
+    def take_sums(self) -> tuple[dict[str, float], float]:
         """Return the sums over the batch of the figures by name, and of the samples."""
-        taken = Totals({"loss": float(self.sums[:, 0].sum())})
+        loss, correct, *_ = self.totals()
+        measured, self._figures = self._figures, Totals()
         if self.has_kernel and self.metrics:
-            taken.sums["accuracy"] = float(self.sums[:, 1].sum())
-        taken.add(self._figures.sums, self._figures.samples)
-        self._figures = Totals()
-        return taken
+            measured.sums["accuracy"] = correct
+        return {"loss": loss, **measured.sums}, measured.samples
 
     def _run(self, logits: Image, gradient: Image, n: int) -> None:
         loss = self.loss

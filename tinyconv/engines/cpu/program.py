@@ -81,6 +81,11 @@ class Program:
         self._records.append(args)
         return args
 
+    def fields(self, name: str, value: int) -> list[Array]:
+        """Return, of all records, the fields of that name which hold a value."""
+        named = [record[name] for record in self._records if name in (record.dtype.names or ())]
+        return [field for field in named if field[0] == value]
+
     def meet(self) -> None:
         """Let all threads finish what was added so far before what follows."""
         self._must_begin = True
@@ -128,6 +133,7 @@ class Program:
             row["first"], row["last"] = first, first + len(phase.calls)
             row["block"] = block if phase.of_samples else 0
             first += len(phase.calls)
+        self._at = address_of(self._calls), address_of(self._table)
         guarded = self._guarded_from
         begin = 0
         for place, phase in enumerate(self._phases):
@@ -151,7 +157,7 @@ class Program:
         """Run everything for a batch of n samples."""
         for segment in self._segments:
             if isinstance(segment, tuple):
-                threads.run(self._calls, self._table, *segment, n, self.threads)
+                threads.run(*self._at, *segment, n, self.threads)
             else:
                 segment(n)
 
@@ -172,7 +178,7 @@ class Program:
                 single[0]["first"] = row["first"] + place
                 single[0]["last"] = row["first"] + place + 1
                 started = time.perf_counter()
-                threads.run(self._calls, single, 0, 1, n, self.threads)
+                threads.run(self._at[0], address_of(single), 0, 1, n, self.threads)
                 passed = time.perf_counter() - started
                 seconds[name] = seconds.get(name, 0.0) + passed
             begin += 1

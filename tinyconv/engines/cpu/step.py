@@ -73,6 +73,8 @@ class Step(UnitStep):
     """
 
     border: Border = NO_BORDER
+    #: Whether it reads nothing but the numbers of its inputs, which may be the caller's own then.
+    reads_in_place = False
     gradient_border: Border = NO_BORDER
     find_activation = staticmethod(find)
     identity = Chosen()

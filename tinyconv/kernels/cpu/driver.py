@@ -10,11 +10,9 @@ import math
 from functools import cache
 from typing import Any
 
-import numba
-import numpy as np
 from numba import prange, types
 
-from tinyconv.kernels.cpu.kernel import inner, njit
+from tinyconv.kernels.cpu.kernel import inner, njit, record, record_at
 from tinyconv.kernels.cpu.reach import LIMIT
 from tinyconv.kernels.cpu.simd import (
     doubles_pointer,
@@ -25,21 +23,16 @@ __all__ = ["CALL", "PHASE", "compile_parallel", "compile_serial"]
 
 #: One call. ``items``: what the threads share, or 0 for the samples of the batch; ``grain``: a
 #: share is a multiple of it.
-CALL = np.dtype([(name, np.int64) for name in ("function", "args", "items", "grain")])
+CALL = record("function", "args", "items", "grain")
 #: One phase: the calls from ``first`` to ``last``. ``block``: samples at a time; 0 where the
 #: calls name their items. ``guard``: 0, or the address of each thread's sums (8 float64: the loss,
 #: the number of correct samples, the reach of the gradients); the phase begins only if the loss is
 #: finite and the reach below its limit.
-PHASE = np.dtype([(name, np.int64) for name in ("first", "last", "block", "guard")])
+PHASE = record("first", "last", "block", "guard")
+SIZE = CALL.itemsize  #: of either, in bytes
 
-PROGRAM = [
-    types.Array(numba.from_dtype(CALL), 1, "C"),
-    types.Array(numba.from_dtype(PHASE), 1, "C"),
-    types.int64,
-    types.int64,
-    types.int64,
-    types.int64,
-]
+#: Addresses of the calls and of the phases, and four numbers: Numba takes a while for an array.
+PROGRAM = types.void(*[types.int64] * 6)
 
 
 @inner
@@ -56,11 +49,11 @@ def run_phase(calls, first, last, block, n, thread, threads):  # type: ignore[no
         stop = share(n, 1, thread + 1, threads)
         for start in range(share(n, 1, thread, threads), stop, block):
             for c in range(first, last):
-                call = calls[c]
+                call = record_at(calls + c * SIZE, CALL)
                 invoke(call.function, call.args, thread, start, min(start + block, stop))
     else:
         for c in range(first, last):
-            call = calls[c]
+            call = record_at(calls + c * SIZE, CALL)
             start = share(call.items, call.grain, thread, threads)
             stop = share(call.items, call.grain, thread + 1, threads)
             if start < stop:
@@ -83,10 +76,10 @@ def may_go_on(guard, threads):  # type: ignore[no-untyped-def]
 def compile_serial() -> Any:
     """Compile the loop over phases ``begin`` to ``end`` for n samples, threads' shares in turn."""
 
-    @njit(types.void(*PROGRAM), nogil=True)
+    @njit(PROGRAM, nogil=True)
     def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
         for p in range(begin, end):
-            phase = phases[p]
+            phase = record_at(phases + p * SIZE, PHASE)
             if not may_go_on(phase.guard, threads):
                 return
             for thread in range(threads):
@@ -98,10 +91,10 @@ def compile_serial() -> Any:
 def compile_parallel() -> Any:
     """Compile the same loop with the threads' shares at once; takes a second or two."""
 
-    @njit(types.void(*PROGRAM), nogil=True, parallel=True)
+    @njit(PROGRAM, nogil=True, parallel=True)
     def run_parallel(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
         for p in range(begin, end):
-            phase = phases[p]
+            phase = record_at(phases + p * SIZE, PHASE)
             first, last, block = phase.first, phase.last, phase.block
             if not may_go_on(phase.guard, threads):
                 return

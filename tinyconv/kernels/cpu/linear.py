@@ -59,14 +59,11 @@ __all__ = [
 DEPTH = 128
 #: Columns of the gradient of a weight that are made before the optimizer gets them.
 WIDTH = 256
-#: Samples of which the update keeps panels.
-SAMPLES = 256
 #: Numbers in a line of the cache.
 LINE = 16
-DEEP = 192
 TILES = 8
-#: Numbers of a block of x in the forward pass, which stays in the second cache.
-BLOCK = 1 << 17
+#: Samples and numbers of each in a block of x, of few samples in the first cache.
+HEIGHT, LENGTH = 128, 1024
 
 #: ``n``: address of the number of samples in the batch. ``z``: laid out as y, what the activation
 #: is of; y itself where nobody wants it afterwards. Batches of less than ``few`` samples are
@@ -84,7 +81,8 @@ FORWARD = record(
 def forward(L: int, R: int, Q: int) -> Any:
     """Make the kernel z = x w^T: [N x I] * [I x O] -> [N x O], for few samples.
 
-    A tile holds R x Q dot products, lane by lane. The rows of w pass by a block of x.
+    A tile holds R x Q dot products, lane by lane. The rows of w pass by a block of x, of which
+    nothing is read but what it holds: it may be the caller's.
     """
 
     @kernel
@@ -97,10 +95,9 @@ def forward(L: int, R: int, Q: int) -> Any:
         n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
             n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
-        height = (min(n1 - n0, 128) + R - 1) // R * R
-        pieces = (I * height + BLOCK - 1) // BLOCK
-        width = (I + pieces - 1) // pieces
-        width = (width + L - 1) // L * L
+        pieces = (I + LENGTH - 1) // LENGTH
+        width = (I + pieces * L - 1) // (pieces * L) * L
+        height = HEIGHT // R * R
         for nb in range(n0, n1, height):
             ne = min(nb + height, n1)
             for kb in range(0, I, width):
@@ -108,16 +105,15 @@ def forward(L: int, R: int, Q: int) -> Any:
                 whole = kb + (ke - kb) // L * L
                 for o in range(o0, o1, Q):
                     for n in range(nb, ne, R):
-                        i, j, rows = n * x_sample, o * I, o1 - o
+                        i, j, count, rows = n * x_sample, o * I, ne - n, o1 - o
                         acc = zeros(R, Q, L)
                         for k in range(kb, whole, L):
-                            acc = dots(acc, R, x, i + k, x_sample, w, j + k, I, rows)
+                            acc = dots(acc, R, x, i + k, x_sample, count, w, j + k, I, rows)
                         if whole < ke:
                             i, j, rest = i + whole, j + whole, ke - whole
-                            acc = dots_first(acc, R, x, i, x_sample, w, j, I, rows, rest)
-                        store_totals(
-                            z, n * y_sample + o, R, y_sample, acc, ne - n, rows, int(kb > 0)
-                        )
+                            acc = dots_first(acc, R, x, i, x_sample, count, w, j, I, rows, rest)
+                        place = n * y_sample + o
+                        store_totals(z, place, R, y_sample, acc, count, rows, int(kb > 0))
 
     return linear
 

@@ -13,7 +13,6 @@ import warnings
 from typing import Any
 
 import numba
-import numpy as np
 
 from tinyconv.kernels.cpu import driver
 
@@ -34,8 +33,8 @@ class _Threads:
     lock = threading.RLock()
 
 
-def run(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> None:
-    """Run phases ``begin`` to ``end`` of a program for a batch of n samples."""
+def run(calls: int, phases: int, begin: int, end: int, n: int, threads: int) -> None:
+    """Run phases ``begin`` to ``end`` of a program at these addresses for a batch of n samples."""
     if threads == 1 or _Threads.must_be_serial:
         driver.compile_serial()(calls, phases, begin, end, n, threads)
         return
@@ -48,7 +47,7 @@ def run(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> 
         _run_parallel(calls, phases, begin, end, n, threads)
 
 
-def _run_parallel(calls: Any, phases: Any, begin: int, end: int, n: int, threads: int) -> None:
+def _run_parallel(calls: int, phases: int, begin: int, end: int, n: int, threads: int) -> None:
     """Run with so many threads of Numba's pool awake, and leave the pool as it was found."""
     awake = min(threads, int(numba.config.NUMBA_NUM_THREADS))
     before = numba.get_num_threads()
@@ -86,8 +85,7 @@ def _start() -> None:
             if chosen == "default":
                 numba.config.THREADING_LAYER = "omp" if _has_openmp() else "workqueue"
             parallel = driver.compile_parallel()
-            nothing = np.zeros(1, driver.CALL), np.zeros(1, driver.PHASE)
-            parallel(*nothing, 0, 0, 0, 1)
+            parallel(0, 0, 0, 0, 0, 1)
         finally:
             numba.config.THREADING_LAYER = chosen
             if unset:

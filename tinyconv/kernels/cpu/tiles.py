@@ -226,8 +226,8 @@ def _dots(first_lanes_only: bool) -> Any:
         tile = signature.args[0]
         R, L = literal(signature.args[1]), tile.dtype.lanes
         V = tile.count // R
-        value, _, a, i, a_stride, b, j, b_stride, b_rows = args[:9]
-        mask = emit_first_lanes(builder, args[9], L) if first_lanes_only else None
+        value, _, a, i, a_stride, a_rows, b, j, b_stride, b_rows = args[:10]
+        mask = emit_first_lanes(builder, args[10], L) if first_lanes_only else None
 
         def fetch(p: ir.Value, i: ir.Value, offset: ir.Value) -> ir.Value:
             start = builder.gep(p, [offset])  # the same in every round of a loop
@@ -238,7 +238,7 @@ def _dots(first_lanes_only: bool) -> Any:
         vectors = emit_vectors(builder, value, tile)
         columns = [fetch(b, j, emit_row(builder, b_stride, v, b_rows)) for v in range(V)]
         for r in range(R):
-            factor = fetch(a, i, emit_times(builder, a_stride, r))
+            factor = fetch(a, i, emit_row(builder, a_stride, r, a_rows))
             for v in range(V):
                 vectors[r * V + v] = emit_fma(builder, factor, columns[v], vectors[r * V + v])
         return emit_tile(context, builder, tile, vectors)
@@ -251,12 +251,13 @@ def _dots(first_lanes_only: bool) -> Any:
         a: types.Type,
         i: types.Type,
         a_stride: types.Type,
+        a_rows: types.Type,
         b: types.Type,
         j: types.Type,
         b_stride: types.Type,
         b_rows: types.Type,
     ) -> Any:
-        return tile(tile, rows, POINTER, INT, INT, POINTER, INT, INT, INT), emit
+        return tile(tile, rows, POINTER, INT, INT, INT, POINTER, INT, INT, INT), emit
 
     @instruction
     def dots_first(
@@ -266,21 +267,22 @@ def _dots(first_lanes_only: bool) -> Any:
         a: types.Type,
         i: types.Type,
         a_stride: types.Type,
+        a_rows: types.Type,
         b: types.Type,
         j: types.Type,
         b_stride: types.Type,
         b_rows: types.Type,
         count: types.Type,
     ) -> Any:
-        return tile(tile, rows, POINTER, INT, INT, POINTER, INT, INT, INT, INT), emit
+        return tile(tile, rows, POINTER, INT, INT, INT, POINTER, INT, INT, INT, INT), emit
 
     return dots_first if first_lanes_only else dots
 
 
-#: ``dots(tile, rows, a, i, a_stride, b, j, b_stride, b_rows)`` adds products lane by lane:
+#: ``dots(tile, rows, a, i, a_stride, a_rows, b, j, b_stride, b_rows)`` adds products lane by lane:
 #: ``tile[r, q] += a[i + r * a_stride] * b[j + q * b_stride]``. Both factors are vectors, and
 #: the sum of the lanes of ``tile[r, q]`` is the dot product of row r of ``a`` with row q of
-#: ``b`` in the end. Of the rows of ``b`` the first ``b_rows`` exist; the others repeat the last.
+#: ``b`` in the end. The first ``a_rows`` and ``b_rows`` exist; the others repeat the last.
 #: ``dots_first(..., count)`` takes only the first ``count`` lanes and touches no others.
 dots = _dots(first_lanes_only=False)
 dots_first = _dots(first_lanes_only=True)
