@@ -1,21 +1,22 @@
 """Tables as text for a terminal and as HTML for a notebook."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
 
-def text_table(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Return rows as lines, the first ``left`` columns flush left and the others flush right.
+def text_table(rows: Sequence[Sequence[str]], left: int | Collection[int]) -> str:
+    """Return rows as lines, the first ``left`` columns, or those, flush left, the others right.
 
     >>> print(text_table([("layer", "size"), ("ReLU", "8")], left=1))
     layer  size
     ReLU      8
     """
+    places = range(left) if isinstance(left, int) else left
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if column < left else cell.rjust(width)
+            cell.ljust(width) if column in places else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())

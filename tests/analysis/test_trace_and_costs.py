@@ -73,8 +73,8 @@ def test_text_and_page() -> None:
     assert lines[0].split()[:2] == ["layer", "equation"]
     assert lines[-1] == f"loss {table.loss:.6g}"
     assert lines[6].split()[:2] == ["4", "Linear"]
-    page = table.to_page("<a page>")
-    assert "<h1>&lt;a page&gt;</h1>" in page
+    page = table._repr_html_()
+    assert page.endswith(f"<p>loss {table.loss:.6g}</p>")
     assert page.count("<tr>") == 7
 
 

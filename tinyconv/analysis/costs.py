@@ -7,7 +7,6 @@ from math import prod
 import numpy as np
 
 from tinyconv.analysis.probe import input_shape_of, leaves
-from tinyconv.analysis.reach import window_of
 from tinyconv.analysis.table import Table, column
 from tinyconv.arguments import checked
 from tinyconv.layers import Conv1d, Conv2d, Conv3d, Flatten, Identity, Layer, Reshape
@@ -125,7 +124,7 @@ def memory(net: Layer, batch: int, input_shape: Shape | None = None) -> Table[Me
         )
         columns = 0
         if isinstance(layer, Conv1d | Conv2d | Conv3d):
-            window = window_of(layer, shape[1:])
+            window = layer.window(shape[1:])
             if not window.is_pointwise:
                 columns = size * batch * shape[0] * prod(window.kernel) * prod(window.output)
         name = type(layer).__name__

@@ -11,17 +11,10 @@ from tinyconv.backend import like, to_numpy
 from tinyconv.errors import ShapeError
 from tinyconv.layers import Container, Layer
 from tinyconv.layers.base import Shape
+from tinyconv.layers.snapshot import descendants
 
 #: Maps a NumPy batch to a NumPy batch.
 Function = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
-
-
-def every_layer(layer: Layer) -> Iterator[Layer]:
-    """Yield a layer and all layers inside it, containers included."""
-    yield layer
-    if isinstance(layer, Container):
-        for child in layer.children().values():
-            yield from every_layer(child)
 
 
 @contextmanager
@@ -40,7 +33,7 @@ def probe(layer: Layer) -> Iterator[Function]:
     """
     run = layer if layer.is_bound else copy.deepcopy(layer)
     parameter = next(iter(run.params.values()), None)
-    before = [(each, dict(vars(each))) for each in every_layer(run)]
+    before = [(each, dict(vars(each))) for each in (run, *descendants(run))]
 
     def forward(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if parameter is not None:

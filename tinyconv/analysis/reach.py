@@ -19,37 +19,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinyconv import layers as L
 from tinyconv.analysis.probe import input_shape_of
 from tinyconv.analysis.table import Table, by_axis, column
 from tinyconv.arguments import checked
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, sliding_window, spread_pairs, transposed_window
-from tinyconv.layers import (
-    Chain,
-    Container,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    ConvTranspose3d,
-    Crop,
-    Dropout,
-    Flatten,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    GroupNorm,
-    Identity,
-    Layer,
-    LayerNorm,
-    Linear,
-    Pad,
-    Parallel,
-    Reshape,
-    Residual,
-    Upsample,
-    activation,
-    conv,
-    norm,
-    pool,
-)
+from tinyconv.geometry import spread_pairs
+from tinyconv.layers import Chain, Container, Layer, activation, conv, norm, pool
 from tinyconv.layers.base import Shape
 
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -125,22 +101,9 @@ def _column(values: tuple[int, ...]) -> Ints:
     return np.array(values, np.int64)[:, None]
 
 
-def window_of(layer: Any, size: tuple[int, ...]) -> Geometry:
-    """Return the sliding window of a convolution or pooling over an input of this size."""
-    return sliding_window(
-        type(layer).__name__,
-        size,
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        getattr(layer, "dilation", 1),
-        ceil_mode=getattr(layer, "ceil_mode", False),
-    )
-
-
 def _window(layer: Any, shape: Shape, units: Interval, inside: bool) -> Interval:
     # Window i covers s i - before ... s i - before + d (k - 1).
-    window = window_of(layer, shape[1:])
+    window = layer.window(shape[1:])
     stride, before = _column(window.stride), _column(tuple(lo for lo, _ in window.padding))
     covered, mode = _column(window.covered), getattr(layer, "padding_mode", "zeros")
     first, last = units
@@ -157,15 +120,7 @@ def _window(layer: Any, shape: Shape, units: Interval, inside: bool) -> Interval
 def _transposed_window(layer: Any, shape: Shape, units: Interval, inside: bool) -> Interval:
     # Input j reaches the outputs s j - before + d t with 0 <= t < k, so output i comes from
     # (i + before - d (k - 1)) / s <= j <= (i + before) / s.
-    window = transposed_window(
-        type(layer).__name__,
-        shape[1:],
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.output_padding,
-    )
+    window = layer.window(shape[1:])
     stride, before = _column(window.stride), _column(tuple(lo for lo, _ in window.padding))
     covered = _column(window.covered)
     first = -((-(units[0] + before - covered + 1)) // stride)
@@ -181,20 +136,20 @@ def _whole(layer: Layer, shape: Shape, units: Interval, inside: bool) -> Interva
     return _everything(shape, units[0].shape[1])
 
 
-def _pad(layer: Pad, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _pad(layer: L.Pad, shape: Shape, units: Interval, inside: bool) -> Interval:
     pairs = spread_pairs("Pad", "padding", layer.padding, len(shape) - 1)
     before = _column(tuple(lo for lo, _ in pairs))
     first, last = _tidy(units[0] - before, units[1] - before)
     return _clip(first, last, shape, layer.mode) if inside else (first, last)
 
 
-def _crop(layer: Crop, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _crop(layer: L.Crop, shape: Shape, units: Interval, inside: bool) -> Interval:
     pairs = spread_pairs("Crop", "cropping", layer.cropping, len(shape) - 1)
     before = _column(tuple(lo for lo, _ in pairs))
     return _tidy(units[0] + before, units[1] + before)
 
 
-def _upsample(layer: Upsample, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _upsample(layer: L.Upsample, shape: Shape, units: Interval, inside: bool) -> Interval:
     # Output i lies at the place p / q of the input, and sees its neighbours below and above.
     small, large = _column(shape[1:]), _column(layer.output_shape(shape)[1:])
     if layer.mode == "nearest":
@@ -215,7 +170,7 @@ def _chain(layer: Chain, shape: Shape, units: Interval, inside: bool) -> Interva
 
 def _branches(layer: Container, shape: Shape, units: Interval, inside: bool) -> Interval:
     seen = [reach(child, given, units, inside) for _, child, given in layer.child_inputs(shape)]
-    if isinstance(layer, Residual) and layer.shortcut is None:
+    if isinstance(layer, L.Residual) and layer.shortcut is None:
         seen.append(units)
     return _around(seen)
 
@@ -225,18 +180,22 @@ def _register(rule: Callable[[Any, Shape, Interval, bool], Interval], *kinds: ty
         reach.register(kind, rule)
 
 
-_register(_window, *(getattr(conv, name) for name in conv.__all__))
-_register(_window, *(getattr(pool, name) for name in pool.__all__))
-_register(_transposed_window, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
-_register(_element, Dropout, Identity, *(getattr(activation, name) for name in activation.__all__))
+def _all(file: Any) -> list[type[Layer]]:
+    """Return the layers of a file of :mod:`tinyconv.layers`."""
+    return [getattr(file, name) for name in file.__all__]
+
+
+_register(_window, *_all(conv), *_all(pool))
+_register(_transposed_window, L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d)
 # Outside of training a batch normalisation is a factor and a shift for each channel.
-_register(_element, *(getattr(norm, name) for name in norm.__all__))
-_register(_whole, Flatten, GlobalAvgPool, GlobalMaxPool, GroupNorm, LayerNorm, Linear, Reshape)
-_register(_pad, Pad)
-_register(_crop, Crop)
-_register(_upsample, Upsample)
+_register(_element, L.Dropout, L.Identity, *_all(activation), *_all(norm))
+_register(_whole, L.Flatten, L.Reshape, L.Linear, L.LayerNorm, L.GroupNorm)
+_register(_whole, L.GlobalAvgPool, L.GlobalMaxPool)
+_register(_pad, L.Pad)
+_register(_crop, L.Crop)
+_register(_upsample, L.Upsample)
 _register(_chain, Chain)
-_register(_branches, Parallel, Residual)
+_register(_branches, L.Parallel, L.Residual)
 
 
 @dataclass(frozen=True)

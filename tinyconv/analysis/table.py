@@ -1,10 +1,11 @@
 """Tables of results: typed rows that print as text and show as HTML."""
 
-import html
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
+
+from tinyconv.tables import html_table, text_table
 
 Row = TypeVar("Row")
 
@@ -31,8 +32,8 @@ def show(value: Any) -> str:
 def by_axis(values: tuple[Any, ...]) -> str:
     """Return one entry an axis, with pairs as before+after.
 
-    (1, 2), -3)), by_axis(((1, 2), (0, 0)))
-    ('1/2, -3', '1+2, 0+0')
+    >>> by_axis((1, -3)), by_axis(((1, 2), (0, 0)))
+    ('1, -3', '1+2, 0+0')
     """
     return ", ".join(
         "+".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values
@@ -84,43 +85,18 @@ class Table(Generic[Row]):
             lines.append([each.metadata["show"](getattr(row, each.name)) for each in columns])
         return lines
 
-    def _is_number(self) -> list[bool]:
-        """Tell for each column whether it holds numbers, which stand to the right."""
-        return [
-            all(isinstance(getattr(row, each.name), int | float | None) for row in self.rows)
-            for each in fields(self.rows[0])  # type: ignore[arg-type]
-        ]
-
     def __str__(self) -> str:
-        lines = self.cells()
-        if not lines:
+        if not self.rows:
             return "(no rows)"
-        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-        to_right = self._is_number()
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if right else cell.ljust(width)
-                for cell, width, right in zip(line, widths, to_right, strict=True)
-            ).rstrip()
-            for line in lines
-        )
-
-    def to_html(self) -> str:
-        """Return the table as HTML, for a page or a notebook.
-
-        >>> Table(()).to_html()
-        '<table></table>'
-        """
-        parts = ["<table>"]
-        for number, line in enumerate(self.cells()):
-            tag = "th" if number == 0 else "td"
-            cells = [
-                f'<{tag} style="text-align:{"right" if right else "left"}">'
-                f"{html.escape(cell)}</{tag}>"
-                for cell, right in zip(line, self._is_number(), strict=True)
-            ]
-            parts.append(f"<tr>{''.join(cells)}</tr>")
-        return "".join([*parts, "</table>"])
+        # Numbers stand to the right.
+        texts = [
+            place
+            for place, each in enumerate(fields(self.rows[0]))  # type: ignore[arg-type]
+            if not all(isinstance(value, int | float | None) for value in self[each.name])
+        ]
+        return text_table(self.cells(), texts)
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        """Return the table for a notebook."""
+        head, *rows = self.cells() or [[]]
+        return html_table(head, rows)

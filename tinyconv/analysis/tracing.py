@@ -1,6 +1,5 @@
 """One forward and backward pass, layer by layer: what comes out, what comes back, how long."""
 
-import html
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,24 +78,9 @@ class Trace(Table[TraceRow]):
     def __str__(self) -> str:
         return f"{super().__str__()}\nloss {self.loss:.6g}"
 
-    def to_html(self) -> str:
-        """Return the table and the loss as HTML."""
-        return f"{super().to_html()}<p>loss {self.loss:.6g}</p>"
-
-    def to_page(self, title: str = "One forward and backward pass") -> str:
-        """Return a whole HTML page.
-
-        >>> from tinyconv.models import nielsen_conv_softmax
-        >>> result = trace(nielsen_conv_softmax(), np.zeros((2, 1, 28, 28)), np.array([3, 4]))
-        >>> result.to_page().startswith("<!doctype html>")
-        True
-        """
-        return (
-            f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title>'
-            "<style>body{font-family:sans-serif}td,th{padding:.2em .8em}"
-            "tr:nth-child(even){background:#eee}</style>"
-            f"<h1>{html.escape(title)}</h1>{self.to_html()}"
-        )
+    def _repr_html_(self) -> str:
+        """Return the table and the loss for a notebook."""
+        return f"{super()._repr_html_()}<p>loss {self.loss:.6g}</p>"
 
 
 @checked

@@ -49,14 +49,13 @@ def _kept(value: Any) -> Any:
     return value.copy() if isinstance(value, list | dict) else value
 
 
-def descendants(container: Container) -> Iterator[Layer]:
-    """Yield all layers inside, containers too.
+def descendants(layer: Layer) -> Iterator[Layer]:
+    """Yield all layers inside a container, containers too; none of any other layer.
 
     >>> from tinyconv.layers import Chain, ReLU, Residual
     >>> [type(layer).__name__ for layer in descendants(Chain([Residual(ReLU())]))]
     ['Residual', 'ReLU']
     """
-    for child in container.children().values():
+    for child in layer.children().values() if isinstance(layer, Container) else ():
         yield child
-        if isinstance(child, Container):
-            yield from descendants(child)
+        yield from descendants(child)

@@ -13,7 +13,7 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.backend import to_numpy
 from tinyconv.errors import FileError
-from tinyconv.geometry import sliding_window, spread_pairs
+from tinyconv.geometry import spread_pairs
 from tinyconv.interop.onnx.graph import Graph
 from tinyconv.layers.base import Layer, Shape
 
@@ -73,10 +73,7 @@ def _windows(layer: Any, padding: Pairs) -> dict[str, Any]:
 
 
 def _conv(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    window = sliding_window(
-        "onnx", shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation
-    )
-    padding = window.padding
+    padding = layer.window(shape[1:]).padding
     if layer.padding_mode != "zeros":
         x = _pad(graph, layer.path, x, padding, layer.padding_mode)
         padding = ((0, 0),) * len(padding)
