@@ -17,12 +17,7 @@ from tinyconv.engines.choose import engine_for, sum_for
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.ranks import ALONE, Comm, Ranks, ends_all
 from tinyconv.engines.shared import SharedEngine
-from tinyconv.errors import (
-    ArgumentError,
-    FileError,
-    NonFiniteError,
-    StateError,
-)
+from tinyconv.errors import ArgumentError, FileError, NonFiniteError, StateError
 from tinyconv.layers import Chain, decode
 from tinyconv.losses import LOSSES, Loss, Targets, loss_of
 from tinyconv.messages import shown
@@ -31,11 +26,7 @@ from tinyconv.network_base import ABOUT, Network
 from tinyconv.optimizers import SGD, Optimizer, optimizer_of
 from tinyconv.training.batches import Augment, as_pair
 from tinyconv.training.callbacks import Callback
-from tinyconv.training.checks import (
-    as_array,
-    check_targets,
-    warn_of_nonsense,
-)
+from tinyconv.training.checks import as_array, check_targets, warn_of_nonsense
 from tinyconv.training.fit import Position, Training, fit
 from tinyconv.training.history import History
 from tinyconv.training.run import check_callbacks, kept_in, read_data

@@ -13,13 +13,7 @@ from tinyconv.arguments import FilePath, Number, OneOf, checked
 from tinyconv.backend import Array, check_device, like, namespace, to_numpy
 from tinyconv.data.report import Pixels
 from tinyconv.engines.base import Engine
-from tinyconv.errors import (
-    ArgumentError,
-    DtypeError,
-    FileError,
-    ShapeError,
-    StateError,
-)
+from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
 from tinyconv.layers import Chain, Layer, decode, encode, initialize
 from tinyconv.layers.base import Shape
@@ -32,9 +26,7 @@ from tinyconv.optimizers import SGD, Optimizer
 from tinyconv.parameters import Parameters
 from tinyconv.spellings import OTHER_METHODS
 from tinyconv.tables import html_table, text_table
-from tinyconv.training.checks import (
-    check_input,
-)
+from tinyconv.training.checks import check_input
 from tinyconv.training.fit import Position
 
 _COUNT = Number(whole=True, least=0)

@@ -6,18 +6,9 @@ One for each axis of a plane; what they say is in :mod:`tinyconv.kernels.terms`.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tinyconv import layers as L
 from tinyconv.geometry import spread_pairs
 from tinyconv.kernels.terms import Terms, window_terms
-from tinyconv.layers import (
-    AvgPool1d,
-    AvgPool2d,
-    AvgPool3d,
-    Crop,
-    GlobalAvgPool,
-    Layer,
-    Pad,
-    Upsample,
-)
 from tinyconv.ops.pool import elements_seen
 from tinyconv.ops.shape import pad_sources
 from tinyconv.ops.upsample import upsample_taps
@@ -36,7 +27,7 @@ def _means(layer: Any, size: Sequence[int]) -> list[Terms]:
     return tables
 
 
-def _mean_of_all(layer: Layer, size: Sequence[int]) -> list[Terms]:
+def _mean_of_all(layer: L.Layer, size: Sequence[int]) -> list[Terms]:
     return [Terms([[(place, 1 / n) for place in range(n)]], n) for n in size]
 
 
@@ -75,12 +66,12 @@ def _cropping(layer: Any, size: Sequence[int]) -> list[Terms]:
     ]
 
 
-TABLES: dict[type[Layer], Callable[[Any, Sequence[int]], list[Terms]]] = {
-    AvgPool1d: _means,
-    AvgPool2d: _means,
-    AvgPool3d: _means,
-    GlobalAvgPool: _mean_of_all,
-    Upsample: _interpolation,
-    Pad: _padding,
-    Crop: _cropping,
+TABLES: dict[type[L.Layer], Callable[[Any, Sequence[int]], list[Terms]]] = {
+    L.AvgPool1d: _means,
+    L.AvgPool2d: _means,
+    L.AvgPool3d: _means,
+    L.GlobalAvgPool: _mean_of_all,
+    L.Upsample: _interpolation,
+    L.Pad: _padding,
+    L.Crop: _cropping,
 }

@@ -8,45 +8,27 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv import layers as L
 from tinyconv.backend import to_numpy
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.geometry import sliding_window
-from tinyconv.layers import (
-    ELU,
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    Chain,
-    Conv2d,
-    Dropout,
-    Flatten,
-    Identity,
-    L2Pool2d,
-    Layer,
-    LeakyReLU,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sigmoid,
-    Tanh,
-)
 from tinyconv.losses import CrossEntropyLoss
 from tinyconv.network import Sequential
 
 Floats = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
-_POOLS: dict[type[Layer], tuple[str, str]] = {
-    MaxPool2d: ("max", r"y = \max_{(j,k) \in R} x_{jk}"),
-    AvgPool2d: ("average", r"y = \frac{1}{D} \sum_{(j,k) \in R} x_{jk}"),
-    L2Pool2d: ("l2", r"y = \sqrt{\sum_{(j,k) \in R} x_{jk}^2}"),
+_POOLS: dict[type[L.Layer], tuple[str, str]] = {
+    L.MaxPool2d: ("max", r"y = \max_{(j,k) \in R} x_{jk}"),
+    L.AvgPool2d: ("average", r"y = \frac{1}{D} \sum_{(j,k) \in R} x_{jk}"),
+    L.L2Pool2d: ("l2", r"y = \sqrt{\sum_{(j,k) \in R} x_{jk}^2}"),
 }
-_ACTIVATIONS: dict[type[Layer], tuple[str, str, str]] = {
-    ReLU: ("relu", "", r"y = \max(x, 0)"),
-    Sigmoid: ("sigmoid", "", r"y = \frac{1}{1 + e^{-x}}"),
-    Tanh: ("tanh", "", r"y = \tanh x"),
-    LeakyReLU: ("leaky_relu", "negative_slope", r"y = \max(x, \alpha x)"),
-    ELU: ("elu", "alpha", r"y = x~\text{or}~\alpha (e^x - 1)"),
+_ACTIVATIONS: dict[type[L.Layer], tuple[str, str, str]] = {
+    L.ReLU: ("relu", "", r"y = \max(x, 0)"),
+    L.Sigmoid: ("sigmoid", "", r"y = \frac{1}{1 + e^{-x}}"),
+    L.Tanh: ("tanh", "", r"y = \tanh x"),
+    L.LeakyReLU: ("leaky_relu", "negative_slope", r"y = \max(x, \alpha x)"),
+    L.ELU: ("elu", "alpha", r"y = x~\text{or}~\alpha (e^x - 1)"),
 }
 
 
@@ -102,22 +84,22 @@ def pack(net: Sequential, x: Floats, y: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _one_by_one(layers: Sequence[Layer]) -> list[Layer]:
+def _one_by_one(layers: Sequence[L.Layer]) -> list[L.Layer]:
     """Return the layers of a network with those of its chains in their place."""
-    flat: list[Layer] = []
+    flat: list[L.Layer] = []
     for layer in layers:
-        flat += _one_by_one(layer.layers) if type(layer) is Chain else [layer]
+        flat += _one_by_one(layer.layers) if type(layer) is L.Chain else [layer]
     return flat
 
 
-def _packed(layer: Layer, shape: Shape) -> dict[str, Any]:
+def _packed(layer: L.Layer, shape: Shape) -> dict[str, Any]:
     kind = type(layer)
     parameters = {
         short: _tensor(to_numpy(layer.params[name]))
         for short, name in (("w", "weight"), ("b", "bias"))
         if name in layer.params
     }
-    if isinstance(layer, Conv2d) and layer.padding_mode == "zeros":
+    if isinstance(layer, L.Conv2d) and layer.padding_mode == "zeros":
         window = sliding_window(
             "explore", shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation
         )
@@ -132,27 +114,27 @@ def _packed(layer: Layer, shape: Shape) -> dict[str, Any]:
             "equation": equation,
             **parameters,
         }
-    if kind in _POOLS and isinstance(layer, MaxPool2d | AvgPool2d | L2Pool2d):
+    if kind in _POOLS and isinstance(layer, L.MaxPool2d | L.AvgPool2d | L.L2Pool2d):
         name, equation = _POOLS[kind]
         geometry = asdict(layer.window(shape[1:]))
-        if isinstance(layer, AvgPool2d):
+        if isinstance(layer, L.AvgPool2d):
             geometry["divisor"] = _divisor(layer, shape)
         return {"kind": name, "geometry": geometry, "equation": equation}
     if kind in _ACTIVATIONS:
         name, option, equation = _ACTIVATIONS[kind]
         value = getattr(layer, option) if option else None
         return {"kind": "activation", "name": name, "option": value, "equation": equation}
-    if isinstance(layer, Linear):
+    if isinstance(layer, L.Linear):
         equation = r"y_k = b_k + \sum_n w_{kn} x_n"
         return {"kind": "linear", "equation": equation, **parameters}
-    if isinstance(layer, BatchNorm1d | BatchNorm2d) and layer.track_running_stats:
+    if isinstance(layer, L.BatchNorm1d | L.BatchNorm2d) and layer.track_running_stats:
         return {"kind": "affine", "equation": r"y_c = w_c x_c + b_c", **_affine(layer)}
-    if kind in (Flatten, Dropout, Identity):
+    if kind in (L.Flatten, L.Dropout, L.Identity):
         return {"kind": "reshape", "hidden": True}
     raise ArgumentError(f"explore: the page cannot show the layer {layer!r}")
 
 
-def _divisor(layer: AvgPool2d, shape: Shape) -> list[float]:
+def _divisor(layer: L.AvgPool2d, shape: Shape) -> list[float]:
     """Return what the sum of each window is divided by: a mean of ones tells its share.
 
     Where the padding counts, a window of ones and zeros has a mean below 1; so the gradient, which
@@ -161,7 +143,7 @@ def _divisor(layer: AvgPool2d, shape: Shape) -> list[float]:
     window = layer.window(shape[1:])
     divisors = []
     x = np.zeros((1, 1, *shape[1:]))
-    layer = AvgPool2d(**layer.config())
+    layer = L.AvgPool2d(**layer.config())
     y = layer.forward(x)
     for place in np.ndindex(*window.output):
         dy = np.zeros(y.shape)
@@ -171,7 +153,7 @@ def _divisor(layer: AvgPool2d, shape: Shape) -> list[float]:
     return divisors
 
 
-def _affine(layer: BatchNorm1d | BatchNorm2d) -> dict[str, Any]:
+def _affine(layer: L.BatchNorm1d | L.BatchNorm2d) -> dict[str, Any]:
     """Return the scale and the shift that a trained batch normalisation is."""
     mean, var = (to_numpy(layer.state[name]) for name in ("running_mean", "running_var"))
     scale = 1 / np.sqrt(var + layer.eps)

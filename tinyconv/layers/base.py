@@ -14,14 +14,7 @@ import numpy as np
 
 from tinyconv import random
 from tinyconv.arguments import checked
-from tinyconv.backend import (
-    Array,
-    device_of,
-    from_numpy,
-    like,
-    namespace,
-    require_floating,
-)
+from tinyconv.backend import Array, device_of, from_numpy, like, namespace, require_floating
 from tinyconv.errors import ArgumentError, ShapeError, StateError
 from tinyconv.geometry import check_shape
 from tinyconv.initializers import initializer

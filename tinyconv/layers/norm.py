@@ -10,16 +10,8 @@ from tinyconv.backend import Array, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
 from tinyconv.layers.base import Layer, OneOperation, Shape, check_features, gradients, shape_of
+from tinyconv.ops import norm as ops
 from tinyconv.ops.local_response_norm import local_response_norm, local_response_norm_backward
-from tinyconv.ops.norm import (
-    Parts,
-    batch_norm,
-    batch_norm_backward,
-    group_norm,
-    group_norm_backward,
-    layer_norm,
-    layer_norm_backward,
-)
 from tinyconv.parameters import ParameterSpec
 
 __all__ = [
@@ -69,7 +61,7 @@ class _BatchNorm(Layer):
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
-        self.parts: Parts | None = None
+        self.parts: ops.Parts | None = None
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) not in self._layouts or self.num_features not in (None, shape[0]):
@@ -98,9 +90,9 @@ class _BatchNorm(Layer):
         w, b = self.params.get("weight"), self.params.get("bias")
         if self.track_running_stats and not (training and self.trainable):
             mean, var = self.state["running_mean"], self.state["running_var"]
-            return batch_norm(x, w, b, mean, var, eps=self.eps)
+            return ops.batch_norm(x, w, b, mean, var, eps=self.eps)
         self.require_a_variance(tuple(x.shape))
-        y, saved = batch_norm(x, w, b, eps=self.eps, parts=self.parts)
+        y, saved = ops.batch_norm(x, w, b, eps=self.eps, parts=self.parts)
         n = self.samples(x.shape[0]) * prod(x.shape[2:])
         if training and self.track_running_stats and n > 1:
             self._track(saved.mean, saved.var * (n / (n - 1)))
@@ -136,7 +128,7 @@ class _BatchNorm(Layer):
             running[...] = (1 - share) * running + share * real_part(xp, value)
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        dx, dw, db = batch_norm_backward(dy, saved)
+        dx, dw, db = ops.batch_norm_backward(dy, saved)
         return dx, gradients(dw, db)
 
 
@@ -249,10 +241,10 @@ class LayerNorm(Layer):
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         w, b = self.params.get("weight"), self.params.get("bias")
-        return layer_norm(x, normalized_shape=self.normalized_shape, w=w, b=b, eps=self.eps)
+        return ops.layer_norm(x, normalized_shape=self.normalized_shape, w=w, b=b, eps=self.eps)
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        dx, dw, db = layer_norm_backward(dy, saved)
+        dx, dw, db = ops.layer_norm_backward(dy, saved)
         return dx, gradients(dw, db)
 
 
@@ -298,7 +290,7 @@ class GroupNorm(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         check_features("GroupNorm", self.num_channels, shape)
-        return shape_of(lambda x: group_norm(x, num_groups=self.num_groups), shape)
+        return shape_of(lambda x: ops.group_norm(x, num_groups=self.num_groups), shape)
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         C = self._size("num_channels", shape)
@@ -306,10 +298,10 @@ class GroupNorm(Layer):
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         w, b = self.params.get("weight"), self.params.get("bias")
-        return group_norm(x, num_groups=self.num_groups, w=w, b=b, eps=self.eps)
+        return ops.group_norm(x, num_groups=self.num_groups, w=w, b=b, eps=self.eps)
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        dx, dw, db = group_norm_backward(dy, saved)
+        dx, dw, db = ops.group_norm_backward(dy, saved)
         return dx, gradients(dw, db)
 
 

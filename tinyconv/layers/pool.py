@@ -8,23 +8,8 @@ from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, plain, spread, spread_pairs
 from tinyconv.layers.base import OneOperation, Shape, check_features
-from tinyconv.ops.pool import (
-    avg_pool_nd,
-    avg_pool_nd_backward,
-    l2_pool_nd,
-    l2_pool_nd_backward,
-    lp_pool_nd,
-    lp_pool_nd_backward,
-    max_pool_nd,
-    max_pool_nd_backward,
-    pool_geometry,
-)
-from tinyconv.ops.pool_global import (
-    global_avg_pool,
-    global_avg_pool_backward,
-    global_max_pool,
-    global_max_pool_backward,
-)
+from tinyconv.ops import pool as ops
+from tinyconv.ops import pool_global as whole
 from tinyconv.ops.ranks import AXES, Over
 from tinyconv.ops.subsample import subsample2d, subsample2d_backward
 from tinyconv.parameters import ParameterSpec
@@ -91,7 +76,7 @@ class _Pool(OneOperation):
             ShapeError: it does not fit.
         """
         window = (self.kernel_size, self.stride, self.padding, self.dilation)
-        return pool_geometry(type(self).__name__, size, *window, ceil_mode=self.ceil_mode)
+        return ops.pool_geometry(type(self).__name__, size, *window, ceil_mode=self.ceil_mode)
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         forward = self.operation[0]
@@ -105,7 +90,7 @@ class _Pool(OneOperation):
 class _MaxPool(_Pool):
     """Max-pooling over any number of axes."""
 
-    operation = (max_pool_nd, max_pool_nd_backward)
+    operation = (ops.max_pool_nd, ops.max_pool_nd_backward)
 
 
 class MaxPool1d(_MaxPool):
@@ -149,7 +134,7 @@ class MaxPool3d(_MaxPool):
 class _AvgPool(_Pool):
     """Average pooling over any number of axes."""
 
-    operation = (avg_pool_nd, avg_pool_nd_backward)
+    operation = (ops.avg_pool_nd, ops.avg_pool_nd_backward)
 
     @checked
     def __init__(
@@ -207,7 +192,7 @@ class AvgPool3d(_AvgPool):
 class _LPPool(_Pool):
     """Pooling by a norm over any number of axes."""
 
-    operation = (lp_pool_nd, lp_pool_nd_backward)
+    operation = (ops.lp_pool_nd, ops.lp_pool_nd_backward)
 
     @checked
     def __init__(
@@ -282,7 +267,7 @@ class L2Pool2d(_Pool):
     """
 
     _axes = 2
-    operation = (l2_pool_nd, l2_pool_nd_backward)
+    operation = (ops.l2_pool_nd, ops.l2_pool_nd_backward)
 
     @checked
     def __init__(
@@ -363,7 +348,7 @@ class GlobalAvgPool(OneOperation):
     array([[[[2.5]]]])
     """
 
-    operation = (global_avg_pool, global_avg_pool_backward)
+    operation = (whole.global_avg_pool, whole.global_avg_pool_backward)
 
 
 class GlobalMaxPool(OneOperation):
@@ -376,4 +361,4 @@ class GlobalMaxPool(OneOperation):
     array([[[[4.]]]])
     """
 
-    operation = (global_max_pool, global_max_pool_backward)
+    operation = (whole.global_max_pool, whole.global_max_pool_backward)

@@ -7,17 +7,7 @@ from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread_pairs
 from tinyconv.layers.base import Layer, OneOperation, Shape
-from tinyconv.ops.shape import (
-    crop,
-    crop_backward,
-    flatten,
-    flatten_backward,
-    pad,
-    pad_backward,
-    padded_shape,
-    reshape,
-    reshape_backward,
-)
+from tinyconv.ops import shape as ops
 
 __all__ = ["Crop", "Flatten", "Identity", "Pad", "Reshape"]
 
@@ -48,7 +38,7 @@ class Flatten(OneOperation):
     (10, 640)
     """
 
-    operation = (flatten, flatten_backward)
+    operation = (ops.flatten, ops.flatten_backward)
 
 
 class Reshape(OneOperation):
@@ -65,7 +55,7 @@ class Reshape(OneOperation):
     (10, 3, 4)
     """
 
-    operation = (reshape, reshape_backward)
+    operation = (ops.reshape, ops.reshape_backward)
 
     @checked
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -95,7 +85,7 @@ class Pad(OneOperation):
     (10, 1, 29, 29)
     """
 
-    operation = (pad, pad_backward)
+    operation = (ops.pad, ops.pad_backward)
 
     @checked
     def __init__(
@@ -110,7 +100,7 @@ class Pad(OneOperation):
         self.value = value
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return padded_shape((0, *shape), self.padding, self.mode)[1:]
+        return ops.padded_shape((0, *shape), self.padding, self.mode)[1:]
 
 
 class Crop(OneOperation):
@@ -127,7 +117,7 @@ class Crop(OneOperation):
     (10, 3, 24, 24)
     """
 
-    operation = (crop, crop_backward)
+    operation = (ops.crop, ops.crop_backward)
 
     @checked
     def __init__(self, cropping: Sides) -> None:

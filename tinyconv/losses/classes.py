@@ -10,16 +10,11 @@ from tinyconv.losses.base import Loss
 from tinyconv.losses.checks import check_classes, check_probabilities
 from tinyconv.losses.targets import beside
 from tinyconv.messages import shown
+from tinyconv.ops import loss as ops
 from tinyconv.ops.activation import sigmoid, sigmoid_backward
 from tinyconv.ops.binary_cross_entropy import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_backward,
-)
-from tinyconv.ops.loss import (
-    mse_loss,
-    mse_loss_backward,
-    multi_margin_loss,
-    multi_margin_loss_backward,
 )
 from tinyconv.ops.loss_common import one_hot
 from tinyconv.ops.softmax import cross_entropy, cross_entropy_backward, softmax
@@ -161,11 +156,13 @@ class MultiMarginLoss(_ClassLoss):
         check_classes(op, targets, output_shape)
 
     def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
-        value, self._saved = multi_margin_loss(outputs, targets, sample_weight, margin=self.margin)
+        value, self._saved = ops.multi_margin_loss(
+            outputs, targets, sample_weight, margin=self.margin
+        )
         return value
 
     def backward(self) -> Array:  # noqa: D102
-        return multi_margin_loss_backward(1.0, self._saved)
+        return ops.multi_margin_loss_backward(1.0, self._saved)
 
     def probabilities(self, outputs: Array) -> Array:
         """Return the softmax of the scores, which ranks the classes as they do."""
@@ -232,14 +229,14 @@ class Quadratic(_ClassLoss):
 
     def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
         a = self.probabilities(outputs)
-        value, saved = mse_loss(a, _of_outputs("Quadratic", outputs, targets), sample_weight)
+        value, saved = ops.mse_loss(a, _of_outputs("Quadratic", outputs, targets), sample_weight)
         half = outputs.shape[1] / 2
         self._saved = a, half, saved
         return half * value
 
     def backward(self) -> Array:  # noqa: D102
         a, half, saved = self._saved
-        da = mse_loss_backward(half, saved)
+        da = ops.mse_loss_backward(half, saved)
         return sigmoid_backward(da, a) if self.output == "sigmoid" else da
 
     def probabilities(self, outputs: Array) -> Array:

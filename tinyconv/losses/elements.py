@@ -7,18 +7,11 @@ from tinyconv.arguments import Positive, checked
 from tinyconv.backend import Array, namespace
 from tinyconv.losses.base import Loss
 from tinyconv.losses.checks import check_values
+from tinyconv.ops import loss as ops
 from tinyconv.ops.activation import sigmoid
 from tinyconv.ops.binary_cross_entropy import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_backward,
-)
-from tinyconv.ops.loss import (
-    huber_loss,
-    huber_loss_backward,
-    l1_loss,
-    l1_loss_backward,
-    mse_loss,
-    mse_loss_backward,
 )
 
 
@@ -54,7 +47,7 @@ class MSELoss(_ElementLoss):
     array([[0., 3.]])
     """
 
-    _operation = (mse_loss, mse_loss_backward)
+    _operation = (ops.mse_loss, ops.mse_loss_backward)
 
 
 class L1Loss(_ElementLoss):
@@ -67,7 +60,7 @@ class L1Loss(_ElementLoss):
     1.5
     """
 
-    _operation = (l1_loss, l1_loss_backward)
+    _operation = (ops.l1_loss, ops.l1_loss_backward)
 
 
 class HuberLoss(_ElementLoss):
@@ -86,7 +79,7 @@ class HuberLoss(_ElementLoss):
     1.5
     """
 
-    _operation = (huber_loss, huber_loss_backward)
+    _operation = (ops.huber_loss, ops.huber_loss_backward)
 
     @checked
     def __init__(self, delta: Positive = 1.0) -> None:

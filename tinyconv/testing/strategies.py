@@ -5,19 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv import layers as L
 from tinyconv.backend import Array
-from tinyconv.layers import (
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    L2Pool2d,
-    Layer,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sigmoid,
-    Tanh,
-)
 from tinyconv.network import Sequential
 
 
@@ -152,7 +141,7 @@ def networks(max_layers: int = 5, classes: int = 4, dtype: str = "float64") -> A
 
     @st.composite  # type: ignore[untyped-decorator]
     def nets(draw: Any) -> tuple[Sequential, Array, Array]:
-        layers: list[Layer] = []
+        layers: list[L.Layer] = []
         shape: tuple[int, ...] = (draw(st.integers(1, 2)), *[draw(st.integers(4, 7))] * 2)
         input_shape = shape
         for _ in range(draw(st.integers(0, max_layers - 1))):
@@ -160,7 +149,7 @@ def networks(max_layers: int = 5, classes: int = 4, dtype: str = "float64") -> A
             layer = _layer(draw(st.sampled_from(kinds)), draw, st)
             shape = layer.output_shape(shape)
             layers.append(layer)
-        layers += [Flatten(), Linear(None, classes)]
+        layers += [L.Flatten(), L.Linear(None, classes)]
         seed, batch = draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, 3))
         net = Sequential(layers, seed=seed, dtype=dtype, input_shape=input_shape)
         rng = np.random.default_rng(seed)
@@ -170,11 +159,11 @@ def networks(max_layers: int = 5, classes: int = 4, dtype: str = "float64") -> A
     return nets()
 
 
-_ANYWHERE: tuple[type[Layer], ...] = (ReLU, Sigmoid, Tanh)
-_SPATIAL: tuple[type[Layer], ...] = (AvgPool2d, Conv2d, L2Pool2d, MaxPool2d)
+_ANYWHERE: tuple[type[L.Layer], ...] = (L.ReLU, L.Sigmoid, L.Tanh)
+_SPATIAL: tuple[type[L.Layer], ...] = (L.AvgPool2d, L.Conv2d, L.L2Pool2d, L.MaxPool2d)
 
 
-def _layer(kind: type[Layer], draw: Any, st: Any) -> Layer:
-    if kind is Conv2d:
-        return Conv2d(None, draw(st.integers(1, 3)), draw(st.integers(1, 3)), padding=1)
+def _layer(kind: type[L.Layer], draw: Any, st: Any) -> L.Layer:
+    if kind is L.Conv2d:
+        return L.Conv2d(None, draw(st.integers(1, 3)), draw(st.integers(1, 3)), padding=1)
     return kind(2) if kind in _SPATIAL else kind()  # type: ignore[call-arg]

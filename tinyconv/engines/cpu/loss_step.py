@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv import losses
 from tinyconv.backend import Array
 from tinyconv.engines.base import Totals
 from tinyconv.engines.cpu.arena import Image
@@ -17,18 +18,6 @@ from tinyconv.kernels.cpu import loss as kernels
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
-from tinyconv.losses import (
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
-    HuberLoss,
-    L1Loss,
-    Loss,
-    MSELoss,
-    MultiMarginLoss,
-    Quadratic,
-    SigmoidCrossEntropy,
-    Targets,
-)
 from tinyconv.metrics import Metric, figures
 
 
@@ -48,9 +37,9 @@ class LossStep:
 
     def __init__(
         self,
-        loss: Loss,
+        loss: losses.Loss,
         metrics: Sequence[Metric],
-        targets: Targets | None,
+        targets: losses.Targets | None,
         context: Context,
         sums: Array,
     ) -> None:
@@ -66,11 +55,11 @@ class LossStep:
         self._scales = np.ones(2)
         self._figures = Totals()
 
-    def takes(self, targets: Targets) -> bool:
+    def takes(self, targets: losses.Targets) -> bool:
         """Whether this step is one for such targets."""
         return not self.has_kernel or self._suits(targets)
 
-    def _suits(self, targets: Targets) -> bool:
+    def _suits(self, targets: losses.Targets) -> bool:
         """Whether a kernel knows such targets."""
         return targets.are_labels if self.wants_labels else targets.sample_weight is None
 
@@ -116,7 +105,7 @@ class LossStep:
         )
         add_unflatten(program, "loss", of_rows, gradient)
 
-    def set_batch(self, targets: Targets, index: Array) -> None:
+    def set_batch(self, targets: losses.Targets, index: Array) -> None:
         """Fetch the targets of a batch."""
         if not self.has_kernel:
             self._batch = targets.batch(index, self.context.flat)
@@ -130,7 +119,7 @@ class LossStep:
             else:
                 labels[:] = y[index]
             samples = self._weigh(labels)
-            if isinstance(self.loss, Quadratic | SigmoidCrossEntropy):
+            if isinstance(self.loss, losses.Quadratic | losses.SigmoidCrossEntropy):
                 rows = self._targets[: n * count].reshape(n, count)
                 rows[:] = 0
                 rows[np.arange(n), labels] = 1
@@ -143,7 +132,7 @@ class LossStep:
         """Set the scales for a batch of labels; return how many of them count."""
         loss, n, K = self.loss, len(labels), self.shape[0]
         samples = total = float(n)
-        if isinstance(loss, CrossEntropyLoss):
+        if isinstance(loss, losses.CrossEntropyLoss):
             if loss.ignore_index is not None:
                 labels = labels[labels != loss.ignore_index]
                 samples = total = float(len(labels))
@@ -151,8 +140,8 @@ class LossStep:
                 total = float(np.asarray(loss.weight, np.float32)[labels].sum())
         total = total or 1.0
         # The mean goes over the outputs too, or they are summed, or half of that.
-        part = 1 / K if isinstance(loss, MultiMarginLoss) else 1.0
-        part = 0.5 if isinstance(loss, Quadratic) else part
+        part = 1 / K if isinstance(loss, losses.MultiMarginLoss) else 1.0
+        part = 0.5 if isinstance(loss, losses.Quadratic) else part
         self._scales[:] = part / total, part * samples / total
         return samples
 
@@ -180,20 +169,20 @@ class LossStep:
         out[...] = loss.backward().reshape(out.shape)
 
 
-def _function(loss: Loss) -> tuple[Any, ...] | None:
+def _function(loss: losses.Loss) -> tuple[Any, ...] | None:
     """Return the maker of the loss's kernel and its constants; None if there is none."""
-    if type(loss) is CrossEntropyLoss:
+    if type(loss) is losses.CrossEntropyLoss:
         return (kernels.cross_entropy,)
-    if type(loss) is MultiMarginLoss:
+    if type(loss) is losses.MultiMarginLoss:
         return (kernels.multi_margin,)
-    linear = isinstance(loss, Quadratic) and loss.output == "linear"
-    names: dict[type[Loss], str] = {
-        MSELoss: "squares",
-        L1Loss: "sizes",
-        HuberLoss: "huber",
-        BCEWithLogitsLoss: "cross entropy of sigmoids",
-        SigmoidCrossEntropy: "cross entropy of sigmoids",
-        Quadratic: "squares" if linear else "squares of sigmoids",
+    linear = isinstance(loss, losses.Quadratic) and loss.output == "linear"
+    names: dict[type[losses.Loss], str] = {
+        losses.MSELoss: "squares",
+        losses.L1Loss: "sizes",
+        losses.HuberLoss: "huber",
+        losses.BCEWithLogitsLoss: "cross entropy of sigmoids",
+        losses.SigmoidCrossEntropy: "cross entropy of sigmoids",
+        losses.Quadratic: "squares" if linear else "squares of sigmoids",
     }
     if type(loss) not in names:
         return None

@@ -5,57 +5,39 @@ from math import prod
 
 import numpy as np
 
+from tinyconv import losses
+from tinyconv import metrics as measures
 from tinyconv.backend import Array
 from tinyconv.engines.base import Totals
 from tinyconv.engines.gpu.plain_step import samples
 from tinyconv.engines.gpu.program import BATCH, Program
 from tinyconv.engines.gpu.step import MOST_BLOCKS, Context
 from tinyconv.layers.base import Shape
-from tinyconv.losses import (
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
-    HuberLoss,
-    L1Loss,
-    Loss,
-    MSELoss,
-    MultiMarginLoss,
-    Quadratic,
-    SigmoidCrossEntropy,
-    Targets,
-)
-from tinyconv.metrics import (
-    Accuracy,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Metric,
-    TopK,
-    figures,
-)
 
 #: Kernel in loss.cu, number of the loss of an element there, whether it is a mean over the outputs.
-KERNELS: dict[type[Loss], tuple[str, int, bool]] = {
-    CrossEntropyLoss: ("loss_cross_entropy", 0, False),
-    MultiMarginLoss: ("loss_margin", 0, True),
-    MSELoss: ("loss_elements", 0, True),
-    L1Loss: ("loss_elements", 1, True),
-    HuberLoss: ("loss_elements", 2, True),
-    BCEWithLogitsLoss: ("loss_elements", 3, True),
-    SigmoidCrossEntropy: ("loss_elements", 3, False),
-    Quadratic: ("loss_elements", 4, False),
+KERNELS: dict[type[losses.Loss], tuple[str, int, bool]] = {
+    losses.CrossEntropyLoss: ("loss_cross_entropy", 0, False),
+    losses.MultiMarginLoss: ("loss_margin", 0, True),
+    losses.MSELoss: ("loss_elements", 0, True),
+    losses.L1Loss: ("loss_elements", 1, True),
+    losses.HuberLoss: ("loss_elements", 2, True),
+    losses.BCEWithLogitsLoss: ("loss_elements", 3, True),
+    losses.SigmoidCrossEntropy: ("loss_elements", 3, False),
+    losses.Quadratic: ("loss_elements", 4, False),
 }
 
 #: Threads for a row of outputs, which are few, and blocks at most: LOSS_BLOCKS of update.cu.
 THREADS, BLOCKS = 64, 1024
 
 
-def _code(metric: Metric, loss: Loss) -> int | None:
+def _code(metric: measures.Metric, loss: losses.Loss) -> int | None:
     """Return the number of a metric in loss.cu; None if it has none."""
-    if type(metric) is TopK:
+    if type(metric) is measures.TopK:
         return metric.k
-    kinds: dict[type[Metric], int] = {
-        Accuracy: int(loss.one_class),
-        MeanAbsoluteError: -1,
-        MeanSquaredError: -2,
+    kinds: dict[type[measures.Metric], int] = {
+        measures.Accuracy: int(loss.one_class),
+        measures.MeanAbsoluteError: -1,
+        measures.MeanSquaredError: -2,
     }
     return kinds.get(type(metric))
 
@@ -81,9 +63,9 @@ class LossStep:
 
     def __init__(
         self,
-        loss: Loss,
-        metrics: Sequence[Metric],
-        targets: Targets | None,
+        loss: losses.Loss,
+        metrics: Sequence[measures.Metric],
+        targets: losses.Targets | None,
         shape: Shape,
         context: Context,
     ) -> None:
@@ -100,16 +82,16 @@ class LossStep:
         self._floats = context.empty(1)  # of the dtype and the device that a batch's weights get
         self._batch: tuple[Array, Array | None] | None = None
 
-    def takes(self, targets: Targets) -> bool:
+    def takes(self, targets: losses.Targets) -> bool:
         """Whether this step is one for such targets."""
         return not self.has_kernel or self._kind_of(targets) == self._kind
 
-    def _kind_of(self, targets: Targets) -> tuple[bool, bool]:
+    def _kind_of(self, targets: losses.Targets) -> tuple[bool, bool]:
         """Return whether targets are class indices, and whether samples have weights."""
         is_hard = self.loss.one_class and targets.y.ndim == max(1, len(self.shape))
         return is_hard, targets.sample_weight is not None
 
-    def set_batch(self, targets: Targets, index: Array) -> None:
+    def set_batch(self, targets: losses.Targets, index: Array) -> None:
         """Fetch the targets of a batch, where no kernel does so."""
         if not self.has_kernel:
             self._batch = targets.batch(index, self._floats)
@@ -132,7 +114,7 @@ class LossStep:
         kernel, kind, is_mean = KERNELS[type(loss)]
         K = prod(self.shape) // self.positions
         part = 1 / K if is_mean else 1.0
-        if isinstance(loss, Quadratic):
+        if isinstance(loss, losses.Quadratic):
             part, kind = 0.5, 0 if loss.output == "linear" else 4
         is_hard, is_weighted = self._kind
         sizes = {"K": K, "P": self.positions, "KIND": kind, "METRICS": self.metrics}
@@ -173,7 +155,7 @@ class LossStep:
         assert self._batch is not None
         z = samples(logits, n, self.shape).copy()
         weight = self.loss.samples(*self._batch)
-        means = figures(self.all_metrics, self.loss, z, *self._batch)
+        means = measures.figures(self.all_metrics, self.loss, z, *self._batch)
         self.sums[...] = 0
         self.sums[0], self.sums[self._blocks(n)] = means.pop("loss"), weight
         self.measured = Totals({name: mean * weight for name, mean in means.items()}, weight)

@@ -9,12 +9,7 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.interop.onnx.file import Node
-from tinyconv.interop.onnx.read_layers import (
-    CONVS,
-    read_conv,
-    read_dropout,
-    short,
-)
+from tinyconv.interop.onnx.read_layers import CONVS, read_conv, read_dropout, short
 from tinyconv.interop.onnx.read_shapes import read_pad
 from tinyconv.interop.onnx.source import Source, float_of
 from tinyconv.layers.base import Layer, Shape
