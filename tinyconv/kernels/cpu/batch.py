@@ -21,17 +21,6 @@ from tinyconv.kernels.cpu.tiles import (
 )
 from tinyconv.random import GAMMA
 
-__all__ = [
-    "DROPOUT",
-    "GATHER",
-    "IMAGE",
-    "dropout",
-    "flatten",
-    "flatten_backward",
-    "gather",
-    "multiply",
-]
-
 #: ``index``: sample n of the batch is sample ``index[n]`` of x, or n where the address is 0.
 GATHER = record("x", "index", "y", "y_sample", "y_plane", "y_row", "C", "D", "H", "W")
 

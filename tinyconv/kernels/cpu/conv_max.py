@@ -40,8 +40,6 @@ from tinyconv.kernels.cpu.tiles import (
     zeros,
 )
 
-__all__ = ["BACKWARD", "INPUT_GRADIENT", "backward", "input_gradient", "small_backward"]
-
 #: ``x_at``: of each window its ``area`` positions. ``y_at``, ``dz_at``: the windows in y, whose
 #: places the winners share, and in dz. ``slab_at``: where each slab begins, relative to a position.
 #: Each thread owns a piece of ``dw``, ``db`` and the lists, at ``thread`` times the distance named

@@ -17,8 +17,6 @@ from tinyconv.kernels.cpu.scattered import add_at, entries, products_at, store_a
 from tinyconv.kernels.cpu.simd import ints_pointer, pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, products, store_tile
 
-__all__ = ["WEIGHT_GRADIENT", "forward", "weight_gradient"]
-
 
 def forward(L: int, V: int, N: int) -> Any:
     """Make the kernel y = max(floor, sum over taps of w[tap] * x[position + tap] + b).

@@ -11,8 +11,6 @@ import numpy as np
 from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import pointer
 
-__all__ = ["ARGS", "fold"]
-
 #: ``weight`` and ``w`` (O, size), ``bias`` and ``b`` (O,); an address of 0 stands for no bias, for
 #: factors of 1 (``gamma``) and for shifts of 0 (``beta``).
 ARGS = record(

@@ -11,8 +11,6 @@ from tinyconv.kernels.cpu.activation import activate, deactivate
 from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first
 
-__all__ = ["ADD", "ARGS", "add", "copy"]
-
 #: ``planes`` times ``rows`` runs; in each, ``positions`` of ``count`` numbers, ``x_step`` and
 #: ``y_step`` apart.
 ARGS = record(

@@ -27,10 +27,6 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
-__all__ = [
-    *("INNER", "address_of", "inner", "kernel", "njit", "record", "record_at", "when_compiling"),
-]
-
 #: What kernels alone call is not compiled for calls from Python and C, a tenth of compiling's time.
 INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 

@@ -23,8 +23,6 @@ from tinyconv.kernels.cpu.simd import (
     words_pointer,
 )
 
-__all__ = ["ARGS", "backward", "forward", "update"]
-
 ZERO, ONE = np.float32(0), np.float32(1)
 
 #: ``mean``, ``inverse`` (1 / sqrt(variance + eps)): (N, sets). ``weight``, ``bias``: (count,), or

@@ -12,8 +12,6 @@ from tinyconv.kernels.cpu.kernel import kernel, record, record_at
 from tinyconv.kernels.cpu.simd import fma, load, pointer, splat, store_first
 from tinyconv.kernels.cpu.vector_math import exp, log
 
-__all__ = ["ARGS", "backward", "forward"]
-
 #: ``base``: (N, positions, C), what is raised to the power -beta. ``window``: for each thread the
 #: numbers of one position's channels between zeros, ``window_thread`` apart. ``share``: alpha over
 #: the size.

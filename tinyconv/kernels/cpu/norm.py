@@ -39,24 +39,6 @@ from tinyconv.kernels.cpu.simd import (
     words_pointer,
 )
 
-__all__ = [
-    "ARGS",
-    "STATISTICS",
-    "TRACK",
-    "backward",
-    "batch_gradients",
-    "batch_statistics",
-    "group_gradients",
-    "group_statistics",
-    "moments",
-    "normalize",
-    "parameters",
-    "running",
-    "sums",
-    "track",
-    "update",
-]
-
 ZERO, ONE = np.float32(0), np.float32(1)
 
 #: Images of C channels in ``lines`` = planes * ``rows`` rows of W positions. ``mean``, ``scale``,

@@ -28,8 +28,6 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import tile_type
 
-__all__ = ["contenders", "contest", "store_half", "where_place"]
-
 
 def _places(builder: ir.IRBuilder, place: ir.Value, lanes: int) -> ir.Value:
     """The places from ``place`` on, one a lane, as a vector of float32."""

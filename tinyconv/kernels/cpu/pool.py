@@ -22,8 +22,6 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.terms import FIELDS
 
-__all__ = ["ARGS", "max_", "max_backward", "max_backward_of_grid"]
-
 #: ``x`` and ``y`` stand for dx and dy in the backward pass; dx is laid out as x. (D, H, W): size
 #: of x, (OD, OH, OW): of y. ``winners`` (N, OD, OH, OW, C) int32: how far from the first number of
 #: its sample of x each maximum lies; -1 for a window that sees nothing. The tables (:mod:`terms`)

@@ -23,8 +23,6 @@ from tinyconv.kernels.cpu.simd import (
     total,
 )
 
-__all__ = ["ARGS", "KEPT", "LIMIT", "reach", "reach_of_kept"]
-
 #: The reach from which on the layers themselves take a step: float32 ends at 3e38, some rules
 #: square the gradient, and some slopes and divisors are larger than 1.
 LIMIT = 1e15

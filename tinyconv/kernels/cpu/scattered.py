@@ -31,17 +31,6 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import emit_gated, tile_type
 
-__all__ = [
-    "add_at",
-    "add_in_turn",
-    "entries",
-    "gated_at",
-    "outer_at",
-    "products_at",
-    "store_at",
-    "window_best",
-]
-
 TABLE = types.CPointer(types.int32)
 BYTES = types.CPointer(types.uint8)
 

@@ -23,20 +23,6 @@ from tinyconv.kernels.cpu.simd import (
     total,
 )
 
-__all__ = [
-    "ARGS",
-    "CLIP",
-    "FLAT",
-    "adagrad",
-    "adam",
-    "clipped",
-    "flat",
-    "keep",
-    "length",
-    "rmsprop",
-    "sgd",
-]
-
 ZERO, ONE, SMALL = np.float32(0), np.float32(1), np.float32(1e-6)
 
 #: ``w``, ``decay`` and what the rule remembers (:mod:`tinyconv.optimizers` has the names): flat

@@ -22,8 +22,6 @@ from tinyconv.kernels.cpu.simd import (
     with_sign_of,
 )
 
-__all__ = ["erf", "exp", "expm1", "log", "log1p", "sigmoid", "tanh"]
-
 LOG2_E = np.float32(1 / math.log(2))
 LN2_HIGH = np.float32(0.693359375)  # ln 2 = LN2_HIGH + LN2_LOW; the first has few bits
 LN2_LOW = np.float32(-2.12194440e-4)
