@@ -1,7 +1,10 @@
-"""Tables as text for a terminal and as HTML for a notebook."""
+"""Tables as text for a terminal, as HTML for a notebook and as CSV."""
 
-from collections.abc import Collection, Iterable, Sequence
+import csv
+import io
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 
 def text_table(rows: Sequence[Sequence[str]], left: int | Collection[int]) -> str:
@@ -21,6 +24,27 @@ def text_table(rows: Sequence[Sequence[str]], left: int | Collection[int]) -> st
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names that occur in rows, in the order in which they come."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV with a line of names; nothing without rows.
+
+    >>> print(csv_table([{"epoch": 1, "loss": 0.5}, {"epoch": 2}]))
+    epoch,loss
+    1,0.5
+    2,
+    """
+    out = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(out, columns_of(rows), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return out.getvalue()
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -4,7 +4,6 @@ They run through joblib: in processes of this machine or, inside ``joblib.parall
 whatever its backends reach, such as the workers of a Dask or a Ray cluster.
 """
 
-import csv
 import itertools
 import multiprocessing
 import os
@@ -23,7 +22,7 @@ import numpy as np
 from tinyconv.arguments import Count, FilePath, checked
 from tinyconv.errors import ArgumentError
 from tinyconv.messages import shown
-from tinyconv.tables import text_table
+from tinyconv.tables import columns_of, csv_table, text_table
 from tinyconv.training.history import History
 
 
@@ -211,16 +210,11 @@ class Search:
     @checked
     def to_csv(self, path: Annotated[str | Path, FilePath()]) -> None:
         """Write the rows to a file, with names in the first line."""
-        rows = self.rows()
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        with Path(path).open("w", newline="") as file:
-            writer = csv.DictWriter(file, names, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
+        Path(path).write_text(csv_table(self.rows()))
 
     def __str__(self) -> str:
         rows = self.rows()
-        names = list(dict.fromkeys(name for row in rows for name in row))
+        names = columns_of(rows)
         return text_table(
             [names, *([_cell(row.get(name, "")) for name in names] for row in rows)], left=0
         )

@@ -1,5 +1,6 @@
 """What an engine is: it executes training steps and predictions, and nothing above it asks how."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -105,18 +106,17 @@ class Sharing(Protocol):
         """
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """Executes training steps (gather, forward, loss, backward, update) and predictions.
 
     Attributes:
-        optimizer: the update rule; set by :meth:`start_training`.
+        loss, optimizer, metrics: as of :meth:`start_training`.
         optimizer_state: what it remembers, name -> flat array; saved with a checkpoint.
         sharing: makes the gradient of a batch of that of this process's part; None where it has
             all of it. Set before :meth:`start_training`.
     """
 
-    sharing: Sharing | None
-    optimizer: Optimizer
+    sharing: Sharing | None = None
     optimizer_state: dict[str, Array]
 
     def start_training(
@@ -137,10 +137,18 @@ class Engine(Protocol):
             verbose: whether to say on standard error what takes long before the first step.
             profile: whether to measure the time of each part of a step, if the engine can.
         """
+        self.loss, self.optimizer, self.metrics = loss, optimizer, metrics
+        self._begin(verbose, profile)
 
+    @abstractmethod
+    def _begin(self, verbose: bool, profile: bool) -> None:
+        """Do what there is to do before the first step."""
+
+    @abstractmethod
     def start_epoch(self, totals: Totals) -> None:
         """Let the sums begin at ``totals``, which are zero unless an epoch is resumed."""
 
+    @abstractmethod
     def train_step(
         self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
     ) -> None:
@@ -157,9 +165,11 @@ class Engine(Protocol):
             NonFiniteError: the loss or a gradient is not finite; nothing was changed.
         """
 
+    @abstractmethod
     def totals(self) -> Totals:
         """Return a copy of the sums since the epoch started."""
 
+    @abstractmethod
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:
         """Return the outputs of the last layer, (N, ...), computed ``batch_size`` at a time.
 
@@ -171,3 +181,4 @@ class Engine(Protocol):
     @property
     def profile(self) -> dict[str, float]:
         """Seconds a training step of each of its parts by name, if they were measured."""
+        return {}

@@ -1,19 +1,17 @@
 """The layers run one by one: the readable engine, for every device and dtype."""
 
-from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 import numpy as np
 
 from tinyconv.backend import Array, like, namespace, to_numpy
-from tinyconv.engines.base import Net, Sharing, Totals
+from tinyconv.engines.base import Engine, Net, Totals
 from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.diagnosis import fault_of_gradients, fault_of_outputs
 from tinyconv.errors import NonFiniteError, StateError
-from tinyconv.losses import Loss, Targets, take
-from tinyconv.metrics import Metric, figures
-from tinyconv.optimizers import Optimizer
+from tinyconv.losses import Targets, take
+from tinyconv.metrics import figures
 from tinyconv.transfers import one_read, read, require
 
 REPLACED = (
@@ -22,7 +20,7 @@ REPLACED = (
 )
 
 
-class EagerEngine:
+class EagerEngine(Engine):
     """Runs the layers one by one.
 
     Args:
@@ -31,27 +29,11 @@ class EagerEngine:
 
     def __init__(self, net: Net) -> None:
         self.net = net
-        self.sharing: Sharing | None = None
-
-    def start_training(  # noqa: D102
-        self,
-        loss: Loss,
-        optimizer: Optimizer,
-        metrics: Sequence[Metric] = (),
-        *,
-        verbose: bool = False,
-        profile: bool = False,
-    ) -> None:
-        self.loss = loss
-        self.metrics = metrics
-        self.optimizer = optimizer
-        self.optimizer_state = optimizer.init(self.net.parameters.flat)
-        self._parameters = self.net.parameters
-        self._totals = Totals()
-        self._begin(verbose, profile)
 
     def _begin(self, verbose: bool, profile: bool) -> None:
-        """Do what else there is to do before the first step."""
+        self.optimizer_state = self.optimizer.init(self.net.parameters.flat)
+        self._parameters = self.net.parameters
+        self._totals = Totals()
 
     def start_epoch(self, totals: Totals) -> None:  # noqa: D102
         self._totals = totals.copy()
@@ -103,11 +85,6 @@ class EagerEngine:
         self.optimizer.update(p.flat, gradient, self.optimizer_state, p.decay, lr, step)
         sums = {name: mean * samples for name, mean in zip(means, figured, strict=True)}
         self._totals.add(sums, samples)
-
-    @property
-    def profile(self) -> dict[str, float]:
-        """Empty: it has no parts to measure."""
-        return {}
 
     def totals(self) -> Totals:  # noqa: D102
         return self._totals.copy()

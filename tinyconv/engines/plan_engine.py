@@ -52,6 +52,7 @@ class PlanEngine(EagerEngine):
         self._is_predicting = False
 
     def _begin(self, verbose: bool, profile: bool) -> None:
+        super()._begin(verbose, profile)
         self._trains = self.net.refresh()
         self._verbose, self._is_profiling = verbose, profile
         self._seconds: dict[str, float] = {}

@@ -13,23 +13,20 @@ Source: Li et al., "PyTorch distributed" (2020), section 3, without the buckets:
 holds all gradients here.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.base import Engine, Net, Sharing, Totals
+from tinyconv.engines.base import Engine, Net, Totals
 from tinyconv.engines.gradient_sum import DeviceSum, GradientSum
 from tinyconv.engines.ranks import Ranks
 from tinyconv.engines.units import BATCH_NORMS
 from tinyconv.losses import CrossEntropyLoss, Loss, Targets
-from tinyconv.metrics import Metric
 from tinyconv.ops.norm import Parts
-from tinyconv.optimizers import Optimizer
 
 
-class SharedEngine:
+class SharedEngine(Engine):
     """Trains on this rank's part of each batch by another engine, in step with all ranks.
 
     Args:
@@ -39,10 +36,6 @@ class SharedEngine:
         gradient_sum: adds up their gradients; see :func:`tinyconv.engines.choose.sum_for`.
         sync_batch_norm: whether batch normalisation takes the statistics of the whole batch.
     """
-
-    sharing: Sharing | None = None
-    optimizer: Optimizer
-    optimizer_state: dict[str, Array]
 
     def __init__(
         self,
@@ -58,19 +51,11 @@ class SharedEngine:
             layer for layer in self._layers if sync_batch_norm and isinstance(layer, BATCH_NORMS)
         ]
 
-    def start_training(  # noqa: D102
-        self,
-        loss: Loss,
-        optimizer: Optimizer,
-        metrics: Sequence[Metric] = (),
-        *,
-        verbose: bool = False,
-        profile: bool = False,
-    ) -> None:
-        self.loss, self.optimizer = loss, optimizer
-        self._counts_alike = _counts_alike(loss)
+    def _begin(self, verbose: bool, profile: bool) -> None:
+        self._counts_alike = _counts_alike(self.loss)
         self.inner.sharing = self._sum
-        self.inner.start_training(loss, optimizer, metrics, verbose=verbose, profile=profile)
+        goal = (self.loss, self.optimizer, self.metrics)
+        self.inner.start_training(*goal, verbose=verbose, profile=profile)
         self.optimizer_state = self.inner.optimizer_state
         self.start_epoch(Totals())
 

@@ -11,7 +11,7 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.backend import to_numpy
 from tinyconv.errors import ArgumentError, ShapeError
-from tinyconv.geometry import sliding_window
+from tinyconv.layers.container import in_a_row
 from tinyconv.losses import CrossEntropyLoss
 from tinyconv.network import Sequential
 
@@ -60,7 +60,7 @@ def pack(net: Sequential, x: Floats, y: Sequence[int]) -> dict[str, Any]:
     if net.input_shape is None:
         net.build(shape)
     layers = []
-    for layer in _one_by_one(net.layers):
+    for layer in in_a_row(net.layers):
         packed = {"title": type(layer).__name__, "before": list(shape), **_packed(layer, shape)}
         shape = layer.output_shape(shape)
         layers.append({**packed, "shape": list(shape)})
@@ -84,14 +84,6 @@ def pack(net: Sequential, x: Floats, y: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _one_by_one(layers: Sequence[L.Layer]) -> list[L.Layer]:
-    """Return the layers of a network with those of its chains in their place."""
-    flat: list[L.Layer] = []
-    for layer in layers:
-        flat += _one_by_one(layer.layers) if type(layer) is L.Chain else [layer]
-    return flat
-
-
 def _packed(layer: L.Layer, shape: Shape) -> dict[str, Any]:
     kind = type(layer)
     parameters = {
@@ -100,10 +92,7 @@ def _packed(layer: L.Layer, shape: Shape) -> dict[str, Any]:
         if name in layer.params
     }
     if isinstance(layer, L.Conv2d) and layer.padding_mode == "zeros":
-        window = sliding_window(
-            "explore", shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation
-        )
-        geometry = asdict(window)
+        geometry = asdict(layer.window(shape[1:]))
         equation = r"y_{o;pq} = b_o + \sum_{c,i,j} w_{o;cij} x_{c;~p+i,~q+j}"
         if geometry["stride"] != (1, 1) or geometry["dilation"] != (1, 1):
             equation = equation.replace("p+i", "sp+di").replace("q+j", "sq+dj")

@@ -13,6 +13,7 @@ from tinyconv.errors import FileError, StateError
 from tinyconv.files import check_tensors, copy_tensors
 from tinyconv.interop.extras import require
 from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.container import in_a_row
 from tinyconv.network import Sequential
 
 __all__ = ["load_weights"]
@@ -130,7 +131,7 @@ def _numbered(group: str, seen: Counter[str]) -> str:
 def _walk(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape | None]]:
     """Yield the layers, and for what follows a flattened image the shape of that."""
     planes: Shape | None = None
-    for layer in _without_chains(layers):
+    for layer in in_a_row(layers):
         if isinstance(layer, L.Residual | L.Parallel):
             for branch in layer.children().values():
                 yield from _walk([branch], shape)
@@ -141,13 +142,6 @@ def _walk(layers: Sequence[Layer], shape: Shape) -> Iterator[tuple[Layer, Shape 
         elif isinstance(layer, L.Linear):
             planes = None
         shape = layer.output_shape(shape)
-
-
-def _without_chains(layers: Sequence[Layer]) -> list[Layer]:
-    flat: list[Layer] = []
-    for layer in layers:
-        flat += _without_chains(layer.layers) if type(layer) is L.Chain else [layer]
-    return flat
 
 
 def _change(

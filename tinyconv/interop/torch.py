@@ -11,7 +11,7 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.arguments import checked
 from tinyconv.errors import FileError
-from tinyconv.geometry import sliding_window, spread_pairs
+from tinyconv.geometry import spread_pairs
 from tinyconv.interop.extras import require
 from tinyconv.layers.base import Layer
 from tinyconv.network import Sequential
@@ -221,10 +221,7 @@ def _conv(torch: Any, layer: Any) -> Any:
 
     class Padded(kind):  # type: ignore[misc, valid-type]
         def forward(self, x: Any) -> Any:
-            window = sliding_window(
-                *("to_module", tuple(x.shape[2:]), layer.kernel_size, layer.stride),
-                *(layer.padding, layer.dilation),
-            )
+            window = layer.window(tuple(x.shape[2:]))
             sides = [n for pair in reversed(window.padding) for n in pair]
             return super().forward(torch.nn.functional.pad(x, sides, mode))
 
@@ -259,12 +256,6 @@ def _pool(torch: Any, layer: Any) -> Any:
         {"dilation": layer.dilation} if is_max else {"count_include_pad": layer.count_include_pad}
     )
     return kind(layer.kernel_size, layer.stride, padding, ceil_mode=layer.ceil_mode, **more)
-
-
-def _norm(torch: Any, layer: Any) -> Any:
-    return getattr(torch.nn, type(layer).__name__)(
-        layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
-    )
 
 
 def _function(build: Callable[[Any, Any], Callable[[Any], Any]]) -> Callable[[Any, Any], Any]:
@@ -350,13 +341,18 @@ def _dropout(torch: Any, layer: Any) -> Any:
     return torch.nn.Dropout(layer.p)
 
 
+BATCH_NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
+
 #: Kind of layer -> what makes PyTorch's, of the module ``torch`` and the layer.
 MODULES: dict[type[Layer], Callable[[Any, Any], Any]] = {
     **dict.fromkeys((L.Conv1d, L.Conv2d, L.Conv3d), _conv),
     **dict.fromkeys((L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d), _conv_transpose),
     **dict.fromkeys((L.MaxPool1d, L.MaxPool2d, L.MaxPool3d), _pool),
     **dict.fromkeys((L.AvgPool1d, L.AvgPool2d, L.AvgPool3d), _pool),
-    **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), _norm),
+    **{
+        kind: _Named(kind.__name__, *BATCH_NORM)
+        for kind in (L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d)
+    },
     **dict.fromkeys((L.L2Pool2d, L.LPPool1d, L.LPPool2d, L.LPPool3d), _function(_norm_pool)),
     L.Linear: _Named("Linear", "in_features", "out_features", "bias"),
     L.LayerNorm: _Named("LayerNorm", "normalized_shape", "eps", "elementwise_affine", "bias"),

@@ -347,6 +347,19 @@ class Parallel(Container):
         return dx, {}
 
 
+def in_a_row(layers: Iterable[Layer]) -> list[Layer]:
+    """Return layers with those of chains in the place of the chain.
+
+    >>> from tinyconv.layers import ReLU, Tanh
+    >>> in_a_row([Chain(ReLU(), Chain(Tanh())), ReLU()])
+    [ReLU(), Tanh(), ReLU()]
+    """
+    row: list[Layer] = []
+    for layer in layers:
+        row += in_a_row(layer.layers) if type(layer) is Chain else [layer]
+    return row
+
+
 def _as_layer(op: str, name: str, value: Layer | Sequence[Layer]) -> Layer:
     """Return a layer; a list of layers becomes a chain, and so does a ``Sequential``."""
     if isinstance(value, Chain) and value.is_network:

@@ -15,6 +15,7 @@ from tinyconv.arguments import checked
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Chain, Layer
 from tinyconv.layers.base import Shape
+from tinyconv.layers.container import in_a_row
 from tinyconv.plots.figure import DIVERGING, Figure, legend_beside, named
 
 if TYPE_CHECKING:
@@ -123,15 +124,10 @@ def connections(
     figure = Figure(figsize=(0.4 * length * len(networks) + 1, 3.6), layout="constrained")
     panels = figure.subplots(1, len(networks), squeeze=False)[0]
     for panel, (title, net) in zip(panels, networks.items(), strict=True):
-        layers = [net] if isinstance(net, Layer) else [*net]
-        layers = [child for layer in layers for child in _flat(layer)]
+        layers = in_a_row([net] if isinstance(net, Layer) else net)
         _draw_connections(panel, layers, length, unit)
         panel.set_title(title)
     return figure
-
-
-def _flat(layer: Layer) -> list[Layer]:
-    return layer.layers if isinstance(layer, Chain) else [layer]
 
 
 def _draw_connections(panel: "Axes", layers: list[Layer], length: int, unit: int | None) -> None:

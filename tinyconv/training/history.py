@@ -12,7 +12,7 @@ from tinyconv.errors import FileError
 from tinyconv.files import write
 from tinyconv.messages import hint, missing
 from tinyconv.spellings import OTHER_COLUMNS
-from tinyconv.tables import html_table
+from tinyconv.tables import columns_of, csv_table, html_table
 
 
 def _shown(value: float | None) -> str:
@@ -87,20 +87,14 @@ class History:
         return choose(rows, key=lambda row: row[name])
 
     def _missing(self, name: str) -> str:
-        known = ", ".join(dict.fromkeys(key for row in self.rows for key in row)) or "no rows"
+        known = ", ".join(columns_of(self.rows)) or "no rows"
         return (
             f"no row of the history has {name!r}; there are {known}{hint(name, known.split(', '))}"
         )
 
     def to_csv(self) -> str:
         """Return the table as text: a header, then a line an epoch; :meth:`save` writes it."""
-        out = io.StringIO()
-        if self.rows:
-            names = list(dict.fromkeys(name for row in self.rows for name in row))
-            writer = csv.DictWriter(out, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        return out.getvalue()
+        return csv_table(self.rows)
 
     @classmethod
     @checked
@@ -133,7 +127,7 @@ class History:
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        names = columns_of(self.rows)
         return html_table(names, [[_shown(row.get(name)) for name in names] for row in self.rows])
 
     def save(self, path: str | Path) -> None:

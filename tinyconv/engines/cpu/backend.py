@@ -12,7 +12,7 @@ from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
 from tinyconv.engines.cpu.steps import STEPS
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.cpu.update_rule import UpdateRule
@@ -104,14 +104,8 @@ class CpuBackend:
             "gather",
             compiled(batch_kernels.gather, LANES),
             batch_kernels.GATHER,
-            y=x.origin,
-            y_sample=x.sample,
-            y_plane=x.plane,
-            y_row=x.row,
-            C=x.C,
-            D=x.D,
-            H=x.H,
-            W=x.W,
+            **planes_of(x, "y"),
+            **sizes_of(x),
         )
         self._inputs = [self._gather["x"]]
 

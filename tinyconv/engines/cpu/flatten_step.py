@@ -5,7 +5,7 @@ from typing import Any
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import batch
@@ -32,10 +32,7 @@ def _copy(program: Program, name: str, maker: Any, image: Image, rows: Image) ->
             **planes_of(image, "image"),
             rows=rows.origin,
             rows_sample=rows.sample,
-            C=image.C,
-            D=image.D,
-            H=image.H,
-            W=image.W,
+            **sizes_of(image),
         )
 
 

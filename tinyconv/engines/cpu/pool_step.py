@@ -9,7 +9,7 @@ from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample, channel_tiles, places_of
-from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import MAX, NORM_POOLS, Unit
 from tinyconv.geometry import Geometry, sliding_window
@@ -76,10 +76,7 @@ class MaxPoolStep(Step):
             **planes_of(x, "x"),
             **planes_of(y, "y"),
             winners=address_of(self.winners),
-            C=x.C,
-            D=x.D,
-            H=x.H,
-            W=x.W,
+            **sizes_of(x),
             OD=y.D,
             OH=y.H,
             OW=y.W,

@@ -5,7 +5,7 @@ from math import ceil
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
 from tinyconv.engines.tables import TABLES
 from tinyconv.engines.units import Unit
@@ -50,10 +50,7 @@ def add_resample(
         **planes_of(x, "x"),
         x_count=x.W * x.C,
         **planes_of(y, "y"),
-        C=y.C,
-        D=y.D,
-        H=y.H,
-        W=y.W,
+        **sizes_of(y),
         room=address_of(context.arena.take(context.threads * room)),
         room_thread=room,
         value=value,

@@ -114,6 +114,11 @@ def rows_of(image: Image, prefix: str) -> dict[str, int]:
     return {prefix: image.origin, f"{prefix}_sample": image.sample, f"{prefix}_row": image.row}
 
 
+def sizes_of(image: Image, prefix: str = "") -> dict[str, int]:
+    """The arguments that are the sizes of a buffer: channels, then the axes of the planes."""
+    return {f"{prefix}{name}": getattr(image, name) for name in ("C", "D", "H", "W")}
+
+
 def planes_of(image: Image, prefix: str) -> dict[str, int]:
     """The arguments that describe the inside of a buffer."""
     return {**rows_of(image, prefix), f"{prefix}_plane": image.plane}

@@ -1,13 +1,12 @@
 """The engine of plans on the GPU: one graph launch a training step."""
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.base import Net, Sharing, Totals
+from tinyconv.engines.base import Engine, Net, Totals
 from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
 from tinyconv.engines.gpu.launcher import Launcher
@@ -15,9 +14,7 @@ from tinyconv.engines.gpu.sources import holds_bytes
 from tinyconv.engines.plan import Plan
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Dropout
-from tinyconv.losses import Loss, Targets
-from tinyconv.metrics import Metric
-from tinyconv.optimizers import Optimizer
+from tinyconv.losses import Targets
 
 #: Steps between two looks at whether one was refused, where no figure is asked for in between:
 #: data of so many steps are kept.
@@ -26,7 +23,7 @@ MOST_UNSEEN = 1024
 MOST_DATA = 16
 
 
-class GpuEngine:
+class GpuEngine(Engine):
     """Trains and predicts by plans, made with the first batch; same results as the eager engine.
 
     Equal to float32 rounding, and to the bit from run to run: no kernel adds in an order that may
@@ -42,25 +39,15 @@ class GpuEngine:
 
     def __init__(self, net: Net, launcher: Launcher) -> None:
         self.net, self.launcher = net, launcher
-        self.sharing: Sharing | None = None
         self._training: GpuTraining | None = None
         self._prediction: tuple[GpuBackend, Plan] | None = None
         self._trains = self._predicts = 0  # versions of the network that the plans are of
         self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
 
-    def start_training(  # noqa: D102
-        self,
-        loss: Loss,
-        optimizer: Optimizer,
-        metrics: Sequence[Metric] = (),
-        *,
-        verbose: bool = False,
-        profile: bool = False,
-    ) -> None:
-        self.loss, self.metrics, self.optimizer = loss, metrics, optimizer
+    def _begin(self, verbose: bool, profile: bool) -> None:
         self._layers = EagerEngine(self.net)
         self._layers.sharing = self.sharing
-        self._layers.start_training(loss, optimizer, metrics)
+        self._layers.start_training(self.loss, self.optimizer, self.metrics)
         self.optimizer_state = self._layers.optimizer_state
         self._is_profiling, self._seconds, self._steps = profile, dict[str, float](), 0
         self._training = None
