@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tinyconv.engines.units import ACTIVATIONS, Unit
+from tinyconv.engines.units import ACTIVATIONS, Kinds, Unit
 from tinyconv.layers import Layer, Parallel
 from tinyconv.layers.base import Shape
 from tinyconv.layers.container import Container
@@ -24,6 +24,7 @@ class UnitStep:
         context: what all steps share.
 
     Attributes:
+        layer: the first one.
         input_shape: of one sample of the first input.
         shape: of one sample of the output.
         activation: what comes last, the identity if nothing does.
@@ -47,6 +48,8 @@ class UnitStep:
     keeps_gradients = False
     #: Whether y is x itself where the numbers of x lie in the order of y already.
     is_view = False
+    #: What the first layer may be; empty for anything of the unit's kind.
+    kinds: Kinds = ()
     #: Whether samples have to be images, of three axes at most.
     is_for_images = False
     #: What kernels compute for a layer of this name and configuration, and what they call nothing.
@@ -55,6 +58,7 @@ class UnitStep:
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Any) -> None:
         self.unit = unit
+        self.layer: Any = unit.layers[0]
         self.context = context
         self.input_shape = shapes[0]
         self.shape = self.output_shape(shapes)
@@ -71,10 +75,10 @@ class UnitStep:
         known = kind in ACTIVATIONS
         return cls.find_activation(kind.__name__, layer.config()) if known else None
 
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
+    @classmethod
+    def accepts(cls, unit: Unit) -> bool:
         """Whether there are kernels for this unit, beyond its being of the step's kind."""
-        return True
+        return not cls.kinds or type(unit.layers[0]) in cls.kinds
 
     @classmethod
     def takes(cls, shapes: Sequence[Shape]) -> bool:
@@ -131,8 +135,8 @@ class SumStep(UnitStep):
     def changes_dy(self) -> bool:  # noqa: D102
         return bool(self.activation != self.identity)
 
-    @staticmethod
-    def accepts(unit: Unit) -> bool:  # noqa: D102
+    @classmethod
+    def accepts(cls, unit: Unit) -> bool:  # noqa: D102
         layer = unit.layers[0]
         return not isinstance(layer, Parallel) or len(layer.branches) > 1
 

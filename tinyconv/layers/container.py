@@ -356,7 +356,8 @@ def in_a_row(layers: Iterable[Layer]) -> list[Layer]:
     """
     row: list[Layer] = []
     for layer in layers:
-        row += in_a_row(layer.layers) if type(layer) is Chain else [layer]
+        is_plain = type(layer).compute is Chain.compute
+        row += in_a_row(layer.layers) if isinstance(layer, Chain) and is_plain else [layer]
     return row
 
 

@@ -1,10 +1,8 @@
 """The step of an activation that no other step took in."""
 
-from typing import Any
-
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Step, planes_of
+from tinyconv.engines.cpu.step import Step, planes_of, runs_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import activation
 from tinyconv.kernels.cpu.simd import LANES
@@ -16,20 +14,13 @@ class ActivationStep(Step):
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         self.x, self.dx, self.y, self.dy, self.z = x, dx, y, dy, x
 
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            "planes": self.x.D,
-            "rows": self.x.H,
-            "count": self.x.W * self.x.C,
-            "parameter": self.activation.parameter,
-        }
-
     def forward(self, program: Program) -> None:
         program.call(
             self.name,
             compiled(activation.forward, LANES, self.activation.code),
             activation.ROWS,
-            **self._arguments(),
+            **runs_of(self.x),
+            parameter=self.activation.parameter,
             **planes_of(self.x, "x"),
             **planes_of(self.y, "y"),
         )
@@ -42,7 +33,8 @@ class ActivationStep(Step):
             f"{self.name}: backward",
             compiled(activation.backward, LANES, self.activation.code),
             activation.ROWS,
-            **self._arguments(),
+            **runs_of(self.x),
+            parameter=self.activation.parameter,
             **planes_of(self.x if self.activation.needs_z else self.y, "v"),
             **planes_of(self.dx, "dx"),
             **planes_of(self.dy, "dy"),

@@ -12,7 +12,7 @@ from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of, runs_of, sizes_of
 from tinyconv.engines.cpu.steps import STEPS
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.cpu.update_rule import UpdateRule
@@ -205,9 +205,7 @@ class CpuTraining(CpuBackend):
                 compiled(reach.reach, LANES),
                 reach.ARGS,
                 **planes_of(image, "v"),
-                planes=image.D,
-                rows=image.H,
-                count=image.W * image.C,
+                **runs_of(image),
                 inputs=inputs,
                 sums=sums,
                 gain=gain,

@@ -7,12 +7,11 @@ import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import batch
 from tinyconv.kernels.cpu.kernel import address_of
-from tinyconv.layers import Dropout
 from tinyconv.layers.base import Shape
 
 
@@ -21,9 +20,6 @@ class DropoutStep(Step):
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        (layer,) = unit.layers
-        assert isinstance(layer, Dropout)
-        self.layer = layer
         self.key = np.zeros(1, np.uint64)
 
     def start(self, step: int) -> None:
@@ -31,10 +27,7 @@ class DropoutStep(Step):
 
     def _arguments(self) -> dict[str, int]:
         return {
-            "C": self.x.C,
-            "D": self.x.D,
-            "H": self.x.H,
-            "W": self.x.W,
+            **sizes_of(self.x),
             "factor": address_of(self.factor),
             "factor_sample": prod(self.shape),
         }

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Step, planes_of
+from tinyconv.engines.cpu.step import Step, planes_of, runs_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import BATCH_NORMS
 from tinyconv.kernels.cpu import activation, fold
@@ -58,9 +58,7 @@ def add_activation(step: Step, program: Program) -> None:
         activation.ROWS,
         **planes_of(step.z, "x"),
         **planes_of(y, "y"),
-        planes=y.D,
-        rows=y.H,
-        count=y.W * y.C,
+        **runs_of(y),
         parameter=step.activation.parameter,
     )
 
@@ -77,8 +75,6 @@ def add_activation_backward(step: Step, program: Program, dz: Image) -> None:
         **planes_of(step.z, "v"),
         **planes_of(step.dy, "dy"),
         **planes_of(dz, "dx"),
-        planes=y.D,
-        rows=y.H,
-        count=y.W * y.C,
+        **runs_of(y),
         parameter=step.activation.parameter,
     )

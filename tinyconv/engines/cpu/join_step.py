@@ -3,7 +3,7 @@
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.epilogue import add_activation_backward
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Step, planes_of
+from tinyconv.engines.cpu.step import Step, planes_of, runs_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.step import SideBySideStep, SumStep
 from tinyconv.kernels.cpu import join
@@ -28,13 +28,9 @@ def _add(
         **planes_of(other, "other"),
         **planes_of(y, "y"),
         z=z.origin,
-        **_runs(y),
+        **runs_of(y),
         parameter=chosen.parameter,
     )
-
-
-def _runs(y: Image) -> dict[str, int]:
-    return {"planes": y.D, "rows": y.H, "count": y.W * y.C}
 
 
 class AddStep(SumStep, Step):
@@ -67,7 +63,7 @@ class AddStep(SumStep, Step):
                     **planes_of(dy, "x"),
                     **planes_of(dx, "y"),
                     positions=1,
-                    **_runs(dy),
+                    **runs_of(dy),
                 )
 
 

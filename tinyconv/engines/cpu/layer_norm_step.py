@@ -23,17 +23,12 @@ class LayerNormStep(Step):
     Images of several channels are turned into rows of that order and back.
     """
 
+    kinds = (LayerNorm,)
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        layer = unit.layers[0]
-        assert isinstance(layer, LayerNorm)
-        self.layer = layer
-        self.count = prod(layer.normalized_shape)
+        self.count = prod(self.layer.normalized_shape)
         self.sets = prod(self.shape) // self.count
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return type(unit.layers[0]) is LayerNorm
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         self.x, self.dx, self.y, self.dy = x, dx, y, dy

@@ -9,7 +9,6 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.kernels.cpu import local_response_norm
 from tinyconv.kernels.cpu.kernel import address_of
-from tinyconv.layers import LocalResponseNorm
 
 
 class LocalResponseNormStep(ChannelStep):
@@ -17,9 +16,7 @@ class LocalResponseNormStep(ChannelStep):
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         super().bind(x, dx, y, dy)
-        (layer,) = self.unit.layers
-        assert isinstance(layer, LocalResponseNorm)
-        context, take = self.context, self.context.arena.take
+        layer, context, take = self.layer, self.context, self.context.arena.take
         self.L = lanes_for(self.shape[0])
         numbers = prod(self.shape)
         self._values: dict[str, Any] = {

@@ -31,10 +31,10 @@ class NormStep(ChannelStep):
     """
 
     keeps_gradients = True
+    kinds = (*BATCH_NORMS, GroupNorm)
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        self.layer: Any = unit.layers[0]
         self.is_batch = type(self.layer) in BATCH_NORMS
         is_tracked = self.is_batch and self.layer.config()["track_running_stats"]
         self.is_fixed = is_tracked and not (context.training and self.layer.trainable)
@@ -47,10 +47,6 @@ class NormStep(ChannelStep):
     @property
     def changes_dy(self) -> bool:
         return self.activation.code != IDENTITY
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return type(unit.layers[0]) in (*BATCH_NORMS, GroupNorm)
 
     def start(self, step: int) -> None:
         if self.is_batch and not self.is_fixed:

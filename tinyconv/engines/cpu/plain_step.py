@@ -22,8 +22,6 @@ class PlainStep(Step):
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        (self.layer,) = unit.layers
-
         state = self.layer.state if context.training else {}
         self.before = {name: np.copy(array) for name, array in state.items()}
 

@@ -9,7 +9,7 @@ from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample, channel_tiles, places_of
-from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
+from tinyconv.engines.cpu.step import Context, Step, planes_of, runs_of, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import MAX, NORM_POOLS, Unit
 from tinyconv.geometry import Geometry, sliding_window
@@ -31,25 +31,21 @@ class MaxPoolStep(Step):
 
     dx_is_like_x = True
     is_for_images = True
+    kinds = (*MAX, GlobalMaxPool)
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        layer: Any = unit.layers[0]
         size = self.input_shape[1:]
         self.grid: tuple[int, ...] = ()  # the windows, if they lie side by side
-        if type(layer) is GlobalMaxPool:
+        if type(self.layer) is GlobalMaxPool:
             whole = [Terms([[(place, 1.0) for place in range(n)]], n) for n in size]
             self.tables = over_three_axes(whole)
         else:
-            window = layer.window(size)
+            window = self.layer.window(size)
             side_by_side = window.kernel == window.stride and set(window.dilation) == {1}
             if side_by_side and not window.is_padded:
                 self.grid = window.kernel
             self.tables = _tables_of(window)
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return type(unit.layers[0]) in (*MAX, GlobalMaxPool)
 
     def forward(self, program: Program) -> None:
         self.winners = self.context.arena.take(self.context.batch * prod(self.shape), "int32")
@@ -87,16 +83,12 @@ class MaxPoolStep(Step):
 class NormPoolStep(Step):
     """The p-norm of each window: powers, their sums, and the root of these in place."""
 
+    kinds = NORM_POOLS
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        layer: Any = unit.layers[0]
-        self.p = getattr(layer, "norm_type", 2.0)
-        window = layer.window(self.input_shape[1:])
-        self.tables = _tables_of(window)
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return type(unit.layers[0]) in NORM_POOLS
+        self.p = getattr(self.layer, "norm_type", 2.0)
+        self.tables = _tables_of(self.layer.window(self.input_shape[1:]))
 
     def forward(self, program: Program) -> None:
         context, y = self.context, self.y
@@ -123,9 +115,7 @@ class NormPoolStep(Step):
             **planes_of(x, "x"),
             **planes_of(y, "y"),
             **planes_of(to, "to"),
-            planes=to.D,
-            rows=to.H,
-            count=to.W * to.C,
+            **runs_of(to),
             p=self.p,
         )
 
@@ -137,10 +127,7 @@ class SubsampleStep(DepthwiseStep):
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         ProductStep.__init__(self, unit, shapes, context)
-        layer: Any = unit.layers[0]
-        self.layer = layer
-        windows = layer.window(self.input_shape[1:])
-        self.tables = _tables_of(windows)
+        self.tables = _tables_of(self.layer.window(self.input_shape[1:]))
         self.window = sliding_window("plan", (1, *self.shape[1:]), (1, 1, 1))
         self.C = self.input_shape[0]
 

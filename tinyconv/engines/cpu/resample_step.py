@@ -62,16 +62,13 @@ class ResampleStep(Step):
     """A layer whose output is linear in each axis of its input."""
 
     is_for_images = True
+    kinds = tuple(TABLES)
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        (layer,) = unit.layers
+        layer = self.layer
         self.tables = over_three_axes(TABLES[type(layer)](layer, self.input_shape[1:]))
         self.value = layer.value if isinstance(layer, Pad) else 0.0
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return type(unit.layers[0]) in TABLES
 
     def forward(self, program: Program) -> None:
         tables, value = self.tables, self.value

@@ -119,6 +119,11 @@ def sizes_of(image: Image, prefix: str = "") -> dict[str, int]:
     return {f"{prefix}{name}": getattr(image, name) for name in ("C", "D", "H", "W")}
 
 
+def runs_of(image: Image) -> dict[str, int]:
+    """The arguments of a kernel that walks over a buffer row by row."""
+    return {"planes": image.D, "rows": image.H, "count": image.W * image.C}
+
+
 def planes_of(image: Image, prefix: str) -> dict[str, int]:
     """The arguments that describe the inside of a buffer."""
     return {**rows_of(image, prefix), f"{prefix}_plane": image.plane}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -36,9 +35,8 @@ class TransposedStep(ProductStep):
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
-        layer: Any = unit.layers[0]
-        self.layer, self.groups = layer, layer.groups
-        self.window = over_three_axes(layer.window(self.input_shape[1:]))
+        self.groups = self.layer.groups
+        self.window = over_three_axes(self.layer.window(self.input_shape[1:]))
         self.border = border_of_gradient(self.window)
         front, top, left = self.window.padding
         self.gradient_border = (front, top, left)

@@ -17,6 +17,8 @@ from tinyconv.layers.base import Shape
 class PoolStep(Step):
     """The maximum or a norm of windows; a whole plane is one window."""
 
+    kinds = (*MAX, *NORM_POOLS, GlobalMaxPool)
+
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         planes, *size = self.input_shape
@@ -26,10 +28,6 @@ class PoolStep(Step):
             window = self.layer.window(tuple(size))
         self.sizes = {"PLANES": planes, **window_sizes(window)}
         self.is_norm = type(self.layer) in NORM_POOLS
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return type(unit.layers[0]) in (*MAX, *NORM_POOLS, GlobalMaxPool)
 
     def connect(
         self, xs: Sequence[Buffer], dxs: Sequence[Buffer | None], y: Buffer, dy: Buffer | None

@@ -12,7 +12,7 @@ from tinyconv.engines.gpu.step import Context, Step
 from tinyconv.engines.tables import TABLES
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.terms import Terms, over_three_axes, window_terms
-from tinyconv.layers import GlobalAvgPool, Pad
+from tinyconv.layers import GlobalAvgPool, Pad, Subsample2d
 from tinyconv.layers.base import Shape
 
 
@@ -77,6 +77,7 @@ class ResampleStep(Step):
 
     adds_gradients = True
     is_for_images = True
+    kinds = tuple(TABLES)
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
@@ -87,10 +88,6 @@ class ResampleStep(Step):
         self.value = self.layer.value if isinstance(self.layer, Pad) else 0.0
         self.weight: Array | None = None
         self.bias: Array | None = None
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return type(unit.layers[0]) in TABLES
 
     def _tables(self, size: Sequence[int]) -> list[Terms]:
         return TABLES[type(self.layer)](self.layer, size)
@@ -110,13 +107,11 @@ class ResampleStep(Step):
 class SubsampleStep(ResampleStep):
     """The sum of each window, times a weight of the channel, plus its bias."""
 
+    kinds = (Subsample2d,)
+
     def _tables(self, size: Sequence[int]) -> list[Terms]:
         window: Any = self.layer.window(tuple(size))
         return [window_terms(window, axis) for axis in range(len(size))]
-
-    @staticmethod
-    def accepts(unit: Unit) -> bool:
-        return True
 
     def forward(self, program: Program) -> None:
         self.weight, self.bias = self.layer.params["weight"], self.layer.params["bias"]

@@ -10,9 +10,7 @@ import numpy as np
 from tinyconv.backend import Array
 from tinyconv.engines.gpu.launcher import Launcher
 from tinyconv.engines.step import UnitStep
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.gpu.activations import IDENTITY, Chosen, find
-from tinyconv.layers.base import Shape
 
 #: Of matrix products: the tiles of common.cuh, and the blocks of a product of several parts, which
 #: are two for each multiprocessor of a large GPU.
@@ -128,10 +126,6 @@ class Step(UnitStep):
     identity = IDENTITY
     context: Context
     activation: Chosen
-
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
-        self.layer: Any = unit.layers[0]
 
     @property
     def changes_dy(self) -> bool:  # noqa: D102
