@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from tinyconv.gradcheck.modes import Forward, Reverse
-from tinyconv.gradcheck.numbers import axis_orders, axis_sets, first, rounding_differs, scale_of
-from tinyconv.gradcheck.problem import DOUBLE, HALF, FloatArray, Leaf, Problem, Stop
+from tinyconv.gradcheck.nests import FloatArray, Leaf
+from tinyconv.gradcheck.numbers import axis_orders, axis_sets, blemish, rounding_differs, scale_of
+from tinyconv.gradcheck.problem import DOUBLE, HALF, Problem, Stop
 
 __all__ = ["COMPLAINTS", "Called", "call", "draw_dy", "elsewhere", "is_stale"]
 
@@ -54,51 +55,47 @@ def call(problem: Problem, seed: int, repeat: bool) -> Called:
         Stop: a function changes its inputs, is not deterministic, or returns wrong shapes; or
             forward returns numbers that are not finite.
     """
-    if not problem.leaves:
+    leaves, is_forward_mode = problem.leaves, problem.functions.forward_mode
+    if not leaves:
         raise Stop("shape", "no input holds floating-point numbers")
     ys: list[FloatArray] = []
     gradients_elsewhere: list[Any] = []
-    if not problem.functions.forward_mode:
+    if not is_forward_mode:
         other = elsewhere(problem)
         with contextlib.suppress(*COMPLAINTS):
-            y = other.value()
-            ys = [y] if np.all(np.isfinite(y)) else []
-            gradients_elsewhere = other.gradients(draw_dy(y.shape, seed), forward_first=False)
-    y = _call_forward(problem)
-    if not (ys and ys[0].shape == y.shape):
+            ys = [other.value()]
+            gradients_elsewhere = other.gradients(draw_dy(ys[0].shape, seed), forward_first=False)
+    y = problem.value()
+    if y.dtype.kind != "f":
+        raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
+    if (found := blemish(y)) and (np.any(np.isnan(y)) or not np.any(np.isinf(problem.x))):
+        raise Stop("nonfinite", f"forward returned {found}")
+    problem.dead = np.isinf(y) if found else False
+    y = np.where(problem.dead, 0, y)
+    if not (ys and ys[0].shape == y.shape and np.all(np.isfinite(ys[0]))):
         ys, gradients_elsewhere = [], []
     dy = np.where(problem.dead, 0.0, draw_dy(y.shape, seed))
     if problem.eps_y > HALF:  # float16 holds fewer digits of dy
         dy = dy.astype(np.float16).astype(np.float64)
-    if problem.functions.forward_mode:
+    if is_forward_mode:
         numeric, y = _precise(problem, y)
-        return Called(problem, numeric, Forward(numeric, dy, y, repeat), dy, [y], problem.leaves)
+        return Called(problem, numeric, Forward(numeric, dy, repeat), dy, [y], leaves)
     gradients = problem.gradients(dy, forward_first=False)
-    _check_shapes(problem, gradients, dy)
-    checked = [leaf for leaf, g in zip(problem.leaves, gradients, strict=True) if g is not None]
+    checked = [leaf for leaf, g in zip(leaves, gradients, strict=True) if g is not None]
+    for leaf in checked:
+        _check_shape(problem, leaf, gradients[leaves.index(leaf)], dy)
     if not checked:
         raise Stop("shape", "backward returned no gradient of a floating-point input")
     if repeat:
         _check_repeats(problem, y, gradients, dy)
     numeric, y = _precise(problem, y)
-    promoted = None if numeric is problem else _promoted(numeric, gradients, dy)
-    mode = Reverse(numeric, dy, DOUBLE, promoted) if promoted else None
-    mode = mode or Reverse(problem, dy, problem.eps_x, gradients)
+    mode, promoted = Reverse(problem, dy, problem.eps_x, gradients), None
+    if numeric is not problem:
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            promoted = numeric.gradients(dy, forward_first=False)
+    if promoted and all(g is None or g.dtype == np.float64 for g in promoted):
+        mode = Reverse(numeric, dy, DOUBLE, promoted)
     return Called(problem, numeric, mode, dy, [y, *ys], checked, gradients, gradients_elsewhere)
-
-
-def _call_forward(problem: Problem) -> Any:
-    """Return forward's output for the inputs as given; stop if it cannot be differentiated."""
-    y = problem.value()
-    if y.dtype.kind != "f":
-        raise Stop("shape", f"forward returned {y.dtype}, expected floating-point numbers")
-    if np.all(np.isfinite(y)):
-        return y
-    if np.any(np.isnan(y)) or not np.any(np.isinf(problem.x)):
-        where = first(~np.isfinite(y))
-        raise Stop("nonfinite", f"forward returned {y[where]} at {where}")
-    problem.dead = np.isinf(y)
-    return np.where(problem.dead, 0, y)
 
 
 def _precise(problem: Problem, y: Any) -> tuple[Problem, FloatArray]:
@@ -110,22 +107,11 @@ def _precise(problem: Problem, y: Any) -> tuple[Problem, FloatArray]:
     if problem.eps_x > DOUBLE:
         # Any error means the same: this function is made for one precision.
         with contextlib.suppress(Exception):
-            promoted = problem.promoted()
+            promoted = problem.at(problem.x, np.float64)
             precise = promoted.value()
             if precise.dtype == np.float64 and np.all(np.isfinite(precise)):
                 return promoted, precise
     return problem, y.astype(np.float64)
-
-
-def _promoted(numeric: Problem, gradients: list[Any], dy: FloatArray) -> list[Any] | None:
-    """Return the gradients in float64, None if backward does not do that."""
-    try:
-        promoted = numeric.gradients(dy, forward_first=False)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    pairs = zip(gradients, promoted, strict=True)
-    is_lost = any(a is not None and (b is None or b.dtype != np.float64) for a, b in pairs)
-    return None if is_lost else promoted
 
 
 def elsewhere(problem: Problem) -> Problem:
@@ -152,9 +138,8 @@ def _agrees_roughly(problem: Problem, leaf: Leaf, g: Any, dy: FloatArray, draws:
     rng, at = np.random.default_rng(0), leaf.of(problem.x)
     h = 2.0**-17 if leaf.dtype == np.float64 else 2.0**-8
     for _ in range(draws):
-        v = rng.choice([-1.0, 1.0], at.shape) * scale_of(at)
-        v = np.where(np.isfinite(at), v, 0)
-        above, below = (problem.evaluate({leaf: (at + t * v).reshape(-1)}) for t in (h, -h))
+        v = np.where(np.isfinite(at), rng.choice([-1.0, 1.0], at.shape) * scale_of(at), 0)
+        above, below = (problem.evaluate({leaf: at + t * v}) for t in (h, -h))
         numeric, terms = float(np.sum(dy * (above - below))) / (2 * h), g * v
         if not abs(numeric - float(np.sum(terms))) <= 1e-3 * float(np.sum(np.abs(terms))):
             return False
@@ -164,7 +149,7 @@ def _agrees_roughly(problem: Problem, leaf: Leaf, g: Any, dy: FloatArray, draws:
 def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: FloatArray) -> None:
     again = problem.value()
     if rounding_differs(y, again, problem.eps_y):
-        raise Stop("nondeterministic", *_two_calls("forward", dy, y, again, problem.value()))
+        raise Stop("nondeterministic", *_two_calls("forward", None, y, again, problem.value()))
     second = problem.gradients(dy, forward_first=False)
     for k, (leaf, a, b) in enumerate(zip(problem.leaves, gradients, second, strict=True)):
         if a is not None and (b is None or rounding_differs(a, b, problem.eps_x)):
@@ -181,50 +166,43 @@ def _check_repeats(problem: Problem, y: Any, gradients: list[Any], dy: FloatArra
             raise Stop("nondeterministic", f"{seen} pass", hint, leaf)
 
 
-def _two_calls(who: str, dy: FloatArray, once: Any, twice: Any, third: Any) -> tuple[str, str]:
+def _two_calls(who: str, dy: Any, once: Any, twice: Any, third: Any) -> tuple[str, str]:
     """Return what was seen, and what makes calls differ like that."""
+    hint = "every call differs: it draws random numbers; save what forward drew, or pass a seed"
     if np.array_equal(twice, third, equal_nan=True):
         hint = "the call after one with other inputs differs: it uses values of the call before"
     elif twice is not None and third is not None and np.allclose(third - twice, twice - once):
         hint = "it adds up from call to call: start from zero in every call"
-    elif who != "forward" and _are_masked(dy, once, twice, third):
-        hint = (
-            "every call differs, by where it is zero alone: it has the mask of another call, or "
-            "draws random numbers of its own; keep the mask that this call of forward drew"
-        )
-    else:
-        hint = "every call differs: it draws random numbers; save what forward drew, or pass a seed"
+    elif all(
+        g is not None and dy is not None and g.shape == dy.shape for g in (once, twice, third)
+    ):
+        # A mask passes dy on, times one number for all, where it is not zero.
+        with np.errstate(all="ignore"):
+            ratios = np.concatenate([(g / dy)[g != 0] for g in (once, twice, third)])
+        few = all(0 < np.count_nonzero(g) < g.size for g in (twice, third))
+        if few and np.ptp(ratios) <= 1e-6 * np.max(np.abs(ratios)):
+            hint = "every call differs, by where it is zero alone: it has the mask of another "
+            hint += "call, or draws random numbers of its own; keep the mask that forward drew"
     return f"{who} differs between two calls with the same arguments", hint
-
-
-def _are_masked(dy: FloatArray, *calls: Any) -> bool:
-    """Tell whether each call passes dy on, times one number for all, where it is not zero."""
-    if any(g is None or g.shape != dy.shape for g in calls):
-        return False
-    with np.errstate(all="ignore"):
-        ratios = np.concatenate([(g / dy)[g != 0] for g in calls])
-    few = all(0 < np.count_nonzero(g) < g.size for g in calls[1:])
-    return few and bool(np.ptp(ratios) <= 1e-6 * np.max(np.abs(ratios)))
 
 
 # -- shapes ---------------------------------------------------------------------------------------
 
 
-def _check_shapes(problem: Problem, gradients: list[Any], dy: FloatArray) -> None:
-    for leaf, g in zip(problem.leaves, gradients, strict=True):
-        if g is not None and g.dtype.kind != "f":
-            message = f"the gradient of {leaf.name} is {g.dtype}, expected floats"
-            raise Stop("shape", message, leaf=leaf)
-        if g is not None and g.shape != leaf.shape:
-            message = f"the gradient of {leaf.name} has shape {g.shape}, expected {leaf.shape}"
-            ways = _reshaped(g, leaf.shape)
-            hints = [s for s, c in ways if _agrees_roughly(problem, leaf, c, dy, draws=2)]
-            hints += [
-                f"the gradient is dy summed over axes {axes}, which are the wrong ones"
-                for axes in axis_sets(dy)
-                if dy.sum(axis=axes).shape == g.shape and np.allclose(dy.sum(axis=axes), g)
-            ]
-            raise Stop("shape", message, f"{leaf.name}: {hints[0]}" if hints else "", leaf)
+def _check_shape(problem: Problem, leaf: Leaf, g: Any, dy: FloatArray) -> None:
+    if g.dtype.kind != "f":
+        message = f"the gradient of {leaf.name} is {g.dtype}, expected floats"
+        raise Stop("shape", message, leaf=leaf)
+    if g.shape != leaf.shape:
+        message = f"the gradient of {leaf.name} has shape {g.shape}, expected {leaf.shape}"
+        ways = _reshaped(g, leaf.shape)
+        hints = [s for s, c in ways if _agrees_roughly(problem, leaf, c, dy, draws=2)]
+        hints += [
+            f"the gradient is dy summed over axes {axes}, which are the wrong ones"
+            for axes in axis_sets(dy)
+            if dy.sum(axis=axes).shape == g.shape and np.allclose(dy.sum(axis=axes), g)
+        ]
+        raise Stop("shape", message, f"{leaf.name}: {hints[0]}" if hints else "", leaf)
 
 
 def _reshaped(g: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
@@ -240,10 +218,8 @@ def _reshaped(g: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
     for order in axis_orders(g):
         if tuple(g.shape[k] for k in order) == shape:
             yield f"right with its axes in the order {order}: it is transposed", g.transpose(order)
-    if g.ndim == len(shape) and all(n >= m for n, m in zip(g.shape, shape, strict=True)):
-        off = [n - m for n, m in zip(g.shape, shape, strict=True)]
+    off = [n - m for n, m in zip(g.shape, shape, strict=False)]
+    if g.ndim == len(shape) and min(off) >= 0:
         cut = tuple(slice(d // 2, d // 2 + m) for d, m in zip(off, shape, strict=True))
         axes = tuple(k for k, d in enumerate(off) if d)
         yield f"right with the padding along axes {axes} cut off", g[cut]
-    if g.size == np.prod(shape):
-        yield f"the right elements: reshape it to {shape}", g.reshape(shape)

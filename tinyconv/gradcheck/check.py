@@ -85,9 +85,6 @@ def check(
     :mod:`tinyconv.gradcheck.slopes`.
 
     >>> import numpy as np
-    >>> report = check(np.tanh, lambda dy, x: dy * (1 - np.tanh(x)**2), [np.linspace(-1, 1, 5)])
-    >>> report.ok
-    True
     >>> report = check(np.tanh, lambda dy, x: dy * (np.tanh(x)**2 - 1), [np.linspace(-1, 1, 5)])
     >>> report.verdict, report.hint
     ('wrong', 'inputs[0]: the gradient is -1 times what it should be: the sign is flipped')
@@ -97,15 +94,14 @@ def check(
         raise ValueError(f"check: {len(names)} names for {len(inputs)} inputs")
     if backward is None and jvp is None:
         raise ValueError("check: neither backward nor jvp was given")
-    options = Options(seed, method, samples, seconds, progress)
     axis_names = {name: tuple(words) for name, words in (axes or {}).items()}
+    options = Options(seed, method, samples, seconds, progress, axis_names)
     deadline = time.monotonic() + seconds
 
     def run(problem: Problem, code: str) -> Report:
         """Check a problem; what the projection alone finds is looked at once more."""
-        report = look(problem, options, axis_names, repeat=samples != 0)
-        if samples == 0 and not report.ok:
-            report = look(problem, options, axis_names)
+        report = look(problem, options, hints=samples != 0)
+        report = report if samples != 0 or report.ok else look(problem, options)
         code = f"from tinyconv.gradcheck import check\nprint(check({code}, seed={seed}))"
         return replace(report, reproduce=reproduce or code)
 
@@ -117,14 +113,14 @@ def check(
         return report
     problem = Problem(Functions(forward, backward, names, kwargs, deadline), inputs)
     report = run(problem, "forward, backward, inputs")
-    for k in range(1, redraw + 1):
-        if report.verdict != "kink":
-            break
+    for k in range(1, redraw + 1 if report.verdict == "kink" else 1):
         at_kink = {row.name for row in report.tensors if row.verdict == "kink"}
         move = [leaf for leaf in problem.leaves if leaf.name in at_kink or not at_kink]
         problem = problem.moved(move, 0.1, [seed, 2, k])
         again = run(problem, "forward, backward, inputs")
         report = report if again.verdict == "timeout" else replace(again, redrawn=k)
+        if report.verdict != "kink":
+            break
     if double_backward is not None and report.ok:
         dy = problem.like_output(draw_dy(problem.y_shape, seed))
         functions = Functions(backward, double_backward, ["dy", *names], kwargs, deadline)
@@ -155,34 +151,21 @@ def check_adjoint(
     >>> check_adjoint(np.cumsum, np.cumsum, np.zeros(5)).verdict
     'wrong'
     """
-
-    def backward(u: Any, x: Any) -> Any:
-        return A_T(u)
-
     options = Options(seed=seed, is_linear=True, **settings)
-    functions = Functions(A, backward, ["x"], deadline=time.monotonic() + options.seconds)
-    problem = Problem(functions, [x])
+    deadline = time.monotonic() + options.seconds
+    problem = Problem(Functions(A, lambda u, x: A_T(u), ["x"], deadline=deadline), [x])
     vector = np.random.default_rng([seed, 8]).normal(size=problem.x.size)
-    return look(problem.at(vector), options, {})
+    return look(problem.at(vector), options)
 
 
-def assert_gradients(
-    forward: Callable[..., Any],
-    backward: Callable[..., Any] | None,
-    inputs: Sequence[Any],
-    *,
-    redraw: int = 3,
-    **settings: Any,
-) -> Report:
+def assert_gradients(*functions_and_inputs: Any, redraw: int = 3, **settings: Any) -> Report:
     """Assert that a backward function returns the derivative of its forward function.
 
     Inputs that sit at kinks are moved and checked again; if they cannot get away from kinks, the
     rest was right, and this warns.
 
     Args:
-        forward: as in :func:`check`, and so are ``backward`` and ``inputs``.
-        backward: ``backward(dy, *inputs)`` -> one gradient an input.
-        inputs: arrays, numbers and nests of them.
+        functions_and_inputs: ``forward, backward, inputs``, as in :func:`check`.
         redraw: how often to move inputs off kinks.
         settings: more arguments of :func:`check`.
 
@@ -200,7 +183,7 @@ def assert_gradients(
     AssertionError: wrong: inputs[0] has 3 wrong elements of 3 compared; ...
     """
     __tracebackhide__ = True
-    report = check(forward, backward, inputs, redraw=redraw, **settings)
+    report = check(*functions_and_inputs, redraw=redraw, **settings)
     if report.failed:
         raise AssertionError(str(report))
     if not report.ok:

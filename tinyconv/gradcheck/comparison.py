@@ -4,20 +4,23 @@ Noise and rounding are measured for themselves, and each direction is drawn from
 So the verdict of an element depends on its own numbers, and not on what was compared before it.
 """
 
+import contextlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinyconv.gradcheck.calls import Called, call
+from tinyconv.gradcheck.nests import Leaf
 from tinyconv.gradcheck.numbers import scale_of
-from tinyconv.gradcheck.problem import HALF, Leaf, Problem, Stop
+from tinyconv.gradcheck.problem import HALF, Problem, Stop
 from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
 
 __all__ = ["WORK", "Comparison", "Options", "Reading"]
 
+Axes: TypeAlias = dict[str, tuple[str, ...]]
 #: How many units of round-off a sound algorithm may lose, relative to what it adds up; in float16
 #: that would be all of them.
 ROUNDING, ROUNDING_OF_HALF = 64.0, 4.0
@@ -35,6 +38,7 @@ class Options:
     samples: int | str = 4
     seconds: float = math.inf
     progress: bool | None = None
+    axes: Axes = field(default_factory=dict)
     is_linear: bool = False  #: whether the functions must be adjoint
 
 
@@ -74,11 +78,10 @@ class Comparison:
 
     def __init__(self, called: Called, options: Options):
         self.called, self.options, self.mode = called, options, called.mode
-        self.problem = called.numeric
-        leaves, x = self.problem.leaves, self.problem.x
-        scales = np.repeat([scale_of(a.of(x)) for a in leaves], [a.size for a in leaves])
-        sizes = np.maximum(scales, np.abs(x))
-        self._sizes = np.where(np.isfinite(sizes), sizes, 0.0)
+        self.problem, self._sizes = called.numeric, np.zeros_like(called.numeric.x)
+        for leaf in self.problem.leaves:
+            x = np.abs(self.problem.x[leaf.part])
+            self._sizes[leaf.part] = np.where(np.isfinite(x), np.maximum(x, scale_of(x)), 0)
         self._all = self.direction(called.checked)
         self.slopes = Slopes(called, self._all)
         half = self.mode.eps > HALF
@@ -95,13 +98,6 @@ class Comparison:
         other.slopes.complex_step = self.slopes.complex_step
         return other
 
-    def run(self) -> None:
-        """Project all gradients onto one direction, then look into single tensors and elements."""
-        whole = self.projection = self._project()
-        for leaf in self.called.checked:
-            if not (whole.is_off or whole.slope.kink) or not self._inspect(leaf):
-                self.compare(leaf, self._chosen(leaf))
-
     def wrong(self) -> dict[Leaf, list[int]]:
         """Return the wrong coordinates."""
         wrong = {leaf: [e.k for e in some if e.is_wrong] for leaf, some in self.elements.items()}
@@ -115,38 +111,25 @@ class Comparison:
         """
         whole, elements = self.wholes.get(leaf), self.elements[leaf]
         is_all = len(elements) == np.count_nonzero(np.isfinite(self.problem.x[leaf.part]))
-        may_be_kinks = any(e.slope.kink for e in elements)
-        may_be_kinks &= is_all or self.problem.eps_y > HALF
-        is_wrong = whole is not None and whole.is_wrong and not may_be_kinks
+        excused = (is_all or self.problem.eps_y > HALF) and any(e.slope.kink for e in elements)
+        is_wrong = whole is not None and whole.is_wrong and not excused
         return is_wrong and not any(e.is_wrong for e in elements)
 
     def call_kinks(self, leaf: Leaf, ks: list[int]) -> None:
         """Call some wrong elements of a leaf kinks; then it is not wrong as a whole either."""
         self.wholes.pop(leaf, None)
-        for place, e in enumerate(self.elements[leaf]):
-            if e.k in ks:
-                kink = replace(e.slope, kink=True)
-                self.elements[leaf][place] = replace(e, slope=kink)
+        as_kinks = (replace(e, slope=replace(e.slope, kink=True)) for e in self.elements[leaf])
+        pairs = zip(self.elements[leaf], as_kinks, strict=True)
+        self.elements[leaf] = [kink if e.k in ks else e for e, kink in pairs]
 
     def size(self, leaf: Leaf) -> float:
         """Return the size of the largest derivative of a leaf, as both sides know it."""
-        top = float(np.max(self.mode.top[leaf.part], initial=0))
         smooth = [abs(e.slope.value) for e in self.elements[leaf] if not e.slope.kink]
-        return max([top, *smooth])
+        return max([float(np.max(self.mode.top[leaf.part], initial=0)), *smooth])
 
     def full_tolerance(self, reading: Reading) -> float:
         """Return all that explains a difference between the two sides."""
         return reading.tolerance + self.mode.wobble(reading.direction) / reading.unit
-
-    def direction(self, leaves: list[Leaf], draw: int = 0) -> Direction:
-        """Return a random direction of the size of the inputs in which no element is small."""
-        v = np.zeros_like(self._sizes)
-        for leaf in leaves:
-            rng = np.random.default_rng([self.options.seed, 1, draw, leaf.place])
-            uniform = rng.uniform(-0.5, 0.5, leaf.size)
-            v[leaf.part] = (uniform + np.copysign(0.5, uniform)) * self._sizes[leaf.part]
-        where = leaves[0].part if len(leaves) == 1 else slice(None)
-        return Direction(self.problem, leaves, where, v[where])
 
     def says_nothing(self, reading: Reading, size: float) -> bool:
         """Tell whether its bar is wider than a hundredth of the gradient, ``size``.
@@ -159,6 +142,21 @@ class Comparison:
         natural = self.slopes.natural(np.array([reading.unit])) / reading.unit
         return reading.slope.bar > share * max(size, nothing * natural)
 
+    def direction(self, leaves: list[Leaf], draw: int = 0) -> Direction:
+        """Return a random direction of the size of the inputs in which no element is small."""
+        v = np.zeros_like(self._sizes)
+        for leaf in leaves:
+            rng = np.random.default_rng([self.options.seed, 1, draw, leaf.place])
+            uniform = rng.uniform(-0.5, 0.5, leaf.size)
+            v[leaf.part] = (uniform + np.copysign(0.5, uniform)) * self._sizes[leaf.part]
+        where = leaves[0].part if len(leaves) == 1 else slice(None)
+        return Direction(self.problem, leaves, where, v[where])
+
+    def _axis(self, leaf: Leaf, k: int) -> tuple[Direction, float]:
+        """Return the direction of one coordinate, and its length, a power of 2."""
+        step = float(2.0 ** round(math.log2(self._sizes[k])))
+        return Direction(self.problem, [leaf], np.array([k]), np.array([step])), step
+
     # -- what to compare --------------------------------------------------------------------
 
     def _require_finite(self) -> None:
@@ -166,14 +164,15 @@ class Comparison:
         if not bad.size:
             return
         k = int(bad[0])
-        leaf = next(leaf for leaf in self.problem.leaves if k < leaf.part.stop)
-        count = np.count_nonzero(~np.isfinite(leaf.of(self.mode.vector)))
-        if not np.isfinite(self.problem.x[k]):
-            what = "the input is infinite"
-            hint = f"{what} there: return 0, as for what is masked"
-        else:
+        (leaf,) = (a for a in self.problem.leaves if a.part.start <= k < a.part.stop)
+        count = np.count_nonzero((bad >= leaf.part.start) & (bad < leaf.part.stop))
+        what, hint = (
+            "the input is infinite",
+            "the input is infinite there: return 0, as for what is masked",
+        )
+        if np.isfinite(self.problem.x[k]):
             axis, unit = self._axis(leaf, k)
-            slope = self.slopes.by_differences(axis).over(unit)
+            slope = next(self.slopes.by_differences(axis)).over(unit)
             what = f"the numeric derivative is {slope.value:.6g}"
             hint = "an intermediate result overflows or is divided by 0"
             if slope.kink:
@@ -183,35 +182,34 @@ class Comparison:
         seen = f"{seen} {count} of {leaf.size} elements, where {what}"
         raise Stop("nonfinite", seen, f"{leaf.name}: {hint}", leaf)
 
-    def _project(self) -> Reading:
-        """Read all inputs at once, and settle for one method for all that follows.
+    def run(self) -> None:
+        """Project all gradients onto one direction, then look into single tensors and elements.
 
-        Where a function is not analytic the complex step and differences do not agree.
+        The projection settles for one method for all that follows: where a function is not
+        analytic the complex step and differences do not agree.
         """
         slopes, method = self.slopes, self.options.method
         slopes.complex_step = method != "central" and slopes.by_complex_step(self._all) is not None
         if method == "complex" and not slopes.complex_step:
             raise ValueError("check: method is 'complex', but forward takes no complex numbers")
-        reading = self.read(self._all, kinks=method == "auto")
-        if method == "auto" and not (reading.slope.is_exact or reading.slope.kink):
+        whole = self.read(self._all, kinks=method == "auto")
+        if method == "auto" and not (whole.slope.is_exact or whole.slope.kink):
             slopes.complex_step = False
-            reading = self.read(self._all)
-        return reading
+            whole = self.read(self._all)
+        self.projection = whole
+        for leaf in self.called.checked:
+            part = whole
+            if whole.is_off or whole.slope.kink:
+                part = self.read(self.direction([leaf]), kinks=True)
+            is_suspicious = part.is_off or part.slope.kink
+            if is_suspicious:
+                self.wholes[leaf] = part
+            self.compare(leaf, self._chosen(leaf, is_suspicious))
+            if self.is_unlocated(leaf):
+                ks, slack = np.arange(leaf.part.start, leaf.part.stop), self.full_tolerance(part)
+                self.compare(leaf, self._bisect(leaf, part, ks, part.difference, slack))
 
-    def _inspect(self, leaf: Leaf) -> bool:
-        """Look for what is wrong in a tensor; return False if that is nothing."""
-        whole = self.read(self.direction([leaf]), kinks=True)
-        if not whole.is_off and not whole.slope.kink:
-            return False
-        self.wholes[leaf] = whole
-        self.compare(leaf, self._chosen(leaf, suspicious=True))
-        if self.is_unlocated(leaf):
-            error, everywhere = whole.difference, np.arange(leaf.part.start, leaf.part.stop)
-            found = self._bisect(leaf, whole, everywhere, error, self.full_tolerance(whole))
-            self.compare(leaf, found)
-        return True
-
-    def _chosen(self, leaf: Leaf, suspicious: bool = False) -> Any:
+    def _chosen(self, leaf: Leaf, suspicious: bool) -> Any:
         """Return coordinates to compare, more of what is ``suspicious``."""
         finite = np.flatnonzero(np.isfinite(self.problem.x[leaf.part]))
         count = finite.size if self.options.samples == "all" else int(self.options.samples)
@@ -223,23 +221,20 @@ class Comparison:
             finite = np.sort(rng.choice(finite, count, replace=False))
         return finite + leaf.part.start
 
-    def _bisect(
-        self, leaf: Leaf, whole: Reading, ks: Any, error: float, tolerance: float
-    ) -> list[int]:
+    def _bisect(self, leaf: Leaf, whole: Reading, ks: Any, error: float, slack: float) -> list[int]:
         """Return up to 4 wrong coordinates, by halving sets whose projection is wrong.
 
         Projections add up, so that of one half gives the other's.
         """
         if len(ks) == 1:
             return [int(ks[0])]
-        left, right = ks[: len(ks) // 2], ks[len(ks) // 2 :]
+        left, right = np.split(ks, [len(ks) // 2])
         v = whole.direction.v[left - leaf.part.start]
-        half = self.read(Direction(self.problem, [leaf], left, v))
-        slack = self.full_tolerance(half)
-        found: list[int] = []
+        half, found = self.read(Direction(self.problem, [leaf], left, v)), list[int]()
+        own = self.full_tolerance(half)
         if half.is_wrong:
-            found = self._bisect(leaf, whole, left, half.difference, slack)
-        rest, slack = error - half.difference, tolerance + slack
+            found = self._bisect(leaf, whole, left, half.difference, own)
+        rest, slack = error - half.difference, slack + own
         if not half.slope.kink and abs(rest) > slack and len(found) < 4:
             found += self._bisect(leaf, whole, right, rest, slack)
         return found
@@ -248,10 +243,15 @@ class Comparison:
 
     def compare(self, leaf: Leaf, ks: Iterable[int]) -> None:
         """Compare some coordinates of a leaf one by one."""
-        elements = self.elements[leaf]
-        todo = sorted({int(k) for k in ks} - {e.k for e in elements})
+        todo: Iterable[int] = sorted({int(k) for k in ks} - {e.k for e in self.elements[leaf]})
+        with contextlib.suppress(ImportError):
+            from tqdm import tqdm  # a bar on a terminal after two seconds, if it is installed
+
+            shown = self.options.progress
+            off, delay = None if shown is None else not shown, 0.0 if shown else 2.0
+            todo = tqdm(todo, f"gradcheck {leaf.name}", leave=False, delay=delay, disable=off)
         whole = self.wholes.get(leaf)
-        for k in _shown(todo, f"gradcheck {leaf.name}", self.options.progress):
+        for k in todo:
             direction, unit = self._axis(leaf, k)
             e = self.read(direction, whole is not None and whole.slope.kink, unit)
             if e.is_wrong and e.slope.is_exact:  # or at a kink that the complex step does not see
@@ -260,12 +260,7 @@ class Comparison:
             if e.slope.rough and self.says_nothing(e, size):
                 # There is a kink close by: that, and not the gradient, is what can be said here.
                 e = replace(e, slope=replace(e.slope, kink=True))
-            elements.append(e)
-
-    def _axis(self, leaf: Leaf, k: int) -> tuple[Direction, float]:
-        """Return the direction of one coordinate, and its length, a power of 2."""
-        step = float(2.0 ** round(math.log2(self._sizes[k])))
-        return Direction(self.problem, [leaf], np.array([k]), np.array([step])), step
+            self.elements[leaf].append(e)
 
     def read(self, direction: Direction, kinks: bool = False, unit: float = 1.0) -> Reading:
         """Read both sides along a direction; ``kinks`` looks for one with any method."""
@@ -281,14 +276,3 @@ class Comparison:
         slope = self.slopes.along(direction, is_off, kinks)
         tolerance = (slope.bar + rounding) / unit
         return Reading(direction, unit, analytic / unit, slope.over(unit), tolerance, is_off(slope))
-
-
-def _shown(ks: list[int], name: str, shown: bool | None) -> Iterable[int]:
-    """Return what a loop runs over, with a progress bar on a terminal after two seconds."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return ks
-    disable, delay = None if shown is None else not shown, 0.0 if shown else 2.0
-    bar: Iterable[int] = tqdm(ks, leave=False, desc=name, delay=delay, disable=disable)
-    return bar

@@ -90,7 +90,7 @@ def _doubled(e: Evidence, some: Any) -> Problem | None:
 
     # Most lengths cannot change alone: forward says so by an error of its own choice.
     with contextlib.suppress(Exception):
-        near = e.comparison.called.problem.resized(resize)
+        near = e.called.problem.resized(resize)
         if np.all(np.isfinite(near.value())):
             return near
     return None

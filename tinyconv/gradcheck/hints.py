@@ -7,7 +7,6 @@ draw as well: other inputs, another dy. The first family with such a sentence ha
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -15,11 +14,11 @@ import numpy as np
 
 from tinyconv.gradcheck.calls import elsewhere, is_stale
 from tinyconv.gradcheck.comparison import WORK, Comparison
-from tinyconv.gradcheck.evidence import Axes, Evidence
+from tinyconv.gradcheck.evidence import Evidence
 from tinyconv.gradcheck.factors import follow
+from tinyconv.gradcheck.nests import FloatArray, Leaf
 from tinyconv.gradcheck.numbers import axis_orders, axis_sets, largest
-from tinyconv.gradcheck.parts import broad_part, dy_part, narrow_part, places, selected
-from tinyconv.gradcheck.problem import FloatArray, Leaf
+from tinyconv.gradcheck.parts import broad_part, dy_part, narrow_part, selected
 
 __all__ = ["say_why"]
 
@@ -28,30 +27,30 @@ Hypotheses: TypeAlias = Iterator[tuple[Any, str]]
 AGAIN = 256
 
 
-def say_why(comparison: Comparison, leaf: Leaf, axes: Axes) -> str:
+def say_why(comparison: Comparison, leaf: Leaf) -> str:
     """Return what the pattern suggests, "" if nothing fits both draws."""
-    e, problem = Evidence(comparison, leaf, axes), comparison.called.problem
+    e, called = Evidence(comparison, leaf), comparison.called
     if comparison.is_cut:
         return ""  # what is known of it is a part, and patterns of a part deceive
-    if is_stale(comparison.called, leaf):
+    if is_stale(called, leaf):
         what = "the gradient is that of an earlier call with other inputs: saved values are stale"
         return f"{leaf.name}: {what}"
     if not np.any(e.wrong) or np.median(e.tolerance) > 0.01 * e.size:
         return ""  # within wide bars anything fits
-    second, is_drawn = None, False
+    second: list[Evidence | None] = []
     for family in TABLE:
         sentences = _fitting(family, e)
-        if sentences and not is_drawn:
-            total, seed = sum(a.size for a in comparison.called.checked), comparison.options.seed
-            most, is_drawn = max(4, min(AGAIN, WORK // total // 4)), True
-            near = problem.moved(comparison.called.checked, 0.25, [seed + 1, 6])
-            second = e.again(elsewhere(problem), most) or e.again(near, most)
-        again = _fitting(family, second) if sentences and second else sentences
+        if sentences and not second:
+            total = sum(a.size for a in called.checked)
+            most, seed = max(4, min(AGAIN, WORK // total // 4)), comparison.options.seed + 1
+            near = called.problem.moved(called.checked, 0.25, [seed, 6])
+            second = [e.again(elsewhere(called.problem), most) or e.again(near, most)]
+        again = _fitting(family, second[0]) if sentences and second[0] else sentences
         for sentence in (each for each in sentences if each in again):
-            if second is None:
+            if second[0] is None:
                 sentence += " (at these inputs: no second draw was possible)"
             elif family is _constant_ratio:
-                sentence += follow(e, e.ratio(e.everywhere) or 0.0)
+                sentence += follow(e, e.ratio() or 0.0)
             return f"{leaf.name}: {sentence}"
     return ""
 
@@ -66,25 +65,27 @@ def _fitting(family: Callable[[Evidence], Hypotheses], e: Evidence) -> list[str]
 
 
 def _not_linear_in_dy(e: Evidence) -> Hypotheses:
-    """A gradient is linear in dy: doubling dy doubles it."""
+    """Doubling dy must double it; and what two inputs share, one of them has lost."""
     doubled = e.at(e.vjp(2 * e.dy))
     slack = 1e-9 * largest(doubled)
-    is_linear = np.all(np.abs(doubled - 2 * e.got) <= slack)
-    is_constant = not is_linear and np.all(np.abs(doubled - e.got) <= slack)
+    is_constant = np.all(np.abs(doubled - e.got) <= slack)
     yield is_constant, "the gradient does not depend on dy: multiply by what comes from above"
+    is_linear = np.all(np.abs(doubled - 2 * e.got) <= slack)
     yield not is_linear and not is_constant, "the gradient is not linear in dy"
 
 
 def _shared_memory(e: Evidence) -> Hypotheses:
-    for both in (both for both in e.comparison.called.problem.shared if e.name in both):
-        (name,) = both - {e.name}
+    arrays = {n: a for n, a in e.called.problem.returned.items() if isinstance(a, np.ndarray)}
+    mine = arrays.pop(e.name, np.zeros(0))
+    for name, a in arrays.items():
         text = f"it lies in the same memory as the gradient of {name}: one array is used for both"
-        yield True, text
+        is_both = a.shape == mine.shape and a.flags.writeable and mine.flags.writeable
+        yield is_both and np.may_share_memory(a, mine), text
 
 
 def _constant_ratio(e: Evidence) -> Hypotheses:
     yield not np.any(e.got), "the gradient is zero everywhere: it is never computed"
-    ratio = e.ratio(e.everywhere) or 0.0
+    ratio = e.ratio() or 0.0
     yield abs(ratio) > 1e-9, f"the gradient is {ratio:.6g} times what it should be"
 
 
@@ -97,15 +98,11 @@ def _conjugated(e: Evidence) -> Hypotheses:
         yield e.vjp(e.dy, {name: e.inputs[name] * sign}), text
 
 
-def _order(e: Evidence) -> Hypotheses:
-    """Gradients returned in another order than the inputs."""
-    for name, other in e.others.items():
-        text = f"this is not its gradient, but the gradient of {name} would be: the order is off"
-        yield other.shape == e.analytic.shape and e.matches(other), text
-
-
 def _rearranged(e: Evidence) -> Hypotheses:
-    """The right numbers, with axes swapped, flipped or shifted."""
+    """The right numbers, of another input, or with axes swapped, flipped or shifted."""
+    for leaf in (leaf for leaf in e.called.checked if leaf is not e.leaf):
+        text = f"this is not its gradient, but the gradient of {leaf.name} would be: "
+        yield leaf.shape == e.leaf.shape and e.matches(e.known(leaf)), text + "the order is off"
     g = e.analytic[..., 0] if e.name in e.pairs else e.analytic
     for order in axis_orders(g):
         if tuple(g.shape[k] for k in order) == g.shape:
@@ -113,20 +110,16 @@ def _rearranged(e: Evidence) -> Hypotheses:
             right = np.transpose(e.analytic, (*order, *range(g.ndim, e.analytic.ndim)))
             yield right, f"the gradient is transposed: axes {swapped} are swapped"
     for axes in axis_sets(g):
-        text = f"the gradient is flipped: axes {axes} run backwards"
-        yield np.flip(e.analytic, axes), text
-    last = (g.ndim - 2, g.ndim - 1)
-    for axes, by in itertools.product([(k,) for k in range(g.ndim)], (1, -1, 2, -2)):
-        text = f"the gradient is shifted by {-by} along {e.axis(*axes)}: an offset or the padding"
-        yield _is_shift(e, axes, by), text
-    for by in (1, -1, 2, -2) if g.ndim >= 2 else ():
-        text = f"the gradient is shifted by {-by} along both last axes: the padding"
-        yield _is_shift(e, last, by), text
+        yield np.flip(e.analytic, axes), f"the gradient is flipped: axes {axes} run backwards"
+    ways = [((k,), f"{e.axis(k)}: an offset or the padding") for k in range(g.ndim)]
+    ways += [((g.ndim - 2, g.ndim - 1), "both last axes: the padding")] if g.ndim > 1 else []
+    for (axes, where), by in itertools.product(ways, (1, -1, 2, -2)):
+        yield _is_shift(e, axes, by), f"the gradient is shifted by {-by} along {where}"
 
 
 def _is_shift(e: Evidence, axes: tuple[int, ...], by: int) -> bool:
     """Tell whether the gradient moved along ``axes`` is right, where the two overlap."""
-    shape, inside = e.analytic.shape, e.everywhere.copy()
+    shape, inside = e.analytic.shape, np.ones_like(e.wrong)
     moved = e.at(np.roll(e.analytic, [by] * len(axes), axes))
     for axis in axes:
         inside &= (e.index[axis] >= by) & (e.index[axis] < shape[axis] + min(by, 0))
@@ -154,31 +147,27 @@ def _input_rearranged(e: Evidence) -> Hypotheses:
 
 def _local_derivative(e: Evidence) -> Hypotheses:
     y, factors = e.y, dict(e.alike)
-    is_elementwise = e.analytic.shape == e.dy.shape
-    if is_elementwise:
+    if e.is_elementwise:
         factors |= {"y": y, "1 - y": 1 - y, "1 - y^2": 1 - y * y, "y (1 - y)": y * (1 - y)}
-    if is_elementwise and e.is_got(e.dy):
+    if e.is_got(e.dy):
         is_masked = np.all(e.zero | e.close(e.at(e.dy)))
         yield is_masked, "dy is passed on where the derivative is zero: the mask is missing"
         yield True, "the gradient is dy itself: the derivative of the function is missing"
         return
     for name, values in factors.items():
         yield e.analytic * values, f"the factor {name} is missing"
-        is_extra = np.all(e.close(e.got, e.numeric * e.at(values)))
-        yield is_extra, f"the factor {name} is too much"
-    for name, values in factors.items() if is_elementwise else ():
+    for name, values in factors.items() if e.is_elementwise else ():
         text = f"the gradient is dy * ({name}), which is not the derivative"
         yield e.is_got(e.dy * values), text
 
 
 def _other_mask(e: Evidence) -> Hypotheses:
-    passed = np.abs(e.got) > 0
-    ratio = e.ratio(passed & ~e.zero) if e.analytic.shape == e.dy.shape else None
+    passed, right = np.abs(e.got) > 0, ~e.zero
+    ratio = e.ratio(passed & right) if e.is_elementwise else None
     if ratio is None or abs(ratio - 1) > 1e-6:
         return
     lost, extra = np.any(~passed & e.wrong), np.any(e.zero & e.wrong)
     # What is passed on must be dy, times what forward scales it by.
-    right = ~e.zero
     scale = float(np.median(e.numeric[right] / e.at(e.dy)[right])) if np.any(right) else 1.0
     if extra and not np.all(e.close(e.got, scale * e.at(e.dy))[passed & e.wrong]):
         return
@@ -188,25 +177,32 @@ def _other_mask(e: Evidence) -> Hypotheses:
     yield not extra, "the gradient is zero where it should not be: the mask is too narrow"
 
 
+def _places(e: Evidence) -> Hypotheses:
+    """Zeros and values at the wrong indices: an argmax, a mask, a stride."""
+    none = np.abs(e.got) <= 1e-9 * e.size
+    got, numeric = np.sort(e.got), np.sort(e.numeric)
+    same = np.allclose(got, numeric, rtol=1e-6, atol=1e-9 * e.size)
+    same = same and bool(np.any(e.zero)) and len(e.flat) == e.analytic.size
+    yield same, "the right values in the wrong places: an index, an argmax or a stride"
+    is_extra = not same and np.all(e.zero[e.wrong])
+    yield is_extra, "gradient goes to elements that have none, and is right elsewhere"
+    is_lost = not same and not is_extra and np.all(none[e.wrong])
+    yield is_lost, "zero where there is a gradient, and right elsewhere: elements are left out"
+
+
 # -- sums and means: a term is missing -----------------------------------------------------------
-
-
-def _mean(a: Any, axes: tuple[int, ...]) -> Any:
-    return np.mean(a, axis=axes, keepdims=True)
 
 
 def _normalisation(e: Evidence) -> Hypotheses:
     """Of ``(x - mean) / std`` the gradient is a projection: its terms hold the parts together."""
     g, x = e.analytic, e.alike.get(e.name)
     forms = e.alike | ({"y": e.y} if e.y.shape == g.shape else {})
-    for axes in axis_sets(g):
-        if math.prod(g.shape[k] for k in axes) < 2:
-            continue
+    for axes in (axes for axes in axis_sets(g) if np.prod([g.shape[k] for k in axes]) > 1):
         where = f"over {e.axis(axes[0]) if len(axes) == 1 else f'axes {axes}'} subtracted"
-        less = g - _mean(g, axes)
+        less = g - np.mean(g, axes, keepdims=True)
         yield less, f"right with its mean {where}: the term of the mean is missing"
         if x is not None:
-            z = x - _mean(x, axes)
+            z = x - np.mean(x, axes, keepdims=True)
             what = f"right with its part along the normalised {e.name} {where}"
             yield _less(e, g, z, axes), f"{what}: the term of the variance is missing"
             what = f"right with the terms of the mean and the variance {where}"
@@ -216,8 +212,8 @@ def _normalisation(e: Evidence) -> Hypotheses:
             yield _less(e, g, form, axes), f"{what}: the term of the length is missing"
 
 
-def _less(e: Evidence, g: FloatArray, form: FloatArray, axes: tuple[int, ...]) -> Any:
-    """Return g less its part along a form in each slice, or a share of it; False for no share.
+def _less(e: Evidence, g: FloatArray, form: FloatArray, axes: tuple[int, ...]) -> bool:
+    """Tell whether g is right less its part along a form in each slice, or a share of that.
 
     An epsilon beside the variance makes the share less than all.
     """
@@ -230,10 +226,8 @@ def _less(e: Evidence, g: FloatArray, form: FloatArray, axes: tuple[int, ...]) -
 
 def _shares(e: Evidence, rest: FloatArray, form: FloatArray, axes: tuple[int, ...]) -> Any:
     """Return, for each known element, how often its slice of ``rest`` holds that of ``form``."""
-    keys = [k for axis, k in enumerate(e.index) if axis not in axes]
-    keys = [*keys, np.zeros_like(e.flat)]
-    _, group = np.unique(np.stack(keys), axis=1, return_inverse=True)
-    group = group.reshape(-1)
+    keys = [np.zeros_like(e.flat)] + [k for axis, k in enumerate(e.index) if axis not in axes]
+    group = np.unique(np.stack(keys), axis=1, return_inverse=True)[1].reshape(-1)
     dot, square = np.bincount(group, rest * form), np.bincount(group, form * form)
     if not np.all(np.isfinite(square)) or np.max(np.bincount(group), initial=0) < 3:
         return None
@@ -252,31 +246,25 @@ def _softmax(e: Evidence) -> Hypotheses:
     for right, wrong in itertools.permutations(axes, 2):
         text = f"its sum runs over {e.axis(wrong)}, expected {e.axis(right)}: the wrong axis"
         for inner, factor in ((y * dy, y), (dy, p)):  # of the softmax, and of its logarithm
-            sums = (np.sum(inner, k, keepdims=True) for k in (right, wrong))
-            one, other = (inner - factor * total for total in sums)
+            one, other = (inner - factor * np.sum(inner, k, keepdims=True) for k in (right, wrong))
             yield e.matches(one) and e.is_got(other), text
 
 
 def _sum_of_dy(e: Evidence) -> Hypotheses:
     """Of what was broadcast, the gradient is a sum over the axes along which it was."""
     shape, products = e.analytic.shape, {"dy": e.dy}
-    for name, x in e.inputs.items():
-        if x.shape == e.dy.shape and x.dtype.kind == "f":
-            products[f"dy {name}"] = e.dy * x
-    for name, product in products.items():
+    floats = {n: x for n, x in e.inputs.items() if x.shape == e.dy.shape and x.dtype.kind == "f"}
+    for name, product in (products | {f"dy {n}": e.dy * x for n, x in floats.items()}).items():
         sums = {axes: product.sum(axis=axes) for axes in axis_sets(product)}
         fitting = {k: s.reshape(shape) for k, s in sums.items() if s.size == e.analytic.size}
         right = next((axes for axes, total in fitting.items() if e.matches(total)), ())
         for axes, total in fitting.items() if right else ():
             text = f"the gradient is {name} summed over axes {axes}, expected {right}"
             yield e.is_got(total), text
-        for axis in right:
-            for k in range(e.dy.shape[axis]):
-                taken = np.take(product, [k], axis=axis).sum(axis=right).reshape(shape)
-                where = f"{name} at index {k} of {e.axis(axis, 'y')}"
-                yield e.is_got(taken), f"only {where} is counted: sum over it"
-                text = f"{where}, of {e.dy.shape[axis]}, is left out"
-                yield e.is_got(fitting[right] - taken), text
+        for axis, k in ((axis, k) for axis in right for k in range(e.dy.shape[axis])):
+            taken = np.take(product, [k], axis=axis).sum(axis=right).reshape(shape)
+            where = f"{name} at index {k} of {e.axis(axis, 'y')}"
+            yield e.is_got(taken), f"only {where} is counted: sum over it"
 
 
 def _missing_term(e: Evidence) -> Hypotheses:
@@ -300,26 +288,22 @@ def _missing_term(e: Evidence) -> Hypotheses:
 
 def _constant_beside_inputs(e: Evidence) -> Hypotheses:
     """What is right for large inputs and ever more wrong for small ones has a constant in it."""
-    errors = []
+    errors, near = list[float](), e.called.problem
     for factor in (1e4, 1.0, 0.1):
-        near = e.comparison.called.problem
         x = near.x.copy()
         x[e.leaf.part] *= factor
         other = e.again(near.at(x), 32)
-        known = other is not None and other.size > 0
-        errors += [largest(other.got - other.numeric) / other.size] if other and known else []
+        errors += [largest(other.got - other.numeric) / (other.size or 1)] if other else []
     if len(errors) == 3:
-        yield (
-            errors[0] < 1e-3 * errors[1] and errors[2] > 1.5 * errors[1],
-            "right for inputs 10,000 times as large, worse for smaller ones: a constant beside "
-            "them is in the wrong place, as an epsilon is",
-        )
+        text = "right for inputs 10,000 times as large, worse for smaller ones: a constant beside "
+        text += "them is in the wrong place, as an epsilon is"
+        yield errors[0] < 1e-3 * errors[1] and errors[2] > 1.5 * errors[1], text
 
 
 #: From the most specific to the most general.
 TABLE: tuple[Callable[[Evidence], Hypotheses], ...] = (
-    *(_not_linear_in_dy, _shared_memory, _constant_ratio, _conjugated, _order, _rearranged),
+    *(_not_linear_in_dy, _shared_memory, _constant_ratio, _conjugated, _rearranged),
     *(_input_rearranged, _softmax, _normalisation, _sum_of_dy, selected, narrow_part),
-    *(_local_derivative, _other_mask, dy_part, places, _missing_term, broad_part),
+    *(_local_derivative, _other_mask, dy_part, _places, _missing_term, broad_part),
     _constant_beside_inputs,
 )

@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["axis_orders", "axis_sets", "first", "largest", "rounding_differs", "scale_of"]
+__all__ = ["axis_orders", "axis_sets", "blemish", "largest", "rounding_differs", "scale_of"]
 
 
-def first(where: Any) -> tuple[int, ...]:
-    """Return the index of the first element that is true."""
-    return tuple(int(k) for k in np.argwhere(where)[0])
+def blemish(a: Any) -> str:
+    """Return the first element that is not finite, and where it is; "" if all are."""
+    bad = np.argwhere(~np.isfinite(a))
+    where = tuple(map(int, bad[0])) if len(bad) else ()
+    return f"{a[where]} at {where}" if len(bad) else ""
 
 
 def largest(a: Any) -> float:
     """Return the largest finite absolute value, 0 for no elements."""
-    a = np.abs(a)
-    return float(np.max(a, where=np.isfinite(a), initial=0.0))
+    return float(np.max(np.abs(a), where=np.isfinite(a), initial=0.0))
 
 
 def rounding_differs(a: Any, b: Any, eps: float) -> bool:
@@ -33,8 +34,7 @@ def scale_of(x: Any) -> float:
 
     It is 1 as well for numbers so small that steps beside them would be subnormal.
     """
-    top = largest(x)
-    if not top > 1e-280:
+    if not (top := largest(x)) > 1e-280:
         return 1.0
     finite = x[np.isfinite(x)].astype(np.float64)
     return top * float(np.sqrt(np.mean(np.square(finite / top))))
@@ -42,8 +42,8 @@ def scale_of(x: Any) -> float:
 
 def axis_sets(a: Any) -> Iterator[tuple[int, ...]]:
     """Yield every set of axes, the small ones first."""
-    for count in range(1, min(a.ndim, 4) + 1):
-        yield from itertools.combinations(range(a.ndim), count)
+    counts = range(1, min(a.ndim, 4) + 1)
+    return itertools.chain(*(itertools.combinations(range(a.ndim), n) for n in counts))
 
 
 def axis_orders(a: Any) -> Iterator[tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Where a gradient is wrong: in which part of the tensor, for which part of dy, in which places."""
+"""Where a gradient is wrong: in which part of the tensor, for which part of dy."""
 
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -8,7 +8,7 @@ import numpy as np
 from tinyconv.gradcheck.evidence import Evidence
 from tinyconv.gradcheck.numbers import largest
 
-__all__ = ["broad_part", "dy_part", "narrow_part", "places", "selected"]
+__all__ = ["broad_part", "dy_part", "narrow_part", "selected"]
 
 Hypotheses: TypeAlias = Iterator[tuple[Any, str]]
 #: Of more outputs dy is not taken apart.
@@ -35,8 +35,7 @@ def broad_part(e: Evidence) -> Hypotheses:
 
 
 def _share(e: Evidence) -> str:
-    ratio = e.ratio(e.wrong)
-    if ratio is None:
+    if (ratio := e.ratio(e.wrong)) is None:
         return ""
     how = "zero" if abs(ratio) < 1e-9 else f"{ratio:.6g} times what it should be"
     return f"; it is {how} there"
@@ -45,10 +44,10 @@ def _share(e: Evidence) -> str:
 def selected(e: Evidence) -> Hypotheses:
     """Wrong just where an input of integers points: at labels, in rows that are looked up."""
     shape, wrong = e.analytic.shape, e.wrong & e.significant
-    if np.all(e.wrong[e.significant]) or len(shape) < 1:
+    if np.all(e.wrong[e.significant]):
         return
     for name, k in e.inputs.items():
-        if k.dtype.kind not in "iu" or not k.size or k.min() < 0:
+        if k.dtype.kind not in "iu" or not k.size or k.min() < 0 or not shape:
             continue
         if len(shape) == 2 and k.shape == shape[:1] and k.max() < shape[1]:
             at = (k[e.index[0]] == e.index[1]) & e.significant
@@ -65,15 +64,12 @@ def _is_overwritten(e: Evidence, index: Any) -> bool:
     """Tell whether the gradient is that of the last occurrence of each index, or of the first."""
     if e.dy.shape[: index.ndim] != index.shape:
         return False
-    flat = index.reshape(-1)
-    first = np.unique(flat, return_index=True)[1]
-    last = flat.size - 1 - np.unique(flat[::-1], return_index=True)[1]
-    for kept in (first, last):
-        mask = np.isin(np.arange(flat.size), kept)
-        mask = mask.reshape(*index.shape, *[1] * (e.dy.ndim - index.ndim))
-        if np.all(np.abs(e.at(e.vjp(e.dy * mask)) - e.got) <= 1e-9 * e.size):
-            return True
-    return False
+    kept = np.zeros((2, index.size))
+    for mask, order in zip(kept, (slice(None), slice(None, None, -1)), strict=True):
+        mask[order][np.unique(index.reshape(-1)[order], return_index=True)[1]] = 1
+    masks = kept.reshape(2, *index.shape, *[1] * (e.dy.ndim - index.ndim))
+    errors = (np.abs(e.at(e.vjp(e.dy * mask)) - e.got) for mask in masks)
+    return any(np.all(error <= 1e-9 * e.size) for error in errors)
 
 
 def dy_part(e: Evidence) -> Hypotheses:
@@ -84,10 +80,10 @@ def dy_part(e: Evidence) -> Hypotheses:
     slopes = e.comparison.slopes.of_outputs(direction)
     if slopes is None:
         return
-    slack, units = 1e-6 * largest(slopes), np.eye(e.dy.size).reshape(-1, *e.dy.shape)
+    slack, slopes = 1e-6 * largest(slopes), slopes.reshape(-1)
+    units = np.eye(e.dy.size).reshape(-1, *e.dy.shape)
     analytic = np.array([float(np.sum(e.mode.terms(direction, unit))) for unit in units])
-    wrong = np.abs(analytic - slopes.reshape(-1)) > slack
-    significant = np.abs(slopes.reshape(-1)) > slack
+    wrong, significant = np.abs(analytic - slopes) > slack, np.abs(slopes) > slack
     if not np.any(wrong) or np.all(wrong[significant]):
         return
     index = np.unravel_index(np.arange(e.dy.size), e.dy.shape)
@@ -100,8 +96,7 @@ def dy_part(e: Evidence) -> Hypotheses:
         reached = np.abs(e.at(sent)) > 1e-9 * e.size
         if not np.any(reached) or np.mean(e.wrong[reached]) < 0.9:
             return
-    how = "left out" if is_lost else "used wrongly"
-    yield where, f"dy is {how} {where}, and right elsewhere"
+    yield where, f"dy is {'left out' if is_lost else 'used wrongly'} {where}, and right elsewhere"
 
 
 def _describe(
@@ -136,16 +131,3 @@ def _say_indices(bad: list[int], length: int, name: str) -> str:
         return f"at every index but {good} of {name}"
     listing = ", ".join(map(str, bad[:8])) + (", …" if len(bad) > 8 else "")
     return f"at index {listing} of {name}, of {length}"
-
-
-def places(e: Evidence) -> Hypotheses:
-    """Zeros and values at the wrong indices: an argmax, a mask, a stride."""
-    none = np.abs(e.got) <= 1e-9 * e.size
-    got, numeric = np.sort(e.got), np.sort(e.numeric)
-    same = np.allclose(got, numeric, rtol=1e-6, atol=1e-9 * e.size)
-    same = same and bool(np.any(e.zero)) and len(e.flat) == e.analytic.size
-    yield same, "the right values in the wrong places: an index, an argmax or a stride"
-    is_extra = not same and np.all(e.zero[e.wrong])
-    yield is_extra, "gradient goes to elements that have none, and is right elsewhere"
-    is_lost = not same and not is_extra and np.all(none[e.wrong])
-    yield is_lost, "zero where there is a gradient, and right elsewhere: elements are left out"

@@ -76,16 +76,15 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self.message}" if self.message else self.verdict]
-        lines += [f"hint: {self.hint}"] if self.hint else []
+        lines += [f"hint: {self.hint}"] * bool(self.hint)
         lines += _table(self.tensors) if self.tensors else []
         if self.projection is not None:
             analytic, numeric, bar = self.projection
             numbers = f"{analytic:.12g}, numeric {numeric:.12g} ± {bar:.1e}"
-            moved = f", moved off kinks {self.redrawn} times" if self.redrawn else ""
+            moved = f", moved off kinks {self.redrawn} times" * bool(self.redrawn)
             lines.append(f"projection of all gradients: {numbers}")
             lines.append(f"{self.method}, {self.evaluations} evaluations, seed {self.seed}{moved}")
-        if self.scope:
-            lines.append(f"checked: {'second order; ' * (self.order == 2)}{self.scope}")
+        lines += [f"checked: {'second order; ' * (self.order == 2)}{self.scope}"] * bool(self.scope)
         if self.failed and self.reproduce:
             lines += ["reproduce:", *("    " + line for line in self.reproduce.splitlines())]
         return "\n".join(lines)

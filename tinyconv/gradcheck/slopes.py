@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyconv.gradcheck.problem import DOUBLE, HALF, FloatArray, Leaf, Problem
+from tinyconv.gradcheck.nests import FloatArray, Leaf
+from tinyconv.gradcheck.problem import DOUBLE, HALF, Problem
 
 if TYPE_CHECKING:
     from tinyconv.gradcheck.calls import Called
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Direction", "Slope", "Slopes"]
 
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
-#: computed from them is far above the smallest number.
-COMPLEX_STEP, COMPLEX_STEP_SINGLE = 2.0**-150, 2.0**-40
-#: Below inputs of this size the complex step would be subnormal.
-TINY = 1e-200
+#: computed from them is far above the smallest number; beside smaller inputs it would not be.
+COMPLEX_STEP, COMPLEX_STEP_SINGLE, TINY = 2.0**-150, 2.0**-40, 1e-200
 #: Two neighbouring rungs of the ladder differ by this factor.
 RATIO = 8.0
 #: How many standard deviations of rounding noise an error bar holds.
@@ -54,15 +53,6 @@ class Slope:
     kink: bool = False
     rough: bool = False  #: something like a kink is near, which no step could resolve
     is_exact: bool = False  #: by the complex step
-
-    @property
-    def jump(self) -> float:
-        """The size of the difference between both sides."""
-        return abs(self.right - self.left)
-
-    def is_near(self, other: "Slope") -> bool:
-        """Tell whether the bars of two slopes overlap."""
-        return abs(self.value - other.value) <= self.bar + other.bar
 
     def over(self, unit: float) -> "Slope":
         """Return the slope along a direction that is so many times shorter."""
@@ -95,16 +85,14 @@ class Direction:
         """Return the coordinates of its leaves at ``x + t v``."""
         x: Any = self._x.astype(complex) if isinstance(t, complex) else self._x.copy()
         x[self.where] += t * self.v
-        return {leaf: x[leaf.part] for leaf in self.leaves}
+        return {leaf: leaf.of(x) for leaf in self.leaves}
 
 
 def _steps(eps: float) -> list[float]:
     """Return the steps of the ladder, relative to the size of the inputs."""
     if eps > HALF:
         return [2.0**-k for k in (1, 4)]
-    if eps > DOUBLE:
-        return [2.0**-k for k in (4, 7, 10)]
-    return [2.0**-k for k in (10, 13, 16, 19, 22, 25, 28)]
+    return [2.0**-k for k in ((4, 7, 10) if eps > DOUBLE else (10, 13, 16, 19, 22, 25, 28))]
 
 
 class Slopes:
@@ -146,33 +134,24 @@ class Slopes:
         if exact is not None and not kinks:
             return exact
         had_kink = False
-        for slope in self._looks(direction, short=exact is not None):
-            is_right = exact.is_near(slope) if exact else not is_off(slope)
+        for slope in self.by_differences(direction, short=exact is not None):
+            is_right = not is_off(slope)
+            if exact is not None:
+                is_right = abs(exact.value - slope.value) <= exact.bar + slope.bar
             if is_right and not slope.kink:
                 return exact or replace(slope, rough=slope.rough or had_kink)
             had_kink |= slope.kink
         return replace(slope, rough=slope.rough or had_kink)
 
-    def shows_kink(self, direction: Direction) -> bool:
-        """Tell whether there is a kink, or where they stand close together, a hint of one."""
-        slope = next(self._looks(direction, short=True))
-        return slope.kink or slope.rough
-
-    def by_differences(self, direction: Direction) -> Slope:
-        """Return the derivative by central differences alone."""
-        return next(self._looks(direction, short=False))
-
     def by_complex_step(self, direction: Direction) -> Slope | None:
         """Return the derivative by the complex step, None where forward does not admit it."""
         if not direction.exact:
-            derivative = self._imaginary(direction)
-            direction.exact.append(None if derivative is None else self._exact(derivative))
+            direction.exact.append(None)
+            if (derivative := self._imaginary(direction)) is not None:
+                terms = self.dy * derivative
+                bar = 16 * self.problem.eps_y * (float(np.sum(np.abs(terms))) + self.size)
+                direction.exact[0] = Slope(float(np.sum(terms)), bar, is_exact=True)
         return direction.exact[0]
-
-    def _exact(self, derivative: FloatArray) -> Slope:
-        terms = self.dy * derivative
-        bar = 16 * self.problem.eps_y * (float(np.sum(np.abs(terms))) + self.size)
-        return Slope(float(np.sum(terms)), bar, is_exact=True)
 
     def of_outputs(self, direction: Direction) -> FloatArray | None:
         """Return the derivative of every output along ``direction``, None at an edge."""
@@ -198,7 +177,7 @@ class Slopes:
 
     # -- differences ----------------------------------------------------------------------------
 
-    def _looks(self, direction: Direction, short: bool) -> Iterator[Slope]:
+    def by_differences(self, direction: Direction, short: bool = False) -> Iterator[Slope]:
         """Yield what differences say, with ever more noise.
 
         ``short`` looks for kinks alone, far down the ladder, because a step of thousands of inputs
@@ -207,8 +186,8 @@ class Slopes:
         """
         for noise in (ROUNDED, MEASURED) if short else ():
             rung = self._rung(direction, self._steps[-2], noise)
-            if rung is not None and rung.jump <= 4 * rung.bar:
-                yield replace(rung, bar=rung.bar + rung.jump)
+            if rung is not None and (jump := abs(rung.right - rung.left)) <= 4 * rung.bar:
+                yield replace(rung, bar=rung.bar + jump)
         for noise in (MEASURED, COARSE):
             yield self._ladder(direction, self._steps[-3:] if short else self._steps, noise)
 
@@ -246,7 +225,7 @@ class Slopes:
         if best is None or before is None:
             return Slope(np.nan, np.inf, kink=True)
         if persists:
-            return replace(before, bar=before.jump / 2, kink=True)
+            return replace(before, bar=abs(before.right - before.left) / 2, kink=True)
         # A jump that showed, and was neither followed down nor seen to vanish, makes this rough.
         return replace(best, rough=rough and best.bar > 1e-6 * (abs(best.value) + self.size))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tinyconv.gradcheck.check import check as check_functions
 from tinyconv.gradcheck.report import Report
-from tinyconv.gradcheck.trees import leaves_like, leaves_of, rebuild
+from tinyconv.gradcheck.nests import leaves_like, leaves_of, rebuild
 
 __all__ = ["check"]
 

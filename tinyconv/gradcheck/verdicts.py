@@ -8,10 +8,10 @@ import numpy as np
 
 from tinyconv.gradcheck.calls import call
 from tinyconv.gradcheck.comparison import Comparison, Options
-from tinyconv.gradcheck.evidence import Axes
 from tinyconv.gradcheck.hints import say_why
+from tinyconv.gradcheck.nests import Leaf
 from tinyconv.gradcheck.numbers import largest, scale_of
-from tinyconv.gradcheck.problem import Leaf, Problem, Stop, TimeUp
+from tinyconv.gradcheck.problem import Problem, Stop, TimeUp
 from tinyconv.gradcheck.report import Report, TensorReport
 
 __all__ = ["look"]
@@ -26,21 +26,20 @@ ROUNDING_OF_GIVEN = 1e3
 SINGLE_PRECISION = 3e-6
 
 
-def look(problem: Problem, options: Options, axes: Axes, repeat: bool = True) -> Report:
-    """Check a problem; ``axes`` are names of axes, ``repeat`` asks for second calls."""
-    comparison = None
+def look(problem: Problem, options: Options, hints: bool = True) -> Report:
+    """Check a problem; without ``hints`` and samples, nothing is called again to look for memory."""
+    comparison, seed = None, options.seed
     try:
-        comparison = Comparison(call(problem, options.seed, repeat), options)
+        comparison = Comparison(call(problem, seed, hints or options.samples != 0), options)
         comparison.run()
         _pardon(comparison)
     except Stop as stop:
-        leaf, verdict = stop.leaf, stop.verdict
-        tensors = () if leaf is None else (TensorReport(leaf.name, leaf.shape, verdict),)
-        return Report(verdict, stop.message, stop.hint, tensors, options.seed)
+        row = [TensorReport(stop.leaf.name, stop.leaf.shape, stop.verdict)] if stop.leaf else []
+        return Report(stop.verdict, stop.message, stop.hint, tuple(row), seed)
     except TimeUp:
         if comparison is None or comparison.projection is None:
             message = f"{options.seconds:g} seconds were over before anything was compared"
-            return Report("timeout", message, seed=options.seed, scope="nothing")
+            return Report("timeout", message, seed=seed, scope="nothing")
         comparison.is_cut = True
     rows = {leaf: _row(comparison, leaf) for leaf in comparison.called.checked}
     p = comparison.projection
@@ -48,22 +47,24 @@ def look(problem: Problem, options: Options, axes: Axes, repeat: bool = True) ->
     if all(row.verdict == "ok" for row in rows.values()) and not p.slope.kink:
         with contextlib.suppress(TimeUp):
             rows = {leaf: _as_given(comparison, leaf, row) for leaf, row in rows.items()}
-    verdict, message, hint = _judged(comparison, rows, axes)
-    scope = "forward mode: " * problem.functions.forward_mode
-    scope += f"{sum(math.prod(row.shape) for row in rows.values())} elements by projection, "
+    verdict, message, hint = _judged(comparison, rows)
+    try:
+        if verdict == "wrong" and hints and not hint:
+            wrong = [leaf for leaf, row in rows.items() if row.wrong and row.verdict == verdict]
+            hint = "; ".join(filter(None, [say_why(comparison, leaf) for leaf in wrong]))
+    except TimeUp:
+        comparison.is_cut = True
+    scope = f"{sum(math.prod(row.shape) for row in rows.values())} elements by projection, "
     scope += f"{sum(row.checked for row in rows.values())} one by one"
+    if problem.functions.forward_mode:
+        scope, hint = f"forward mode: {scope}", hint.replace("gradient is", "tangent is")
     if comparison.is_cut:
         scope += f"; {options.seconds:g} seconds were over before the rest"
+    method = "complex step" if comparison.slopes.complex_step else "central differences"
+    numbers, count = (p.analytic, p.slope.value, p.slope.bar), problem.functions.evaluations
+    tensors = tuple(rows.values())
     return Report(
-        verdict,
-        message,
-        hint,
-        tuple(rows.values()),
-        options.seed,
-        "complex step" if comparison.slopes.complex_step else "central differences",
-        (p.analytic, p.slope.value, p.slope.bar),
-        evaluations=problem.functions.evaluations,
-        scope=scope,
+        verdict, message, hint, tensors, seed, method, numbers, evaluations=count, scope=scope
     )
 
 
@@ -76,9 +77,10 @@ def _pardon(comparison: Comparison) -> None:
     mathematical model for automatic differentiation in machine learning", 2020). What a wrong
     formula returns is wrong on some side of the kink.
     """
-    suspects, checked = comparison.wrong(), comparison.called.checked
+    suspects, checked, slopes = comparison.wrong(), comparison.called.checked, comparison.slopes
     draws = (comparison.direction(checked, 1 + k) for k in range(POINTS_NEARBY))
-    if not suspects or not any(map(comparison.slopes.shows_kink, draws)):
+    looks = (next(slopes.by_differences(draw, short=True)) for draw in draws)
+    if not suspects or not any(slope.kink or slope.rough for slope in looks):
         return
     seed, is_inside = comparison.options.seed, False  # inside the functions' domain
     try:
@@ -89,8 +91,10 @@ def _pardon(comparison: Comparison) -> None:
                 is_inside = True
                 for leaf, ks in suspects.items():
                     nearby.compare(leaf, ks)
-                wrong = {(leaf, n) for leaf, ns in nearby.wrong().items() for n in ns}
-                suspects = {a: [n for n in ns if (a, n) not in wrong] for a, ns in suspects.items()}
+                wrong = {n for ns in nearby.wrong().values() for n in ns}
+                suspects = {
+                    leaf: [n for n in ns if n not in wrong] for leaf, ns in suspects.items()
+                }
             if not any(suspects.values()):
                 return
     except TimeUp:  # to be called wrong, an element must be wrong next to the kink
@@ -108,7 +112,7 @@ def _row(comparison: Comparison, leaf: Leaf) -> TensorReport:
     kinks = [e for e in elements if e.slope.kink]
     smooth = [e for e in elements if not e.slope.kink]
     wrong, size = [e for e in smooth if e.is_wrong], comparison.size(leaf)
-    verdict = "kink" if kinks else "ok"
+    verdict = "kink" if kinks or (whole and whole.slope.kink) else "ok"
     if wrong:
         rounding = max(SINGLE_PRECISION, min(1e4 * comparison.mode.eps, 0.05))
         most = max(abs(e.difference) for e in wrong)
@@ -117,25 +121,17 @@ def _row(comparison: Comparison, leaf: Leaf) -> TensorReport:
         verdict = "wrong"
     elif not kinks and any(comparison.says_nothing(e, size) for e in smooth):
         verdict = "precision"
-    elif whole and whole.slope.kink:
-        verdict = "kink"
     row = TensorReport(leaf.name, leaf.shape, verdict, len(elements), len(wrong), len(kinks))
     if smooth:
         worst = max(smooth, key=lambda e: (e.is_wrong, abs(e.difference) / (e.tolerance or 1.0)))
-        error = max(abs(e.difference) for e in smooth)
-        row = replace(
-            row,
-            absolute_error=error,
-            relative_error=error / size if size else 0.0,
-            index=leaf.index(worst.k),
-            analytic=worst.analytic,
-            numeric=worst.slope.value,
-            bar=worst.slope.bar,
-        )
+        error, slope = max(abs(e.difference) for e in smooth), worst.slope
+        row = replace(row, absolute_error=error, relative_error=error / size if size else 0.0)
+        row = replace(row, index=leaf.index(worst.k), analytic=worst.analytic)
+        row = replace(row, numeric=slope.value, bar=slope.bar)
     if kinks:
-        left, right = kinks[0].slope.left, kinks[0].slope.right
-        return replace(row, kink_index=leaf.index(kinks[0].k), left=left, right=right)
-    return replace(row, left=whole.slope.left, right=whole.slope.right) if whole else row
+        row = replace(row, kink_index=leaf.index(kinks[0].k))
+    at_kink = kinks[0] if kinks else whole
+    return replace(row, left=at_kink.slope.left, right=at_kink.slope.right) if at_kink else row
 
 
 def _as_given(comparison: Comparison, leaf: Leaf, row: TensorReport) -> TensorReport:
@@ -144,8 +140,12 @@ def _as_given(comparison: Comparison, leaf: Leaf, row: TensorReport) -> TensorRe
     if mode.problem is called.problem or not called.given:
         return row
     given = called.given[called.problem.leaves.index(leaf)].astype(np.float64)
-    precise, error = leaf.of(mode.vector), np.abs(given - leaf.of(mode.vector))
-    scale, top = scale_of(leaf.of(called.problem.x)), largest(leaf.of(mode.vector))
+    precise = leaf.of(mode.vector)
+    error, scale, top = (
+        np.abs(given - precise),
+        scale_of(leaf.of(called.problem.x)),
+        largest(precise),
+    )
     natural = comparison.slopes.natural(np.array([scale])) / scale
     wrong = int(np.sum(~(error <= ROUNDING_OF_GIVEN * called.problem.eps_x * (top + natural))))
     if not wrong:
@@ -156,47 +156,33 @@ def _as_given(comparison: Comparison, leaf: Leaf, row: TensorReport) -> TensorRe
     for seed in range(4):
         signs = np.random.default_rng([seed, 3]).choice([-1, 1], x.size)
         near = mode.problem.at(x * (1 + units * signs))
-        jumps |= largest(mode.gradient(leaf, called.dy, near, ()) - precise) > 1e-3 * top
+        jumps |= largest(leaf.of(mode.at(near, called.dy)) - precise) > 1e-3 * top
     k = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
+    numbers = {"absolute_error": error, "relative_error": error / (top or math.inf)}
+    numbers |= {"analytic": given, "numeric": precise, "bar": 0 * error}
+    at_k: dict[str, float] = {name: float(a.flat[k]) for name, a in numbers.items()}
+    row = replace(row, index=leaf.index(leaf.part.start + k), **at_k)
     return replace(
-        row,
-        verdict="kink" if jumps else "precision",
-        wrong=0 if jumps else wrong,
-        kinks=wrong if jumps else 0,
-        index=leaf.index(leaf.part.start + k),
-        absolute_error=float(error.flat[k]),
-        relative_error=float(error.flat[k]) / (top or math.inf),
-        analytic=float(given.flat[k]),
-        numeric=float(precise.flat[k]),
-        bar=0.0,
+        row, verdict="kink" if jumps else "precision", **{"kinks" if jumps else "wrong": wrong}
     )
 
 
 # -- the verdict on all of them -------------------------------------------------------------------
 
 
-def _judged(
-    comparison: Comparison, rows: dict[Leaf, TensorReport], axes: Axes
-) -> tuple[str, str, str]:
-    """Return the verdict, what was seen, and the hints."""
-    found = {row.verdict for row in rows.values()}
+def _judged(comparison: Comparison, rows: dict[Leaf, TensorReport]) -> tuple[str, str, str]:
+    """Return the verdict, what was seen, and the hint of what needs no look at the pattern."""
+    found, p = {row.verdict for row in rows.values()}, comparison.projection
+    assert p is not None
     verdict = next((v for v in ("wrong", "precision", "kink") if v in found), "ok")
     failing = [leaf for leaf, row in rows.items() if row.verdict == verdict]
-    worst = max((rows[leaf] for leaf in failing), key=lambda row: row.relative_error)
-    p, who = comparison.projection, "backward"
-    assert p is not None
-    if comparison.problem.functions.forward_mode:
-        who = "jvp"
+    leaf = max(failing, key=lambda leaf: rows[leaf].relative_error)
+    row, who = rows[leaf], "jvp" if comparison.problem.functions.forward_mode else "backward"
+    at, kinks = f"at {row.index} of {row.name}", sum(rows[leaf].kinks for leaf in failing)
     if verdict == "wrong" and any(rows[leaf].wrong for leaf in failing):
-        seen = f"{worst.name} has {worst.wrong} wrong elements of {worst.checked} compared; at "
-        seen += f"{worst.index} {who} says {worst.analytic:.6g}, the derivative is "
-        seen, hints = f"{seen}{worst.numeric:.6g} ± {worst.bar:.0e}", list[str]()
-        try:
-            hints += (say_why(comparison, leaf, axes) for leaf in failing)
-        except TimeUp:
-            comparison.is_cut = True
-        hint = "; ".join(filter(None, hints))
-        return verdict, seen, hint.replace("gradient is", "tangent is") if who == "jvp" else hint
+        seen = f"{row.name} has {row.wrong} wrong elements of {row.checked} compared; at "
+        seen += f"{row.index} {who} says {row.analytic:.6g}, the derivative is "
+        return verdict, f"{seen}{row.numeric:.6g} ± {row.bar:.0e}", ""
     # The time may be over before it is known why the projection fails.
     if verdict == "wrong" or (verdict == "ok" and p.is_wrong and comparison.is_cut):
         seen = f"along a direction of all inputs {who} says {p.analytic:.6g}, the derivative is "
@@ -204,57 +190,44 @@ def _judged(
             f"{p.slope.value:.6g} ± {p.slope.bar:.0e}; which elements are to blame was not found"
         )
         return "wrong", seen, ""
+    if verdict == "precision" and not row.wrong:
+        seen = f"the numeric derivative {at} is only known as {row.numeric:.3g} ± {row.bar:.0e}"
+        return verdict, seen, "check in float64, or with a smaller or smoother function"
     if verdict == "precision":
-        return verdict, *_explain_precision(comparison, failing[0], rows[failing[0]])
+        seen = f"{at} the error is {row.relative_error:.1e} of the largest element"
+        return verdict, seen, f"{row.name}: {_lost_digits(comparison, leaf)}"
+    if verdict == "kink" and not row.kinks:
+        slopes = f"slopes {row.left:.6g} and {row.right:.6g}"
+        return verdict, f"{row.name} moved as a whole is at a kink, with {slopes}", ""
+    if verdict == "kink" and row.kink_index is None:
+        seen = f"{row.name} is at a kink, which {row.kinks} gradients show in float32 only"
+        return verdict, seen, ""
     if verdict == "kink":
-        return verdict, _explain_kink([rows[leaf] for leaf in failing]), ""
+        seen = f"{kinks} elements are at a kink; at {row.kink_index} of {row.name} "
+        how = "it does not show along that element, but backward is right next to it"
+        if abs(row.right - row.left) > 1e-3 * abs(row.left):
+            how = f"the slopes are {row.left:.6g} and {row.right:.6g}"
+        return verdict, f"{seen}{how}, the rest agrees", ""
     if comparison.options.is_linear:
-        return _judged_adjoint(comparison)
+        called, x = comparison.called, comparison.problem.x
+        terms, other = called.dy * called.ys[0], float(np.sum(x * comparison.mode.vector))
+        one, size = float(np.sum(terms)), float(np.sum(np.abs(terms))) + abs(other)
+        if abs(one - other) <= 1e3 * called.problem.eps_x * size:
+            return "ok", "<A(x), u> = <x, A_T(u)>", ""
+        hint = "A_T is right for the derivative of A, which is not linear: it adds a constant, say"
+        return "wrong", f"<A(x), u> is {one:.6g}, <x, A_T(u)> is {other:.6g}", hint
     if p.slope.kink:
         return "kink", "a kink where all inputs move together, though not one by one", ""
     return verdict, "", ""
 
 
-def _judged_adjoint(comparison: Comparison) -> tuple[str, str, str]:
-    called, x = comparison.called, comparison.problem.x
-    terms, others = called.dy * called.ys[0], x * comparison.mode.vector
-    one, other, sizes = (
-        np.sum(terms),
-        np.sum(others),
-        np.sum(np.abs(terms)) + np.abs(np.sum(others)),
-    )
-    if abs(one - other) <= 1e3 * called.problem.eps_x * sizes:
-        return "ok", "<A(x), u> = <x, A_T(u)>", ""
-    hint = "A_T is right for the derivative of A, which is not linear: it adds a constant, say"
-    return "wrong", f"<A(x), u> is {one:.6g}, <x, A_T(u)> is {other:.6g}", hint
-
-
-def _explain_kink(rows: list[TensorReport]) -> str:
-    row, slopes = rows[0], f"{rows[0].left:.6g} and {rows[0].right:.6g}"
-    if not row.kinks:
-        return f"{row.name} moved as a whole is at a kink, with slopes {slopes}"
-    if row.kink_index is None:
-        return f"{row.name} is at a kink, which {row.kinks} gradients show in float32 only"
-    seen = f"at {row.kink_index} of {row.name}"
-    if abs(row.right - row.left) > 1e-3 * abs(row.left):
-        seen += f" the slopes are {slopes}"
-    else:
-        seen += " it does not show along that element, but backward is right next to it"
-    return f"{sum(row.kinks for row in rows)} elements are at a kink; {seen}, the rest agrees"
-
-
-def _explain_precision(comparison: Comparison, leaf: Leaf, row: TensorReport) -> tuple[str, str]:
-    called, at = comparison.called, f"at {row.index} of {row.name}"
-    if not row.wrong:
-        seen = f"the numeric derivative {at} is only known as {row.numeric:.3g} ± {row.bar:.0e}"
-        return seen, "check in float64, or with a smaller or smoother function"
-    hint = f"{row.name}: an intermediate result is rounded to fewer digits, or cancels"
+def _lost_digits(comparison: Comparison, leaf: Leaf) -> str:
+    called = comparison.called
     if called.given:
         given = called.given[called.problem.leaves.index(leaf)]
-        with np.errstate(over="ignore"):
-            is_single = np.array_equal(given, given.astype(np.float32))
         if comparison.mode.problem is not called.problem:
-            hint = f"{row.name}: right in float64, but {given.dtype} loses its digits"
-        elif is_single and given.dtype == np.float64:
-            hint = f"{row.name}: the values are float32 numbers: a cast to float32"
-    return f"{at} the error is {row.relative_error:.1e} of the largest element", hint
+            return f"right in float64, but {given.dtype} loses its digits"
+        with np.errstate(over="ignore"):
+            if given.dtype == np.float64 and np.array_equal(given, given.astype(np.float32)):
+                return "the values are float32 numbers: a cast to float32"
+    return "an intermediate result is rounded to fewer digits, or cancels"
