@@ -15,7 +15,7 @@ from tinyconv.gradcheck.problem import Functions, Problem
 from tinyconv.gradcheck.report import KinkWarning, Report
 from tinyconv.gradcheck.verdicts import look
 
-__all__ = ["assert_gradients", "check", "check_adjoint"]
+__all__ = ["assert_gradients", "check", "check_adjoint", "check_derivatives"]
 
 
 def check(
@@ -156,6 +156,32 @@ def check_adjoint(
     problem = Problem(Functions(A, lambda u, x: A_T(u), ["x"], deadline=deadline), [x])
     vector = np.random.default_rng([seed, 8]).normal(size=problem.x.size)
     return look(problem.at(vector), options)
+
+
+def check_derivatives(
+    wrap: Callable[..., Any],
+    run: Callable[..., Any],
+    vjp: Callable[..., Any],
+    jvp: Callable[..., Any],
+    inputs: Sequence[Any],
+    *,
+    forward_mode: bool = False,
+    second_order: bool = False,
+    **settings: Any,
+) -> Report:
+    """Check the derivatives that a library itself takes of a function ``run``.
+
+    They are ``vjp(function, inputs, dy)`` and ``jvp(function, inputs, tangents)``; ``wrap`` makes
+    what is called of them and of ``run``.
+    """
+
+    def backward(dy: Any, *nests: Any) -> Any:
+        return vjp(run, nests, dy)
+
+    tangent = wrap(lambda tangents, *nests: jvp(run, nests, tangents)) if forward_mode else None
+    twice = wrap(lambda dg, *nests: vjp(backward, nests, dg)) if second_order else None
+    both: Any = {"jvp": tangent, "double_backward": twice}
+    return check(wrap(run), wrap(backward), inputs, **both, **settings)
 
 
 def assert_gradients(*functions_and_inputs: Any, redraw: int = 3, **settings: Any) -> Report:

@@ -68,9 +68,9 @@ def _not_linear_in_dy(e: Evidence) -> Hypotheses:
     """Doubling dy must double it; and what two inputs share, one of them has lost."""
     doubled = e.at(e.vjp(2 * e.dy))
     slack = 1e-9 * largest(doubled)
-    is_constant = np.all(np.abs(doubled - e.got) <= slack)
-    yield is_constant, "the gradient does not depend on dy: multiply by what comes from above"
     is_linear = np.all(np.abs(doubled - 2 * e.got) <= slack)
+    is_constant = not is_linear and np.all(np.abs(doubled - e.got) <= slack)
+    yield is_constant, "the gradient does not depend on dy: multiply by what comes from above"
     yield not is_linear and not is_constant, "the gradient is not linear in dy"
 
 
@@ -261,9 +261,9 @@ def _sum_of_dy(e: Evidence) -> Hypotheses:
         for axes, total in fitting.items() if right else ():
             text = f"the gradient is {name} summed over axes {axes}, expected {right}"
             yield e.is_got(total), text
-        for axis, k in ((axis, k) for axis in right for k in range(e.dy.shape[axis])):
-            taken = np.take(product, [k], axis=axis).sum(axis=right).reshape(shape)
-            where = f"{name} at index {k} of {e.axis(axis, 'y')}"
+        for j, k in ((j, k) for j in right for k in range(e.dy.shape[j])):
+            taken = np.take(product, [k], axis=j).sum(axis=right).reshape(shape)
+            where = f"{name} at index {k} of {e.axis(j, 'y')}"
             yield e.is_got(taken), f"only {where} is counted: sum over it"
 
 
