@@ -38,22 +38,19 @@ def check(
 ) -> Report:
     """Compare the derivatives of a function, as others compute them, with numeric ones.
 
-    All gradients are compared at once along one random direction, in which no element is small,
-    so an error of any element shows. Then some elements of each tensor are compared one by one,
-    and more of a tensor that fails; one wrong element among many is found by bisection.
+    All gradients are compared at once along one random direction, in which no element is small.
+    Then some elements of each tensor are compared one by one, and more of a tensor that fails;
+    one wrong element among many is found by bisection.
 
     Args:
-        forward: ``forward(*inputs, **kwargs) -> y``: an array, a number, or a nest of tuples, lists
-            and dicts of them.
+        forward: ``forward(*inputs, **kwargs) -> y``, a nest of arrays and numbers.
         backward: ``backward(dy, *inputs, **kwargs)`` -> the gradient of ``sum(dy * y)`` with
-            respect to each input: a nest like the input, None for what is not checked. A function
-            of one input, or with one floating-point input, may return just that gradient. dy is a
-            nest like y. Of complex numbers the gradient is ``dL/dRe + i dL/dIm``, PyTorch's
-            convention. None if only ``jvp`` is to be checked.
+            respect to each input: a nest like the input, None for what is not checked; just the
+            gradient where there is one input, or one floating-point input. dy is a nest like y. Of
+            complex numbers it is ``dL/dRe + i dL/dIm``, as in PyTorch. None to check ``jvp`` alone.
         inputs: nests of arrays of one library and numbers. Floating-point and complex ones are
-            differentiated; all others are constants, and so are infinite elements. float64 is best:
-            float32 is checked in float64, where the functions take it, and the float32 gradient is
-            then compared with the float64 one.
+            differentiated; others are constants, and so are infinite elements. float64 is best:
+            float32 is checked in float64, where the functions take it, and then compared with that.
         kwargs: more arguments of all functions, constants.
         jvp: forward mode, ``jvp(tangents, *inputs, **kwargs)`` -> the derivative of y along the
             tangents, a tuple like the inputs with None for constants.
@@ -62,9 +59,8 @@ def check(
         seed: of dy, of the directions and of the choice of elements.
         names: of the inputs, for the report.
         axes: names of the axes of inputs and of ``"y"``, for hints: ``{"x": ("batch", "pixel")}``.
-        samples: elements of each tensor that are compared one by one; ``"all"`` for every one,
-            0 for the projection alone, without the second calls that look for randomness (they
-            are made where the projection fails).
+        samples: elements of each tensor that are compared one by one; ``"all"`` for every one, 0
+            for the projection alone: two calls are compared only where it fails.
         method: ``"complex"`` for the complex step, ``"central"`` for differences, ``"auto"`` for
             the complex step where it is valid, which is found out.
         redraw: how often to move inputs that sit at a kink, and check again.
@@ -81,15 +77,14 @@ def check(
             match the inputs, or there is nothing to check.
 
     Source: the projection is the directional derivative test of Griewank and Walther,
-    "Evaluating Derivatives" (2008), on both sides; for the numeric derivative see
-    :mod:`tinyconv.gradcheck.slopes`.
+    "Evaluating Derivatives" (2008), on both sides.
 
     >>> import numpy as np
     >>> report = check(np.tanh, lambda dy, x: dy * (np.tanh(x)**2 - 1), [np.linspace(-1, 1, 5)])
     >>> report.verdict, report.hint
     ('wrong', 'inputs[0]: the gradient is -1 times what it should be: the sign is flipped')
     """
-    names = [f"inputs[{i}]" for i in range(len(inputs))] if names is None else list(names)
+    names = list(names or (f"inputs[{i}]" for i in range(len(inputs))))
     if len(names) != len(inputs):
         raise ValueError(f"check: {len(names)} names for {len(inputs)} inputs")
     if backward is None and jvp is None:

@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyconv.gradcheck.calls import Called, call
-from tinyconv.gradcheck.nests import Leaf
-from tinyconv.gradcheck.numbers import scale_of
+from tinyconv.gradcheck.nests import Leaf, scale_of
 from tinyconv.gradcheck.problem import HALF, Problem, Stop
 from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
 

@@ -1,15 +1,15 @@
 """What a check knows about one wrong gradient, for those who look for the reason."""
 
 import contextlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tinyconv.gradcheck.calls import COMPLAINTS
 from tinyconv.gradcheck.comparison import Comparison
-from tinyconv.gradcheck.nests import FloatArray, Leaf
-from tinyconv.gradcheck.numbers import largest
+from tinyconv.gradcheck.nests import FloatArray, Leaf, largest, scale_of
 from tinyconv.gradcheck.problem import Problem, Stop
 
 __all__ = ["Evidence"]
@@ -31,17 +31,17 @@ class Evidence:
         self.inputs = self.problem.arrays()
         self.pairs = [a.name for a in self.problem.leaves if a.pairs]
         self._ks = [e.k for e in smooth]
-        self.analytic = self.known(leaf)
-        self.flat = np.array(self._ks, dtype=int) - leaf.part.start
+        self.analytic, self.flat = self.known(leaf), np.array(self._ks, dtype=int) - leaf.part.start
         self.index = np.unravel_index(self.flat, leaf.shape)
         self.numeric = np.array([e.slope.value for e in smooth])
         self.tolerance = np.array([comparison.full_tolerance(e) for e in smooth])
         self.got = self.at(self.analytic)
         self.size = max(largest(self.numeric), largest(self.got))
-        self.wrong = ~self.close(self.got)
+        self.wrong, slack = ~self.close(self.got), self.tolerance + 1e-9 * self.size
         #: where there is no gradient, and where either side has one
-        self.zero = np.abs(self.numeric) <= self.tolerance + 1e-9 * self.size
-        self.significant = ~self.zero | (np.abs(self.got) > self.tolerance + 1e-9 * self.size)
+        self.zero = np.abs(self.numeric) <= slack
+        self.significant = ~self.zero | (np.abs(self.got) > slack)
+        self.all_wrong = bool(np.all(self.wrong[self.significant]))
         alike = {name: a for name, a in self.inputs.items() if a.shape == leaf.shape}
         self.alike = {name: a + 0.0 for name, a in alike.items() if np.all(np.isfinite(a))}
         # An output of this shape, too, is worth a look: what it is multiplied by, or added.
@@ -117,3 +117,49 @@ class Evidence:
             return "(real, imaginary)"
         names = self.comparison.options.axes.get(name, ())
         return names[axis] if axis < len(names) else f"axis {axis}"
+
+    # -- at other shapes ------------------------------------------------------------------------
+
+    def ratios(self) -> Iterator[tuple[int, str, float]]:
+        """Yield a length, the axes of inputs that have it, and the ratio where it is doubled.
+
+        Only axes that must change together do.
+        """
+        lengths: dict[int, list[tuple[str, int]]] = {}
+        for name, a in self.inputs.items():
+            for axis, length in enumerate(a.shape[: -1 if name in self.pairs else None]):
+                lengths.setdefault(length, []).append((name, axis))
+        for length, places in lengths.items():
+            done: list[set[tuple[str, int]]] = []
+            counts = range(1, min(len(places), 4) + 1 if length > 1 else 1)
+            for some in itertools.chain(*(itertools.combinations(places[:6], n) for n in counts)):
+                near = None if any(group <= set(some) for group in done) else self._doubled(some)
+                if near is not None:
+                    done.append(set(some))
+                    names = " and ".join(f"axis {k} of {name}" for name, k in some)
+                    yield length, names, self._ratio(near) or 0.0
+
+    def _doubled(self, some: Any) -> Problem | None:
+        """Return the problem with some axes twice as long, None if forward does not take it."""
+        rng = np.random.default_rng(7)
+
+        def resize(name: str, a: Any) -> Any:
+            for axis in (axis for each, axis in some if each == name):
+                noise = 0.3 * scale_of(a) * rng.normal(size=a.shape) if a.dtype.kind == "f" else 0
+                a = np.concatenate([a, (a + noise).astype(a.dtype)], axis=axis)
+            return a
+
+        # Most lengths cannot change alone: forward says so by an error of its own choice.
+        with contextlib.suppress(Exception):
+            near = self.called.problem.resized(resize)
+            return near if np.all(np.isfinite(near.value())) else None
+        return None
+
+    def _ratio(self, near: Problem) -> float | None:
+        """Return the gradient of the input over its numeric value, along one direction."""
+        with contextlib.suppress(Stop, *COMPLAINTS):
+            other = self.comparison.at(near, self.comparison.options.seed)
+            (same,) = (a for a in other.problem.leaves if a.place == self.leaf.place)
+            reading = other.read(other.direction([same]))
+            return reading.analytic / reading.slope.value if reading.slope.value else None
+        return None

@@ -7,24 +7,23 @@ draw as well: other inputs, another dy. The first family with such a sentence ha
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyconv.gradcheck.calls import elsewhere, is_stale
+from tinyconv.gradcheck.calls import axis_orders, axis_sets, elsewhere, is_stale
 from tinyconv.gradcheck.comparison import WORK, Comparison
 from tinyconv.gradcheck.evidence import Evidence
-from tinyconv.gradcheck.factors import follow
-from tinyconv.gradcheck.nests import FloatArray, Leaf
-from tinyconv.gradcheck.numbers import axis_orders, axis_sets, largest
-from tinyconv.gradcheck.parts import broad_part, dy_part, narrow_part, selected
+from tinyconv.gradcheck.nests import FloatArray, Leaf, largest
 
 __all__ = ["say_why"]
 
 Hypotheses: TypeAlias = Iterator[tuple[Any, str]]
-#: So many wrong elements, and so many others, are compared at a second draw at most.
-AGAIN = 256
+#: So many wrong elements, and so many others, are compared at a second draw at most. Of more
+#: outputs than MANY dy is not taken apart.
+AGAIN, MANY = 256, 600
 
 
 def say_why(comparison: Comparison, leaf: Leaf) -> str:
@@ -50,7 +49,7 @@ def say_why(comparison: Comparison, leaf: Leaf) -> str:
             if second[0] is None:
                 sentence += " (at these inputs: no second draw was possible)"
             elif family is _constant_ratio:
-                sentence += follow(e, e.ratio() or 0.0)
+                sentence += _origin(e, e.ratio() or 0.0)
             return f"{leaf.name}: {sentence}"
     return ""
 
@@ -64,17 +63,14 @@ def _fitting(family: Callable[[Evidence], Hypotheses], e: Evidence) -> list[str]
 # -- the whole gradient ---------------------------------------------------------------------------
 
 
-def _not_linear_in_dy(e: Evidence) -> Hypotheses:
-    """Doubling dy must double it; and what two inputs share, one of them has lost."""
+def _linear_and_alone(e: Evidence) -> Hypotheses:
+    """Doubling dy must double it, and it must lie in memory of its own."""
     doubled = e.at(e.vjp(2 * e.dy))
     slack = 1e-9 * largest(doubled)
     is_linear = np.all(np.abs(doubled - 2 * e.got) <= slack)
     is_constant = not is_linear and np.all(np.abs(doubled - e.got) <= slack)
     yield is_constant, "the gradient does not depend on dy: multiply by what comes from above"
     yield not is_linear and not is_constant, "the gradient is not linear in dy"
-
-
-def _shared_memory(e: Evidence) -> Hypotheses:
     arrays = {n: a for n, a in e.called.problem.returned.items() if isinstance(a, np.ndarray)}
     mine = arrays.pop(e.name, np.zeros(0))
     for name, a in arrays.items():
@@ -89,21 +85,53 @@ def _constant_ratio(e: Evidence) -> Hypotheses:
     yield abs(ratio) > 1e-9, f"the gradient is {ratio:.6g} times what it should be"
 
 
-def _conjugated(e: Evidence) -> Hypotheses:
-    sign = np.array([1.0, -1.0])
-    if e.name in e.pairs:
-        yield e.analytic * sign, "the gradient is conjugated: a conjugate is missing or too much"
-    for name in e.pairs:
-        text = f"backward is right for {name} conjugated: its conjugate is missing"
-        yield e.vjp(e.dy, {name: e.inputs[name] * sign}), text
+def _origin(e: Evidence, ratio: float) -> str:
+    """Return what the ratio depends on when axes are doubled in length, or what it may be."""
+    if abs(ratio + 1) < 1e-6:
+        return ": the sign is flipped"
+    powers = [(n, axes, math.log2(abs(r / ratio))) for n, axes, r in e.ratios() if r]
+    known = itertools.product(powers, (1, -1, 0.5, -0.5, 2, -2))
+    followed = [(n, axes, p) for (n, axes, power), p in known if abs(power - p) < 1e-3]
+    if not powers:
+        return "; no other shape could be tried"
+    if len({p for _, _, p in followed}) > 1:
+        return ""
+    if followed:
+        p, size = followed[0][2], math.prod(n for n, _, _ in followed)
+        names = " and ".join(dict.fromkeys(axes for _, axes, _ in followed))
+        number = f"sqrt({size})" if abs(p) == 0.5 else str(size) + "^2" * (abs(p) == 2)
+        what = f"1/{number} is {'missing' if p > 0 else 'too much'}"
+        means = {1: ": a sum instead of a mean", -1: ": a mean instead of a sum"}
+        what += means.get(p, "")
+        if abs(abs(ratio) - size**p) > 1e-6 * abs(ratio):  # of a part of that length, say
+            word = {0.5: "the root of ", 1: "", 2: "the square of "}[abs(p)]
+            what = f"a factor that goes with {word}a length of these is wrong"
+        return f"; with {names} twice as long it is {2**p:.3g} times that: {what}"
+    one = np.zeros_like(e.dy)
+    one.flat[one.size // 2] = 1.0
+    window, larger = (
+        int(np.count_nonzero(np.nan_to_num(e.vjp(one)))),
+        max(abs(ratio), 1 / abs(ratio)),
+    )
+    what = ": a constant factor"
+    if window > 2 and abs(larger - window) < 1e-6 * larger:
+        what = f"; {window} elements of {e.name} have a gradient from one output: a sum and a mean"
+        what += " over these are mistaken for each other"
+    elif abs(larger - 2) < 1e-6:
+        too_much = "too much, as of a square, or added twice"
+        what = f": a factor 2 {too_much if abs(ratio) > 1 else 'is missing, as of a square'}"
+    return f", whatever the lengths of axes{what}"
 
 
 def _rearranged(e: Evidence) -> Hypotheses:
-    """The right numbers, of another input, or with axes swapped, flipped or shifted."""
+    """The right numbers, of another input, or conjugated, or with axes swapped or shifted."""
     for leaf in (leaf for leaf in e.called.checked if leaf is not e.leaf):
         text = f"this is not its gradient, but the gradient of {leaf.name} would be: "
         yield leaf.shape == e.leaf.shape and e.matches(e.known(leaf)), text + "the order is off"
     g = e.analytic[..., 0] if e.name in e.pairs else e.analytic
+    if e.name in e.pairs:
+        right = e.analytic * np.array([1.0, -1.0])
+        yield right, "the gradient is conjugated: a conjugate is missing or too much"
     for order in axis_orders(g):
         if tuple(g.shape[k] for k in order) == g.shape:
             swapped = tuple(k for k in range(g.ndim) if order[k] != k)
@@ -123,20 +151,21 @@ def _is_shift(e: Evidence, axes: tuple[int, ...], by: int) -> bool:
     moved = e.at(np.roll(e.analytic, [by] * len(axes), axes))
     for axis in axes:
         inside &= (e.index[axis] >= by) & (e.index[axis] < shape[axis] + min(by, 0))
-    if np.sum(inside & (np.abs(e.numeric) > 1e-6 * e.size)) < 2 or not np.any(inside & e.wrong):
-        return False
-    return bool(np.all(e.close(moved)[inside]))
+    enough = np.sum(inside & (np.abs(e.numeric) > 1e-6 * e.size)) > 1 and np.any(inside & e.wrong)
+    return bool(enough and np.all(e.close(moved)[inside]))
 
 
 def _input_rearranged(e: Evidence) -> Hypotheses:
     """Right if another input were transposed or flipped, so backward uses it like that."""
     for name, x in e.inputs.items():
+        if name in e.pairs:
+            text = f"backward is right for {name} conjugated: its conjugate is missing"
+            yield e.vjp(e.dy, {name: x * np.array([1.0, -1.0])}), text
         if name == e.name or x.ndim < 2 or x.dtype.kind != "f":
             continue
         swaps = [(a, b) for a, b in ((-2, -1), (0, 1)) if x.shape[a] == x.shape[b]]
         ways = [("transposed", np.swapaxes(x, *swap)) for swap in swaps]
-        ways += [("flipped", np.flip(x, (-2, -1)))]
-        ways += [("flipped along its last axis", np.flip(x, -1))]
+        ways += [("flipped", np.flip(x, (-2, -1))), ("flipped along its last axis", np.flip(x, -1))]
         for how, moved in ways:
             text = f"backward is right for {name} {how}: it has {name} used {how}"
             yield e.vjp(e.dy, {name: moved}), text
@@ -154,11 +183,10 @@ def _local_derivative(e: Evidence) -> Hypotheses:
         yield is_masked, "dy is passed on where the derivative is zero: the mask is missing"
         yield True, "the gradient is dy itself: the derivative of the function is missing"
         return
-    for name, values in factors.items():
-        yield e.analytic * values, f"the factor {name} is missing"
-    for name, values in factors.items() if e.is_elementwise else ():
+    yield from ((e.analytic * f, f"the factor {name} is missing") for name, f in factors.items())
+    for name, factor in factors.items() if e.is_elementwise else ():
         text = f"the gradient is dy * ({name}), which is not the derivative"
-        yield e.is_got(e.dy * values), text
+        yield e.is_got(e.dy * factor), text
 
 
 def _other_mask(e: Evidence) -> Hypotheses:
@@ -168,8 +196,8 @@ def _other_mask(e: Evidence) -> Hypotheses:
         return
     lost, extra = np.any(~passed & e.wrong), np.any(e.zero & e.wrong)
     # What is passed on must be dy, times what forward scales it by.
-    scale = float(np.median(e.numeric[right] / e.at(e.dy)[right])) if np.any(right) else 1.0
-    if extra and not np.all(e.close(e.got, scale * e.at(e.dy))[passed & e.wrong]):
+    scaled = e.at(e.dy) * np.median(e.numeric[right] / e.at(e.dy)[right])
+    if extra and not np.all(e.close(e.got, scaled)[passed & e.wrong]):
         return
     yield lost and extra, "zeros are in the wrong places: another mask than that of forward"
     text = "dy is passed on where the derivative is zero: the mask is missing or too wide"
@@ -179,15 +207,15 @@ def _other_mask(e: Evidence) -> Hypotheses:
 
 def _places(e: Evidence) -> Hypotheses:
     """Zeros and values at the wrong indices: an argmax, a mask, a stride."""
-    none = np.abs(e.got) <= 1e-9 * e.size
     got, numeric = np.sort(e.got), np.sort(e.numeric)
     same = np.allclose(got, numeric, rtol=1e-6, atol=1e-9 * e.size)
-    same = same and bool(np.any(e.zero)) and len(e.flat) == e.analytic.size
-    yield same, "the right values in the wrong places: an index, an argmax or a stride"
-    is_extra = not same and np.all(e.zero[e.wrong])
+    if same and np.any(e.zero) and len(e.flat) == e.analytic.size:
+        yield True, "the right values in the wrong places: an index, an argmax or a stride"
+        return
+    is_extra, is_lost = np.all(e.zero[e.wrong]), np.all(np.abs(e.got[e.wrong]) <= 1e-9 * e.size)
     yield is_extra, "gradient goes to elements that have none, and is right elsewhere"
-    is_lost = not same and not is_extra and np.all(none[e.wrong])
-    yield is_lost, "zero where there is a gradient, and right elsewhere: elements are left out"
+    text = "zero where there is a gradient, and right elsewhere: elements are left out"
+    yield is_lost and not is_extra, text
 
 
 # -- sums and means: a term is missing -----------------------------------------------------------
@@ -197,31 +225,30 @@ def _normalisation(e: Evidence) -> Hypotheses:
     """Of ``(x - mean) / std`` the gradient is a projection: its terms hold the parts together."""
     g, x = e.analytic, e.alike.get(e.name)
     forms = e.alike | ({"y": e.y} if e.y.shape == g.shape else {})
-    for axes in (axes for axes in axis_sets(g) if np.prod([g.shape[k] for k in axes]) > 1):
+    for axes in (axes for axes in axis_sets(g) if math.prod(g.shape[k] for k in axes) > 1):
         where = f"over {e.axis(axes[0]) if len(axes) == 1 else f'axes {axes}'} subtracted"
         less = g - np.mean(g, axes, keepdims=True)
         yield less, f"right with its mean {where}: the term of the mean is missing"
         if x is not None:
             z = x - np.mean(x, axes, keepdims=True)
             what = f"right with its part along the normalised {e.name} {where}"
-            yield _less(e, g, z, axes), f"{what}: the term of the variance is missing"
+            yield _is_less(e, g, z, axes), f"{what}: the term of the variance is missing"
             what = f"right with the terms of the mean and the variance {where}"
-            yield _less(e, less, z, axes), f"{what}: both are missing"
+            yield _is_less(e, less, z, axes), f"{what}: both are missing"
         for name, form in forms.items():
             what = f"right with its part along {name} {where}"
-            yield _less(e, g, form, axes), f"{what}: the term of the length is missing"
+            yield _is_less(e, g, form, axes), f"{what}: the term of the length is missing"
 
 
-def _less(e: Evidence, g: FloatArray, form: FloatArray, axes: tuple[int, ...]) -> bool:
+def _is_less(e: Evidence, g: FloatArray, form: FloatArray, axes: tuple[int, ...]) -> bool:
     """Tell whether g is right less its part along a form in each slice, or a share of that.
 
     An epsilon beside the variance makes the share less than all.
     """
     along = form * np.sum(g * form, axes, keepdims=True) / np.sum(form * form, axes, keepdims=True)
-    share = _shares(e, e.at(g) - e.numeric, e.at(along), axes)
-    if share is None or np.any((share < 0.3) | (share > 1 + 1e-6)):
-        return False
-    return bool(np.all(e.close(e.at(g) - share * e.at(along))))
+    shares = _shares(e, e.at(g) - e.numeric, e.at(along), axes)
+    is_share = shares is not None and np.all((shares >= 0.3) & (shares <= 1 + 1e-6))
+    return bool(is_share and np.all(e.close(e.at(g) - shares * e.at(along))))
 
 
 def _shares(e: Evidence, rest: FloatArray, form: FloatArray, axes: tuple[int, ...]) -> Any:
@@ -237,17 +264,15 @@ def _shares(e: Evidence, rest: FloatArray, form: FloatArray, axes: tuple[int, ..
 
 def _softmax(e: Evidence) -> Hypotheses:
     """dx = y (dy - sum(y dy)), and dx = dy - exp(y) sum(dy) of its logarithm."""
-    g, y, dy, p = e.analytic, e.y, e.dy, np.exp(e.y)
+    g, forms = e.analytic, [("y sum(y dy)", e.y * e.dy, e.y), ("exp(y) sum(dy)", e.dy, np.exp(e.y))]
     axes = [k for k in range(g.ndim) if g.shape[k] > 1] if e.is_elementwise else []
-    for axis in axes:
-        total, end = np.sum(g, axis, keepdims=True), "subtracted: the sum is missing"
-        yield g - y * total, f"right with y sum(y dy) over {e.axis(axis)} {end}"
-        yield g - p * total, f"right with exp(y) sum(dy) over {e.axis(axis)} {end}"
-    for right, wrong in itertools.permutations(axes, 2):
-        text = f"its sum runs over {e.axis(wrong)}, expected {e.axis(right)}: the wrong axis"
-        for inner, factor in ((y * dy, y), (dy, p)):  # of the softmax, and of its logarithm
-            one, other = (inner - factor * np.sum(inner, k, keepdims=True) for k in (right, wrong))
-            yield e.matches(one) and e.is_got(other), text
+    for (name, _, factor), k in itertools.product(forms, axes):
+        text = f"right with {name} over {e.axis(k)} subtracted: the sum is missing"
+        yield g - factor * np.sum(g, k, keepdims=True), text
+    for (_, inner, factor), (right, k) in itertools.product(forms, itertools.permutations(axes, 2)):
+        text = f"its sum runs over {e.axis(k)}, expected {e.axis(right)}: the wrong axis"
+        one, other = (inner - factor * np.sum(inner, a, keepdims=True) for a in (right, k))
+        yield e.matches(one) and e.is_got(other), text
 
 
 def _sum_of_dy(e: Evidence) -> Hypotheses:
@@ -261,10 +286,11 @@ def _sum_of_dy(e: Evidence) -> Hypotheses:
         for axes, total in fitting.items() if right else ():
             text = f"the gradient is {name} summed over axes {axes}, expected {right}"
             yield e.is_got(total), text
-        for j, k in ((j, k) for j in right for k in range(e.dy.shape[j])):
-            taken = np.take(product, [k], axis=j).sum(axis=right).reshape(shape)
-            where = f"{name} at index {k} of {e.axis(j, 'y')}"
-            yield e.is_got(taken), f"only {where} is counted: sum over it"
+        for axis in right:
+            for k in range(e.dy.shape[axis]):
+                taken = np.take(product, [k], axis=axis).sum(axis=right).reshape(shape)
+                where = f"{name} at index {k} of {e.axis(axis, 'y')}"
+                yield e.is_got(taken), f"only {where} is counted: sum over it"
 
 
 def _missing_term(e: Evidence) -> Hypotheses:
@@ -277,13 +303,12 @@ def _missing_term(e: Evidence) -> Hypotheses:
     for axes in (every, *((k,) for k in every if len(every) > 1 and e.analytic.shape[k] > 2)):
         for name, values in (terms if axes == every else terms | {"1": missing * 0 + 1}).items():
             shares = _shares(e, missing, values, axes)
-            if shares is None or not np.all(e.close(missing, shares * values)):
-                continue
-            what = f"the derivative has {shares[0]:.4g} times {name} more"
-            if axes != every:
-                where = f"along {e.axis(axes[0])}, as from a sum over it"
-                what = f"{name} times a number for each slice {where}"
-            yield True, f"a term is missing: {what}"
+            if shares is not None and np.all(e.close(missing, shares * values)):
+                what = f"the derivative has {shares[0]:.4g} times {name} more"
+                if axes != every:
+                    where = f"along {e.axis(axes[0])}, as from a sum over it"
+                    what = f"{name} times a number for each slice {where}"
+                yield True, f"a term is missing: {what}"
 
 
 def _constant_beside_inputs(e: Evidence) -> Hypotheses:
@@ -300,10 +325,96 @@ def _constant_beside_inputs(e: Evidence) -> Hypotheses:
         yield errors[0] < 1e-3 * errors[1] and errors[2] > 1.5 * errors[1], text
 
 
+# -- where it is wrong ----------------------------------------------------------------------------
+
+
+def _part(e: Evidence) -> Hypotheses:
+    """Wrong in a part that has a name, or where integers point, and right elsewhere."""
+    shape, wrong, share = e.analytic.shape, e.wrong & e.significant, ""
+    if e.all_wrong:
+        return
+    if (ratio := e.ratio(e.wrong)) is not None:
+        how = "zero" if abs(ratio) < 1e-9 else f"{ratio:.6g} times what it should be"
+        share = f"; it is {how} there"
+    for name, k in e.inputs.items():  # at labels, in rows that are looked up
+        if k.dtype.kind not in "iu" or not k.size or k.min() < 0 or not shape:
+            continue
+        if len(shape) == 2 and k.shape == shape[:1] and k.max() < shape[1]:
+            at = (k[e.index[0]] == e.index[1]) & e.significant
+            text = f"wrong only at {e.axis(1)} = {name}, and there everywhere{share}"
+            yield np.array_equal(wrong, at), text
+        counts = np.bincount(k.reshape(-1), minlength=shape[0])[e.index[0]]
+        is_repeated = k.max() < shape[0] and np.array_equal(wrong, (counts > 1) & e.significant)
+        yield is_repeated, f"wrong only for what occurs more than once in {name}"
+    if np.sum(e.wrong) == 1 and np.sum(e.significant) > 2:
+        where = tuple(int(k[e.wrong][0]) for k in e.index)
+        compared = "" if len(e.flat) == e.analytic.size else " compared"
+        yield True, f"wrong at {where} alone, and all others{compared} are right"
+        return
+    names = [e.axis(k) for k in range(len(shape))]
+    words = _described(e.index, shape, e.wrong, e.significant, names, 0.5)
+    yield words, f"wrong only {words}{share}"
+
+
+def _dy_part(e: Evidence) -> Hypotheses:
+    """The gradient is linear in dy, so each element of dy can be checked on its own."""
+    direction, slopes = e.comparison.direction([e.leaf], draw=2**32 - 1), None
+    if e.dy.ndim and e.dy.size <= MANY:
+        slopes = e.comparison.slopes.of_outputs(direction)
+    if slopes is None:
+        return
+    slack, slopes = 1e-6 * largest(slopes), slopes.reshape(-1)
+    units = np.eye(e.dy.size).reshape(-1, *e.dy.shape)
+    analytic = np.array([float(np.sum(e.mode.terms(direction, unit))) for unit in units])
+    wrong, significant = np.abs(analytic - slopes) > slack, np.abs(slopes) > slack
+    if not np.any(wrong) or np.all(wrong[significant]):
+        return
+    index = np.unravel_index(np.arange(e.dy.size), e.dy.shape)
+    names = [e.axis(k, "y") for k in range(e.dy.ndim)]
+    where = _described(index, e.dy.shape, wrong, significant, names, 0.9)
+    is_lost = bool(np.all(np.abs(analytic[wrong]) <= slack))
+    if where and not is_lost:
+        # Where these outputs send gradient, it is all wrong; else it is a matter of the input.
+        sent = e.vjp(np.where(wrong.reshape(e.dy.shape), e.dy, 0.0))
+        reached = np.abs(e.at(sent)) > 1e-9 * e.size
+        if not np.any(reached) or np.mean(e.wrong[reached]) < 0.9:
+            return
+    yield where, f"dy is {'left out' if is_lost else 'used wrongly'} {where}, and right elsewhere"
+
+
+def _described(
+    index: Any, shape: tuple[int, ...], wrong: Any, significant: Any, names: list[str], most: float
+) -> str:
+    """Describe the set of wrong elements if it is (all of) a simple set, else return ""."""
+    best, words = most, ""
+    for axis, (length, name) in enumerate(zip(shape, names, strict=True)):
+        bad, present = np.unique(index[axis][wrong]), np.unique(index[axis])
+        if len(present) < length and 2 * len(wrong) < np.prod(shape):
+            continue  # of a few elements it is not known which indices are right
+        share = len(bad) / len(present)
+        inside = np.isin(index[axis], bad) & significant
+        is_part = share < 1 and (share < best or (share == best and not words))
+        if is_part and np.sum(wrong) > 1 and np.mean(wrong[inside]) >= 0.9:
+            best, good = share, sorted(set(range(length)) - set(bad.tolist()))
+            listing = ", ".join(map(str, bad[:8])) + (", …" if len(bad) > 8 else "")
+            words = f"at index {listing} of {name}, of {length}"
+            if len(bad) == 1 and bad[0] in (0, length - 1):
+                words = f"at the {'last' if bad[0] else 'first'} index ({bad[0]}) of {name}"
+            elif len(good) == 1:
+                words = f"at every index but {good[0]} of {name}"
+    if words or len(shape) < 3:
+        return words
+    ends = [np.minimum(index[k], shape[k] - 1 - index[k]) for k in range(2, len(shape))]
+    for width in (1, 2):
+        ring = np.min(ends, axis=0) < width
+        if np.all(ring[wrong]) and not np.all(ring) and np.mean(wrong[ring & significant]) >= 0.9:
+            return f"on the border of axes 2 and up, {width} wide"
+    return ""
+
+
 #: From the most specific to the most general.
 TABLE: tuple[Callable[[Evidence], Hypotheses], ...] = (
-    *(_not_linear_in_dy, _shared_memory, _constant_ratio, _conjugated, _rearranged),
-    *(_input_rearranged, _softmax, _normalisation, _sum_of_dy, selected, narrow_part),
-    *(_local_derivative, _other_mask, dy_part, _places, _missing_term, broad_part),
-    _constant_beside_inputs,
+    *(_linear_and_alone, _constant_ratio, _rearranged, _input_rearranged, _softmax),
+    *(_normalisation, _sum_of_dy, _part, _local_derivative, _other_mask, _dy_part, _places),
+    *(_missing_term, _constant_beside_inputs),
 )

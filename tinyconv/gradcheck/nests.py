@@ -15,7 +15,8 @@ import numpy as np
 from tinyconv.backend import to_numpy
 from tinyconv.errors import DtypeError
 
-__all__ = ["FloatArray", "Leaf", "Nest", "as_real", "leaves_like", "leaves_of", "rebuild"]
+__all__ = ["FloatArray", "Leaf", "Nest", "as_real", "largest", "leaves_like", "leaves_of"]
+__all__ += ["rebuild", "scale_of"]
 
 AnyArray: TypeAlias = np.ndarray[Any, Any]
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -171,3 +172,16 @@ def _kind(tree: Any) -> str:
     if isinstance(tree, (tuple, list)):
         return f"a {type(tree).__name__} of {len(tree)}"
     return "an array" if hasattr(tree, "shape") else f"a {type(tree).__name__}"
+
+
+def largest(a: Any) -> float:
+    """Return the largest finite absolute value, 0 for no elements."""
+    return float(np.max(np.abs(a), where=np.isfinite(a), initial=0.0))
+
+
+def scale_of(x: Any) -> float:
+    """Return the rms of a tensor's elements, or 1 where steps beside it would be subnormal."""
+    if not (top := largest(x)) > 1e-280:
+        return 1.0
+    finite = x[np.isfinite(x)].astype(np.float64)
+    return top * float(np.sqrt(np.mean(np.square(finite / top))))

@@ -18,15 +18,14 @@ import numpy as np
 
 from tinyconv.backend import namespace, to_numpy
 from tinyconv.gradcheck.nests import (
-    AnyArray,
     FloatArray,
     Leaf,
     Nest,
     as_real,
     leaves_like,
     leaves_of,
+    scale_of,
 )
-from tinyconv.gradcheck.numbers import scale_of
 
 __all__ = ["DOUBLE", "HALF", "Functions", "Problem", "Stop", "TimeUp"]
 
@@ -109,10 +108,7 @@ class Problem:
         return np.repeat(eps, [leaf.size for leaf in self.leaves])
 
     def at(self, x: FloatArray, dtype: Any = None) -> "Problem":
-        """Return the problem at another point, which is rounded to the types of the inputs.
-
-        With a ``dtype``, that one is handed over in the place of all types.
-        """
+        """Return the problem at another point, rounded to the inputs' types, or one for all."""
         other = copy.copy(self)
         other.dtype, other._base = dtype or self.dtype, {}
         rounded = (leaf.of(x).astype(other.dtype or leaf.dtype) for leaf in self.leaves)
@@ -127,31 +123,30 @@ class Problem:
             x[leaf.part] += rng.uniform(-by, by, leaf.size) * scale_of(leaf.of(x))
         return self.at(x)
 
-    def resized(self, resize: Callable[[str, AnyArray], AnyArray]) -> "Problem":
+    def resized(self, resize: Callable[[str, FloatArray], FloatArray]) -> "Problem":
         """Return the problem with ``resize(name, a)`` in the place of every array."""
         nest, leaves = self._nest, {leaf.place: leaf for leaf in self.leaves}
-        arguments = list(nest.constants)
-        for place, (name, a) in self._arrays().items():
-            a, leaf = resize(name, a), leaves.get(place)
-            arguments[place] = nest.argument(leaf, a) if leaf else nest.like(place, a)
+        arguments, arrays = list(nest.constants), self.arrays()
+        for place, (name, _) in enumerate(nest.named):
+            a = resize(name, arrays[name]) if name in arrays else None
+            if a is not None:
+                leaf = leaves.get(place)
+                arguments[place] = nest.argument(leaf, a) if leaf else nest.like(place, a)
         return Problem(self.functions, nest.rebuild(arguments))
 
-    def arrays(self) -> dict[str, AnyArray]:
+    def arrays(self) -> dict[str, FloatArray]:
         """Return the arrays among the inputs by name, constants too, complex ones as pairs."""
-        return dict(self._arrays().values())
-
-    def _arrays(self) -> dict[int, tuple[str, AnyArray]]:
         every = list(self._nest.constants)
         for leaf in self.leaves:
             every[leaf.place] = leaf.of(self.x)
-        named = enumerate(zip(self._nest.named, every, strict=True))
-        return {k: (name, a) for k, ((name, _), a) in named if isinstance(a, np.ndarray)}
+        pairs = zip(self._nest.named, every, strict=True)
+        return {name: a for (name, _), a in pairs if isinstance(a, np.ndarray)}
 
     def inputs(self) -> list[Any]:
         """Return the nests of inputs at this point."""
         return list(self._nest.rebuild(self._nest.arguments(self.x, self.dtype)))
 
-    def _output(self, result: Any, complex_step: bool = False) -> AnyArray:
+    def _output(self, result: Any, complex_step: bool = False) -> FloatArray:
         """Return forward's outputs as one array, complex only where the complex step made it so."""
         leaves = (leaf for _, leaf in leaves_of(result) if leaf is not None)
         arrays = [np.asarray(to_numpy(leaf)) for leaf in leaves]
@@ -161,7 +156,7 @@ class Problem:
         y = kept[0] if len(kept) == 1 else np.concatenate([a.reshape(-1) for a in kept])
         return np.where(self.dead, 0, y) if y.shape == np.shape(self.dead) and y.shape else y
 
-    def like_output(self, dy: AnyArray) -> Any:
+    def like_output(self, dy: FloatArray) -> Any:
         """Return dy as a nest like forward's last output, None for what is no floating number."""
         named = [
             (n, np.asarray(a) if isinstance(a, (float, complex)) else a)
@@ -172,7 +167,7 @@ class Problem:
 
     # -- calling them ---------------------------------------------------------------------------
 
-    def value(self) -> AnyArray:
+    def value(self) -> FloatArray:
         """Return forward here; stop if it changes an input."""
         self._y = self._call("forward")
         y = np.array(self._output(self._y))
@@ -180,7 +175,7 @@ class Problem:
         self.eps, self.y_shape = max(self.eps_x, self.eps_y), y.shape
         return y
 
-    def gradients(self, dy: AnyArray, forward_first: bool = True) -> list[AnyArray | None]:
+    def gradients(self, dy: FloatArray, forward_first: bool = True) -> list[FloatArray | None]:
         """Return the gradient of every leaf; stop if backward changes dy or an input.
 
         A backward may use what the forward pass before it has saved, as layers do.
@@ -191,7 +186,7 @@ class Problem:
         results = self._by_leaf(self._call("backward", dys))
         _require_unchanged("backward", leaves_of(dys, "dy"), leaves_of(self.like_output(dy), "dy"))
         self.returned = {leaf.name: results[leaf.place] for leaf in self.leaves}
-        found: list[AnyArray | None] = []
+        found: list[FloatArray | None] = []
         for leaf, g in zip(self.leaves, self.returned.values(), strict=True):
             a = None if g is None else np.array(to_numpy(g))
             if a is not None and leaf.pairs:  # it may well be real
@@ -199,7 +194,7 @@ class Problem:
             found.append(a)
         return found
 
-    def tangent(self, v: FloatArray) -> AnyArray:
+    def tangent(self, v: FloatArray) -> FloatArray:
         """Return the derivative of the outputs along v, as a jvp has it."""
         tangents = self._nest.arguments(v, self.dtype, constants=False)
         return np.array(self._output(self._call("jvp", tuple(self._nest.rebuild(tangents)))))
@@ -214,7 +209,7 @@ class Problem:
         _require_unchanged(who, zip(names, arguments, strict=True), zip(names, before, strict=True))
         return result
 
-    def evaluate(self, moved: Mapping[Leaf, AnyArray], complex_step: bool = False) -> AnyArray:
+    def evaluate(self, moved: Mapping[Leaf, FloatArray], complex_step: bool = False) -> FloatArray:
         """Return forward with the coordinates of some leaves replaced.
 
         What did not move is the same objects in every call, which a forward may profit from.

@@ -8,15 +8,7 @@ from typing import Literal, TypeAlias
 
 __all__ = ["KinkWarning", "Report", "TensorReport", "Verdict"]
 
-#: ``ok``: every checked number agrees within its error bar.
-#: ``wrong``: a gradient differs from the derivative.
-#: ``kink``: the rest agrees, but some elements sit where the function has no derivative.
-#: ``precision``: right up to the rounding of a lower precision, or too noisy to be judged.
-#: ``nondeterministic``: two calls with the same arguments differ.
-#: ``nonfinite``: forward or backward returns NaN or infinity.
-#: ``mutates-input``: a function writes into its arguments.
-#: ``shape``: a gradient does not have the shape of its input, or the number of them is off.
-#: ``timeout``: the budget of seconds was over before anything was compared.
+#: What each means is said in the table of the README.
 _Compared: TypeAlias = Literal["ok", "wrong", "kink", "precision", "timeout"]
 _Stopped: TypeAlias = Literal["nondeterministic", "nonfinite", "mutates-input", "shape"]
 Verdict: TypeAlias = Literal[_Compared, _Stopped]
@@ -45,6 +37,18 @@ class TensorReport:
     kink_index: tuple[int, ...] | None = None
     left: float = math.nan  #: slope of the loss on the left of ``kink_index``
     right: float = math.nan
+
+    def cells(self) -> list[str]:
+        """Return its row of the report's table."""
+        counts = [f"{self.checked}/{math.prod(self.shape)}", str(self.wrong), str(self.kinks)]
+        numbers = [""] * 5
+        if self.index is not None:
+            numbers = [f"{self.absolute_error:.1e}", f"{self.relative_error:.1e}", str(self.index)]
+            numbers += [f"{self.analytic:.10g}", f"{self.numeric:.10g} ± {self.bar:.0e}"]
+        elif self.kink_index is not None:
+            slopes = f"slopes {self.left:.4g}, {self.right:.4g}"
+            numbers = ["", "", str(self.kink_index), "", slopes]
+        return [self.name, str(self.shape), self.verdict, *counts, *numbers]
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,13 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self.message}" if self.message else self.verdict]
         lines += [f"hint: {self.hint}"] * bool(self.hint)
-        lines += _table(self.tensors) if self.tensors else []
+        head = (
+            "tensor|shape|verdict|checked|wrong|kinks|abs error|rel error|at|analytic|numeric ± bar"
+        )
+        rows = [head.split("|"), *(t.cells() for t in self.tensors)] if self.tensors else []
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        rows = [[c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows]
+        lines += ["  ".join(row).rstrip() for row in rows]
         if self.projection is not None:
             analytic, numeric, bar = self.projection
             numbers = f"{analytic:.12g}, numeric {numeric:.12g} ± {bar:.1e}"
@@ -102,19 +112,3 @@ class Report:
         content = {**asdict(self), "ok": self.ok, "failed": self.failed}
         numbers = json.loads(json.dumps(content), parse_constant=lambda name: None)
         return json.dumps(numbers, indent=2)
-
-
-def _table(tensors: tuple[TensorReport, ...]) -> list[str]:
-    head = "tensor|shape|verdict|checked|wrong|kinks|abs error|rel error|at|analytic|numeric ± bar"
-    rows = [head.split("|")]
-    for t in tensors:
-        counts = [f"{t.checked}/{math.prod(t.shape)}", str(t.wrong), str(t.kinks)]
-        numbers = [""] * 5
-        if t.index is not None:
-            numbers = [f"{t.absolute_error:.1e}", f"{t.relative_error:.1e}", str(t.index)]
-            numbers += [f"{t.analytic:.10g}", f"{t.numeric:.10g} ± {t.bar:.0e}"]
-        elif t.kink_index is not None:
-            numbers = ["", "", str(t.kink_index), "", f"slopes {t.left:.4g}, {t.right:.4g}"]
-        rows.append([t.name, str(t.shape), t.verdict, *counts, *numbers])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]

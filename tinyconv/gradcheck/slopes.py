@@ -1,20 +1,18 @@
 """Numeric derivatives of ``<dy, forward(x + t v)>`` at t = 0, each with an error bar.
 
-Two methods:
+The complex step, ``Im f(x + i h v) / h``, takes no difference, so nothing cancels, and is as exact
+as f itself, which must be analytic and compute with complex numbers (Squire and Trapp, "Using
+complex variables to estimate derivatives of real functions", SIAM Review 1998).
 
-* The complex step, ``Im f(x + i h v) / h`` with h so small that h^2 vanishes: no difference is
-  taken, so nothing cancels, and the derivative is as exact as f itself. It needs a forward that
-  is analytic and computes with complex numbers (Squire and Trapp, "Using complex variables to
-  estimate derivatives of real functions", SIAM Review 1998).
-* Central differences on a ladder of ever smaller steps, each pair of rungs extrapolated to h = 0
-  (Richardson, "The approximate arithmetical solution by finite differences", 1911).
-
-The ladder also yields the *jump*, right slope minus left slope. For a smooth function the jump
-is proportional to h; extrapolated to h = 0 it is zero within its own error bar, and where it
-is not, the function has a kink. A kink at a small distance d is no kink for steps below d: the
-ladder goes on downwards until it has passed it or drowns in rounding errors.
+Else central differences on a ladder of ever smaller steps, each pair of rungs extrapolated to h = 0
+(Richardson, "The approximate arithmetical solution by finite differences", 1911). They also yield
+the *jump*, right slope minus left slope. For a smooth function that is proportional to h;
+extrapolated to h = 0 it is zero within its own error bar, and where it is not, the function has a
+kink. A kink at a small distance d is no kink for steps below d: the ladder goes on downwards until
+it has passed it or drowns in rounding errors.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,10 +31,9 @@ __all__ = ["Direction", "Slope", "Slopes"]
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
 #: computed from them is far above the smallest number; beside smaller inputs it would not be.
 COMPLEX_STEP, COMPLEX_STEP_SINGLE, TINY = 2.0**-150, 2.0**-40, 1e-200
-#: Two neighbouring rungs of the ladder differ by this factor.
-RATIO = 8.0
-#: How many standard deviations of rounding noise an error bar holds.
-SIGMAS = 10.0
+#: Two neighbouring rungs of the ladder differ by this factor; so many standard deviations of
+#: rounding noise are in an error bar.
+RATIO, SIGMAS = 8.0, 10.0
 #: What noise may be: that of rounding the values alone; what was measured too; and never below
 #: that of outputs rounded next to 1, as the log of a number close to 1 is.
 ROUNDED, MEASURED, COARSE = range(3)
@@ -56,9 +53,9 @@ class Slope:
 
     def over(self, unit: float) -> "Slope":
         """Return the slope along a direction that is so many times shorter."""
-        numbers = (self.value, self.bar, self.left, self.right)
-        value, bar, left, right = (number / unit for number in numbers)
-        return replace(self, value=value, bar=bar, left=left, right=right)
+        value, bar, left, right = self.value, self.bar, self.left, self.right
+        shorter = {"left": left / unit, "right": right / unit}
+        return replace(self, value=value / unit, bar=bar / unit, **shorter)
 
 
 class Direction:
@@ -70,13 +67,10 @@ class Direction:
 
     def __init__(self, problem: Problem, leaves: list[Leaf], where: Any, v: Any):
         self._x, self.leaves, self.where = problem.x, leaves, where
-        x = problem.x[where]
-        finite = np.isfinite(x)
-        smallest = _steps(problem.eps)[-1] / 4  # the noise is measured below the last rung
-        spacing = np.spacing(2 * np.where(finite, np.abs(x) + np.abs(v), 1))
-        spacing = spacing * (problem.eps / DOUBLE)
-        self.v: FloatArray = np.where(finite, np.round(v * smallest / spacing), 0)
-        self.v = self.v * spacing / smallest
+        finite = np.isfinite(x := problem.x[where])
+        unit = np.spacing(2 * np.where(finite, np.abs(x) + np.abs(v), 1)) * (problem.eps / DOUBLE)
+        unit = unit / (_steps(problem.eps)[-1] / 4)  # the noise is measured below the last rung
+        self.v: FloatArray = np.where(finite, np.round(v / unit), 0) * unit
         #: what was seen along it with each step: the slopes on both sides, the size of the values
         self.rungs: dict[float, tuple[float, float, float] | None] = {}
         self.exact: list[Slope | None] = []  #: by the complex step, after that was taken
@@ -103,8 +97,7 @@ class Slopes:
         self.complex_step, self._direction = True, direction
         self._is_half, self._steps = self.problem.eps_y > HALF, _steps(self.problem.eps)
         # What is almost 0 here may be a difference of numbers that are not, and those were rounded.
-        with np.errstate(invalid="ignore"):  # 0 times infinity
-            terms = called.mode.vector * self.problem.x
+        terms = called.mode.vector * np.where(np.isfinite(self.problem.x), self.problem.x, 0)
         terms = np.where(np.isfinite(terms), terms, 0)
         sizes = [self._sum(self.dy * y) for y in called.ys] + [float(np.linalg.norm(terms))]
         #: the size of what is differentiated, and of an output of 1
@@ -133,15 +126,15 @@ class Slopes:
         exact = self.by_complex_step(direction) if self.complex_step else None
         if exact is not None and not kinks:
             return exact
-        had_kink = False
+        rough = False
         for slope in self.by_differences(direction, short=exact is not None):
             is_right = not is_off(slope)
             if exact is not None:
                 is_right = abs(exact.value - slope.value) <= exact.bar + slope.bar
             if is_right and not slope.kink:
-                return exact or replace(slope, rough=slope.rough or had_kink)
-            had_kink |= slope.kink
-        return replace(slope, rough=slope.rough or had_kink)
+                return exact or replace(slope, rough=slope.rough or rough)
+            rough |= slope.kink
+        return replace(slope, rough=slope.rough or rough)
 
     def by_complex_step(self, direction: Direction) -> Slope | None:
         """Return the derivative by the complex step, None where forward does not admit it."""
@@ -166,14 +159,12 @@ class Slopes:
         is_tiny = 0 < np.max(np.abs(direction.v), initial=0) < TINY
         if is_tiny or any(leaf.pairs for leaf in self.problem.leaves):
             return None
-        try:
+        # Any error means the same: this function is not made for complex numbers.
+        with contextlib.suppress(Exception):
             y = self.problem.evaluate(direction.moved(1j * h), complex_step=True)
-        except Exception:
-            # Any error means the same: this function is not made for complex numbers.
-            return None
-        if y.dtype.kind != "c" or y.shape != self.y.shape or not np.all(np.isfinite(y)):
-            return None
-        return np.asarray(y.imag.astype(np.float64) / h)
+            if y.dtype.kind == "c" and y.shape == self.y.shape and np.all(np.isfinite(y)):
+                return np.asarray(y.imag.astype(np.float64) / h)
+        return None
 
     # -- differences ----------------------------------------------------------------------------
 
@@ -194,7 +185,7 @@ class Slopes:
     def _ladder(self, direction: Direction, steps: list[float], noise: int) -> Slope:
         """Return the derivative by extrapolated central differences, and whether x is a kink."""
         before: Slope | None = None
-        best: Slope | None = None
+        best = Slope(np.nan, np.inf, kink=True)
         seen = 0.0  # the last extrapolated jump that showed
         rough = persists = False  # whether any showed, and whether the last one had not shrunk
         for h in steps:
@@ -217,12 +208,12 @@ class Slopes:
                 seen, persists = 0.0, False  # noise would not hide the jump: it is gone
             if rough:
                 bar += 7 * jump + 2 * abs(moved)  # none of that holds near a kink
-            if best is None or bar < best.bar:
+            if bar < best.bar or best.kink:
                 best = Slope(value, bar, rung.left, rung.right)
             if not shows and not persists and bar <= 1e-8 * abs(value) + 1e-10 * self.size:
                 return best
             before = rung
-        if best is None or before is None:
+        if best.kink or before is None:
             return Slope(np.nan, np.inf, kink=True)
         if persists:
             return replace(before, bar=abs(before.right - before.left) / 2, kink=True)

@@ -9,8 +9,7 @@ import numpy as np
 from tinyconv.gradcheck.calls import call
 from tinyconv.gradcheck.comparison import Comparison, Options
 from tinyconv.gradcheck.hints import say_why
-from tinyconv.gradcheck.nests import Leaf
-from tinyconv.gradcheck.numbers import largest, scale_of
+from tinyconv.gradcheck.nests import Leaf, largest, scale_of
 from tinyconv.gradcheck.problem import Problem, Stop, TimeUp
 from tinyconv.gradcheck.report import Report, TensorReport
 
@@ -27,7 +26,7 @@ SINGLE_PRECISION = 3e-6
 
 
 def look(problem: Problem, options: Options, hints: bool = True) -> Report:
-    """Check a problem; without ``hints`` and samples, nothing is called again to look for memory."""
+    """Check a problem; without ``hints`` and samples, what two calls return is not compared."""
     comparison, seed = None, options.seed
     try:
         comparison = Comparison(call(problem, seed, hints or options.samples != 0), options)
