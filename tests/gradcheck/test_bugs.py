@@ -10,7 +10,7 @@ from . import bugs, bugs_elsewhere, bugs_unseen
 @pytest.fixture
 def unexplained(monkeypatch):
     """Look for no hints: where a test is about verdicts, they would take most of its time."""
-    monkeypatch.setattr(verdicts, "say_why", lambda comparison, leaf, axes: "")
+    monkeypatch.setattr(verdicts, "say_why", lambda comparison, leaf: "")
 
 
 @pytest.mark.parametrize("bug", bugs.BUGS, ids=lambda bug: bug.name)

@@ -9,8 +9,6 @@ from tinyconv.gradcheck.check import check as check_functions
 from tinyconv.gradcheck.nests import leaves_of, rebuild
 from tinyconv.gradcheck.report import Report
 
-__all__ = ["check"]
-
 
 def check(
     forward: Any,

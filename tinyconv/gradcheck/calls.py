@@ -18,9 +18,6 @@ from tinyconv.gradcheck.nests import FloatArray, Leaf, largest, scale_of
 from tinyconv.gradcheck.problem import DOUBLE, HALF, Problem, Stop
 from tinyconv.gradcheck.slopes import Direction
 
-__all__ = ["COMPLAINTS", "Called", "axis_orders", "axis_sets", "call", "draw_dy", "elsewhere"]
-__all__ += ["is_stale"]
-
 #: Inputs and dy grow or shrink by so many units of round-off, all by the same, which keeps ties
 #: ties and zeros zeros. So many times the change counts; in float16 that would be a fifth of the
 #: gradient itself.

@@ -15,8 +15,6 @@ from tinyconv.gradcheck.problem import Functions, Problem
 from tinyconv.gradcheck.report import KinkWarning, Report
 from tinyconv.gradcheck.verdicts import look
 
-__all__ = ["assert_gradients", "check", "check_adjoint", "check_derivatives"]
-
 
 def check(
     forward: Callable[..., Any],

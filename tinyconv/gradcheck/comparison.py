@@ -17,8 +17,6 @@ from tinyconv.gradcheck.nests import Leaf, scale_of
 from tinyconv.gradcheck.problem import HALF, Problem, Stop
 from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
 
-__all__ = ["WORK", "Comparison", "Options", "Reading"]
-
 Axes: TypeAlias = dict[str, tuple[str, ...]]
 #: How many units of round-off a sound algorithm may lose, relative to what it adds up; in float16
 #: that would be all of them.

@@ -12,8 +12,6 @@ from tinyconv.gradcheck.comparison import Comparison
 from tinyconv.gradcheck.nests import FloatArray, Leaf, largest, scale_of
 from tinyconv.gradcheck.problem import Problem, Stop
 
-__all__ = ["Evidence"]
-
 
 class Evidence:
     """What is known about the wrong gradient of one input.

@@ -18,8 +18,6 @@ from tinyconv.gradcheck.comparison import WORK, Comparison
 from tinyconv.gradcheck.evidence import Evidence
 from tinyconv.gradcheck.nests import FloatArray, Leaf, largest
 
-__all__ = ["say_why"]
-
 Hypotheses: TypeAlias = Iterator[tuple[Any, str]]
 #: So many wrong elements, and so many others, are compared at a second draw at most. Of more
 #: outputs than MANY dy is not taken apart.

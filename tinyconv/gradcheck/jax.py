@@ -11,8 +11,6 @@ import numpy as np
 from tinyconv.gradcheck.check import check_derivatives
 from tinyconv.gradcheck.report import Report
 
-__all__ = ["check"]
-
 
 def check(function: Any, inputs: Sequence[Any], **settings: Any) -> Report:
     """Check what ``jax.vjp`` returns for a function.

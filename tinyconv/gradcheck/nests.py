@@ -15,9 +15,6 @@ import numpy as np
 from tinyconv.backend import to_numpy
 from tinyconv.errors import DtypeError
 
-__all__ = ["FloatArray", "Leaf", "Nest", "as_real", "largest", "leaves_like", "leaves_of"]
-__all__ += ["rebuild", "scale_of"]
-
 AnyArray: TypeAlias = np.ndarray[Any, Any]
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -27,8 +27,6 @@ from tinyconv.gradcheck.nests import (
     scale_of,
 )
 
-__all__ = ["DOUBLE", "HALF", "Functions", "Problem", "Stop", "TimeUp"]
-
 #: The unit round-off of float64, and what that of float16 alone is above.
 DOUBLE, HALF = float(np.finfo(np.float64).eps), 1e-4
 

@@ -7,8 +7,6 @@ import pytest
 from tinyconv.gradcheck.check import assert_gradients as assert_
 from tinyconv.gradcheck.report import Report
 
-__all__ = ["assert_gradients"]
-
 
 @pytest.fixture
 def assert_gradients() -> Callable[..., Report]:

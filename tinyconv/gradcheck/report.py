@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Literal, TypeAlias
 
-__all__ = ["KinkWarning", "Report", "TensorReport", "Verdict"]
-
 #: What each means is said in the table of the README.
 _Compared: TypeAlias = Literal["ok", "wrong", "kink", "precision", "timeout"]
 _Stopped: TypeAlias = Literal["nondeterministic", "nonfinite", "mutates-input", "shape"]

@@ -26,7 +26,6 @@ from tinyconv.gradcheck.problem import DOUBLE, HALF, Problem
 if TYPE_CHECKING:
     from tinyconv.gradcheck.calls import Called
 
-__all__ = ["Direction", "Slope", "Slopes"]
 
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
 #: computed from them is far above the smallest number; beside smaller inputs it would not be.

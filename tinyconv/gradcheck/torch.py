@@ -11,8 +11,6 @@ from tinyconv.gradcheck.check import check_derivatives
 from tinyconv.gradcheck.nests import leaves_like, leaves_of, rebuild
 from tinyconv.gradcheck.report import Report
 
-__all__ = ["check"]
-
 
 def check(function: Any, inputs: Sequence[Any], **settings: Any) -> Report:
     """Check what ``torch.autograd`` returns for a function.

@@ -13,8 +13,6 @@ from tinyconv.gradcheck.nests import Leaf, largest, scale_of
 from tinyconv.gradcheck.problem import Problem, Stop, TimeUp
 from tinyconv.gradcheck.report import Report, TensorReport
 
-__all__ = ["look"]
-
 #: How far off a kink to look for what is right next to it, relative to the size of the inputs, at
 #: so many points; and along so many directions to look for the kink.
 NEARBY, POINTS_NEARBY = 2.0**-6, 8
