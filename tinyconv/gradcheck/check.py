@@ -87,9 +87,10 @@ def check(
         raise ValueError(f"check: {len(names)} names for {len(inputs)} inputs")
     if backward is None and jvp is None:
         raise ValueError("check: neither backward nor jvp was given")
-    axis_names = {name: tuple(words) for name, words in (axes or {}).items()}
-    options = Options(seed, method, samples, seconds, progress, axis_names)
-    deadline = time.monotonic() + seconds
+    options, deadline = (
+        Options(seed, method, samples, seconds, progress, axes or {}),
+        time.monotonic() + seconds,
+    )
 
     def run(problem: Problem, code: str) -> Report:
         """Check a problem; what the projection alone finds is looked at once more."""
@@ -128,15 +129,14 @@ def check_adjoint(
 ) -> Report:
     """Check that two linear functions are adjoint: ``<A(x), u> = <x, A_T(u)>`` for all x and u.
 
+    A pair that fails the identity is compared element by element, with hints.
+
     Args:
         A: takes what has the structure of x.
         A_T: takes what has the structure of ``A(x)``.
         x: array, number or nest, of the right shapes; its values do not matter.
         seed: of the vectors.
         settings: ``method``, ``samples``, ``seconds`` and ``progress`` of :func:`check`.
-
-    Returns:
-        The report. A pair that fails the identity is compared element by element, with hints.
 
     >>> import numpy as np
     >>> check_adjoint(np.cumsum, lambda u: np.cumsum(u[::-1])[::-1], np.zeros(5)).ok
@@ -180,16 +180,13 @@ def check_derivatives(
 def assert_gradients(*functions_and_inputs: Any, redraw: int = 3, **settings: Any) -> Report:
     """Assert that a backward function returns the derivative of its forward function.
 
-    Inputs that sit at kinks are moved and checked again; if they cannot get away from kinks, the
-    rest was right, and this warns.
+    Inputs that sit at kinks are moved and checked again, ``redraw`` times at most; if they cannot
+    get away from kinks, the rest was right, and this warns.
 
     Args:
         functions_and_inputs: ``forward, backward, inputs``, as in :func:`check`.
         redraw: how often to move inputs off kinks.
         settings: more arguments of :func:`check`.
-
-    Returns:
-        The report.
 
     Raises:
         AssertionError: the report failed; its text is the report.

@@ -6,9 +6,9 @@ So the verdict of an element depends on its own numbers, and not on what was com
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from tinyconv.gradcheck.nests import Leaf, scale_of
 from tinyconv.gradcheck.problem import HALF, Problem, Stop
 from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
 
-Axes: TypeAlias = dict[str, tuple[str, ...]]
 #: How many units of round-off a sound algorithm may lose, relative to what it adds up; in float16
 #: that would be all of them.
 ROUNDING, ROUNDING_OF_HALF = 64.0, 4.0
@@ -35,7 +34,7 @@ class Options:
     samples: int | str = 4
     seconds: float = math.inf
     progress: bool | None = None
-    axes: Axes = field(default_factory=dict)
+    axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_linear: bool = False  #: whether the functions must be adjoint
 
 
@@ -65,13 +64,13 @@ class Reading:
         """Whether it is off, at a point without a kink."""
         return self.is_off and not self.slope.kink
 
+    def at_kink(self) -> "Reading":
+        """Return the same, called a kink."""
+        return replace(self, slope=replace(self.slope, kink=True))
+
 
 class Comparison:
-    """Compares gradients with numeric derivatives at one point.
-
-    Raises:
-        Stop: a gradient is not finite.
-    """
+    """Compares gradients with numeric derivatives at one point; stops if one is not finite."""
 
     def __init__(self, called: Called, options: Options):
         self.called, self.options, self.mode = called, options, called.mode
@@ -101,23 +100,19 @@ class Comparison:
         return {leaf: ks for leaf, ks in wrong.items() if ks}
 
     def is_unlocated(self, leaf: Leaf) -> bool:
-        """Tell whether a leaf is wrong as a whole, though in no element compared.
-
-        Kinks may be to blame where every element was compared, or where the steps of float16 cross
-        them from afar.
-        """
+        """Tell whether a leaf is wrong as a whole, though in no element compared."""
         whole, elements = self.wholes.get(leaf), self.elements[leaf]
+        if whole is None or not whole.is_wrong or any(e.is_wrong for e in elements):
+            return False
+        # Kinks may be to blame if all were compared, or if steps of float16 cross them from afar.
         is_all = len(elements) == np.count_nonzero(np.isfinite(self.problem.x[leaf.part]))
-        excused = (is_all or self.problem.eps_y > HALF) and any(e.slope.kink for e in elements)
-        is_wrong = whole is not None and whole.is_wrong and not excused
-        return is_wrong and not any(e.is_wrong for e in elements)
+        is_excuse = is_all or self.problem.eps_y > HALF
+        return not (is_excuse and any(e.slope.kink for e in elements))
 
     def call_kinks(self, leaf: Leaf, ks: list[int]) -> None:
         """Call some wrong elements of a leaf kinks; then it is not wrong as a whole either."""
         self.wholes.pop(leaf, None)
-        as_kinks = (replace(e, slope=replace(e.slope, kink=True)) for e in self.elements[leaf])
-        pairs = zip(self.elements[leaf], as_kinks, strict=True)
-        self.elements[leaf] = [kink if e.k in ks else e for e, kink in pairs]
+        self.elements[leaf] = [e.at_kink() if e.k in ks else e for e in self.elements[leaf]]
 
     def size(self, leaf: Leaf) -> float:
         """Return the size of the largest derivative of a leaf, as both sides know it."""
@@ -255,8 +250,7 @@ class Comparison:
                 e = self.read(direction, True, unit)
             size = max(self.mode.top[k], abs(e.analytic), abs(e.slope.value))
             if e.slope.rough and self.says_nothing(e, size):
-                # There is a kink close by: that, and not the gradient, is what can be said here.
-                e = replace(e, slope=replace(e.slope, kink=True))
+                e = e.at_kink()  # there is one close by, and no more can be said here
             self.elements[leaf].append(e)
 
     def read(self, direction: Direction, kinks: bool = False, unit: float = 1.0) -> Reading:

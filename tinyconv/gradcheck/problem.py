@@ -156,11 +156,7 @@ class Problem:
 
     def like_output(self, dy: FloatArray) -> Any:
         """Return dy as a nest like forward's last output, None for what is no floating number."""
-        named = [
-            (n, np.asarray(a) if isinstance(a, (float, complex)) else a)
-            for n, a in leaves_of(self._y, "dy")
-        ]
-        nest = Nest(self._y, named, self._asarray)
+        nest = Nest(self._y, leaves_of(self._y, "dy"), self._asarray)
         return nest.rebuild(nest.arguments(dy.reshape(-1), constants=False))
 
     # -- calling them ---------------------------------------------------------------------------
@@ -182,15 +178,12 @@ class Problem:
             self.value()
         dys = self.like_output(dy)
         results = self._by_leaf(self._call("backward", dys))
-        _require_unchanged("backward", leaves_of(dys, "dy"), leaves_of(self.like_output(dy), "dy"))
+        (names, after), before = zip(*leaves_of(dys, "dy"), strict=True), self.like_output(dy)
+        _require_unchanged("backward", names, after, [a for _, a in leaves_of(before)])
         self.returned = {leaf.name: results[leaf.place] for leaf in self.leaves}
-        found: list[FloatArray | None] = []
-        for leaf, g in zip(self.leaves, self.returned.values(), strict=True):
-            a = None if g is None else np.array(to_numpy(g))
-            if a is not None and leaf.pairs:  # it may well be real
-                a = as_real(a.astype(np.result_type(a, np.complex64)) if a.dtype.kind == "f" else a)
-            found.append(a)
-        return found
+        given = [None if g is None else np.array(to_numpy(g)) for g in self.returned.values()]
+        pairs = zip(self.leaves, given, strict=True)  # of a complex number it may well be real
+        return [as_real(g + 0j) if leaf.pairs and g is not None else g for leaf, g in pairs]
 
     def tangent(self, v: FloatArray) -> FloatArray:
         """Return the derivative of the outputs along v, as a jvp has it."""
@@ -200,11 +193,10 @@ class Problem:
     def _call(self, who: str, *first: Any) -> Any:
         """Call forward, backward or jvp here; stop if it changes an input."""
         nest, functions = self._nest, self.functions
-        names, arguments = [name for name, _ in nest.named], nest.arguments(self.x, self.dtype)
+        arguments, before = (nest.arguments(self.x, self.dtype) for _ in range(2))
         function = functions.backward if first else functions.forward
         result = functions.call(function, *first, *nest.rebuild(arguments))
-        before = nest.arguments(self.x, self.dtype)
-        _require_unchanged(who, zip(names, arguments, strict=True), zip(names, before, strict=True))
+        _require_unchanged(who, [name for name, _ in nest.named], arguments, before)
         return result
 
     def evaluate(self, moved: Mapping[Leaf, FloatArray], complex_step: bool = False) -> FloatArray:
@@ -225,8 +217,7 @@ class Problem:
     def _by_leaf(self, result: Any) -> list[Any]:
         """Return the gradient of each leaf, None where there is none.
 
-        One of the only input, or of the only one with floating-point numbers, may come without a
-        tuple around it, and constants may be left out altogether.
+        One alone may come without a tuple around it, and constants may be left out altogether.
         """
         checked, count = {leaf.name for leaf in self.leaves}, len(self._parts)
         places = [k for k, part in enumerate(self._parts) if checked & {name for name, _ in part}]
@@ -248,8 +239,8 @@ class Problem:
         return leaves
 
 
-def _require_unchanged(who: str, after: Any, before: Any) -> None:
-    for (name, a), (_, b) in zip(after, before, strict=True):
+def _require_unchanged(who: str, names: Any, after: Any, before: Any) -> None:
+    for name, a, b in zip(names, after, before, strict=True):
         if hasattr(b, "shape"):
             a, b = to_numpy(a), to_numpy(b)
             if a.shape != b.shape or not np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):

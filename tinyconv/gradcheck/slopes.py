@@ -108,10 +108,7 @@ class Slopes:
         return float(np.linalg.norm(terms) if self._is_half else np.sum(np.abs(terms)))
 
     def natural(self, v: FloatArray) -> float:
-        """Return the slope of a function of this size that varies over v, or over 1.
-
-        A slope much below it is a difference of larger numbers, and rounded like those.
-        """
+        """Return a slope below which one is a difference of larger numbers, rounded like those."""
         longest = float(np.max(np.abs(v), initial=0))
         return self.size * max(1.0, longest) + self.unit * float(np.linalg.norm(v))
 
