@@ -1,7 +1,7 @@
 """Gradient checking for any function: reverse mode, forward mode, second order.
 
-For functions of PyTorch and JAX, and for other array libraries, each has a ``check`` of its own:
-:mod:`tinyconv.gradcheck.torch`, :mod:`tinyconv.gradcheck.jax`, :mod:`tinyconv.gradcheck.array_api`.
+For functions of PyTorch and JAX, whose derivatives those take, there is a ``check`` of each:
+:mod:`tinyconv.gradcheck.torch`, :mod:`tinyconv.gradcheck.jax`.
 
 >>> import numpy as np
 >>> from tinyconv.gradcheck import check

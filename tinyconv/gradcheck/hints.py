@@ -99,8 +99,8 @@ def _origin(e: Evidence, ratio: float) -> str:
         names = " and ".join(dict.fromkeys(axes for _, axes, _ in followed))
         number = f"sqrt({size})" if abs(p) == 0.5 else str(size) + "^2" * (abs(p) == 2)
         what = f"1/{number} is {'missing' if p > 0 else 'too much'}"
-        means = {1: ": a sum instead of a mean", -1: ": a mean instead of a sum"}
-        what += means.get(p, "")
+        if abs(p) == 1:
+            what += ": a sum instead of a mean" if p > 0 else ": a mean instead of a sum"
         if abs(abs(ratio) - size**p) > 1e-6 * abs(ratio):  # of a part of that length, say
             word = {0.5: "the root of ", 1: "", 2: "the square of "}[abs(p)]
             what = f"a factor that goes with {word}a length of these is wrong"
@@ -137,7 +137,7 @@ def _rearranged(e: Evidence) -> Hypotheses:
             yield right, f"the gradient is transposed: axes {swapped} are swapped"
     for axes in axis_sets(g):
         yield np.flip(e.analytic, axes), f"the gradient is flipped: axes {axes} run backwards"
-    ways = [((k,), f"{e.axis(k)}: an offset or the padding") for k in range(g.ndim)]
+    ways: list[Any] = [((k,), f"{e.axis(k)}: an offset or the padding") for k in range(g.ndim)]
     ways += [((g.ndim - 2, g.ndim - 1), "both last axes: the padding")] if g.ndim > 1 else []
     for (axes, where), by in itertools.product(ways, (1, -1, 2, -2)):
         yield _is_shift(e, axes, by), f"the gradient is shifted by {-by} along {where}"

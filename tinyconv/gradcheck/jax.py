@@ -29,7 +29,7 @@ def check(function: Any, inputs: Sequence[Any], **settings: Any) -> Report:
     names = [top[path[0].idx] + trees.keystr(path[1:]) for path, _ in paths]
 
     def run(*leaves: Any) -> Any:
-        return function(*tree.unflatten(leaves))
+        return function(*trees.tree_unflatten(tree, leaves))
 
     def of_numbers(of: Any, nests: Any) -> tuple[dict[int, Any], Any, Any]:
         """Return the leaves that have a derivative, their function, and what rebuilds nests.
@@ -42,10 +42,10 @@ def check(function: Any, inputs: Sequence[Any], **settings: Any) -> Report:
 
         def inner(*some: Any) -> Any:
             given = every | dict(zip(numbers, some, strict=True))
-            y = map(asarray, trees.tree_leaves(of(*nest.unflatten(given.values()))))
+            y = map(asarray, trees.tree_leaves(of(*trees.tree_unflatten(nest, given.values()))))
             return [a for a in y if a.dtype.kind in "fc"]
 
-        return numbers, inner, lambda found: nest.unflatten(found.get(k) for k in every)
+        return numbers, inner, lambda found: trees.tree_unflatten(nest, map(found.get, every))
 
     def vjp(of: Any, nests: Any, dy: Any) -> Any:
         """Return the gradients; JAX's of complex numbers are the conjugates of PyTorch's."""

@@ -52,9 +52,10 @@ class Slope:
 
     def over(self, unit: float) -> "Slope":
         """Return the slope along a direction that is so many times shorter."""
-        value, bar, left, right = self.value, self.bar, self.left, self.right
-        shorter = {"left": left / unit, "right": right / unit}
-        return replace(self, value=value / unit, bar=bar / unit, **shorter)
+        value, bar, left, right = (
+            number / unit for number in (self.value, self.bar, self.left, self.right)
+        )
+        return replace(self, value=value, bar=bar, left=left, right=right)
 
 
 class Direction:

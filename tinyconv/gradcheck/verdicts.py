@@ -3,6 +3,7 @@
 import contextlib
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -138,11 +139,8 @@ def _as_given(comparison: Comparison, leaf: Leaf, row: TensorReport) -> TensorRe
         return row
     given = called.given[called.problem.leaves.index(leaf)].astype(np.float64)
     precise = leaf.of(mode.vector)
-    error, scale, top = (
-        np.abs(given - precise),
-        scale_of(leaf.of(called.problem.x)),
-        largest(precise),
-    )
+    scale, top = scale_of(leaf.of(called.problem.x)), largest(precise)
+    error = np.abs(given - precise)
     natural = comparison.slopes.natural(np.array([scale])) / scale
     wrong = int(np.sum(~(error <= ROUNDING_OF_GIVEN * called.problem.eps_x * (top + natural))))
     if not wrong:
@@ -157,11 +155,9 @@ def _as_given(comparison: Comparison, leaf: Leaf, row: TensorReport) -> TensorRe
     k = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
     numbers = {"absolute_error": error, "relative_error": error / (top or math.inf)}
     numbers |= {"analytic": given, "numeric": precise, "bar": 0 * error}
-    at_k: dict[str, float] = {name: float(a.flat[k]) for name, a in numbers.items()}
-    row = replace(row, index=leaf.index(leaf.part.start + k), **at_k)
-    return replace(
-        row, verdict="kink" if jumps else "precision", **{"kinks" if jumps else "wrong": wrong}
-    )
+    at_k: dict[str, Any] = {name: float(a.flat[k]) for name, a in numbers.items()}
+    at_k |= {"index": leaf.index(leaf.part.start + k), "kinks" if jumps else "wrong": wrong}
+    return replace(row, verdict="kink" if jumps else "precision", **at_k)
 
 
 # -- the verdict on all of them -------------------------------------------------------------------
@@ -183,9 +179,7 @@ def _judged(comparison: Comparison, rows: dict[Leaf, TensorReport]) -> tuple[str
     # The time may be over before it is known why the projection fails.
     if verdict == "wrong" or (verdict == "ok" and p.is_wrong and comparison.is_cut):
         seen = f"along a direction of all inputs {who} says {p.analytic:.6g}, the derivative is "
-        seen += (
-            f"{p.slope.value:.6g} ± {p.slope.bar:.0e}; which elements are to blame was not found"
-        )
+        seen += f"{p.slope.value:.6g} ± {p.slope.bar:.0e}; which elements are to blame is not known"
         return "wrong", seen, ""
     if verdict == "precision" and not row.wrong:
         seen = f"the numeric derivative {at} is only known as {row.numeric:.3g} ± {row.bar:.0e}"
