@@ -51,7 +51,6 @@ __all__ = [
 ]
 
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
-LOWEST = np.float32(-np.inf)
 ROOT_HALF, DENSITY = np.float32(sqrt(0.5)), np.float32(1 / sqrt(2 * pi))  # of the Gaussian
 GATE, CUBE = np.float32(2 * sqrt(2 / pi)), np.float32(0.044715)  # of GELU's other formula
 THREE_CUBES = np.float32(3 * 0.044715)
@@ -133,7 +132,8 @@ class Activation(NamedTuple):
             gives if dy or v is infinite or NaN.
         needs_z: whether the slope does not follow from y.
         needs_y: whether it does not follow from z without computing y again.
-        increases: whether a maximum may be taken before the activation instead of after it.
+        increases: whether a maximum may be taken before the activation instead of after it. One
+            that does not increase falls as far as one place, and rises from there on.
     """
 
     name: str
@@ -337,8 +337,9 @@ MAX = record(
 def maximum_of(L: int, A: int) -> Any:
     """Make the kernel y = max over each window of activation(x).
 
-    For activations that do not increase, whose maximum is not that of x. ``winners`` gets which
-    position of the window it was, ``slope`` the slope there.
+    For activations that do not increase: these fall, then rise, so that their maximum is at the
+    largest or the smallest x of the window, and the first of the two if it is at both. ``winners``
+    gets which position that is, ``slope`` the slope there.
     """
 
     @kernel
@@ -359,18 +360,25 @@ def maximum_of(L: int, A: int) -> Any:
                 for w in range(a.OW):
                     for c in range(0, C, L):
                         i = corner + w * KW * C + c
-                        z, best = load(x, i, L), splat(LOWEST, L)
-                        winner, position = splat(ZERO, L), splat(ZERO, L)
+                        high, of_high, position = load(x, i, L), splat(ZERO, L), splat(ZERO, L)
+                        low, of_low = high, of_high
                         for d in range(KD):
                             for h in range(KH):
                                 for k in range(KW):
-                                    place = i + d * a.x_plane + h * a.x_row + k * C
-                                    other = load(x, place, L)
-                                    value = activate(other, A, p)
-                                    z = where_better(value, best, other, z)
-                                    winner = where_better(value, best, position, winner)
-                                    best = where_better(value, best, value, best)
+                                    z = load(x, i + d * a.x_plane + h * a.x_row + k * C, L)
+                                    of_high = where_better(z, high, position, of_high)
+                                    high = where_better(z, high, z, high)
+                                    of_low = where_positive(low - z, position, of_low)
+                                    low = where_positive(low - z, z, low)
                                     position = position + splat(ONE, L)
+                        after = of_high - of_low
+                        z, other = where_positive(after, low, high), where_positive(after, high, low)
+                        best, value = activate(z, A, p), activate(other, A, p)
+                        winner = where_positive(after, of_low, of_high)
+                        last = where_positive(after, of_high, of_low)
+                        winner = where_better(value, best, last, winner)
+                        z = where_better(value, best, other, z)
+                        best = where_better(value, best, value, best)
                         place = j + w * C + c
                         store_first(y, place, best, C - c)
                         store_bytes(winners, place, winner, C - c)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.kernel import inner, kernel, record, record_at
-from tinyconv.kernels.cpu.simd import pointer, splat, store_first, words_pointer
+from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first, words_pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, store_tile, zeros
 from tinyconv.kernels.terms import FIELDS
 
@@ -34,12 +34,20 @@ def fill(y, j, count, value, lanes):  # type: ignore[no-untyped-def]
         store_first(y, j + k, splat(value, lanes), count - k)
 
 
+@inner
+def copy(y, i, j, count, lanes):  # type: ignore[no-untyped-def]
+    """Write the ``count`` numbers from ``y[i]`` on to ``y[j]`` and what follows."""
+    for k in range(0, count, lanes):
+        store_first(y, j + k, load(y, i + k, lanes), count - k)
+
+
 def resample(L: int, V: int) -> Any:
     """Make the kernel y[p, q, r, c] = sum of d[p, i] h[q, j] w[r, k] x[i, j, k, c].
 
     First the rows of x that a row of y is made of become one, in full vectors however few the
-    channels are; then its elements are added up, V vectors of L channels at a time. A single row
-    of weight 1 needs no sum.
+    channels are; then its elements are added up, V vectors of L channels at a time, and written
+    whole: what is too much becomes the next element. A single row of weight 1 needs no sum, and
+    one that is made as the row before is a copy of it.
     """
     VL = V * L
 
@@ -61,6 +69,10 @@ def resample(L: int, V: int) -> Any:
                     if d0 == d1 or h0 == h1:
                         fill(y, j, W * C, value, L)
                         continue
+                    if q > 0 and h1 - h0 == 1 and h0 - h_starts[q - 1] == 1:
+                        if h_places[h0 - 1] == h_places[h0] and h_weights[h0 - 1] == h_weights[h0]:
+                            copy(y, j - a.y_row, j, W * C, L)
+                            continue
                     row = n * a.x_sample + d_places[d0] * a.x_plane + h_places[h0] * a.x_row
                     source = x
                     if d1 - d0 > 1 or h1 - h0 > 1 or d_weights[d0] * h_weights[h0] != ONE:
@@ -84,6 +96,6 @@ def resample(L: int, V: int) -> Any:
                             for w in range(w0, w1):
                                 i = row + w_places[w] * C + c
                                 acc = add_scaled(acc, 1, w_weights[w], source, i, 0)
-                            store_tile(y, place + c, 1, 0, acc, C - c)
+                            store_tile(y, place + c, 1, 0, acc, (W - r) * C - c)
 
     return image_resample
