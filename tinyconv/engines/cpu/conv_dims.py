@@ -25,6 +25,8 @@ Three = tuple[int, int, int]
 
 #: Vectors of sums in a tile. Ten rows of it are as many as their places find registers.
 SUMS, ROWS = (24 if REGISTERS >= 32 else 12), 10
+#: Sums that are on their way at a time: a tile of fewer waits for them.
+PENDING = 8
 #: Windows that a group of samples has at least, so that a last tile hardly counts.
 GROUP = 64
 
@@ -57,17 +59,34 @@ def tile_for(channels: int, positions: int = 1) -> Tile:
     return Tile(L, V, max(1, min(ROWS, SUMS // V) // positions))
 
 
-def elements_for(run: int, most: int) -> int:
-    """Return how many elements of a run a tile of a weight's gradient holds.
+def elements_for(run: int, count: int, V: int) -> tuple[int, int]:
+    """Return how many elements of a run a tile of a weight's gradient holds, and of how many runs.
 
-    As many as it can or two thirds of that, whichever leaves less room in the last tile: so that
-    a network needs few kernels.
+    As many of one run as it can or two thirds of that, whichever leaves less room in the last tile:
+    so that a network needs few kernels. Or, where runs are short, several of them, whole, or single
+    elements as if each were a run.
 
-    >>> elements_for(48, 12), elements_for(16, 12), elements_for(5, 12)
-    (12, 8, 5)
+    Args:
+        run: elements of a run.
+        count: elements in all.
+        V: vectors of channels.
+
+    >>> elements_for(SUMS, 9 * SUMS, 1) == (SUMS, 1), elements_for(3, 9, 1)
+    (True, (3, 3))
     """
-    sizes = (most, most * 2 // 3)
-    return min(run, min(sizes, key=lambda size: -run % size))
+    most, runs = SUMS // V, count // run
+    choices = [(min(run, most), 1), (min(run, most * 2 // 3), 1)]
+    if 2 * V * run < REGISTERS:
+        choices.append((run, even(runs, (REGISTERS - 2 - V) // (V * run))))
+    if V > 1:  # a register for each element, too
+        choices.append((1, even(count, min(ROWS, most))))
+
+    def cost(choice: tuple[int, int]) -> float:
+        R, G = choice
+        tiles = ceil(runs / G) * ceil(run / R) if R > 1 else ceil(count / G)
+        return tiles * max(R * G * V, PENDING)
+
+    return min(choices, key=cost)
 
 
 def over_three_axes(window: Geometry) -> Geometry:
@@ -130,6 +149,7 @@ class Product:
         most = 5 if self.tile.V < 3 and REGISTERS >= 32 else 2
         self.steps = max(s for s in range(1, most + 1) if run % s == 0)
         self.x, self.y, self.channels, self.run = x, y, channels, run
+        self.elements = elements
         self.count, self.windows = len(elements), len(y_at)
         self.start, self.end = int(x_at[0]) + int(elements[0] if len(elements) else 0), int(y_at[0])
         self.squares: tuple[int, ...] = ()

@@ -271,7 +271,7 @@ class ConvStep(ProductStep):
         vectors = tile.padded(C) // tile.L
         gathering = taps_of_gradient(window) * O * vectors * (1.25 if tile.V == 1 else 1)
         if is_of_squares(window, C, O, self.context.batch):
-            gathering /= 2
+            gathering /= 1.5
         runs = prod(window.output) * O * self._channel // self.run_lanes
         return self.groups == 1 and 1.2 * runs < gathering
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
-from tinyconv.engines.cpu.conv_dims import SUMS, Product, elements_for, inside
+from tinyconv.engines.cpu.conv_dims import Product, elements_for, inside
 from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step
@@ -186,21 +186,24 @@ class ProductStep(Step):
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
         """Add the calls that make dw and db of what the product reads and of ``dz``."""
         product, take, threads = self.product, self.context.arena.take, self.context.threads
-        tile, run, groups = product.tile, product.run, self.groups
-        R = elements_for(run, SUMS // tile.V)
+        tile, groups, count = product.tile, self.groups, product.count
+        is_even = dz.H % 2 == dz.W % 2 == 0
+        by_squares = product.squares == (3, 3) and (
+            is_even or dz.has_border(((0, 0), (0, 1), (0, 1)))
+        )
+        R, runs = (product.run, 1) if by_squares else elements_for(product.run, count, tile.V)
+        run, rows = (product.run, product.rows) if R > 1 else (1, product.elements)
         padded = ceil(run / R) * R
-        block = len(product.rows) * padded * tile.width
+        block = ceil(len(rows) / runs) * runs * padded * tile.width
         channels = tile.padded(product.channels)
         self._describe(dz)
-        product.dims["rows"], product.dims["row_count"] = (
-            address_of(product.rows),
-            len(product.rows),
-        )
+        product.dims["rows"] = address_of(self.context.arena.table(rows))
+        product.dims["row_count"] = len(rows)
         product.dims["run"], product.dims["run_padded"] = run, padded
         self.dw_group, self.db_group = block * channels // tile.width, channels + LANES
         self.dw = take(threads * groups * self.dw_group)
         self.db = take(threads * groups * self.db_group)
-        element = np.arange(product.count)
+        element = np.arange(count)
         self._keep_places((element // run * padded + element % run) * tile.width)
         self.dw_layout = {
             "dw_thread": groups * self.dw_group,
@@ -209,8 +212,7 @@ class ProductStep(Step):
             "db_thread": groups * self.db_group,
         }
         self._keep(self.places, tile.width, product.channels)
-        is_even = dz.H % 2 == dz.W % 2 == 0
-        if product.squares == (3, 3) and (is_even or dz.has_border(((0, 0), (0, 1), (0, 1)))):
+        if by_squares:
             add_weight_gradient_of_squares(
                 self.context,
                 program,
@@ -227,7 +229,7 @@ class ProductStep(Step):
         for group in range(groups):
             program.call(
                 f"{self.name}: dw",
-                compiled(conv.weight_gradient, tile.L, tile.V, R),
+                compiled(conv.weight_gradient, tile.L, tile.V, R, runs),
                 conv.WEIGHT_GRADIENT,
                 dims=address_of(product.dims),
                 x=product.x.base + 4 * group * product.x.C,

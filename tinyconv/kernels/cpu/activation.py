@@ -372,7 +372,10 @@ def maximum_of(L: int, A: int) -> Any:
                                     low = where_positive(low - z, z, low)
                                     position = position + splat(ONE, L)
                         after = of_high - of_low
-                        z, other = where_positive(after, low, high), where_positive(after, high, low)
+                        z, other = (
+                            where_positive(after, low, high),
+                            where_positive(after, high, low),
+                        )
                         best, value = activate(z, A, p), activate(other, A, p)
                         winner = where_positive(after, of_low, of_high)
                         last = where_positive(after, of_high, of_low)

@@ -121,12 +121,13 @@ WEIGHT_GRADIENT = record("dims", "x", "dz", "dw", "dw_thread", "db", "db_thread"
 ONE, ZERO = np.float32(1), np.float32(0)
 
 
-def weight_gradient(L: int, V: int, R: int) -> Any:
+def weight_gradient(L: int, V: int, R: int, runs: int) -> Any:
     """Make the kernel dw[t, o] += sum over positions of x[p + t] * dz[p, o], and db likewise.
 
-    A tile holds R elements of a run by V vectors of channels while all positions of a chunk pass.
+    A tile holds R elements of a run, or all of several runs, by V vectors of channels while all
+    positions of a chunk pass. The last tile may hold the last run more than once.
     """
-    VL = V * L
+    VL, G = V * L, R * runs
 
     @kernel
     def conv_weight_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
@@ -138,7 +139,7 @@ def weight_gradient(L: int, V: int, R: int) -> Any:
         for n0 in range(first, last, a.block):
             n1 = min(n0 + a.block, last)
             for p0 in range(0, d.positions, a.chunk):
-                p1 = min(p0 + a.chunk, d.positions)
+                p1, target = min(p0 + a.chunk, d.positions), 0
                 for o in range(0, d.O, VL):
                     bias = load_tile(db, o, 1, 0, V, L)
                     for n in range(n0, n1):
@@ -146,17 +147,17 @@ def weight_gradient(L: int, V: int, R: int) -> Any:
                         for p in range(p0, p1):
                             bias = add_scaled(bias, 1, ONE, dz, j + z_at[p], 0)
                     store_tile(db, o, 1, 0, bias, VL)
-                    target = o * d.row_count * d.run_padded
-                    for row in range(d.row_count):
+                    for row in range(0, d.row_count, runs):
+                        at = entries(rows, row, d.row_count - 1, runs, 1)
                         for q in range(0, d.run_padded, R):
-                            acc = load_tile(dw, target, R, VL, V, L)
+                            acc = load_tile(dw, target, G, VL, V, L)
                             for n in range(n0, n1):
-                                i = n * d.x_sample + rows[row] + q
+                                i = n * d.x_sample + q
                                 j = n * d.z_sample + o
                                 for p in range(p0, p1):
-                                    acc = outer(acc, R, x, i + x_at[p], 0, R, 1, dz, j + z_at[p])
-                            store_tile(dw, target, R, VL, acc, VL)
-                            target += R * VL
+                                    acc = outer(acc, G, x, at, i + x_at[p], 1, dz, j + z_at[p])
+                            store_tile(dw, target, G, VL, acc, VL)
+                            target += G * VL
 
     return conv_weight_gradient
 

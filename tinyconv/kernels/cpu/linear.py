@@ -286,7 +286,7 @@ def update(L: int, R: int, V: int) -> Any:
                     for o in range(o0, o1, R):
                         acc, i = zeros(R, V, L), (o - first) * N
                         for n in range(N):
-                            acc = outer(acc, R, columns, i + n * R, 0, R, 1, factor, j + n * step)
+                            acc = outer(acc, R, columns, (i,), n * R, 1, factor, j + n * step)
                         place = (o - o0) * width + tile
                         store_rows(dw, place, R, width, acc, o1 - o, width - tile)
                 if width == I:

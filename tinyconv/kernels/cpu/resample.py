@@ -69,10 +69,14 @@ def resample(L: int, V: int) -> Any:
                     if d0 == d1 or h0 == h1:
                         fill(y, j, W * C, value, L)
                         continue
-                    if q > 0 and h1 - h0 == 1 and h0 - h_starts[q - 1] == 1:
-                        if h_places[h0 - 1] == h_places[h0] and h_weights[h0 - 1] == h_weights[h0]:
-                            copy(y, j - a.y_row, j, W * C, L)
-                            continue
+                    is_single = q > 0 and h1 - h0 == 1 and h0 - h_starts[q - 1] == 1
+                    if (
+                        is_single
+                        and h_places[h0 - 1] == h_places[h0]
+                        and h_weights[h0 - 1] == h_weights[h0]
+                    ):
+                        copy(y, j - a.y_row, j, W * C, L)
+                        continue
                     row = n * a.x_sample + d_places[d0] * a.x_plane + h_places[h0] * a.x_row
                     source = x
                     if d1 - d0 > 1 or h1 - h0 > 1 or d_weights[d0] * h_weights[h0] != ONE:

@@ -157,36 +157,30 @@ def outer(
     tile: types.Type,
     rows: types.Type,
     a: types.Type,
+    places: types.Type,
     i: types.Type,
-    row_stride: types.Type,
-    within: types.Type,
     stride: types.Type,
     b: types.Type,
     j: types.Type,
 ) -> Any:
-    """Add an outer product: ``tile[r, v] += a[i + ...r...] * b[j + v * lanes]``.
+    """Add an outer product: ``tile[r, v] += a[... + i] * b[j + v * lanes]``.
 
-    Rows come in groups of ``within``: row r reads ``a`` at
-    ``i + (r // within) * row_stride + (r % within) * stride``, which reaches the positions of a
-    pooling window as easily as the rows of a matrix.
+    As many rows as there are for each of the ``places`` lie ``stride`` apart from there on.
     """
-    R, inner, L = literal(rows), literal(within), tile.dtype.lanes
-    V = tile.count // R
+    R, L = literal(rows), tile.dtype.lanes
+    V, inner = tile.count // R, R // places.count
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        value, _, a, i, row_stride, _, stride, b, j = args
+        value, _, a, at, i, stride, b, j = args
         vectors = emit_vectors(builder, value, tile)
         columns = [emit_load(builder, b, emit_plus(builder, j, v * L), L) for v in range(V)]
         for r in range(R):
-            down, along = (
-                emit_times(builder, row_stride, r // inner),
-                emit_times(builder, stride, r % inner),
-            )
-            row = builder.gep(a, [builder.add(down, along)])  # the same in every round of a loop
+            place = builder.extract_value(at, r // inner)
+            row = builder.gep(builder.gep(a, [place]), [emit_times(builder, stride, r % inner)])
             emit_add_row(builder, vectors, r, builder.load(builder.gep(row, [i])), columns)
         return emit_tile(context, builder, tile, vectors)
 
-    return tile(tile, rows, POINTER, INT, INT, within, INT, POINTER, INT), emit
+    return tile(tile, rows, POINTER, places, INT, INT, POINTER, INT), emit
 
 
 @instruction
@@ -330,7 +324,8 @@ def products(
 ) -> Any:
     """Add products lane by lane: ``tile[r, v] += a[i + ...r... + v * lanes] * b[j + v * lanes]``.
 
-    Rows come in groups of ``within``, as in :func:`outer`. All meet the same row of ``b``.
+    Rows come in groups of ``within``: row r reads ``a`` at
+    ``i + (r // within) * row_stride + (r % within) * stride``. All meet the same row of ``b``.
     """
     R, inner, L = literal(rows), literal(within), tile.dtype.lanes
     V = tile.count // R

@@ -320,7 +320,7 @@ def forward(L: int, V: int, N: int, P: int) -> Any:
                             for panel in range(0, C, L):
                                 i = matrix * u_step + panel * chunk + t * L
                                 for c in range(i, i + min(L, C - panel)):
-                                    acc = outer(acc, N, u, c, 0, N, L, v, j)
+                                    acc = outer(acc, N, u, (c,), 0, L, v, j)
                                     j += VL
                         store_tile(m, element * m_step + o * chunk + t * VL, N, VL, acc, VL)
             n, h, w = place_of(start, a.H, a.W)
@@ -398,7 +398,7 @@ def weight_gradient(L: int, V: int, R: int) -> Any:
                         i = element * u_step + c // L * L * chunk + c % L
                         j = element * z_step + o * chunk
                         for _ in range(count):
-                            acc = outer(acc, R, u, i, 0, R, 1, z, j)
+                            acc = outer(acc, R, u, (i,), 0, 1, z, j)
                             i, j = i + L, j + VL
                         store_tile(s, place, R, O_all, acc, VL)
         for o in range(0, O, L):
