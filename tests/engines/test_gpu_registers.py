@@ -10,13 +10,11 @@ from tinyconv.kernels.gpu.source import OPTIONS, Instance, module_source
 COMPILERS = compilers()
 
 
+@pytest.mark.slow  # 5 seconds each
 @pytest.mark.skipif(not COMPILERS, reason='needs nvcc, or NVRTC: pip install "tinyconv[cuda13]"')
 @pytest.mark.parametrize(
     "architecture",
-    [
-        pytest.param(name, marks=[] if name == "sm_90" else pytest.mark.slow)
-        for name in ARCHITECTURES
-    ],
+    ARCHITECTURES,
 )
 def test_kernels_compile_without_spills(architecture: str) -> None:
     kernels = compiled(architecture, COMPILERS[0])

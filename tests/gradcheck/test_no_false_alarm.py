@@ -88,7 +88,7 @@ COMMON = settings(
 )
 
 
-@settings(COMMON, max_examples=300)
+@settings(COMMON, max_examples=200)
 @given(reports())
 def test_a_right_gradient_never_fails(case):
     name, report = case

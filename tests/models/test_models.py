@@ -127,6 +127,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+@pytest.mark.slow  # 6 seconds, for the memory of 61 million parameters
 def test_alexnet_trains_on_eight_images_within_two_gigabytes() -> None:
     run = subprocess.run(
         [sys.executable, "-c", ALEXNET_STEP], capture_output=True, text=True, check=True
