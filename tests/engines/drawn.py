@@ -266,6 +266,9 @@ class Case:
         net = tc.Sequential(self.layers(), seed=5, dtype=dtype, input_shape=self.x.shape[1:])
         for place, leaf in enumerate(net.walk()):
             leaf.trainable = not self.frozen[place % len(self.frozen)]
+        with_parameters = [leaf for leaf in net.walk() if leaf.params]
+        if not any(leaf.trainable for leaf in with_parameters):  # that would be refused
+            with_parameters[-1].trainable = True
         return net
 
 

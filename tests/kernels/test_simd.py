@@ -83,9 +83,9 @@ def test_dot_products(lanes: int, rows: int, columns: int) -> None:
         tile = tiles.zeros(rows, columns, lanes)
         whole = count // lanes * lanes
         for k in range(0, whole, lanes):
-            tile = tiles.dots(tile, rows, p, k, count, q, k, count, columns)
+            tile = tiles.dots(tile, rows, p, k, count, rows, q, k, count, columns)
         rest = count - whole
-        tile = tiles.dots_first(tile, rows, p, whole, count, q, whole, count, columns, rest)
+        tile = tiles.dots_first(tile, rows, p, whole, count, rows, q, whole, count, columns, rest)
         tiles.store_totals(simd.pointer(y), 0, rows, columns, tile, rows, columns, add)
 
     rng = np.random.default_rng(0)
