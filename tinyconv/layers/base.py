@@ -19,11 +19,14 @@ from tinyconv.errors import ArgumentError, ShapeError, StateError
 from tinyconv.geometry import check_shape
 from tinyconv.initializers import initializer
 from tinyconv.messages import missing
+from tinyconv.ops.ranks import Over
 from tinyconv.parameters import Parameters, ParameterSpec
 from tinyconv.registry import arguments_of
 from tinyconv.spellings import OTHER_ATTRIBUTES
 
 Shape = tuple[int, ...]
+#: Forward and backward.
+Operation = tuple[Callable[..., tuple[Array, Any]], Callable[..., Any]]
 
 
 class Layer(ABC):
@@ -280,24 +283,38 @@ class Layer(ABC):
 
 
 class OneOperation(Layer):
-    """What layers without parameters share: one operation, whose options are their arguments."""
+    """What layers share that call one operation, whose options are their arguments."""
 
-    #: Forward and backward.
-    operation: tuple[Callable[..., tuple[Array, Any]], Callable[..., Array]]
+    #: The latter gives dx and, of a layer that has such parameters, dw and db.
+    operation: Operation
+
+    def _call(self, place: int, *arguments: Any, **options: Any) -> Any:
+        """Call the operation: the forward one, place 0, or the backward one, place 1."""
+        return self.operation[place](*arguments, **options)
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return shape_of(lambda x: self.operation[0](x, **self.config()), shape)
+        return shape_of(lambda x: self._call(0, x, **self.config()), shape)
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        return self.operation[0](x, **self.config())
+        y, saved = self._call(0, x, **self.config())
+        return y, saved
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        return self.operation[1](dy, saved), {}
+        found = self._call(1, dy, saved)
+        dx, *gradients = found if isinstance(found, tuple) else (found,)
+        named = zip(("weight", "bias"), gradients, strict=False)
+        return dx, {name: gradient for name, gradient in named if gradient is not None}
 
 
-def gradients(dw: Array | None, db: Array | None) -> dict[str, Array]:
-    """Return the gradients of a weight and a bias by name, of those that there are."""
-    return {name: g for name, g in (("weight", dw), ("bias", db)) if g is not None}
+class OverAxes(OneOperation):
+    """What layers share whose operation goes over any number of spatial axes."""
+
+    #: How many.
+    _axes: int
+
+    def _call(self, place: int, *arguments: Any, **options: Any) -> Any:
+        over = Over.of(self.operation[place].__name__, self._axes)
+        return super()._call(place, over, *arguments, **options)
 
 
 def initialize(parameters: Parameters, seed: int) -> None:

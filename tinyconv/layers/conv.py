@@ -1,6 +1,5 @@
 """Convolution and transposed convolution in one, two and three dimensions as layers."""
 
-from collections.abc import Callable
 from math import prod
 from typing import Annotated, Any
 
@@ -9,10 +8,10 @@ from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, plain, sliding_window, spread, transposed_window
 from tinyconv.initializers import InitializerName
-from tinyconv.layers.base import Layer, Shape, gradients, shape_of
+from tinyconv.layers.base import Operation, OverAxes, Shape, shape_of
 from tinyconv.ops.conv import conv_nd, conv_nd_backward
 from tinyconv.ops.conv_transpose import conv_transpose_nd, conv_transpose_nd_backward
-from tinyconv.ops.ranks import AXES, Over
+from tinyconv.ops.ranks import AXES
 from tinyconv.ops.shape import pad
 from tinyconv.parameters import ParameterSpec
 
@@ -26,16 +25,13 @@ __all__ = [
 ]
 
 Sizes = int | tuple[int, ...]
-Forward = Callable[..., tuple[Array, Any]]
-Backward = Callable[..., tuple[Array, Array, Array | None]]
 
 
-class _Conv(Layer):
+class _Conv(OverAxes):
     """Convolution over any number of axes."""
 
-    #: Spatial axes; the operation, forward and backward, for any number of them, and its options.
-    _axes: int
-    _operation: tuple[Forward, Backward] = (conv_nd, conv_nd_backward)
+    operation: Operation = (conv_nd, conv_nd_backward)
+    #: Its options.
     _options: tuple[str, ...] = ("stride", "padding", "dilation", "groups", "padding_mode")
 
     @checked
@@ -129,15 +125,9 @@ class _Conv(Layer):
         return specs
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        forward = self._operation[0]
         options = {name: getattr(self, name) for name in self._options}
-        over = Over.of(forward.__name__, self._axes)
-        return forward(over, x, self.params["weight"], self.params.get("bias"), **options)
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        backward = self._operation[1]
-        dx, dw, db = backward(Over.of(backward.__name__, self._axes), dy, saved)
-        return dx, gradients(dw, db)
+        y, saved = self._call(0, x, self.params["weight"], self.params.get("bias"), **options)
+        return y, saved
 
 
 class Conv1d(_Conv):
@@ -200,7 +190,7 @@ class Conv3d(_Conv):
 class _ConvTranspose(_Conv):
     """Transposed convolution over any number of axes."""
 
-    _operation = (conv_transpose_nd, conv_transpose_nd_backward)
+    operation = (conv_transpose_nd, conv_transpose_nd_backward)
     _options = ("stride", "padding", "output_padding", "groups", "dilation")
 
     @checked
@@ -222,14 +212,7 @@ class _ConvTranspose(_Conv):
         name = type(self).__name__
         self.output_padding = spread(name, "output_padding", output_padding, self._axes, least=0)
         super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
+            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
             weight_init=weight_init,
             bias_init=bias_init,
         )

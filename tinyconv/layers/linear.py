@@ -6,14 +6,14 @@ from tinyconv.arguments import Count, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.initializers import InitializerName
-from tinyconv.layers.base import Layer, Shape, gradients
+from tinyconv.layers.base import OneOperation, Shape
 from tinyconv.ops.linear import linear, linear_backward
 from tinyconv.parameters import ParameterSpec
 
 __all__ = ["Linear"]
 
 
-class Linear(Layer):
+class Linear(OneOperation):
     """Map (N, in_features) to (N, out_features) by ``y = x w^T + b``.
 
     Args:
@@ -32,6 +32,8 @@ class Linear(Layer):
     >>> Linear(640, 100).forward(np.zeros((10, 640))).shape
     (10, 100)
     """
+
+    operation = (linear, linear_backward)
 
     @checked
     def __init__(
@@ -70,7 +72,3 @@ class Linear(Layer):
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         return linear(x, self.params["weight"], self.params.get("bias"))
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        dx, dw, db = linear_backward(dy, saved)
-        return dx, gradients(dw, db)

@@ -9,7 +9,7 @@ from tinyconv.arguments import Count, Fraction, Positive, checked
 from tinyconv.backend import Array, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
-from tinyconv.layers.base import Layer, OneOperation, Shape, check_features, gradients, shape_of
+from tinyconv.layers.base import OneOperation, Shape, check_features, shape_of
 from tinyconv.ops import norm as ops
 from tinyconv.ops.local_response_norm import local_response_norm, local_response_norm_backward
 from tinyconv.parameters import ParameterSpec
@@ -36,13 +36,14 @@ def _scale_and_shift(
     return specs
 
 
-class _BatchNorm(Layer):
+class _BatchNorm(OneOperation):
     """Batch normalisation of inputs of some numbers of axes.
 
     Attributes:
         parts: where the statistics in training are of more samples than ``x`` has; see ``fit``.
     """
 
+    operation = (ops.batch_norm, ops.batch_norm_backward)
     #: Axes of a sample, and what they are called.
     _layouts: dict[int, str]
 
@@ -127,10 +128,6 @@ class _BatchNorm(Layer):
             running = self.state[name]
             running[...] = (1 - share) * running + share * real_part(xp, value)
 
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        dx, dw, db = ops.batch_norm_backward(dy, saved)
-        return dx, gradients(dw, db)
-
 
 class BatchNorm1d(_BatchNorm):
     """Normalise each channel over the batch: (N, C) or (N, C, L), the shape is kept.
@@ -194,7 +191,7 @@ class BatchNorm3d(_BatchNorm):
     _layouts = {4: "({}, D, H, W)"}  # noqa: RUF012
 
 
-class LayerNorm(Layer):
+class LayerNorm(OneOperation):
     """Normalise each sample over its last axes; the shape is kept.
 
     Args:
@@ -212,6 +209,8 @@ class LayerNorm(Layer):
     array([[-1.,  1.],
            [ 1., -1.]])
     """
+
+    operation = (ops.layer_norm, ops.layer_norm_backward)
 
     @checked
     def __init__(
@@ -243,12 +242,8 @@ class LayerNorm(Layer):
         w, b = self.params.get("weight"), self.params.get("bias")
         return ops.layer_norm(x, normalized_shape=self.normalized_shape, w=w, b=b, eps=self.eps)
 
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        dx, dw, db = ops.layer_norm_backward(dy, saved)
-        return dx, gradients(dw, db)
 
-
-class GroupNorm(Layer):
+class GroupNorm(OneOperation):
     """Normalise each sample over groups of channels and their planes; the shape is kept.
 
     Args:
@@ -268,6 +263,8 @@ class GroupNorm(Layer):
     >>> GroupNorm(2, 4, eps=1e-30).forward(np.array([[1.0, 3.0, -4.0, 4.0]]))
     array([[-1.,  1., -1.,  1.]])
     """
+
+    operation = (ops.group_norm, ops.group_norm_backward)
 
     @checked
     def __init__(
@@ -299,10 +296,6 @@ class GroupNorm(Layer):
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         w, b = self.params.get("weight"), self.params.get("bias")
         return ops.group_norm(x, num_groups=self.num_groups, w=w, b=b, eps=self.eps)
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        dx, dw, db = ops.group_norm_backward(dy, saved)
-        return dx, gradients(dw, db)
 
 
 class LocalResponseNorm(OneOperation):

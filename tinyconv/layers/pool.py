@@ -7,10 +7,10 @@ from tinyconv.arguments import Count, Number, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, plain, spread, spread_pairs
-from tinyconv.layers.base import OneOperation, Shape, check_features
+from tinyconv.layers.base import OneOperation, OverAxes, Shape, check_features
 from tinyconv.ops import pool as ops
 from tinyconv.ops import pool_global as whole
-from tinyconv.ops.ranks import AXES, Over
+from tinyconv.ops.ranks import AXES
 from tinyconv.ops.subsample import subsample2d, subsample2d_backward
 from tinyconv.parameters import ParameterSpec
 
@@ -33,11 +33,8 @@ __all__ = [
 Sizes = int | tuple[int, ...]
 
 
-class _Pool(OneOperation):
+class _Pool(OverAxes):
     """What all poolings share: the window, the shapes, one operation without parameters."""
-
-    #: Spatial axes; the operation goes over any number of them.
-    _axes: int
 
     @checked
     def __init__(
@@ -77,14 +74,6 @@ class _Pool(OneOperation):
         """
         window = (self.kernel_size, self.stride, self.padding, self.dilation)
         return ops.pool_geometry(type(self).__name__, size, *window, ceil_mode=self.ceil_mode)
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        forward = self.operation[0]
-        return forward(Over.of(forward.__name__, self._axes), x, **self.config())
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
-        backward = self.operation[1]
-        return backward(Over.of(backward.__name__, self._axes), dy, saved), {}
 
 
 class _MaxPool(_Pool):
