@@ -5,7 +5,6 @@ the same arguments. What it has cost is counted in seconds of CPU, of all thread
 the machine may have other things to do.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,17 +16,13 @@ import tinyconv as tc
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "book"))
-from experiment import machine, write  # noqa: E402
+from experiment import keep, machine, parser, write  # noqa: E402, F401
 from make_table import read  # noqa: E402
 
 #: What a run is told on the command line.
-PARSER = argparse.ArgumentParser()
+PARSER = parser("runs/beyond")
 PARSER.add_argument("--seeds", type=int, nargs="+", help="another choice of seeds")
-PARSER.add_argument("--epochs", type=int, help="another number of epochs")
 PARSER.add_argument("--threads", type=int, help="default: one a core")
-PARSER.add_argument("--data", default="mnist", help="data set (default: mnist)")
-PARSER.add_argument("--out", type=Path, default=Path("runs/beyond"), help="default: runs/beyond")
-PARSER.add_argument("--results", type=Path, help="folder for the results (default: OUT/results)")
 
 
 class CpuTime(tc.Callback):
@@ -148,6 +143,5 @@ def run(
             result["validation"] = max(history["val_accuracy"])
         if tested:
             result["test"] = net.evaluate(*data.test)["accuracy"]
-        write(results / f"{name}.jsonl", result)
-        history.save(results / f"{name}-{seed}.csv")
+        keep(results, result, history)
         print(result, flush=True)

@@ -14,15 +14,22 @@ from pathlib import Path
 
 import tinyconv as tc
 
+
+def parser(out: str) -> argparse.ArgumentParser:
+    """Return what takes the arguments that all runs have, with the folder that they write to."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--epochs", type=int, help="another number of epochs")
+    made.add_argument("--data", default="mnist", help="data set (default: mnist)")
+    made.add_argument("--out", type=Path, default=Path(out), help=f"default: {out}")
+    made.add_argument("--results", type=Path, help="folder for the results (default: OUT/results)")
+    return made
+
+
 #: What a run is told on the command line.
-PARSER = argparse.ArgumentParser()
+PARSER = parser("runs/book")
 PARSER.add_argument("--seed", type=int, default=0)
 PARSER.add_argument("--quick", action="store_true", help="a tenth of the epochs")
-PARSER.add_argument("--epochs", type=int, help="another number of epochs")
 PARSER.add_argument("--only", help="of several variants, only the one of this name")
-PARSER.add_argument("--data", default="mnist", help="data set (default: mnist)")
-PARSER.add_argument("--out", type=Path, default=Path("runs/book"), help="default: runs/book")
-PARSER.add_argument("--results", type=Path, help="folder for the results (default: OUT/results)")
 
 
 class TestTheBest(tc.Callback):
@@ -97,10 +104,8 @@ def run(
         resume=True,
     )
     if len(history):
-        results = options.results or options.out / "results"
         result = summary(name, seed, epochs, history)
-        write(results / f"{name}.jsonl", result)
-        history.save(results / f"{name}-{seed}.csv")
+        keep(options.results or options.out / "results", result, history)
         print(
             f"{name}, seed {seed}: test accuracy {result['test']:.2%} at epoch "
             f"{result['best_epoch']} of {result['epochs']}, {result['seconds']:,.0f} s"
@@ -137,6 +142,13 @@ def machine() -> str:
         return platform.processor() or platform.machine()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{models[0]}, {len(models)} cores" if models else platform.machine()
+
+
+def keep(results: Path, result: dict[str, object], history: tc.History) -> None:
+    """Write the line of a run's results, and its history beside it."""
+    name, seed = result["experiment"], result["seed"]
+    write(results / f"{name}.jsonl", result)
+    history.save(results / f"{name}-{seed}.csv")
 
 
 def write(path: Path, result: dict[str, object]) -> None:
