@@ -49,6 +49,7 @@ def test_forward(N: int, I: int, O: int, by_features: bool) -> None:
         "O": O,
         "n": address_of(n := np.array([N])),
         "by_features": by_features,
+        "shares": 1,
     }
     assert n[0] == N
     count = O if by_features else N
@@ -57,13 +58,14 @@ def test_forward(N: int, I: int, O: int, by_features: bool) -> None:
     values |= {"panels": address_of(rooms[0]), "panels_thread": rooms[0].size // 2}
     values |= {"sums": address_of(rooms[1]), "sums_thread": rooms[1].size // 2}
     few, many = linear.forward(8, 3, 4), linear.forward_batch(L, R, V)
-    run(few, linear.FORWARD, count, few=N, **values)
-    run(many, linear.FORWARD, count, few=N + 1, **values)
+    run(few, linear.FORWARD, count, wide=1, **values)
+    run(many, linear.FORWARD, count, wide=0, **values)
+    run(many, linear.FORWARD, count, wide=2 * N, **values)
     assert np.isnan(z.array).all()  # neither takes what is the other's
-    run(few, linear.FORWARD, count, few=N + 1, **values)
+    run(few, linear.FORWARD, count, wide=2 * N, **values)
     np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
     z.array[...] = np.nan
-    run(many, linear.FORWARD, count, few=N, **values)
+    run(many, linear.FORWARD, count, wide=N, **values)
     np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
     run(linear.finish(L, 1), linear.FORWARD, count, **values)
     expected = ops.linear(x, w, b)[0]

@@ -112,7 +112,9 @@ class CpuBackend:
     def freeze(self) -> None:
         """End the program."""
         per_sample = 4 * sum(image.sample for image in self.images)
-        self.program.freeze(max(6, BLOCK_BYTES // per_sample // 6 * 6))
+        fitting = BLOCK_BYTES // per_sample
+        even = 96 if fitting >= 96 else 6  # so many samples leave no part of a tile empty
+        self.program.freeze(max(even, fitting // even * even))
         self._inputs = self._inputs or self.program.fields("x", self._input.origin)
         self._started = [step for step in self.steps if type(step).start is not Step.start]
 

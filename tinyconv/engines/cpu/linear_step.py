@@ -16,14 +16,12 @@ from tinyconv.layers import Linear
 from tinyconv.layers.base import Shape
 
 #: Bytes of a weight from which on threads share its rows rather than the samples, and likewise in
-#: a prediction of many samples, in which each core's cache keeps the whole weight.
-SHARED_WEIGHT, KEPT_WEIGHT = 256 << 10, 1 << 20
+#: a prediction of some samples a thread, in which each core's cache keeps the whole weight.
+SHARED_WEIGHT, KEPT_WEIGHT, SOME = 256 << 10, 1 << 20, 12
 #: Rows of the weight of which the update makes the gradient at a time.
 BLOCK = 48
-#: Samples of a batch that would leave too many lanes empty if they were in the lanes.
-FEW = 3 * LANES // 4
-#: Outputs of a tile of the forward pass of many samples, of which it has two vectors at most.
-OUTPUTS = rows_for(2, 13)
+#: A tile of the forward pass of many samples: outputs, and vectors of samples.
+OUTPUTS, VECTORS = rows_for(2, 13), 2
 
 
 class LinearStep(Step):
@@ -35,10 +33,11 @@ class LinearStep(Step):
         assert isinstance(layer, Linear)
         self.layer = layer
         (self.I,), self.O = self.input_shape, layer.out_features
-        size, samples = 4 * self.I * self.O, ceil(context.batch / context.threads)
-        self.is_big, self.reads_in_place = size >= SHARED_WEIGHT, not context.training
-        is_kept = not context.training and samples >= FEW and size <= KEPT_WEIGHT
-        self.by_features = self.is_big and not is_kept
+        self.reads_in_place, size = not context.training, 4 * self.I * self.O
+        self.is_big = size >= SHARED_WEIGHT
+        self.is_kept = size < (SHARED_WEIGHT if context.training else KEPT_WEIGHT)
+        has_some = context.batch >= SOME * context.threads
+        self.by_features = self.is_big and not (self.is_kept and has_some)
         self.V = min(4 if REGISTERS >= 32 else 2, ceil(self.I / LANES))
         self.R = min(rows_for(self.V), 6)
 
@@ -47,13 +46,16 @@ class LinearStep(Step):
 
     def forward(self, program: Program) -> None:
         context, bias = self.context, self.bias
-        samples = context.batch if self.by_features else ceil(context.batch / context.threads)
+        shares = context.threads if self.is_kept else 1
+        samples = ceil(context.batch / shares)
+        height = context.batch if self.by_features else samples
         # A lone sample has a register for each of more outputs.
-        R, Q = (1, 8) if samples == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
-        is_for_many = self.is_big and samples >= FEW
+        R, Q = (1, 8) if height == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
+        wide = VECTORS * LANES
+        has_panels = self.is_big and 8 * samples >= 7 * wide
         values: dict[str, Any] = {
             "items": self.O if self.by_features else 0,
-            "grain": OUTPUTS if is_for_many else 4 * Q,
+            "grain": OUTPUTS if has_panels else 4 * Q,
             "x": self.x.origin,
             "x_sample": self.x.sample,
             "w": address_of(self.weight),
@@ -64,21 +66,21 @@ class LinearStep(Step):
             "I": self.I,
             "O": self.O,
             "n": address_of(context.n),
-            "few": FEW if is_for_many else context.batch + 1,
+            "wide": wide if has_panels else 0,
+            "shares": shares,
             "by_features": self.by_features,
             "parameter": self.activation.parameter,
         }
         if self.by_features:
             program.meet()
-        if is_for_many:
-            V = min(2, ceil(samples / LANES))
-            filled = ceil(samples / (V * LANES)) * V * LANES
+        if has_panels:
+            filled = ceil(samples / wide) * wide
             room, sums = self.I * filled, linear.TILES * OUTPUTS * filled
             values |= {"panels_thread": room, "sums_thread": sums}
             values |= {"panels": self._room(room), "sums": self._room(sums)}
-            products = compiled(linear.forward_batch, LANES, OUTPUTS, V)
+            products = compiled(linear.forward_batch, LANES, OUTPUTS, VECTORS)
             program.call(self.name, products, linear.FORWARD, **values)
-        products = compiled(linear.forward, lanes_for(self.I), even(samples, R), Q)
+        products = compiled(linear.forward, lanes_for(self.I), even(height, R), Q)
         program.call(self.name, products, linear.FORWARD, **values)
         if bias is not None or self.activation.code:
             finish = compiled(linear.finish, LANES, self.activation.code)

@@ -5,10 +5,10 @@ Twin of :mod:`tinyconv.ops.linear`. Each is a matrix product. A layer with a sma
 through samples, so that a thread needs nobody else's results; one with a big weight through the
 rows or columns of the weight, so that each thread reads only its part of it (``by_features``).
 
-All but the forward pass of few samples, which takes dot products along the rows of both factors,
-make tiles of R rows by V vectors as sums of outer products: a column of R numbers of one factor by
-a row of the other, of which a *panel*, as wide as a tile, stays in the first cache while all tiles
-need it.
+All but the forward pass of samples that would leave lanes empty, which takes dot products along
+the rows of both factors, make tiles of R rows by V vectors as sums of outer products: a column of R
+numbers of one factor by a row of the other, of which a *panel*, as wide as a tile, stays in the
+first cache while all tiles need it.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import inner, kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     invoke,
     load,
@@ -62,33 +62,42 @@ WIDTH = 256
 #: Numbers in a line of the cache.
 LINE = 16
 TILES = 8
-#: Samples and numbers of each in a block of x, of few samples in the first cache.
-HEIGHT, LENGTH = 128, 1024
+#: Outputs whose rows of w stay in the second cache, and numbers of each, while samples pass.
+OUTPUTS, LENGTH = 64, 1024
 
 #: ``n``: address of the number of samples in the batch. ``z``: laid out as y, what the activation
-#: is of; y itself where nobody wants it afterwards. Batches of less than ``few`` samples are
-#: :func:`forward`'s, the others :func:`forward_batch`'s: their sums differ in the last bits, so the
-#: batch alone chooses, not the plan that it meets. For :func:`forward_batch`, of each thread:
-#: ``panels``, room for I numbers of all its samples, their number rounded up to whole panels;
-#: ``sums``, for TILES * R numbers of each of them.
+#: is of; y itself where nobody wants it afterwards. ``wide``: samples of a panel of
+#: :func:`forward_batch`, 0 where there are no panels; ``shares``: among how many threads samples
+#: are shared out. For :func:`forward_batch`, of each thread: ``panels``, room for I numbers of all
+#: its samples, their number rounded up to whole panels; ``sums``, for TILES * R numbers of each.
 FORWARD = record(
-    *("x", "x_sample", "w", "b", "z", "y", "y_sample", "I", "O", "n", "by_features", "few"),
-    *("panels", "panels_thread", "sums", "sums_thread"),
+    *("x", "x_sample", "w", "b", "z", "y", "y_sample", "I", "O", "n", "by_features", "wide"),
+    *("shares", "panels", "panels_thread", "sums", "sums_thread"),
     floats=("parameter",),
 )
 
 
-def forward(L: int, R: int, Q: int) -> Any:
-    """Make the kernel z = x w^T: [N x I] * [I x O] -> [N x O], for few samples.
+@inner
+def fills_panels(a):  # type: ignore[no-untyped-def]
+    """Whether a batch is :func:`forward_batch`'s, as at most an eighth of its lanes are empty.
 
-    A tile holds R x Q dot products, lane by lane. The rows of w pass by a block of x, of which
-    nothing is read but what it holds: it may be the caller's.
+    The sums of the two differ in the last bits, so the batch chooses, not the plan that it meets.
+    """
+    share = (words_pointer(a.n)[0] + a.shares - 1) // a.shares
+    return a.wide > 0 and 8 * share >= 7 * a.wide * ((share + a.wide - 1) // a.wide)
+
+
+def forward(L: int, R: int, Q: int) -> Any:
+    """Make the kernel z = x w^T: [N x I] * [I x O] -> [N x O], for any number of samples.
+
+    A tile holds R x Q dot products, lane by lane. Rows of w pass by two tiles' samples, which stay
+    in the first cache. Nothing is read but what x holds: it may be the caller's.
     """
 
     @kernel
     def linear(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = record_at(args, FORWARD)
-        if words_pointer(a.n)[0] >= a.few:
+        if fills_panels(a):
             return
         x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
         I, x_sample, y_sample = a.I, a.x_sample, a.y_sample
@@ -97,23 +106,22 @@ def forward(L: int, R: int, Q: int) -> Any:
             n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
         pieces = (I + LENGTH - 1) // LENGTH
         width = (I + pieces * L - 1) // (pieces * L) * L
-        height = HEIGHT // R * R
-        for nb in range(n0, n1, height):
-            ne = min(nb + height, n1)
-            for kb in range(0, I, width):
-                ke = min(kb + width, I)
-                whole = kb + (ke - kb) // L * L
-                for o in range(o0, o1, Q):
-                    for n in range(nb, ne, R):
-                        i, j, count, rows = n * x_sample, o * I, ne - n, o1 - o
-                        acc = zeros(R, Q, L)
-                        for k in range(kb, whole, L):
-                            acc = dots(acc, R, x, i + k, x_sample, count, w, j + k, I, rows)
-                        if whole < ke:
-                            i, j, rest = i + whole, j + whole, ke - whole
-                            acc = dots_first(acc, R, x, i, x_sample, count, w, j, I, rows, rest)
-                        place = n * y_sample + o
-                        store_totals(z, place, R, y_sample, acc, count, rows, int(kb > 0))
+        for kb in range(0, I, width):
+            ke = min(kb + width, I)
+            whole = kb + (ke - kb) // L * L
+            for ob in range(o0, o1, OUTPUTS):
+                for nb in range(n0, n1, 2 * R):
+                    for o in range(ob, min(ob + OUTPUTS, o1), Q):
+                        for n in range(nb, min(nb + 2 * R, n1), R):
+                            i, j, count, rows = n * x_sample, o * I, n1 - n, o1 - o
+                            acc = zeros(R, Q, L)
+                            for k in range(kb, whole, L):
+                                acc = dots(acc, R, x, i + k, x_sample, count, w, j + k, I, rows)
+                            if whole < ke:
+                                i, j, rest = i + whole, j + whole, ke - whole
+                                acc = dots_first(acc, R, x, i, x_sample, count, w, j, I, rows, rest)
+                            place = n * y_sample + o
+                            store_totals(z, place, R, y_sample, acc, count, rows, int(kb > 0))
 
     return linear
 
@@ -143,7 +151,7 @@ def finish(L: int, A: int) -> Any:
 
 
 def forward_batch(L: int, R: int, V: int) -> Any:
-    """Make the kernel z^T = w x^T: [O x I] * [I x N] -> [O x N], for many samples.
+    """Make the kernel z^T = w x^T: [O x I] * [I x N] -> [O x N], for samples that fill lanes.
 
     x is transposed first, z in the end. So the weight, the largest factor, is read as it lies.
     """
@@ -153,7 +161,7 @@ def forward_batch(L: int, R: int, V: int) -> Any:
     @kernel
     def linear_forward_batch(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = record_at(args, FORWARD)
-        if words_pointer(a.n)[0] < a.few:
+        if not fills_panels(a):
             return
         x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
         panels = pointer(a.panels + 4 * thread * a.panels_thread)
