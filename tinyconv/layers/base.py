@@ -54,8 +54,6 @@ class Layer(ABC):
         first_sample: place of the first sample of ``x`` in the batch, above 0 where ranks share it.
     """
 
-    _trainable = True
-
     @checked
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}
@@ -70,6 +68,7 @@ class Layer(ABC):
         self.first_sample = 0
         self.is_bound = False
         self.has_place = False
+        self._trainable = True
         self._saved: Any = None
 
     @property

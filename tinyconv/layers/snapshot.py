@@ -1,7 +1,7 @@
 """What a network looked like at one moment: its layers, their options and their arrays."""
 
 from collections.abc import Iterator
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from tinyconv.layers.base import Layer
@@ -25,23 +25,27 @@ class Snapshot:
     """
 
     def __init__(self, net: Container) -> None:
-        self._looks: list[tuple[Any, Layer]] = []
+        self._looks: list[tuple[Any, Any]] = []
         for layer in (net, *descendants(net)):
             names = [name for name in layer.config() if hasattr(layer, name)]
             if not isinstance(layer, Container):
                 names += [name for name in ("params", "state") if getattr(layer, name)]
                 names.append("_trainable")  # the property takes longer than all the others
-            if names:
-                self._looks.append((attrgetter(*names, "path"), layer))
-        self._seen = [tuple(map(_kept, look(layer))) for look, layer in self._looks]
+            own = [name for name in names if name in vars(layer)]
+            others = [name for name in names if name not in own]
+            if own:  # a third of the time that it takes to ask the layer
+                self._looks.append((itemgetter(*own, "path"), vars(layer)))
+            if others:
+                self._looks.append((attrgetter(*others, "path"), layer))
+        self._seen = [tuple(map(_kept, look(place))) for look, place in self._looks]
 
     def holds(self) -> bool:
         """Whether all is as it was."""
         try:
             # Python compares by identity first, so no array is looked into that is still the same.
-            return [look(layer) for look, layer in self._looks] == self._seen
-        except ValueError:  # two arrays were compared, so one has taken the place of the other
-            return False
+            return [look(place) for look, place in self._looks] == self._seen
+        except (KeyError, ValueError):  # an option is gone, or two arrays were compared, so one
+            return False  # has taken the place of the other
 
 
 def _kept(value: Any) -> Any:
