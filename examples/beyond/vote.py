@@ -2,8 +2,9 @@
 
 import sys
 
+import numpy as np
 from runs import PARSER, machine, write
-from small_net import NAME, SEEDS
+from small_net import NAME, SEEDS, look
 
 import tinyconv as tc
 from tinyconv.plots import mistakes
@@ -17,7 +18,8 @@ def main() -> None:
     if not nets:
         sys.exit(f"{options.out}: no nets, expected those of small_net.py")
     test = tc.data.load(options.data).test
-    predicted = tc.Ensemble([*nets.values()]).predict(test.x)
+    x = np.asarray(test.x)
+    predicted = sum(look(net, x) for net in nets.values()).argmax(axis=1)
     results = options.results or options.out / "results"
     result = {
         "experiment": "vote",
