@@ -72,14 +72,17 @@ def environment(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-def test_without_numba_matplotlib_and_pillow(program, environment, tmp_path):
-    start = (
+def test_without_numba_matplotlib_and_pillow(environment, tmp_path):
+    """One process runs all programs, each with names of its own."""
+    code = (
         f"import sys; sys.path.insert(0, {str(environment)!r})\n"
-        f"from pathlib import Path; folder = Path({str(tmp_path)!r})\n"
+        "from pathlib import Path\n"
         "import numpy as np; import tinyconv as tc\n"
+        f"for name, program in {PROGRAMS!r}.items():\n"
+        f"    names = dict(np=np, tc=tc, folder=Path({str(tmp_path)!r}))\n"
+        "    exec(compile(program, name, 'exec'), names)\n"
     )
     # Isolated and without site-packages: the standard library, and the folder.
-    command = [sys.executable, "-I", "-S", "-c", start + program]
+    command = [sys.executable, "-I", "-S", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

@@ -366,7 +366,7 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
     ),
     "in one dimension": (
         (1, 20),
-        lambda: [Conv1d(1, 6, 5, 2), ReLU(), Flatten(), Linear(48, 4)],
+        lambda: [Conv1d(1, 6, 3, 2), ReLU(), Flatten(), Linear(54, 4)],
     ),
     "three axes, with a max behind": (
         (2, 6, 7, 8),
@@ -404,7 +404,7 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Conv3d(4, 3, (3, 1, 3), padding=((1, 1), (0, 0), (1, 0))),
             AvgPool3d((5, 3, 1)),
             Reshape((3, 2)),
-            Conv1d(3, 4, 2, padding=2),
+            Conv1d(3, 4, 3, padding=2),
             AvgPool1d(2),
             ReLU(),
             Flatten(),
@@ -585,7 +585,7 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             ReLU(),
             Conv2d(6, 12, (3, 2), (2, 1), (1, 2), (1, 2), groups=3, bias=False),
             Tanh(),
-            Conv2d(12, 8, 3, padding=1, groups=4, padding_mode="circular"),
+            Conv2d(12, 12, 3, padding=1, groups=6, padding_mode="circular"),
             AvgPool2d(2),
             Reshape((4, -1)),
             Conv1d(4, 8, 3, groups=4),

@@ -58,9 +58,9 @@ def samples(count: int, dtype: str = "float32") -> tuple[Array, Array]:
     ],
     ids=str,
 )
-def test_two_hundred_steps_with_dropout(optimizer: Any) -> None:
-    """10 epochs of 20 steps, the last of them short."""
-    x, y = samples(195)
+def test_a_hundred_steps_with_dropout(optimizer: Any) -> None:
+    """10 epochs of 10 steps, the last of them short."""
+    x, y = samples(95)
     histories = [
         small_net().fit(
             x,
@@ -77,7 +77,7 @@ def test_two_hundred_steps_with_dropout(optimizer: Any) -> None:
     plan, eager = histories
     np.testing.assert_allclose(plan["loss"], eager["loss"], rtol=2e-4)
     np.testing.assert_allclose(plan["val_loss"], eager["val_loss"], rtol=2e-3)
-    assert np.abs(np.subtract(plan["accuracy"], eager["accuracy"])).max() <= 2 / 195
+    assert np.abs(np.subtract(plan["accuracy"], eager["accuracy"])).max() <= 1 / 95
     assert plan["loss"][-1] < plan["loss"][0]  # something was learned
 
 

@@ -173,7 +173,7 @@ def test_every_loss_and_metric(loss: Loss, kind: str) -> None:
     if not loss.one_class:
         metrics = [MeanAbsoluteError(), MeanSquaredError()]
         metrics += [Accuracy()] if "accuracy" in loss.metrics else []
-    launcher = compare(nets, x, Targets(y, weight), loss, tc.SGD(lr=0.1), metrics, steps=8)
+    launcher = compare(nets, x, Targets(y, weight), loss, tc.SGD(lr=0.1), metrics, steps=4)
     assert launcher.replays > 0
     assert launcher.is_whole
 

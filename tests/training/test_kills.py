@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_run import network, run
+from small_run import SAMPLES, network, run
 
 import tinyconv as tc
 from tinyconv.training import checkpoint as checkpoints
@@ -19,6 +19,7 @@ pytestmark = [
 ]
 
 EPOCHS = 2
+HOW: dict[str, Any] = {"epochs": EPOCHS, "engine": "eager", "batch_size": SAMPLES}
 
 
 def hooks(kill_at: int) -> Iterator[tuple[Any, str, Any]]:
@@ -84,7 +85,7 @@ def train(folder: Path, kill_at: int = 0) -> bool:
         try:
             for owner, name, hooked in hooks(kill_at):
                 setattr(owner, name, hooked)
-            run(network(), epochs=EPOCHS, engine="eager", checkpoint=folder, resume=True)
+            run(network(), **HOW, checkpoint=folder, resume=True)
             status = 0
         finally:
             os._exit(status)
@@ -95,7 +96,7 @@ def train(folder: Path, kill_at: int = 0) -> bool:
 
 def test_killed_at_every_write_sync_and_rename(tmp_path: Path) -> None:
     net = network()
-    run(net, epochs=EPOCHS, engine="eager")
+    run(net, **HOW)
     calls = 0
     while True:
         calls += 1

@@ -39,6 +39,9 @@ ARGS = record(
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
+#: What is done to the elements.
+POWER, ROOT, SHARE, SLOPE = range(4)
+
 
 @inner
 def to_power(a, p):  # type: ignore[no-untyped-def]
@@ -54,7 +57,9 @@ def below(a, p, P):  # type: ignore[no-untyped-def]
     return a if P == 2 else to_power(a, p - ONE)
 
 
-def _through_images(of_elements: Any, L: int, P: int) -> Any:
+def _through_images(F: int, L: int, P: int) -> Any:
+    """Make a kernel by numbers alone: one that holds a function is not found in the cache."""
+
     @kernel
     def lp(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = record_at(args, ARGS)
@@ -66,14 +71,22 @@ def _through_images(of_elements: Any, L: int, P: int) -> Any:
                     j = n * a.y_sample + d * a.y_plane + h * a.y_row
                     k = n * a.to_sample + d * a.to_plane + h * a.to_row
                     for c in range(0, a.count, L):
-                        value = of_elements(load(x, i + c, L), load(y, j + c, L), a.p, P)
+                        one, other = load(x, i + c, L), load(y, j + c, L)
+                        if F == POWER:
+                            value = power_of(one, a.p, P)
+                        elif F == ROOT:
+                            value = root_of(one, a.p, P)
+                        elif F == SHARE:
+                            value = share_of(one, other, a.p, P)
+                        else:
+                            value = slope_of(one, other, a.p, P)
                         store_first(to, k + c, value, a.count - c)
 
     return lp
 
 
 @inner
-def power_of(x, y, p, P):  # type: ignore[no-untyped-def]
+def power_of(x, p, P):  # type: ignore[no-untyped-def]
     size = absolute(x)
     if P == 1:
         return size
@@ -81,7 +94,7 @@ def power_of(x, y, p, P):  # type: ignore[no-untyped-def]
 
 
 @inner
-def root_of(x, y, p, P):  # type: ignore[no-untyped-def]
+def root_of(x, p, P):  # type: ignore[no-untyped-def]
     if P == 1:
         return x
     return sqrt(x) if P == 2 else to_power(x, ONE / p)
@@ -101,19 +114,19 @@ def slope_of(x, sums, p, P):  # type: ignore[no-untyped-def]
 
 def power(L: int, P: int) -> Any:
     """Make the kernel to = |x|^p."""
-    return _through_images(power_of, L, P)
+    return _through_images(POWER, L, P)
 
 
 def root(L: int, P: int) -> Any:
     """Make the kernel to = x^(1/p)."""
-    return _through_images(root_of, L, P)
+    return _through_images(ROOT, L, P)
 
 
 def share(L: int, P: int) -> Any:
     """Make the kernel to = x / y^(p-1), and 0 where y is 0; x is the gradient of y."""
-    return _through_images(share_of, L, P)
+    return _through_images(SHARE, L, P)
 
 
 def slope(L: int, P: int) -> Any:
     """Make the kernel to = sign(x) |x|^(p-1) y; y is a sum of shares."""
-    return _through_images(slope_of, L, P)
+    return _through_images(SLOPE, L, P)
