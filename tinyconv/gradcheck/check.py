@@ -92,26 +92,26 @@ def check(
         time.monotonic() + seconds,
     )
 
-    def run(problem: Problem, code: str) -> Report:
+    def run(problem: Problem, code: str = "forward, backward, inputs") -> Report:
         """Check a problem; what the projection alone finds is looked at once more."""
         report = look(problem, options, hints=samples != 0)
         report = report if samples != 0 or report.ok else look(problem, options)
         code = f"from tinyconv.gradcheck import check\nprint(check({code}, seed={seed}))"
         return replace(report, reproduce=reproduce or code)
 
-    report = Report("ok", seed=seed)
     if jvp is not None:
         functions = Functions(forward, jvp, names, kwargs, deadline, forward_mode=True)
         report = run(Problem(functions, inputs), "forward, None, inputs, jvp=jvp")
-    if backward is None or not report.ok:
-        return report
+        if backward is None or not report.ok:
+            return report
+    assert backward is not None
     problem = Problem(Functions(forward, backward, names, kwargs, deadline), inputs)
-    report = run(problem, "forward, backward, inputs")
+    report = run(problem)
     for k in range(1, redraw + 1 if report.verdict == "kink" else 1):
         at_kink = {row.name for row in report.tensors if row.verdict == "kink"}
         move = [leaf for leaf in problem.leaves if leaf.name in at_kink or not at_kink]
         problem = problem.moved(move, 0.1, [seed, 2, k])
-        again = run(problem, "forward, backward, inputs")
+        again = run(problem)
         report = report if again.verdict == "timeout" else replace(again, redrawn=k)
         if report.verdict != "kink":
             break

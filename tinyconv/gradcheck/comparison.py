@@ -96,8 +96,7 @@ class Comparison:
 
     def wrong(self) -> dict[Leaf, list[int]]:
         """Return the wrong coordinates."""
-        wrong = {leaf: [e.k for e in some if e.is_wrong] for leaf, some in self.elements.items()}
-        return {leaf: ks for leaf, ks in wrong.items() if ks}
+        return {leaf: [e.k for e in es if e.is_wrong] for leaf, es in self.elements.items()}
 
     def is_unlocated(self, leaf: Leaf) -> bool:
         """Tell whether a leaf is wrong as a whole, though in no element compared."""
@@ -158,17 +157,14 @@ class Comparison:
         k = int(bad[0])
         (leaf,) = (a for a in self.problem.leaves if a.part.start <= k < a.part.stop)
         count = np.count_nonzero((bad >= leaf.part.start) & (bad < leaf.part.stop))
-        what, hint = (
-            "the input is infinite",
-            "the input is infinite there: return 0, as for what is masked",
-        )
+        what = "the input is infinite"
+        hint = f"{what} there: return 0, as for what is masked"
         if np.isfinite(self.problem.x[k]):
             axis, unit = self._axis(leaf, k)
             slope = next(self.slopes.by_differences(axis)).over(unit)
-            what = f"the numeric derivative is {slope.value:.6g}"
+            what = f"the slopes are {slope.left:.4g} and {slope.right:.4g}"
             hint = "an intermediate result overflows or is divided by 0"
             if slope.kink:
-                what = f"the slopes are {slope.left:.4g} and {slope.right:.4g}"
                 hint = "forward has a kink there, and backward divides 0 by 0: return 0, say"
         seen = f"the gradient of {leaf.name} is {self.mode.vector[k]} at {leaf.index(k)}, and in"
         seen = f"{seen} {count} of {leaf.size} elements, where {what}"

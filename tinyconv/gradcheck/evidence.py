@@ -2,15 +2,19 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.calls import COMPLAINTS
-from tinyconv.gradcheck.comparison import Comparison
+from tinyconv.gradcheck.calls import COMPLAINTS, elsewhere
+from tinyconv.gradcheck.comparison import WORK, Comparison
 from tinyconv.gradcheck.nests import FloatArray, Leaf, largest, scale_of
 from tinyconv.gradcheck.problem import Problem, Stop
+
+#: So many wrong elements, and so many others, are compared at a second draw at most.
+AGAIN = 256
 
 
 class Evidence:
@@ -52,14 +56,21 @@ class Evidence:
             g.flat[e.k - leaf.part.start] = e.analytic
         return g
 
-    def vjp(self, dy: FloatArray, changed: Mapping[str, Any] | None = None) -> FloatArray:
-        """Return the gradient of this input for another dy, where some inputs change."""
+    def vjp(self, dy: FloatArray, name: str = "", changed: Any = None) -> FloatArray:
+        """Return the gradient of this input for another dy, where an input changes perhaps."""
         x = self.problem.x.copy()
-        for leaf in self.problem.leaves:
-            if changed and leaf.name in changed:
-                x[leaf.part] = changed[leaf.name].reshape(-1)
-        near = self.problem.at(x) if changed else self.problem
+        for leaf in (leaf for leaf in self.problem.leaves if leaf.name == name):
+            x[leaf.part] = changed.reshape(-1)
+        near = self.problem.at(x) if name else self.problem
         return self.leaf.of(self.mode.at(near, dy, self._ks))
+
+    @cached_property
+    def second(self) -> "Evidence | None":
+        """The same at a second draw, None if the functions do not take that."""
+        called, seed = self.called, self.comparison.options.seed + 1
+        most = max(4, min(AGAIN, WORK // sum(a.size for a in called.checked) // 4))
+        near = called.problem.moved(called.checked, 0.25, [seed, 6])
+        return self.again(elsewhere(called.problem), most) or self.again(near, most)
 
     def again(self, near: Problem, most: int) -> "Evidence | None":
         """Return the same of up to ``most`` wrong and right elements each at another point."""
@@ -131,11 +142,11 @@ class Evidence:
             done: list[set[tuple[str, int]]] = []
             counts = range(1, min(len(places), 4) + 1 if length > 1 else 1)
             for some in itertools.chain(*(itertools.combinations(places[:6], n) for n in counts)):
-                near = None if any(group <= set(some) for group in done) else self._doubled(some)
-                if near is not None:
+                is_done = any(group <= set(some) for group in done)
+                if not is_done and (near := self._doubled(some)) is not None:
                     done.append(set(some))
                     names = " and ".join(f"axis {k} of {name}" for name, k in some)
-                    yield length, names, self._ratio(near) or 0.0
+                    yield length, names, self._ratio(near)
 
     def _doubled(self, some: Any) -> Problem | None:
         """Return the problem with some axes twice as long, None if forward does not take it."""
@@ -153,11 +164,11 @@ class Evidence:
             return near if np.all(np.isfinite(near.value())) else None
         return None
 
-    def _ratio(self, near: Problem) -> float | None:
-        """Return the gradient of the input over its numeric value, along one direction."""
+    def _ratio(self, near: Problem) -> float:
+        """Return the gradient over the numeric one, along one direction; 0 if that is unknown."""
         with contextlib.suppress(Stop, *COMPLAINTS):
             other = self.comparison.at(near, self.comparison.options.seed)
             (same,) = (a for a in other.problem.leaves if a.place == self.leaf.place)
             reading = other.read(other.direction([same]))
-            return reading.analytic / reading.slope.value if reading.slope.value else None
-        return None
+            return reading.analytic / reading.slope.value
+        return 0.0

@@ -13,38 +13,29 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyconv.gradcheck.calls import axis_orders, axis_sets, elsewhere, is_stale
-from tinyconv.gradcheck.comparison import WORK, Comparison
+from tinyconv.gradcheck.calls import axis_orders, axis_sets, is_stale
+from tinyconv.gradcheck.comparison import Comparison
 from tinyconv.gradcheck.evidence import Evidence
 from tinyconv.gradcheck.nests import FloatArray, Leaf, largest
 
 Hypotheses: TypeAlias = Iterator[tuple[Any, str]]
-#: So many wrong elements, and so many others, are compared at a second draw at most. Of more
-#: outputs than MANY dy is not taken apart.
-AGAIN, MANY = 256, 600
+#: Of more outputs dy is not taken apart.
+MANY = 600
 
 
 def say_why(comparison: Comparison, leaf: Leaf) -> str:
     """Return what the pattern suggests, "" if nothing fits both draws."""
-    e, called = Evidence(comparison, leaf), comparison.called
-    if comparison.is_cut:
-        return ""  # what is known of it is a part, and patterns of a part deceive
-    if is_stale(called, leaf):
+    e = Evidence(comparison, leaf)
+    if comparison.is_cut or not np.any(e.wrong) or np.median(e.tolerance) > 0.01 * e.size:
+        return ""  # patterns of a part deceive, and within wide bars anything fits
+    if is_stale(comparison.called, leaf):
         what = "the gradient is that of an earlier call with other inputs: saved values are stale"
         return f"{leaf.name}: {what}"
-    if not np.any(e.wrong) or np.median(e.tolerance) > 0.01 * e.size:
-        return ""  # within wide bars anything fits
-    second: list[Evidence | None] = []
     for family in TABLE:
         sentences = _fitting(family, e)
-        if sentences and not second:
-            total = sum(a.size for a in called.checked)
-            most, seed = max(4, min(AGAIN, WORK // total // 4)), comparison.options.seed + 1
-            near = called.problem.moved(called.checked, 0.25, [seed, 6])
-            second = [e.again(elsewhere(called.problem), most) or e.again(near, most)]
-        again = _fitting(family, second[0]) if sentences and second[0] else sentences
+        again = _fitting(family, e.second) if sentences and e.second else sentences
         for sentence in (each for each in sentences if each in again):
-            if second[0] is None:
+            if e.second is None:
                 sentence += " (at these inputs: no second draw was possible)"
             elif family is _constant_ratio:
                 sentence += _origin(e, e.ratio() or 0.0)
@@ -158,7 +149,7 @@ def _input_rearranged(e: Evidence) -> Hypotheses:
     for name, x in e.inputs.items():
         if name in e.pairs:
             text = f"backward is right for {name} conjugated: its conjugate is missing"
-            yield e.vjp(e.dy, {name: x * np.array([1.0, -1.0])}), text
+            yield e.vjp(e.dy, name, x * np.array([1.0, -1.0])), text
         if name == e.name or x.ndim < 2 or x.dtype.kind != "f":
             continue
         swaps = [(a, b) for a, b in ((-2, -1), (0, 1)) if x.shape[a] == x.shape[b]]
@@ -166,7 +157,7 @@ def _input_rearranged(e: Evidence) -> Hypotheses:
         ways += [("flipped", np.flip(x, (-2, -1))), ("flipped along its last axis", np.flip(x, -1))]
         for how, moved in ways:
             text = f"backward is right for {name} {how}: it has {name} used {how}"
-            yield e.vjp(e.dy, {name: moved}), text
+            yield e.vjp(e.dy, name, moved), text
 
 
 # -- elementwise functions: what dy is multiplied by ----------------------------------------------

@@ -52,10 +52,8 @@ class Slope:
 
     def over(self, unit: float) -> "Slope":
         """Return the slope along a direction that is so many times shorter."""
-        value, bar, left, right = (
-            number / unit for number in (self.value, self.bar, self.left, self.right)
-        )
-        return replace(self, value=value, bar=bar, left=left, right=right)
+        left, right = self.left / unit, self.right / unit
+        return replace(self, value=self.value / unit, bar=self.bar / unit, left=left, right=right)
 
 
 class Direction:

@@ -78,7 +78,7 @@ def _pardon(comparison: Comparison) -> None:
     suspects, checked, slopes = comparison.wrong(), comparison.called.checked, comparison.slopes
     draws = (comparison.direction(checked, 1 + k) for k in range(POINTS_NEARBY))
     looks = (next(slopes.by_differences(draw, short=True)) for draw in draws)
-    if not suspects or not any(slope.kink or slope.rough for slope in looks):
+    if not any(suspects.values()) or not any(slope.kink or slope.rough for slope in looks):
         return
     seed, is_inside = comparison.options.seed, False  # inside the functions' domain
     try:
