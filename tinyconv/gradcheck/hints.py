@@ -98,10 +98,7 @@ def _origin(e: Evidence, ratio: float) -> str:
         return f"; with {names} twice as long it is {2**p:.3g} times that: {what}"
     one = np.zeros_like(e.dy)
     one.flat[one.size // 2] = 1.0
-    window, larger = (
-        int(np.count_nonzero(np.nan_to_num(e.vjp(one)))),
-        max(abs(ratio), 1 / abs(ratio)),
-    )
+    window, larger = int(np.sum(np.nan_to_num(e.vjp(one)) != 0)), max(abs(ratio), 1 / abs(ratio))
     what = ": a constant factor"
     if window > 2 and abs(larger - window) < 1e-6 * larger:
         what = f"; {window} elements of {e.name} have a gradient from one output: a sum and a mean"
