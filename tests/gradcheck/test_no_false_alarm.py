@@ -83,6 +83,15 @@ def test_the_log_of_a_number_close_to_one_is_no_wrong_gradient(method):
     assert report.verdict == "ok", str(report)
 
 
+def test_kinks_that_only_a_step_of_all_elements_crosses_are_no_wrong_gradient():
+    # ReLUs of 3e-5 beside inputs of 3,000: every element is right within its bar.
+    layers = [tc.ReLU(), tc.ReLU(), tc.ReLU(), tc.Flatten(), tc.Linear(25, 4)]
+    net = tc.Sequential(layers, seed=1, dtype="float64")
+    x = draw_array("mixed", (1, 1, 5, 5), [369, 0])
+    report = check_network(net, x, np.array([0]), seed=369, method="central")
+    assert report.verdict == "ok", str(report)
+
+
 COMMON = settings(
     deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
 )

@@ -103,8 +103,13 @@ class Comparison:
         whole, elements = self.wholes.get(leaf), self.elements[leaf]
         if whole is None or not whole.is_wrong or any(e.is_wrong for e in elements):
             return False
-        # Kinks may be to blame if all were compared, or if steps of float16 cross them from afar.
+        # Kinks may be to blame if all were compared, or if steps of float16 cross them from afar;
+        # and a step of all at once crosses kinks that are close to single elements.
         is_all = len(elements) == np.count_nonzero(np.isfinite(self.problem.x[leaf.part]))
+        lengths = [abs(whole.direction.v[e.k - leaf.part.start]) for e in elements]
+        slack = sum(self.full_tolerance(e) * v for e, v in zip(elements, lengths, strict=True))
+        if is_all and abs(whole.difference) <= slack:
+            return False
         is_excuse = is_all or self.problem.eps_y > HALF
         return not (is_excuse and any(e.slope.kink for e in elements))
 

@@ -331,7 +331,9 @@ def _part(e: Evidence) -> Hypotheses:
             yield np.array_equal(wrong, at), text
         counts = np.bincount(k.reshape(-1), minlength=shape[0])[e.index[0]]
         is_repeated = k.max() < shape[0] and np.array_equal(wrong, (counts > 1) & e.significant)
-        yield is_repeated, f"wrong only for what occurs more than once in {name}"
+        lost = ": repeated indices overwrite each other instead of adding up"
+        lost = lost if is_repeated and _is_overwritten(e, k) else ""
+        yield is_repeated, f"wrong only for what occurs more than once in {name}{lost}"
     if np.sum(e.wrong) == 1 and np.sum(e.significant) > 2:
         where = tuple(int(k[e.wrong][0]) for k in e.index)
         compared = "" if len(e.flat) == e.analytic.size else " compared"
@@ -340,6 +342,17 @@ def _part(e: Evidence) -> Hypotheses:
     names = [e.axis(k) for k in range(len(shape))]
     words = _described(e.index, shape, e.wrong, e.significant, names, 0.5)
     yield words, f"wrong only {words}{share}"
+
+
+def _is_overwritten(e: Evidence, index: Any) -> bool:
+    """Tell whether the gradient is that of the last occurrence of each index, or of the first."""
+    kept = np.zeros((2, index.size))
+    for mask, order in zip(kept, (slice(None), slice(None, None, -1)), strict=True):
+        mask[order][np.unique(index.reshape(-1)[order], return_index=True)[1]] = 1
+    if e.dy.shape[: index.ndim] != index.shape:
+        return False
+    masks = kept.reshape(2, *index.shape, *[1] * (e.dy.ndim - index.ndim))
+    return any(np.all(np.abs(e.at(e.vjp(e.dy * m)) - e.got) <= 1e-9 * e.size) for m in masks)
 
 
 def _dy_part(e: Evidence) -> Hypotheses:
