@@ -16,11 +16,10 @@ from tinyconv.kernels.cpu.simd import (
     POINTER,
     Vector,
     emit_better,
-    emit_first_lanes,
     emit_load,
-    emit_masked_store,
     emit_plus,
     emit_splat,
+    emit_store_first,
     emit_tile,
     emit_vectors,
     instruction,
@@ -110,8 +109,8 @@ def store_half(
         p, i, value, _, count = args
         vectors = emit_vectors(builder, value, tile)[start : start + V]
         for v, vector in enumerate(vectors):
-            mask = emit_first_lanes(builder, emit_plus(builder, count, -v * L), L)
-            emit_masked_store(builder, p, emit_plus(builder, i, v * L), vector, mask)
+            place, rest = emit_plus(builder, i, v * L), emit_plus(builder, count, -v * L)
+            emit_store_first(builder, p, place, vector, rest)
         return context.get_dummy_value()
 
     return types.void(POINTER, INT, tile, half, INT), emit

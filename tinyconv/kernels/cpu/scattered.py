@@ -15,14 +15,12 @@ from tinyconv.kernels.cpu.simd import (
     INT32,
     POINTER,
     emit_better,
-    emit_call,
-    emit_first_lanes,
     emit_fma,
     emit_load,
-    emit_masked_store,
     emit_plus,
     emit_splat,
     emit_store,
+    emit_store_first,
     emit_tile,
     emit_times,
     emit_vectors,
@@ -217,10 +215,10 @@ def store_at(
                     emit_store(builder, p, emit_plus(builder, places[n // V], n % V * L), vector)
             with otherwise:
                 for v in range(V):
-                    mask = emit_first_lanes(builder, emit_plus(builder, count, -v * L), L)
+                    rest = emit_plus(builder, count, -v * L)
                     for r in range(R):
                         place = emit_plus(builder, places[r], v * L)
-                        emit_masked_store(builder, p, place, vectors[r * V + v], mask)
+                        emit_store_first(builder, p, place, vectors[r * V + v], rest)
         return context.get_dummy_value()
 
     return types.void(POINTER, places, tile, INT), emit
@@ -252,7 +250,6 @@ def window_best(
             return value
         vectors = emit_vectors(builder, value, tile)
         small = ir.VectorType(INT8, L)
-        masks = [emit_first_lanes(builder, emit_plus(builder, count, -v * L), L) for v in range(V)]
         maxima = []
         for n in range(N):
             for v in range(V):
@@ -266,10 +263,8 @@ def window_best(
                     winner = builder.select(is_better, index, winner)
                 maxima.append(best)
                 place = emit_plus(builder, builder.extract_value(rows, n), v * L)
-                target = builder.bitcast(builder.gep(winners, [place]), small.as_pointer())
-                name = f"llvm.masked.store.v{L}i8.p0"
-                narrow = builder.trunc(winner, small)
-                emit_call(builder, name, ir.VoidType(), narrow, target, INT32(1), masks[v])
+                rest = emit_plus(builder, count, -v * L)
+                emit_store_first(builder, winners, place, builder.trunc(winner, small), rest)
         return emit_tile(context, builder, result, maxima)
 
     return result(BYTES, places, tile, positions, INT), emit

@@ -160,13 +160,29 @@ def emit_first_lanes(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.V
     return builder.icmp_signed("<", index, emit_splat(builder, builder.trunc(count, INT32), lanes))
 
 
-def emit_masked_store(
-    builder: ir.IRBuilder, p: ir.Value, i: ir.Value, value: ir.Value, mask: ir.Value
+def emit_store_first(
+    builder: ir.IRBuilder, p: ir.Value, i: ir.Value, value: ir.Value, count: ir.Value
 ) -> None:
-    place = builder.bitcast(builder.gep(p, [i]), value.type.as_pointer())
-    lanes = value.type.count
-    name = f"llvm.masked.store.v{lanes}f32.p0"
-    emit_call(builder, name, ir.VoidType(), value, place, INT32(4), mask)
+    """Write the first ``count`` lanes of floats or bytes, all of them if ``count`` is larger.
+
+    Only AVX-512 has masks that cost nothing; without it, a whole vector takes a way of its own.
+    """
+    place, lanes = builder.bitcast(builder.gep(p, [i]), value.type.as_pointer()), value.type.count
+    kind, align = ("f32", 4) if value.type.element == FLOAT else ("i8", 1)
+
+    def store_masked() -> None:
+        name, mask = f"llvm.masked.store.v{lanes}{kind}.p0", emit_first_lanes(builder, count, lanes)
+        emit_call(builder, name, ir.VoidType(), value, place, INT32(align), mask)
+
+    if REGISTERS >= 32:
+        store_masked()
+        return
+    whole = builder.icmp_signed(">=", count, ir.Constant(count.type, lanes))
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            builder.store(value, place, align=align)
+        with otherwise:
+            store_masked()
 
 
 def emit_masked_load(builder: ir.IRBuilder, p: ir.Value, i: ir.Value, mask: ir.Value) -> ir.Value:
@@ -330,11 +346,9 @@ def store_first(
     typing: Any, p: types.Type, i: types.Type, value: types.Type, count: types.Type
 ) -> Any:
     """Write the first ``count`` lanes of ``value``; all of them if ``count`` is larger."""
-    lanes = value.lanes if isinstance(value, Vector) else 0
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        p, i, value, count = args
-        emit_masked_store(builder, p, i, value, emit_first_lanes(builder, count, lanes))
+        emit_store_first(builder, *args)
         return context.get_dummy_value()
 
     return types.void(POINTER, INT, value, INT), emit
@@ -347,10 +361,7 @@ def store_bytes(typing: Any, p: types.Type, i: types.Type, value: types.Type, n:
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         p, i, vector, n = args
         small = builder.fptoui(vector, ir.VectorType(INT8, vector.type.count))
-        target = builder.bitcast(builder.gep(p, [i]), small.type.as_pointer())
-        mask = emit_first_lanes(builder, n, vector.type.count)
-        name = f"llvm.masked.store.v{vector.type.count}i8.p0"
-        emit_call(builder, name, ir.VoidType(), small, target, INT32(1), mask)
+        emit_store_first(builder, p, i, small, n)
         return context.get_dummy_value()
 
     return types.void(types.CPointer(types.uint8), INT, value, INT), emit

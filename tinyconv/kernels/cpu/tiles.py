@@ -22,12 +22,12 @@ from tinyconv.kernels.cpu.simd import (
     emit_fma,
     emit_load,
     emit_masked_load,
-    emit_masked_store,
     emit_maximum,
     emit_plus,
     emit_shuffle,
     emit_splat,
     emit_store,
+    emit_store_first,
     emit_tile,
     emit_times,
     emit_totals,
@@ -126,10 +126,10 @@ def store_tile(
                     emit_store(builder, p, emit_plus(builder, places[n // V], n % V * L), vector)
             with otherwise:
                 for v in range(V):
-                    mask = emit_first_lanes(builder, emit_plus(builder, count, -v * L), L)
+                    rest = emit_plus(builder, count, -v * L)
                     for r in range(R):
                         place = emit_plus(builder, places[r], v * L)
-                        emit_masked_store(builder, p, place, vectors[r * V + v], mask)
+                        emit_store_first(builder, p, place, vectors[r * V + v], rest)
         return context.get_dummy_value()
 
     return types.void(POINTER, INT, rows, INT, tile, INT), emit
@@ -402,12 +402,12 @@ def store_rows(
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         p, i, _, stride, value, row_count, count = args
         vectors = emit_vectors(builder, value, tile)
-        masks = [emit_first_lanes(builder, emit_plus(builder, count, -v * L), L) for v in range(V)]
+        rests = [emit_plus(builder, count, -v * L) for v in range(V)]
         for r in range(R):
             with builder.if_then(builder.icmp_signed(">", row_count, ir.Constant(count.type, r))):
                 for v in range(V):
                     place = emit_plus(builder, i, emit_times(builder, stride, r), v * L)
-                    emit_masked_store(builder, p, place, vectors[r * V + v], masks[v])
+                    emit_store_first(builder, p, place, vectors[r * V + v], rests[v])
         return context.get_dummy_value()
 
     return types.void(POINTER, INT, rows, INT, tile, INT, INT), emit
@@ -437,14 +437,13 @@ def store_totals(
         p, i, _, stride, value, row_count, count, add = args
         vectors = emit_vectors(builder, value, tile)
         lanes = 1 << (V - 1).bit_length()
-        mask = emit_first_lanes(builder, count, lanes)
         old_mask = emit_first_lanes(builder, builder.mul(count, add), lanes)
         for r in range(R):
             with builder.if_then(builder.icmp_signed(">", row_count, ir.Constant(count.type, r))):
                 sums = emit_totals(builder, vectors[r * V : (r + 1) * V], lanes)
                 place = emit_plus(builder, i, emit_times(builder, stride, r))
                 old = emit_masked_load(builder, p, place, old_mask)
-                emit_masked_store(builder, p, place, builder.fadd(old, sums), mask)
+                emit_store_first(builder, p, place, builder.fadd(old, sums), count)
         return context.get_dummy_value()
 
     return types.void(POINTER, INT, rows, INT, tile, INT, INT, INT), emit
@@ -559,12 +558,11 @@ def transpose(
                     vectors[r] = emit_shuffle(builder, a, b, low)
                     vectors[r + step] = emit_shuffle(builder, a, b, high)
             step *= 2
-        in_column = emit_first_lanes(builder, rows, L)
         for c, vector in enumerate(vectors):
             exists = builder.icmp_signed(">", columns, ir.Constant(columns.type, c))
             with builder.if_then(exists):
                 place = emit_plus(builder, j, emit_times(builder, y_row, c))
-                emit_masked_store(builder, y, place, vector, in_column)
+                emit_store_first(builder, y, place, vector, rows)
         return context.get_dummy_value()
 
     return types.void(POINTER, INT, INT, INT, POINTER, INT, INT, INT, lanes), emit

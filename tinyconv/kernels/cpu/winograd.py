@@ -36,11 +36,10 @@ from tinyconv.kernels.cpu.simd import (
     INT,
     POINTER,
     bytes_pointer,
-    emit_first_lanes,
     emit_masked_load,
-    emit_masked_store,
     emit_plus,
     emit_splat,
+    emit_store_first,
     emit_tile,
     emit_times,
     emit_vectors,
@@ -124,18 +123,17 @@ def store_grid(
     count: types.Type,
 ) -> Any:
     """Write a grid to where :func:`load_grid` finds it: so many rows, columns and lanes of it."""
-    S, L = isqrt(grid.count), grid.dtype.lanes
+    S = isqrt(grid.count)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         p, i, down, along, value, rows, columns, count = args
-        mask = emit_first_lanes(builder, count, L)
         for n, vector in enumerate(emit_vectors(builder, value, grid)):
             r, c = divmod(n, S)
             with builder.if_then(_is_inside(builder, r, c, rows, columns)):
                 place = emit_plus(
                     builder, i, emit_times(builder, down, r), emit_times(builder, along, c)
                 )
-                emit_masked_store(builder, p, place, vector, mask)
+                emit_store_first(builder, p, place, vector, count)
         return context.get_dummy_value()
 
     return types.void(POINTER, INT, INT, INT, grid, INT, INT, INT), emit
