@@ -97,7 +97,7 @@ COMMON = settings(
 )
 
 
-@settings(COMMON, max_examples=200)
+@settings(COMMON, max_examples=120)
 @given(reports())
 def test_a_right_gradient_never_fails(case):
     name, report = case

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
 import tinyconv
+from tinyconv.engines import plan_engine
 from tinyconv.kernels.cpu import kernel
 
 TRAIN = """
@@ -23,7 +25,13 @@ import numpy as np, tinyconv as tc
 tc.set_num_threads(1)  # the loop for several takes as long to compile as all the kernels
 net = tc.Sequential([tc.Linear(6, 3)], seed=0)
 net.fit(np.eye(6, dtype=np.float32), np.arange(6) % 3)
-print(tc.__file__)
+"""
+
+
+COPY = """
+import tinyconv
+from tinyconv.kernels.cpu import batch
+print(tinyconv.__file__, batch.flatten(4).cache_hits)
 """
 
 
@@ -39,23 +47,46 @@ def test_a_read_only_install_uses_the_users_cache(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in unset}
     environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(package.parent)}
 
-    def train() -> str:
+    def said() -> str:
         done = subprocess.run(
-            [sys.executable, "-c", TRAIN],
+            [sys.executable, "-c", COPY],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
             check=True,
         )
-        assert done.stdout.splitlines()[-1] == str(package / "__init__.py")
-        return done.stderr
+        assert done.stderr == ""
+        return done.stdout
 
-    assert "compiling kernels" in train()
+    assert said() == f"{package / '__init__.py'} 0\n"
     cached = set(tmp_path.rglob("*.nbi"))
     assert cached
     assert all(package not in path.parents for path in cached)
-    assert "compiling kernels" not in train()
+    assert said() == f"{package / '__init__.py'} 1\n"
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_training_says_that_it_compiles(
+    verbose: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A kernel more than the plan has is compiled with it, whatever the cache holds."""
+    real = plan_engine.Plan
+
+    def plan(*arguments: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+            @kernel.kernel
+            def nothing(args, thread, first, last):  # type: ignore[no-untyped-def]
+                pass
+
+        return real(*arguments)
+
+    monkeypatch.setattr(plan_engine, "Plan", plan)
+    net = tinyconv.Sequential([tinyconv.Linear(6, 3)], seed=0)
+    net.fit(np.eye(6, dtype=np.float32), np.arange(6) % 3, verbose=verbose)
+    assert capsys.readouterr().err.count("compiling kernels for this machine") == verbose
 
 
 ONE = """
