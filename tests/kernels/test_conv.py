@@ -83,6 +83,7 @@ def filled(image: Image, values: Array) -> Image:
 def multiply(arena: Arena, product: Product, w: Array, column: int, n: int, **options: int) -> None:
     """Pack the weights and run a product for n samples, with biases of 0."""
     tile = product.tile
+    product.dims["block"] = product.dims["group"]  # the smallest that there is
     packed = arena.take(product.count * tile.padded(product.channels))
     call(
         compiled(conv.pack, LANES),

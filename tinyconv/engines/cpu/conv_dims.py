@@ -27,6 +27,8 @@ Three = tuple[int, int, int]
 SUMS, ROWS = (24 if REGISTERS >= 32 else 12), 10
 #: Sums that are on their way at a time: a tile of fewer waits for them.
 PENDING = 8
+#: Bytes of x that pass by all weights at a time.
+SECOND_CACHE = 512 << 10
 #: Windows that a group of samples has at least, so that a last tile hardly counts.
 GROUP = 64
 
@@ -171,6 +173,7 @@ class Product:
             "steps": self.count // self.steps,
             "windows": self.windows,
             "group": group,
+            "block": max(1, SECOND_CACHE // (4 * x.sample * group)) * group,
             "O": channels,
         }
         sizes |= {name: address_of(arena.table(table)) for name, table in tables.items()}

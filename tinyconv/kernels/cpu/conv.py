@@ -59,12 +59,13 @@ __all__ = [
 #:
 #: ``*_sample``: numbers from one sample to the next. ``windows``: of the pooling, or positions if
 #: there is none. ``group``: samples that the tables list one after the other, so that tiles are
-#: full where a sample has few positions. ``steps``: entries of ``elements``, each for as many
-#: elements as the forward kernel takes at a time. ``z_at``: the positions in dz. ``rows``: where
-#: each of the ``row_count`` runs begins, relative to a position.
+#: full where a sample has few positions; ``block``: a multiple of it, whose x fit the second cache.
+#: ``steps``: entries of ``elements``, each for as many elements as the forward kernel takes at a
+#: time. ``z_at``: the positions in dz. ``rows``: where each of the ``row_count`` runs begins,
+#: relative to a position.
 DIMS = record(
     *("x_sample", "x_at", "elements", "steps", "y_sample", "y_at", "windows", "group", "O"),
-    *("z_sample", "z_at", "positions", "rows", "row_count", "run", "run_padded"),
+    *("z_sample", "z_at", "positions", "rows", "row_count", "run", "run_padded", "block"),
 )
 
 #: ``w`` (blocks of V * L channels, elements, V * L), padded with zeros. ``floor``: 0 makes the
@@ -77,8 +78,8 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
     """Make the kernel y = max(floor, max_pool(conv(x, w) + b)).
 
     A tile holds N windows of P positions for V vectors of output channels, so that pooling happens
-    in registers; P is 1 without pooling. It takes S elements of a run at a time. Blocks of
-    channels are outermost, so that the weights of one stay in the cache for all samples.
+    in registers; P is 1 without pooling. It takes S elements of a run at a time. The weights of a
+    block of channels stay in the cache for a block of samples, and these for all such weights.
     """
     VL, R = V * L, N * P
 
@@ -88,27 +89,29 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
         d = record_at(a.dims, DIMS)
         x_at, y_at, elements = ints_pointer(d.x_at), ints_pointer(d.y_at), ints_pointer(d.elements)
         b, steps = pointer(a.b), d.steps
-        for o in range(0, d.O, VL):
-            w = pointer(a.w + 4 * o * S * steps)
-            for n in range(first, last, d.group):
-                x = pointer(a.x + 4 * n * d.x_sample)
-                place = n * d.y_sample + o
-                y, winners = pointer(a.y + 4 * place), bytes_pointer(a.winners + place)
-                windows = min(d.group, last - n) * d.windows
-                for tile in range(0, windows, N):
-                    rows = entries(x_at, tile, windows - 1, N, P)
-                    acc = load_tile(b, o, R, 0, V, L)
-                    j = 0
-                    for step in range(steps):
-                        acc = outer_at(acc, x, rows, elements[step], w, j, S)
-                        j += S * VL
-                    out = entries(y_at, tile, windows - 1, N, 1)
-                    best = at_least(window_best(winners, out, acc, P, d.O - o), a.floor)
-                    if a.adds:
-                        best = add_at(best, y, out)
-                    if a.gate:
-                        best = gated_at(best, pointer(a.gate + 4 * place), out)
-                    store_at(y, out, best, d.O - o)
+        for n0 in range(first, last, d.block):
+            n1 = min(n0 + d.block, last)
+            for o in range(0, d.O, VL):
+                w = pointer(a.w + 4 * o * S * steps)
+                for n in range(n0, n1, d.group):
+                    x = pointer(a.x + 4 * n * d.x_sample)
+                    place = n * d.y_sample + o
+                    y, winners = pointer(a.y + 4 * place), bytes_pointer(a.winners + place)
+                    windows = min(d.group, n1 - n) * d.windows
+                    for tile in range(0, windows, N):
+                        rows = entries(x_at, tile, windows - 1, N, P)
+                        acc = load_tile(b, o, R, 0, V, L)
+                        j = 0
+                        for step in range(steps):
+                            acc = outer_at(acc, x, rows, elements[step], w, j, S)
+                            j += S * VL
+                        out = entries(y_at, tile, windows - 1, N, 1)
+                        best = at_least(window_best(winners, out, acc, P, d.O - o), a.floor)
+                        if a.adds:
+                            best = add_at(best, y, out)
+                        if a.gate:
+                            best = gated_at(best, pointer(a.gate + 4 * place), out)
+                        store_at(y, out, best, d.O - o)
 
     return conv
 
