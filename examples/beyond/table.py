@@ -36,7 +36,9 @@ SETTINGS = """
 {count} configurations were tried, each for a few epochs on 50,000 digits and judged by the other
 10,000 of the training set alone. The nets of the table are trained on all 60,000. Three of an
 earlier choice, slim-chosen with 30 epochs, were finished and tested first: who made the later
-choice knew that their median is 99.63 %.
+choice knew that their median is 99.63 %. A net of the later choice, after 12 epochs of 50,000
+digits, served to choose its looks: 41 of the other 10,000 wrong at first sight, 40 and 41 with
+shifts by a pixel, 34 to 38 with turns or distortions, 37 with those taken; seven ways were tried.
 
 | configuration | epochs | validation accuracy | multiply-adds | minutes |
 |---|---|---|---|---|
