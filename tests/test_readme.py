@@ -102,3 +102,7 @@ def test_the_accuracies_are_those_of_the_tables():
     for row, words in (("the same with ReLU, lambda 0.1", "ReLU"), ("vote of 5 such nets", "vote")):
         book, ours = medians[row]
         assert f"{words} | {ours} % (the book: {book} %)" in TEXT
+    small, *_ = rows("examples/beyond/RESULTS.md")
+    assert f"median of three seeds | {small[2]} %" in TEXT
+    assert len(small[3].split(", ")) == 3
+    assert f"{round(float(small[8]))} minutes of one core" in TEXT
