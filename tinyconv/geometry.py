@@ -8,8 +8,10 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from tinyconv.arguments import integer
 from tinyconv.backend import Array
@@ -56,12 +58,12 @@ class Geometry:
     dilation: tuple[int, ...]
     output: tuple[int, ...]
 
-    @property
+    @cached_property
     def covered(self) -> tuple[int, ...]:
         """How many elements of an axis lie between the two ends of a window, ends included."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
-    @property
+    @cached_property
     def padded(self) -> tuple[int, ...]:
         """Size of the input with its padding and with what the last window needs beyond it.
 
@@ -112,32 +114,26 @@ class Geometry:
                 slices.append(slice(first, first + (count - 1) * stride + 1, stride))
             yield offset, tuple(slices)
 
-    def plane_index(self, offset: tuple[int, ...], xp: ModuleType, device: Any = None) -> Array:
+    def plane_index(self, offset: tuple[int, ...]) -> np.ndarray[Any, Any]:
         """Return the flat index in the input plane of element ``offset`` of every window.
 
         The result is int64 of shape ``output``; it is -1 where the element lies in the padding.
 
-        >>> import numpy as np
-        >>> sliding_window("demo", (4, 4), kernel=(2, 2), stride=2).plane_index((0, 1), np)
+        >>> sliding_window("demo", (4, 4), kernel=(2, 2), stride=2).plane_index((0, 1))
         array([[ 1,  3],
                [ 9, 11]])
-        >>> sliding_window("demo", (2, 2), kernel=(2, 2), padding=1).plane_index((0, 0), np)
+        >>> sliding_window("demo", (2, 2), kernel=(2, 2), padding=1).plane_index((0, 0))
         array([[-1, -1, -1],
                [-1,  0,  1],
                [-1,  2,  3]])
         """
-        axes = len(self.size)
-        index = xp.zeros((1,) * axes, dtype=xp.int64, device=device)
-        is_inside = index == 0
-        for axis in range(axes):
+        index, is_inside = np.int64(0), np.True_
+        for axis, size in enumerate(self.size):
             first = offset[axis] * self.dilation[axis] - self.padding[axis][0]
-            along = xp.arange(self.output[axis], dtype=xp.int64, device=device)
-            along = along * self.stride[axis] + first
-            shape = tuple(-1 if other == axis else 1 for other in range(axes))
-            along = xp.reshape(along, shape)
-            index = index * self.size[axis] + along
-            is_inside = is_inside & (along >= 0) & (along < self.size[axis])
-        return xp.where(is_inside, index, -xp.ones_like(index))
+            along = first + self.stride[axis] * np.arange(self.output[axis], dtype=np.int64)
+            index = index[..., None] * size + along
+            is_inside = is_inside[..., None] & (along >= 0) & (along < size)
+        return np.where(is_inside, index, -1)
 
 
 def sliding_window(
@@ -185,15 +181,27 @@ def sliding_window(
     kernel = spread(op, "kernel", kernel, axes, least=1)
     stride = spread(op, "stride", stride, axes, least=1)
     dilation = spread(op, "dilation", dilation, axes, least=1)
-    all_covered = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     if padding == "same":
-        both = same_padding(size, all_covered, stride)
+        covered = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+        both = same_padding(size, covered, stride)
     else:
         both = spread_pairs(op, "padding", 0 if padding == "valid" else padding, axes)
+    return _fitted(op, tuple(size), kernel, stride, both, dilation, ceil_mode)
+
+
+@lru_cache(256)
+def _fitted(
+    op: str,
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> Geometry:
     output = []
-    for axis in range(axes):
-        covered = all_covered[axis]
-        lo, hi = both[axis]
+    for axis, (lo, hi) in enumerate(padding):
+        covered = dilation[axis] * (kernel[axis] - 1) + 1
         room = size[axis] + lo + hi - covered
         count = (-(-room // stride[axis]) if ceil_mode else room // stride[axis]) + 1
         if ceil_mode and (count - 1) * stride[axis] >= size[axis] + lo:
@@ -205,7 +213,7 @@ def sliding_window(
                 f"{size[axis] + lo + hi} (size {size[axis]}, padding {lo} + {hi})"
             )
         output.append(count)
-    return Geometry(size, kernel, stride, both, dilation, tuple(output))
+    return Geometry(size, kernel, stride, padding, dilation, tuple(output))
 
 
 def same_padding(

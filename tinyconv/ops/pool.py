@@ -109,9 +109,9 @@ def max_pool_nd(
     argmax: Array = None
     for offset, window in geometry.windows():
         candidate = padded[:, :, *window]
-        index = xp.broadcast_to(geometry.plane_index(offset, xp, x.device), candidate.shape)
+        index = table(x, Geometry.plane_index, geometry, offset)
         if y is None:
-            y, argmax = candidate, index
+            y, argmax = candidate, xp.broadcast_to(index, candidate.shape)
             continue
         # x != x only for NaN: the first one stays, whatever follows. What stands there so far may
         # be padding (index -1), which gives way to anything, minus infinity included.
@@ -140,7 +140,7 @@ def max_pool_nd_backward(over: Over, dy: Array, saved: MaxPoolSaved) -> Array:
     dx = xp.zeros((*dy.shape[:2], *geometry.padded), dtype=dy.dtype, device=dy.device)
     zero = xp.zeros_like(dy)
     for offset, window in geometry.windows():
-        index = geometry.plane_index(offset, xp, dy.device)
+        index = table(dy, Geometry.plane_index, geometry, offset)
         dx[:, :, *window] += xp.where(argmax == index, dy, zero)
     return dx[:, :, *geometry.inside]
 
