@@ -289,8 +289,13 @@ def public_faults(path: str, source: str) -> list[str]:
 
 def exports(module: str) -> list[str]:
     """The names in a package's ``__all__``, or in that of a module, which is read, not loaded."""
-    if module in ("__init__", PACKAGES[module].removeprefix("tinyconv.")):
+    package = PACKAGES[module].removeprefix("tinyconv.")
+    if module in ("__init__", package):
         return list(import_module(f"tinyconv.{module}").__all__)
+    if package in ("layers", "ops"):  # which gather what their files define
+        gathered = import_module(f"tinyconv.{package}")
+        own = {k: getattr(gathered, k).__module__ for k in gathered.__all__}
+        return [name for name, where in own.items() if where == f"tinyconv.{module}"]
     return list(ast.literal_eval(exported(module) or "[]"))
 
 

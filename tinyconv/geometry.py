@@ -127,7 +127,7 @@ class Geometry:
                [-1,  0,  1],
                [-1,  2,  3]])
         """
-        index, is_inside = np.int64(0), np.True_
+        index, is_inside = np.asarray(0), np.asarray(True)
         for axis, size in enumerate(self.size):
             first = offset[axis] * self.dilation[axis] - self.padding[axis][0]
             along = first + self.stride[axis] * np.arange(self.output[axis], dtype=np.int64)

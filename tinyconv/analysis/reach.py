@@ -27,6 +27,7 @@ from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread_pairs
 from tinyconv.layers import Chain, Container, Layer, activation, conv, norm, pool
 from tinyconv.layers.base import Shape
+from tinyconv.layers.registry import layers_in
 
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -180,15 +181,10 @@ def _register(rule: Callable[[Any, Shape, Interval, bool], Interval], *kinds: ty
         reach.register(kind, rule)
 
 
-def _all(file: Any) -> list[type[Layer]]:
-    """Return the layers of a file of :mod:`tinyconv.layers`."""
-    return [getattr(file, name) for name in file.__all__]
-
-
-_register(_window, *_all(conv), *_all(pool))
+_register(_window, *layers_in(conv), *layers_in(pool))
 _register(_transposed_window, L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d)
 # Outside of training a batch normalisation is a factor and a shift for each channel.
-_register(_element, L.Dropout, L.Identity, *_all(activation), *_all(norm))
+_register(_element, L.Dropout, L.Identity, *layers_in(activation), *layers_in(norm))
 _register(_whole, L.Flatten, L.Reshape, L.Linear, L.LayerNorm, L.GroupNorm)
 _register(_whole, L.GlobalAvgPool, L.GlobalMaxPool)
 _register(_pad, L.Pad)

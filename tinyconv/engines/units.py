@@ -11,10 +11,11 @@ from typing import Any
 from tinyconv import layers as L
 from tinyconv.layers import Layer
 from tinyconv.layers import activation as activations
+from tinyconv.layers.registry import layers_in
 
 Kinds = tuple[type[Layer], ...]
 
-ACTIVATIONS: Kinds = tuple(getattr(activations, name) for name in activations.__all__)
+ACTIVATIONS: Kinds = tuple(layers_in(activations))
 CONVS: Kinds = (L.Conv1d, L.Conv2d, L.Conv3d)
 TRANSPOSED: Kinds = (L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d)
 MAX: Kinds = (L.MaxPool1d, L.MaxPool2d, L.MaxPool3d)

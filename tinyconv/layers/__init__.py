@@ -16,3 +16,7 @@ from tinyconv.layers.shape import *
 from tinyconv.layers.upsample import *
 
 __all__ = sorted([*LAYERS.built_in, "Container", "Layer"])
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -15,15 +15,6 @@ from tinyconv.ops.ranks import AXES
 from tinyconv.ops.shape import pad
 from tinyconv.parameters import ParameterSpec
 
-__all__ = [
-    "Conv1d",
-    "Conv2d",
-    "Conv3d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "ConvTranspose3d",
-]
-
 Sizes = int | tuple[int, ...]
 
 

@@ -10,7 +10,7 @@ from tinyconv.layers.base import OneOperation, Shape
 from tinyconv.ops.linear import linear, linear_backward
 from tinyconv.parameters import ParameterSpec
 
-__all__ = ["Linear"]
+__all__ = ["Linear"]  # not the operation, which has the name of this file
 
 
 class Linear(OneOperation):

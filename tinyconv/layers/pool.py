@@ -14,22 +14,6 @@ from tinyconv.ops.ranks import AXES
 from tinyconv.ops.subsample import subsample2d, subsample2d_backward
 from tinyconv.parameters import ParameterSpec
 
-__all__ = [
-    "AvgPool1d",
-    "AvgPool2d",
-    "AvgPool3d",
-    "GlobalAvgPool",
-    "GlobalMaxPool",
-    "L2Pool2d",
-    "LPPool1d",
-    "LPPool2d",
-    "LPPool3d",
-    "MaxPool1d",
-    "MaxPool2d",
-    "MaxPool3d",
-    "Subsample2d",
-]
-
 Sizes = int | tuple[int, ...]
 
 

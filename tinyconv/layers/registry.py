@@ -1,6 +1,7 @@
 """Layers as plain data and back: what a file may say of a network."""
 
 from inspect import isabstract
+from types import ModuleType
 from typing import Any
 
 from tinyconv.errors import FileError
@@ -22,15 +23,25 @@ from tinyconv.registry import Registry
 #: The files of this folder whose public classes are layers.
 _FILES = (activation, container, conv, dropout, linear, norm, pool, shape, upsample)
 
+
+def layers_in(file: ModuleType) -> list[type[Layer]]:
+    """Return the public layers that a file of this folder defines.
+
+    >>> layers_in(linear)
+    [<class 'tinyconv.layers.linear.Linear'>]
+    """
+    return [
+        kind
+        for name, kind in vars(file).items()
+        if name[0] != "_" and getattr(kind, "__module__", "") == file.__name__
+        if isinstance(kind, type) and issubclass(kind, Layer)
+    ]
+
+
 #: The layers that a file may name.
 LAYERS: Registry[Layer] = Registry(
     "layer",
-    {
-        name: getattr(file, name)
-        for file in _FILES
-        for name in file.__all__
-        if not isabstract(getattr(file, name))
-    },
+    {k.__name__: k for file in _FILES for k in layers_in(file) if not isabstract(k)},
 )
 
 

@@ -14,8 +14,6 @@ from tinyconv.ops.upsample import (
     upsample_nearest2d_backward,
 )
 
-__all__ = ["Upsample"]
-
 Sizes = int | tuple[int, ...]
 
 

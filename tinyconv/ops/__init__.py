@@ -21,19 +21,26 @@ from tinyconv.ops.loss import *
 from tinyconv.ops.norm import *
 from tinyconv.ops.pool import *
 from tinyconv.ops.pool_global import *
-from tinyconv.ops.resize import resize as resize
-from tinyconv.ops.resize import resize_backward as resize_backward
+from tinyconv.ops.resize import *
 from tinyconv.ops.shape import *
 from tinyconv.ops.softmax import *
 from tinyconv.ops.subsample import *
 from tinyconv.ops.upsample import *
 
-#: What these files export, but for the classes of what a forward pass saves.
-__all__ = sorted(
-    name
-    for name, value in globals().items()
-    if isfunction(value) and value.__module__.startswith("tinyconv.ops.") and name[0] != "_"
-)
+
+def _is_public(name: str) -> bool:
+    """Whether a name is an operation's: a function whose backward stands beside it."""
+    op = name.removesuffix("_backward")
+    pair = (globals().get(op), globals().get(f"{op}_backward"))
+    return all(map(isfunction, pair)) and not op.endswith("_nd")
+
+
+__all__ = sorted(["im2col", "col2im", *filter(_is_public, globals())])
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 for _name in __all__:
     # Those over one axis and three refer to those over two.

@@ -8,23 +8,6 @@ from typing import NamedTuple
 from tinyconv.backend import Array, floating, namespace, real_part
 from tinyconv.geometry import check_shape
 
-__all__ = [
-    "EluSaved",
-    "LeakyReluSaved",
-    "elu",
-    "elu_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
-    "relu",
-    "relu_backward",
-    "scaled_tanh",
-    "scaled_tanh_backward",
-    "sigmoid",
-    "sigmoid_backward",
-    "tanh",
-    "tanh_backward",
-]
-
 # With these the outputs 1 and -1 lie where the curvature of the scaled tanh is greatest, and
 # scaled_tanh(1) = 1.
 AMPLITUDE = 1.7159

@@ -9,18 +9,6 @@ from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape
 from tinyconv.ops.activation import sigmoid
 
-__all__ = [
-    "GeluSaved",
-    "SiluSaved",
-    "SoftplusSaved",
-    "gelu",
-    "gelu_backward",
-    "silu",
-    "silu_backward",
-    "softplus",
-    "softplus_backward",
-]
-
 
 class GeluSaved(NamedTuple):
     """What the forward pass of :func:`gelu` keeps for the backward pass."""

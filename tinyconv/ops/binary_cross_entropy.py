@@ -12,13 +12,6 @@ from tinyconv.ops.activation import sigmoid
 from tinyconv.ops.loss_common import LossSaved, elementwise, loss_backward, mean
 from tinyconv.transfers import require
 
-__all__ = [
-    "binary_cross_entropy",
-    "binary_cross_entropy_backward",
-    "binary_cross_entropy_with_logits",
-    "binary_cross_entropy_with_logits_backward",
-]
-
 #: The least that a derivative of a logarithm is divided by.
 LEAST = 1e-12
 

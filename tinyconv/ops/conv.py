@@ -27,18 +27,6 @@ from tinyconv.geometry import (
 from tinyconv.ops.ranks import Over, in_ranks
 from tinyconv.ops.shape import PadSaved, pad_backward, pad_planes
 
-__all__ = [
-    "ConvSaved",
-    "col2im",
-    "conv1d",
-    "conv1d_backward",
-    "conv2d",
-    "conv2d_backward",
-    "conv3d",
-    "conv3d_backward",
-    "im2col",
-]
-
 Sizes = int | tuple[int, ...]
 
 

@@ -20,8 +20,6 @@ from tinyconv.geometry import (
     sliding_window,
 )
 
-__all__ = ["conv2d_direct", "conv2d_direct_backward"]
-
 
 def conv2d_direct(
     x: Array,

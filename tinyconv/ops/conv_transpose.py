@@ -20,16 +20,6 @@ from tinyconv.geometry import Geometry, check_rank, check_shape, transposed_wind
 from tinyconv.ops.conv import col2im, im2col
 from tinyconv.ops.ranks import Over, in_ranks
 
-__all__ = [
-    "ConvTransposeSaved",
-    "conv_transpose1d",
-    "conv_transpose1d_backward",
-    "conv_transpose2d",
-    "conv_transpose2d_backward",
-    "conv_transpose3d",
-    "conv_transpose3d_backward",
-]
-
 Sizes = int | tuple[int, ...]
 Paddings = int | tuple[int | tuple[int, int], ...]
 

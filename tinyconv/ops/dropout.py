@@ -11,8 +11,6 @@ from tinyconv.backend import Array, namespace, require_floating
 from tinyconv.errors import DtypeError, ShapeError
 from tinyconv.geometry import check_shape
 
-__all__ = ["DropoutSaved", "dropout", "dropout_backward"]
-
 
 class DropoutSaved(NamedTuple):
     """What the forward pass keeps for the backward pass."""

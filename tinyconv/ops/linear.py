@@ -10,8 +10,6 @@ from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_rank, check_shape
 
-__all__ = ["LinearSaved", "linear", "linear_backward"]
-
 
 class LinearSaved(NamedTuple):
     """What the forward pass keeps for the backward pass."""

@@ -11,8 +11,6 @@ from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape, spread
 
-__all__ = ["LocalResponseNormSaved", "local_response_norm", "local_response_norm_backward"]
-
 
 class LocalResponseNormSaved(NamedTuple):
     """What the forward pass keeps for the backward pass."""

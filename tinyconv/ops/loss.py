@@ -15,17 +15,6 @@ from tinyconv.backend import Array, namespace, real_part, require_floating
 from tinyconv.errors import ArgumentError
 from tinyconv.ops.loss_common import LossSaved, elementwise, loss_backward, mean, one_hot
 
-__all__ = [
-    "huber_loss",
-    "huber_loss_backward",
-    "l1_loss",
-    "l1_loss_backward",
-    "mse_loss",
-    "mse_loss_backward",
-    "multi_margin_loss",
-    "multi_margin_loss_backward",
-]
-
 
 def mse_loss(
     x: Array, targets: Array, sample_weight: Array | None = None

@@ -24,17 +24,6 @@ from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape
 
-__all__ = [
-    "NormSaved",
-    "Parts",
-    "batch_norm",
-    "batch_norm_backward",
-    "group_norm",
-    "group_norm_backward",
-    "layer_norm",
-    "layer_norm_backward",
-]
-
 
 class Parts(NamedTuple):
     """Where the batch is in parts, each with a process of its own: what one knows of the others."""

@@ -18,32 +18,6 @@ from tinyconv.geometry import Geometry, Padding, check_rank, check_shape, slidin
 from tinyconv.ops.ranks import Over, in_ranks
 from tinyconv.transfers import table
 
-__all__ = [
-    "AvgPoolSaved",
-    "LpPoolSaved",
-    "MaxPoolSaved",
-    "avg_pool1d",
-    "avg_pool1d_backward",
-    "avg_pool2d",
-    "avg_pool2d_backward",
-    "avg_pool3d",
-    "avg_pool3d_backward",
-    "l2_pool2d",
-    "l2_pool2d_backward",
-    "lp_pool1d",
-    "lp_pool1d_backward",
-    "lp_pool2d",
-    "lp_pool2d_backward",
-    "lp_pool3d",
-    "lp_pool3d_backward",
-    "max_pool1d",
-    "max_pool1d_backward",
-    "max_pool2d",
-    "max_pool2d_backward",
-    "max_pool3d",
-    "max_pool3d_backward",
-]
-
 Sizes = int | tuple[int, ...]
 
 

@@ -12,14 +12,6 @@ from tinyconv.backend import Array, floating, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape
 
-__all__ = [
-    "GlobalMaxPoolSaved",
-    "global_avg_pool",
-    "global_avg_pool_backward",
-    "global_max_pool",
-    "global_max_pool_backward",
-]
-
 
 class GlobalMaxPoolSaved(NamedTuple):
     """What the forward pass of global max-pooling keeps for the backward pass."""

@@ -147,7 +147,7 @@ def resize_backward(dy: Array, saved: ResizeSaved) -> Array:
     >>> resize_backward(np.array([[[0.0, 4.0, 8.0, 1.0]]]), saved)
     array([[[5., 8.]]])
     """
-    return resample_backward("resize_backward", dy, saved)
+    return send_back("resize_backward", dy, saved)
 
 
 def resample(x: Array, taps: tuple[Taps, ...]) -> Array:
@@ -171,7 +171,7 @@ def resample(x: Array, taps: tuple[Taps, ...]) -> Array:
     return x
 
 
-def resample_backward(op: str, dy: Array, saved: ResizeSaved) -> Array:
+def send_back(op: str, dy: Array, saved: ResizeSaved) -> Array:
     """Return what :func:`resample` sends back, on behalf of ``op``."""
     shape, taps = saved
     xp = namespace(op, dy=dy)

@@ -12,19 +12,6 @@ from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape, spread_pairs
 from tinyconv.transfers import table
 
-__all__ = [
-    "CropSaved",
-    "PadSaved",
-    "crop",
-    "crop_backward",
-    "flatten",
-    "flatten_backward",
-    "pad",
-    "pad_backward",
-    "reshape",
-    "reshape_backward",
-]
-
 Pairs = tuple[tuple[int, int], ...]
 
 

@@ -10,16 +10,6 @@ from tinyconv.errors import ArgumentError
 from tinyconv.geometry import check_shape
 from tinyconv.ops.loss_common import check_logits, check_loss_dy, one_hot, weights_of
 
-__all__ = [
-    "CrossEntropySaved",
-    "cross_entropy",
-    "cross_entropy_backward",
-    "log_softmax",
-    "log_softmax_backward",
-    "softmax",
-    "softmax_backward",
-]
-
 
 class CrossEntropySaved(NamedTuple):
     """What the forward pass keeps for the backward pass."""

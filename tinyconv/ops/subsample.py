@@ -11,8 +11,6 @@ from tinyconv.geometry import Geometry, check_shape
 from tinyconv.ops.pool import prepare
 from tinyconv.ops.ranks import Over
 
-__all__ = ["SubsampleSaved", "subsample2d", "subsample2d_backward"]
-
 
 class SubsampleSaved(NamedTuple):
     """What the forward pass of subsampling keeps for the backward pass."""

@@ -10,16 +10,7 @@ from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, check_rank, check_shape, spread
 from tinyconv.ops.pool import MaxPoolSaved, max_pool_nd_backward
 from tinyconv.ops.ranks import Over
-from tinyconv.ops.resize import ResizeSaved, Taps, axis_taps, resample, resample_backward
-
-__all__ = [
-    "max_unpool2d",
-    "max_unpool2d_backward",
-    "upsample_bilinear2d",
-    "upsample_bilinear2d_backward",
-    "upsample_nearest2d",
-    "upsample_nearest2d_backward",
-]
+from tinyconv.ops.resize import ResizeSaved, Taps, axis_taps, resample, send_back
 
 Sizes = int | tuple[int, ...]
 
@@ -58,7 +49,7 @@ def upsample_nearest2d_backward(dy: Array, saved: ResizeSaved) -> Array:
     >>> upsample_nearest2d_backward(np.array([[[[1.0, 10.0, 100.0, 1000.0]]]]), saved)
     array([[[[  11., 1100.]]]])
     """
-    return resample_backward("upsample_nearest2d_backward", dy, saved)
+    return send_back("upsample_nearest2d_backward", dy, saved)
 
 
 def upsample_bilinear2d(
@@ -107,7 +98,7 @@ def upsample_bilinear2d_backward(dy: Array, saved: ResizeSaved) -> Array:
     >>> upsample_bilinear2d_backward(np.array([[[[0.0, 4.0, 8.0, 1.0]]]]), saved)
     array([[[[5., 8.]]]])
     """
-    return resample_backward("upsample_bilinear2d_backward", dy, saved)
+    return send_back("upsample_bilinear2d_backward", dy, saved)
 
 
 def max_unpool2d(x: Array, argmax: Array, geometry: Geometry) -> tuple[Array, MaxPoolSaved]:
