@@ -49,8 +49,8 @@ class LinearStep(Step):
         shares = context.threads if self.is_kept else 1
         samples = ceil(context.batch / shares)
         height = context.batch if self.by_features else samples
-        # A lone sample has a register for each of more outputs.
-        R, Q = (1, 8) if height == 1 else (5, 4) if REGISTERS >= 32 else (3, 4)
+        # R * Q sums, Q of one factor and one of the other have to fit the registers.
+        R, Q = (1, 8) if height == 1 else (5, 4) if REGISTERS >= 32 else (6, 2)
         wide = VECTORS * LANES
         has_panels = self.is_big and 8 * samples >= 7 * wide
         values: dict[str, Any] = {

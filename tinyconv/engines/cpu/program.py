@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyconv.kernels.cpu import driver, threads
 from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.turns import LINE
 
 Array = np.ndarray[Any, Any]
 
@@ -134,6 +135,8 @@ class Program:
             row["block"] = block if phase.of_samples else 0
             first += len(phase.calls)
         self._at = address_of(self._calls), address_of(self._table)
+        self._records.append(np.zeros((self.threads, LINE), np.uint8))
+        self._turns = address_of(self._records[-1])
         guarded = self._guarded_from
         begin = 0
         for place, phase in enumerate(self._phases):
@@ -157,7 +160,7 @@ class Program:
         """Run everything for a batch of n samples."""
         for segment in self._segments:
             if isinstance(segment, tuple):
-                threads.run(*self._at, *segment, n, self.threads)
+                threads.run(*self._at, *segment, n, self.threads, self._turns)
             else:
                 segment(n)
 
@@ -178,7 +181,7 @@ class Program:
                 single[0]["first"] = row["first"] + place
                 single[0]["last"] = row["first"] + place + 1
                 started = time.perf_counter()
-                threads.run(self._at[0], address_of(single), 0, 1, n, self.threads)
+                threads.run(self._at[0], address_of(single), 0, 1, n, self.threads, self._turns)
                 passed = time.perf_counter() - started
                 seconds[name] = seconds.get(name, 0.0) + passed
             begin += 1

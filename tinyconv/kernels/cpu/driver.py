@@ -1,9 +1,9 @@
 """The compiled loop that runs a plan's kernels, on one thread or several.
 
-A *program* is an array of calls, in phases. All threads finish a phase before any begins the
-next. Within a phase each thread runs all calls on its own share: of the samples of the batch, a
-block at a time, so that what one call writes is still in the cache when the next one reads it; or
-of a number of items that the call names, rows of a weight, say.
+A *program* is an array of calls, in phases. All shares of a phase are finished before any of the
+next begins. Within a phase each thread runs all calls on its own share: of the samples of the
+batch, a block at a time, so that what one call writes is still in the cache when the next one
+reads it; or of a number of items that the call names, rows of a weight, say.
 """
 
 import math
@@ -14,12 +14,10 @@ from numba import prange, types
 
 from tinyconv.kernels.cpu.kernel import inner, njit, record, record_at
 from tinyconv.kernels.cpu.reach import LIMIT
-from tinyconv.kernels.cpu.simd import (
-    doubles_pointer,
-    invoke,
-)
+from tinyconv.kernels.cpu.simd import doubles_pointer, invoke
+from tinyconv.kernels.cpu.turns import LINE, claim, rest, set_turn, turn_of
 
-__all__ = ["CALL", "PHASE", "compile_parallel", "compile_serial"]
+__all__ = ["CALL", "PHASE", "WORK", "compile_parallel", "compile_serial", "work"]
 
 #: One call. ``items``: what the threads share, or 0 for the samples of the batch; ``grain``: a
 #: share is a multiple of it.
@@ -31,8 +29,14 @@ CALL = record("function", "args", "items", "grain")
 PHASE = record("first", "last", "block", "guard")
 SIZE = CALL.itemsize  #: of either, in bytes
 
-#: Addresses of the calls and of the phases, and four numbers: Numba takes a while for an array.
-PROGRAM = types.void(*[types.int64] * 6)
+#: Addresses of the calls and of the phases, four numbers, the address of the turns, and how many
+#: members there are; behind the turns, for :func:`work`, which of them one is. Numba takes a while
+#: for an array.
+PROGRAM, WORK = (types.void(*[types.int64] * count) for count in (8, 9))
+
+#: How often one waits, some 50 ns at a time, for somebody else to begin a share, and how often
+#: before one lets others have the core.
+PATIENCE, LONG = 50, 500
 
 
 @inner
@@ -72,33 +76,52 @@ def may_go_on(guard, threads):  # type: ignore[no-untyped-def]
     return math.isfinite(loss) and reach < LIMIT
 
 
+@inner
+def work(calls, phases, begin, end, n, threads, turns, member, members):  # type: ignore[no-untyped-def]
+    """Be one of ``members`` that run phases: do one's own shares, and any that nobody begins."""
+    for p in range(begin, end):
+        phase = record_at(phases + p * SIZE, PHASE)
+        if not may_go_on(phase.guard, threads):
+            return
+        for k in range(threads):
+            thread, waited = (member + k) % threads, 0
+            turn = turns + LINE * thread
+            while turn_of(turn) < 2 * p + 2:
+                may_begin = thread % members == member or waited > PATIENCE
+                if may_begin and claim(turn, 2 * p):
+                    run_phase(calls, phase.first, phase.last, phase.block, n, thread, threads)
+                    set_turn(turn, 2 * p + 2)
+                else:
+                    rest(waited > LONG)
+                    waited += 1
+
+
+@inner
+def begin_at(begin, threads, turns):  # type: ignore[no-untyped-def]
+    """Let nothing of phase ``begin`` have begun."""
+    for thread in range(threads):
+        set_turn(turns + LINE * thread, 2 * begin)
+
+
 @cache
 def compile_serial() -> Any:
     """Compile the loop over phases ``begin`` to ``end`` for n samples, threads' shares in turn."""
 
     @njit(PROGRAM, nogil=True)
-    def run_serial(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
-        for p in range(begin, end):
-            phase = record_at(phases + p * SIZE, PHASE)
-            if not may_go_on(phase.guard, threads):
-                return
-            for thread in range(threads):
-                run_phase(calls, phase.first, phase.last, phase.block, n, thread, threads)
+    def run_serial(calls, phases, begin, end, n, threads, turns, members):  # type: ignore[no-untyped-def]
+        begin_at(begin, threads, turns)
+        work(calls, phases, begin, end, n, threads, turns, 0, 1)
 
     return run_serial
 
 
 def compile_parallel() -> Any:
-    """Compile the same loop with the threads' shares at once; takes a second or two."""
+    """Compile the same loop for ``members`` at once; takes a second or two."""
 
     @njit(PROGRAM, nogil=True, parallel=True)
-    def run_parallel(calls, phases, begin, end, n, threads):  # type: ignore[no-untyped-def]
-        for p in range(begin, end):
-            phase = record_at(phases + p * SIZE, PHASE)
-            first, last, block = phase.first, phase.last, phase.block
-            if not may_go_on(phase.guard, threads):
-                return
-            for thread in prange(threads):
-                run_phase(calls, first, last, block, n, thread, threads)
+    def run_parallel(calls, phases, begin, end, n, threads, turns, members):  # type: ignore[no-untyped-def]
+        begin_at(begin, threads, turns)
+        for member in prange(members):
+            work(calls, phases, begin, end, n, threads, turns, member, members)
 
     return run_parallel

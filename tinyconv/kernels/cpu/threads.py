@@ -33,30 +33,34 @@ class _Threads:
     lock = threading.RLock()
 
 
-def run(calls: int, phases: int, begin: int, end: int, n: int, threads: int) -> None:
-    """Run phases ``begin`` to ``end`` of a program at these addresses for a batch of n samples."""
+def run(calls: int, phases: int, begin: int, end: int, n: int, threads: int, turns: int) -> None:
+    """Run phases ``begin`` to ``end`` of a program at these addresses for a batch of n samples.
+
+    ``turns`` is the address of a cache line for each thread (:mod:`turns`).
+    """
+    program = calls, phases, begin, end, n, threads, turns
     if threads == 1 or _Threads.must_be_serial:
-        driver.compile_serial()(calls, phases, begin, end, n, threads)
+        driver.compile_serial()(*program, 1)
         return
     if _Threads.parallel is None:
         _start()
     if _Threads.layer == "workqueue":  # which ends the process if two threads enter it
         with _Threads.lock:
-            _run_parallel(calls, phases, begin, end, n, threads)
+            _run_parallel(*program)
     else:
-        _run_parallel(calls, phases, begin, end, n, threads)
+        _run_parallel(*program)
 
 
-def _run_parallel(calls: int, phases: int, begin: int, end: int, n: int, threads: int) -> None:
+def _run_parallel(*program: int) -> None:
     """Run with so many threads of Numba's pool awake, and leave the pool as it was found."""
-    awake = min(threads, int(numba.config.NUMBA_NUM_THREADS))
+    awake = min(program[5], int(numba.config.NUMBA_NUM_THREADS))
     before = numba.get_num_threads()
     if awake == before:
-        _Threads.parallel(calls, phases, begin, end, n, threads)
+        _Threads.parallel(*program, awake)
         return
     numba.set_num_threads(awake)
     try:
-        _Threads.parallel(calls, phases, begin, end, n, threads)
+        _Threads.parallel(*program, awake)
     finally:
         numba.set_num_threads(before)
 
@@ -85,7 +89,7 @@ def _start() -> None:
             if chosen == "default":
                 numba.config.THREADING_LAYER = "omp" if _has_openmp() else "workqueue"
             parallel = driver.compile_parallel()
-            parallel(0, 0, 0, 0, 0, 1)
+            parallel(0, 0, 0, 0, 0, 0, 0, 1)
         finally:
             numba.config.THREADING_LAYER = chosen
             if unset:
