@@ -40,7 +40,7 @@ def window_of(size: tuple[int, ...], padding: int, K: int = 3, **options: Any) -
 
 
 def packed(arena: Arena, product: Product, w: Array) -> Array:
-    """Arrange weights (O, C, 3, 3) as the kernel of any product takes them."""
+    """Arrange weights (O, C, K, K) as the kernel of any product takes them."""
     O, width = len(w), product.tile.width
     table = np.moveaxis(w, 1, -1).reshape(O, -1).T
     blocks = arena.take(len(table) * product.tile.padded(O))
@@ -57,7 +57,7 @@ def packed(arena: Arena, product: Product, w: Array) -> Array:
         (2 * LANES + 3, LANES + 4, (7, 9), 1, 3),
         (LANES, LANES, (6, 10), 0, 3),
         (LANES + 3, LANES + 4, (7, 8), 2, 5),
-        (LANES, LANES, (10, 12), 0, 7),
+        (LANES, LANES, (10, 12), 0, 5),
     ],
 )
 def test_a_convolution_forward_and_backward(
@@ -87,7 +87,7 @@ def test_a_convolution_forward_and_backward(
     assert is_of_squares(window, C, O, 100)
     product = convolution(window, source, result, N, arena)
     (back,) = input_gradient(window, dz, gradient, N, arena)
-    product.squares = back.squares = (K, K)
+    product.squares = back.squares = K
     flipped = np.swapaxes(w, 0, 1)[:, :, ::-1, ::-1]
     v = add_square_weights(context, program, "v", product, packed(arena, product, w))
     v_back = add_square_weights(context, program, "v", back, packed(arena, back, flipped))
@@ -98,14 +98,10 @@ def test_a_convolution_forward_and_backward(
     add_squares(context, program, "y", product, v, **places, floor=0.0)
     places = {"b": address_of(none), "y": gradient.base + 4 * back.end, "gate": gates.origin}
     add_squares(context, program, "dx", back, v_back, **places, adds=1, floor=-np.inf)
-    if K == 3:
-        width, run = product.tile.width, 3 * C + 1
-        sums, bias = (
-            arena.take(3 * run * product.tile.padded(O)),
-            arena.take(product.tile.padded(O)),
-        )
-        where = {"dw": address_of(sums), "db": address_of(bias), "run_padded": run}
-        add_weight_gradient_of_squares(context, program, "dw", product, dz, **where)
+    width, run = product.tile.width, K * C + 1
+    sums, bias = (arena.take(n * product.tile.padded(O)) for n in (K * run, 1))
+    where = {"dw": address_of(sums), "db": address_of(bias), "run_padded": run}
+    add_weight_gradient_of_squares(context, program, "dw", product, dz, **where)
     context._room[...] = np.nan
     program.freeze(2)
     program.run(N)
@@ -114,10 +110,8 @@ def test_a_convolution_forward_and_backward(
     np.testing.assert_allclose(result.channels_first(N).reshape(y.shape), expected, atol=1e-4)
     expected = np.where(gate <= 0, 0, old + dx)
     np.testing.assert_allclose(gradient.channels_first(N).reshape(dx.shape), expected, atol=1e-4)
-    if K > 3:
-        return
-    blocks = sums[: 3 * run * product.tile.padded(O)].reshape(-1, 3, run, width)[:, :, : 3 * C]
-    found = np.moveaxis(blocks, 3, 1).reshape(-1, 3, 3, C)[:O]
+    blocks = sums[: K * run * product.tile.padded(O)].reshape(-1, K, run, width)[:, :, : K * C]
+    found = np.moveaxis(blocks, 3, 1).reshape(-1, K, K, C)[:O]
     np.testing.assert_allclose(np.moveaxis(found, 3, 1), dw, atol=1e-3)
     assert db is not None
     np.testing.assert_allclose(bias[:O], db, atol=1e-3)
@@ -141,7 +135,7 @@ def test_a_convolution_with_the_max_pool_behind_it(size: tuple[int, int]) -> Non
     product = convolution(window, source, result, N, arena, (1, 2, 2))
     assert is_of_squares(window, C, O, 100, (1, 2, 2))
     assert not is_of_squares(window, C, O, 100, (1, 3, 3))
-    product.squares = (5, 5)
+    product.squares = 5
     v = add_square_weights(context, program, "v", product, packed(arena, product, w))
     program.add_deferred()
     biases = arena.take(product.tile.padded(O))
@@ -183,8 +177,8 @@ def test_which_convolutions_are_of_squares() -> None:
     assert is_one((7, 8), 1)
     assert is_one((8, 8), 0)
     assert is_one((12, 12), 0, K=5)
-    assert not is_one((8, 8), 0, K=5)  # too few results for weights in four parts
     assert is_one((7, 7), 2, K=5)
+    assert not is_one((12, 12), 0, K=7)
     assert not is_one((8, 8), 1, K=2)
     assert not is_one((9, 9), 1, K=4)
     assert not is_one((7, 8), 0)  # rows that nothing is around

@@ -130,7 +130,7 @@ class Product:
         positions: of a window.
         rows: where each run begins, relative to a position.
         start, end: where the first window begins in x, and its result in y.
-        squares: rows and columns of the window if ``kernels.cpu.winograd`` makes it, else nothing.
+        squares: rows of the window if ``kernels.cpu.winograd`` makes it, else 0.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Product:
         self.elements = elements
         self.count, self.windows = len(elements), len(y_at)
         self.start, self.end = int(x_at[0]) + int(elements[0] if len(elements) else 0), int(y_at[0])
-        self.squares: tuple[int, ...] = ()
+        self.squares = 0
         self.x_at, self.y_at = arena.table(x_at), arena.table(y_at)
         self.rows, self.weight_at = arena.table(elements[::run]), arena.table(weight_at)
         self.into = arena.table(np.arange(self.count) * self.tile.width)

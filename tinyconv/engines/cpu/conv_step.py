@@ -105,7 +105,7 @@ class ConvStep(ProductStep):
     def _choose_squares(self, product: Product, pooling: tuple[int, int, int]) -> None:
         C, O = self.product.x.C, self.product.channels
         if self.groups == 1 and is_of_squares(self.window, C, O, self.context.batch, pooling):
-            product.squares = self.window.kernel[1:]
+            product.squares = self.window.kernel[-1]
 
     def _bind_gradient(self, dy: Image) -> None:
         """Choose where dz is, the gradient of the convolution's result, and what makes dx of it."""

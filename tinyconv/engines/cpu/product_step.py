@@ -188,9 +188,7 @@ class ProductStep(Step):
         product, take, threads = self.product, self.context.arena.take, self.context.threads
         tile, groups, count = product.tile, self.groups, product.count
         is_even = dz.H % 2 == dz.W % 2 == 0
-        by_squares = product.squares == (3, 3) and (
-            is_even or dz.has_border(((0, 0), (0, 1), (0, 1)))
-        )
+        by_squares = product.squares and (is_even or dz.has_border(((0, 0), (0, 1), (0, 1))))
         R, runs = (product.run, 1) if by_squares else elements_for(product.run, count, tile.V)
         run, rows = (product.run, product.rows) if R > 1 else (1, product.elements)
         padded = ceil(run / R) * R

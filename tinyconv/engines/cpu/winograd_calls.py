@@ -18,69 +18,44 @@ from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import winograd
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.kernels.cpu.winograd import POINTS
 
 Array = np.ndarray[Any, Any]
 
 #: Tiles that are treated at a time, a multiple of the rows of any tile of :data:`SUMS`: what they
 #: become stays in the caches.
 CHUNK = 24
-#: Results that each part of a transformed weight serves at least: for fewer the transformation is
-#: too dear.
+#: Results that a transformed weight serves at least: for fewer the transformation is too dear.
 RESULTS = 64
 
 
 def is_of_squares(
     window: Geometry, channels: int, outputs: int, batch: int, pooling: tuple[int, ...] = (1, 1, 1)
 ) -> bool:
-    """Whether a convolution has windows of 3 x 3 or more, one apart, and channels for vectors.
+    """Whether a convolution has windows of 3 x 3 or 5 x 5, one apart, and channels for vectors.
 
     A max-pool behind it, of ``pooling`` results, has windows of 2 x 2 if any. Without one, the last
     tile of an odd number of rows reads one row too many; what is there has to be zero.
     """
-    KD, *kernel = window.kernel
-    parts = prod(len(_parts_of(k)) for k in kernel)
+    K = window.kernel[-1]
     if pooling == (1, 1, 1):
-        sizes = zip(window.output[1:], window.padding[1:], kernel, strict=True)
-        may_be = all(n % 2 == 0 or all(0 < p < k - 1 for p in padding) for n, padding, k in sizes)
+        sizes = zip(window.output[1:], window.padding[1:], strict=True)
+        may_be = all(n % 2 == 0 or all(0 < p < K - 1 for p in padding) for n, padding in sizes)
     else:
         may_be = pooling == (1, 2, 2)
     return (
         may_be
-        and KD == 1
-        and all(k >= 3 and k != 4 for k in kernel)
+        and K in POINTS
+        and window.kernel == (1, K, K)
         and window.stride == window.dilation == (1, 1, 1)
         and window.size[0] == window.output[0] == 1
         and min(channels, outputs) >= LANES
-        and batch * prod(window.output) >= RESULTS * parts * prod(pooling)
+        and batch * prod(window.output) >= RESULTS * prod(pooling)
     )
 
 
-def _parts_of(size: int) -> list[tuple[int, int]]:
-    """Return where each part of so many rows begins, and its rows: 2, as often as need be, or 3.
-
-    >>> _parts_of(3), _parts_of(5), _parts_of(7)
-    ([(0, 3)], [(0, 2), (2, 3)], [(0, 2), (2, 2), (4, 3)])
-    """
-    parts, start = [], 0
-    while start < size:
-        rows = 3 if (size - start) % 3 == 0 else 2
-        parts.append((start, rows))
-        start += rows
-    return parts
-
-
-def _sizes(context: Context, product: Product) -> dict[str, int]:
+def _sizes(product: Product) -> dict[str, int]:
     """Return what the records of kernels over tiles share; see there."""
-    C, (KH, KW) = product.x.C, product.squares
-    parts = np.array(
-        [
-            (rows, columns, h * KW + w, h * product.x.row + w * product.x.step)
-            for h, rows in _parts_of(KH)
-            for w, columns in _parts_of(KW)
-        ],
-        np.int64,
-    )
-    context.arena.arrays.append(parts)
     side = 1 if product.positions == 1 else 2
     return {
         "x": product.x.base + 4 * product.start,
@@ -89,21 +64,21 @@ def _sizes(context: Context, product: Product) -> dict[str, int]:
         "x_step": product.x.step,
         "H": side * product.y.H,
         "W": side * product.y.W,
-        "C": C,
+        "C": product.x.C,
         "O": product.channels,
         "chunk": CHUNK,
-        "C_all": ceil(C / LANES) * LANES,
+        "C_all": ceil(product.x.C / LANES) * LANES,
         "O_all": product.tile.padded(product.channels),
-        "parts": len(parts),
-        "part_at": address_of(parts),
     }
 
 
-def _with_room(context: Context, sizes: dict[str, int], more: int = 0) -> dict[str, int]:
-    """Add a place for the transformed tiles, and ``more`` numbers, to the arguments."""
-    # Behind each matrix is a vector, so that the 16 do not fall on the same lines of the cache.
+def _with_room(
+    context: Context, product: Product, sizes: dict[str, int], more: int = 0
+) -> dict[str, int]:
+    """Add a place for the transformed tiles, and ``more`` matrices' sizes, to the arguments."""
+    # Behind each matrix is a vector, so that they do not fall on the same lines of the cache.
     u_step, m_step = (sizes["chunk"] * sizes[name] + LANES for name in ("C_all", "O_all"))
-    room, thread = context.room(16 * (sizes["parts"] * u_step + m_step) + more)
+    room, thread = context.room((product.squares + 1) ** 2 * (u_step + m_step + more))
     steps = {"u_step": u_step, "m_step": m_step}
     return {**sizes, **steps, "room": room, "room_thread": thread}
 
@@ -112,12 +87,11 @@ def add_square_weights(
     context: Context, program: Program, name: str, product: Product, w: Array
 ) -> Array:
     """Add the calls that transform a product's packed weights, and return where they go."""
-    sizes, width, (KH, KW) = _sizes(context, product), product.tile.width, product.squares
-    C, padded = sizes["C"], product.tile.padded(product.channels)
-    v = context.arena.take(16 * sizes["parts"] * C * padded)
-    kernel = compiled(winograd.weights, product.tile.L)
+    C, K, width = product.x.C, product.squares, product.tile.width
+    padded = product.tile.padded(product.channels)
+    v = context.arena.take((K + 1) ** 2 * C * padded)
+    kernel = compiled(winograd.weights, product.tile.L, K)
     values = {"w": address_of(w), "v": address_of(v), "C": C, "width": width}
-    values |= {"taps": KH * KW, "KW": KW, "parts": sizes["parts"], "part_at": sizes["part_at"]}
     blocks = padded // width
     program.defer(
         lambda: program.call(name, kernel, winograd.WEIGHTS, items=C, blocks=blocks, **values)
@@ -130,11 +104,12 @@ def add_squares(
 ) -> None:
     """Add the call of a product; ``values`` are what the records of both kernels share."""
     tile, y = product.tile, product.y
+    constants = tile.L, tile.V, SUMS // tile.V, product.positions, product.squares
     program.call(
         name,
-        compiled(winograd.forward, tile.L, tile.V, SUMS // tile.V, product.positions),
+        compiled(winograd.forward, *constants),
         winograd.FORWARD,
-        **_with_room(context, _sizes(context, product)),
+        **_with_room(context, product, _sizes(product)),
         v=address_of(v),
         y_sample=y.sample,
         y_row=y.row,
@@ -147,13 +122,13 @@ def add_weight_gradient_of_squares(
     context: Context, program: Program, name: str, product: Product, dz: Image, **values: int
 ) -> None:
     """Add the call of dw and db; ``values`` say where they are."""
-    tile, sizes = product.tile, _sizes(context, product)
+    tile, sizes = product.tile, _sizes(product)
     R = min(LANES, 1 << (SUMS // tile.V).bit_length() - 1)  # divides the vectors of channels
     program.call(
         name,
-        compiled(winograd.weight_gradient, tile.L, tile.V, R),
+        compiled(winograd.weight_gradient, tile.L, tile.V, R, product.squares),
         winograd.WEIGHT_GRADIENT,
-        **_with_room(context, sizes, 16 * sizes["C_all"] * sizes["O_all"]),
+        **_with_room(context, product, sizes, sizes["C_all"] * sizes["O_all"]),
         dz=dz.origin,
         dz_sample=dz.sample,
         dz_row=dz.row,

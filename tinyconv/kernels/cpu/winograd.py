@@ -1,9 +1,9 @@
-"""Convolution with windows of 3 x 3 or more, one apart, with half the products or less.
+"""Convolution with windows of 3 x 3 or 5 x 5, one apart, with half the products or less.
 
 Twin of :func:`tinyconv.ops.conv.conv2d` and, in the forward pass, of a max-pool of 2 x 2 behind it.
-Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks (2016), section 4.1,
-F(2 x 2, 3 x 3), up to signs: 16 products for 4 results instead of 36. A tile of 4 x 4 numbers d of
-a channel of x and the window g of a channel of w become 4 x 4 numbers each,
+Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks (2016), section 4.1:
+F(2 x 2, K x K) with K = 3 or 5, and S = K + 1. A tile of S x S numbers d of a channel of x and the
+window g of a channel of w become S x S numbers each,
 
     u = B d B'    v = G g G'    m[o] = sum over channels of u * v[o]    y[o] = A m[o] A'
 
@@ -11,24 +11,25 @@ where y is the 2 x 2 results, and backward, with the gradient e of those results
 
     z[o] = A' e[o] A    s[o] = sum over tiles of u * z[o]    dg[o] = G' s[o] G
 
-So the sums over channels, or tiles, are 16 matrix products. A larger window is cut into *parts* of
-3 or 2 rows and columns, whose m are summed. Of a part of 2 rows v has a last row of zeros, whose
-products are left out: 49 instead of 100 for 5 x 5. (Backward, the s of so many parts take more
-time to add up than the products do, so dw is made by the kernel of :mod:`conv`.)
+So the sums over channels, or tiles, are S * S matrix products: 16 products for 4 results instead of
+36, and 36 instead of 100. The matrices follow from points p[j]: polynomials that agree there are
+the same. With M(x) = product over l of (x - p[l]), row j of B holds the coefficients of
+M(x) / (x - p[j]), row j of G the powers of p[j] divided by its value there, and column j of A those
+powers; the last ones stand for the point infinity.
 
 A result depends on its own window alone, as it should; but where a window holds an infinity, it is
 NaN here. So a forward pass with a result that is not finite is done again by the kernel of
 :mod:`conv`.
 """
 
-from collections.abc import Callable
+from functools import cache
 from itertools import product
-from math import isqrt
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, literally, types
+from numba import literally, types
 
 from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
 from tinyconv.kernels.cpu.scattered import store_at, window_best
@@ -36,9 +37,9 @@ from tinyconv.kernels.cpu.simd import (
     INT,
     POINTER,
     bytes_pointer,
-    emit_masked_load,
+    emit_fma,
+    emit_load,
     emit_plus,
-    emit_splat,
     emit_store_first,
     emit_tile,
     emit_times,
@@ -51,7 +52,6 @@ from tinyconv.kernels.cpu.simd import (
     splat,
     store,
     total,
-    void_pointer,
 )
 from tinyconv.kernels.cpu.tiles import (
     at_least,
@@ -64,7 +64,35 @@ from tinyconv.kernels.cpu.tiles import (
     zeros,
 )
 
-__all__ = ["FORWARD", "PART", "WEIGHTS", "WEIGHT_GRADIENT", "forward", "weight_gradient", "weights"]
+__all__ = ["FORWARD", "WEIGHTS", "WEIGHT_GRADIENT", "forward", "weight_gradient", "weights"]
+
+Array = np.ndarray[Any, Any]
+
+#: The points for a window. A transformation multiplies rounding errors; these of 5 x 5 do it least:
+#: the results are as exact as those of a direct sum, term by term.
+POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 0.75, -0.75, 1.5, -1.5)}
+
+
+@cache
+def matrices(K: int) -> tuple[Array, Array, Array]:
+    """Return A (2, S), G (S, K) and B (S, S) for windows of K.
+
+    >>> A, G, B = matrices(3)
+    >>> d, g = np.array([5.0, 6.0, 7.0, 9.0]), np.array([1.0, 2.0, 3.0])
+    >>> (A @ ((G @ g) * (B @ d))).tolist()  # 5 + 12 + 21 and 6 + 14 + 27
+    [38.0, 47.0]
+    """
+    points, S = POINTS[K], K + 1
+    A, G, B = np.zeros((2, S)), np.zeros((S, K)), np.zeros((S, S))
+    for j, p in enumerate(points):
+        others = [q for q in points if q != p]
+        A[:, j] = p ** np.arange(2)
+        G[j] = p ** np.arange(K) / prod(p - q for q in others)
+        B[j, :K] = np.poly(others)[::-1]
+    A[-1, -1] = G[-1, -1] = 1
+    B[-1] = np.poly(points)[::-1]
+    return A, G, B
+
 
 # Small matrices of vectors. A grid is a tile whose vectors count row by row.
 
@@ -77,37 +105,20 @@ def load_grid(
     down: types.Type,
     along: types.Type,
     size: types.Type,
-    rows: types.Type,
-    columns: types.Type,
     lanes: types.Type,
 ) -> Any:
-    """The grid whose vector (r, c) is what begins at ``p[i + r * down + c * along]``.
-
-    It is zeros beyond so many rows and columns.
-    """
+    """The grid whose vector (r, c) is what begins at ``p[i + r * down + c * along]``."""
     S, L = literal(size), literal(lanes)
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        p, i, down, along, _, rows, columns, _ = args
+        p, i, down, along = args[:4]
         vectors = []
         for r, c in product(range(S), range(S)):
-            mask = emit_splat(builder, _is_inside(builder, r, c, rows, columns), L)
-            place = emit_plus(
-                builder, i, emit_times(builder, down, r), emit_times(builder, along, c)
-            )
-            vectors.append(emit_masked_load(builder, p, place, mask))
+            rows, columns = emit_times(builder, down, r), emit_times(builder, along, c)
+            vectors.append(emit_load(builder, p, emit_plus(builder, i, rows, columns), L))
         return emit_tile(context, builder, tile_type(S * S, L), vectors)
 
-    return tile_type(S * S, L)(POINTER, INT, INT, INT, size, INT, INT, lanes), emit
-
-
-def _is_inside(
-    builder: ir.IRBuilder, r: int, c: int, rows: ir.Value, columns: ir.Value
-) -> ir.Value:
-    return builder.and_(
-        builder.icmp_signed(">", rows, ir.Constant(rows.type, r)),
-        builder.icmp_signed(">", columns, ir.Constant(columns.type, c)),
-    )
+    return tile_type(S * S, L)(POINTER, INT, INT, INT, size, lanes), emit
 
 
 @instruction
@@ -129,7 +140,11 @@ def store_grid(
         p, i, down, along, value, rows, columns, count = args
         for n, vector in enumerate(emit_vectors(builder, value, grid)):
             r, c = divmod(n, S)
-            with builder.if_then(_is_inside(builder, r, c, rows, columns)):
+            is_inside = builder.and_(
+                builder.icmp_signed(">", rows, ir.Constant(rows.type, r)),
+                builder.icmp_signed(">", columns, ir.Constant(columns.type, c)),
+            )
+            with builder.if_then(is_inside):
                 place = emit_plus(
                     builder, i, emit_times(builder, down, r), emit_times(builder, along, c)
                 )
@@ -142,104 +157,78 @@ def store_grid(
 Vectors = list[ir.Value]
 
 
-def _two_sided(side: Callable[[ir.IRBuilder, Vectors], Vectors]) -> Any:
-    """Return the function of a grid that does ``side`` with its columns, then with its rows."""
+def _times(builder: ir.IRBuilder, matrix: Array, vectors: Vectors) -> Vectors:
+    """The products of the matrix's rows with a column of vectors."""
+    results = []
+    for row in matrix:
+        terms = [(f, v) for f, v in zip(row, vectors, strict=True) if f != 0]
+        terms.sort(key=lambda term: term[0] != 1)  # one that is 1 begins the sum as it is
+        total = None
+        for factor, vector in terms:
+            scale = ir.Constant(vector.type, [float(factor)] * vector.type.count)
+            if total is not None:
+                total = emit_fma(builder, scale, vector, total)
+            else:
+                total = vector if factor == 1 else builder.fmul(scale, vector)
+        results.append(total)
+    return results
+
+
+def _both_sides(which: int, is_transposed: bool = False) -> Any:
+    """Return the function X d X' of a grid d and S, where X is one of the matrices."""
 
     @instruction
-    def transform(typing: Any, grid: types.Type) -> Any:
-        S = isqrt(grid.count)
-
-        def apply(builder: ir.IRBuilder, vectors: Vectors) -> Vectors:
-            columns = [side(builder, vectors[c::S]) for c in range(S)]
-            rows = [side(builder, list(row)) for row in zip(*columns, strict=True)]
-            return [vector for row in rows for vector in row]
-
-        # how many vectors there will be shows a dry run
-        trial = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), []), "trial")
-        vector = ir.VectorType(ir.FloatType(), grid.dtype.lanes)
-        none = [ir.Constant(vector, ir.Undefined)] * grid.count
-        size = len(apply(ir.IRBuilder(trial.append_basic_block()), none))
-        result = tile_type(size, grid.dtype.lanes)
+    def transform(typing: Any, grid: types.Type, size: types.Type) -> Any:
+        matrix = matrices(literal(size) - 1)[which]
+        matrix = matrix.T if is_transposed else matrix
+        R, S = matrix.shape
+        result = tile_type(R * R, grid.dtype.lanes)
 
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-            vectors = apply(builder, emit_vectors(builder, args[0], grid))
+            vectors = emit_vectors(builder, args[0], grid)
+            columns = [_times(builder, matrix, vectors[c::S]) for c in range(S)]
+            rows = [_times(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
+            vectors = [vector for row in rows for vector in row]
             return emit_tile(context, builder, result, vectors)
 
-        return result(grid), emit
+        return result(grid, size), emit
 
     return transform
 
 
-def _half(builder: ir.IRBuilder, v: ir.Value) -> ir.Value:
-    return builder.fmul(v, ir.Constant(v.type, [0.5] * v.type.count))
-
-
-def _of_input(b: ir.IRBuilder, d: Vectors) -> Vectors:
-    return [b.fsub(d[0], d[2]), b.fadd(d[1], d[2]), b.fsub(d[2], d[1]), b.fsub(d[1], d[3])]
-
-
-def _of_weight(b: ir.IRBuilder, g: Vectors) -> Vectors:
-    ends, middle = _half(b, b.fadd(g[0], g[2])), _half(b, g[1])
-    return [g[0], b.fadd(ends, middle), b.fsub(ends, middle), g[2]]
-
-
-def _to_output(b: ir.IRBuilder, m: Vectors) -> Vectors:
-    return [b.fadd(m[0], b.fadd(m[1], m[2])), b.fsub(b.fsub(m[1], m[2]), m[3])]
-
-
-def _of_gradient(b: ir.IRBuilder, e: Vectors) -> Vectors:
-    return [e[0], b.fadd(e[0], e[1]), b.fsub(e[0], e[1]), b.fneg(e[1])]
-
-
-def _to_weight(b: ir.IRBuilder, s: Vectors) -> Vectors:
-    both = _half(b, b.fadd(s[1], s[2]))
-    return [b.fadd(s[0], both), _half(b, b.fsub(s[1], s[2])), b.fadd(both, s[3])]
-
-
-of_input, of_weight, to_output = map(_two_sided, (_of_input, _of_weight, _to_output))
-of_gradient, to_weight = map(_two_sided, (_of_gradient, _to_weight))
+to_output, of_weight, of_input = map(_both_sides, range(3))
+of_gradient, to_weight = _both_sides(0, True), _both_sides(1, True)
 
 ZERO = np.float32(0)
 
-#: A part of a window: of so many rows and columns, of which the first is ``tap`` of the window and
-#: lies ``x`` numbers behind the window's beginning.
-PART = record("rows", "columns", "tap", "x")
-
-#: ``w``: as :data:`conv.FORWARD` has it, for ``C`` channels in ``blocks`` of ``width`` outputs, of
-#: a window of ``taps``, ``KW`` to a row; ``v``: (parts, 16, blocks, C, width).
-WEIGHTS = record("w", "v", "C", "blocks", "width", "taps", "KW", "parts", "part_at")
+#: ``w``: as :data:`conv.FORWARD` has it, for ``C`` channels in ``blocks`` of ``width`` outputs;
+#: ``v``: (S * S, blocks, C, width).
+WEIGHTS = record("w", "v", "C", "blocks", "width")
 
 
-def weights(L: int) -> Any:
+def weights(L: int, K: int) -> Any:
     """Make the kernel that transforms the weights of channels ``first`` to ``last``."""
+    S = K + 1
 
     @kernel
     def winograd_weights(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = record_at(args, WEIGHTS)
         w, v, row = pointer(a.w), pointer(a.v), a.C * a.width
-        parts, step = carray(void_pointer(a.part_at), a.parts, PART), a.blocks * row
-        for q in range(a.parts):
-            part = parts[q]
-            for block in range(a.blocks):
-                for c in range(first, last):
-                    for k in range(c * a.width, (c + 1) * a.width, L):
-                        i = (block * a.taps + part.tap) * row + k
-                        g = load_grid(w, i, a.KW * row, row, 3, part.rows, part.columns, L)
-                        i = 16 * q * step + block * row + k
-                        store_grid(v, i, 4 * step, step, of_weight(g), 4, 4, L)
+        step = a.blocks * row
+        for block in range(a.blocks):
+            for k in range(first * a.width, last * a.width, L):
+                g = load_grid(w, block * K * K * row + k, K * row, row, K, L)
+                store_grid(v, block * row + k, S * step, step, of_weight(g, S), S, S, L)
 
     return winograd_weights
 
 
 #: The tiles of an image: ``H`` x ``W`` results, ``x`` where the first window begins. ``chunk``
-#: tiles are treated at a time, in the thread's piece of ``room``: u (parts, 16, C / L, chunk, L),
-#: then m or z (16, O / (V * L), chunk, V * L), so that the next tile of a matrix is always as far
+#: tiles are treated at a time, in the thread's piece of ``room``: u (S * S, C / L, chunk, L), then
+#: m or z (S * S, O / (V * L), chunk, V * L), so that the next tile of a matrix is always as far
 #: away. There ``C_all`` and ``O_all`` are C and O in whole vectors and tiles, and one of the
 #: matrices begins ``u_step`` or ``m_step`` behind the one before.
-_TILES = (
-    *("x", "x_sample", "x_row", "x_step", "H", "W", "C", "O", "chunk", "C_all", "O_all"),
-    *("parts", "part_at"),
-)
+_TILES = ("x", "x_sample", "x_row", "x_step", "H", "W", "C", "O", "chunk", "C_all", "O_all")
 _ROOM = ("room", "room_thread", "u_step", "m_step")
 
 #: ``winners``, ``adds`` and ``gate`` are those of :data:`conv.FORWARD`. ``direct``,
@@ -270,56 +259,49 @@ def next_place(n, h, w, H, W):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def transform_input(a, u, start, count, L):  # type: ignore[no-untyped-def]
+def transform_input(a, u, start, count, S, L):  # type: ignore[no-untyped-def]
     """Write u of ``count`` tiles from ``start`` on."""
     x, step = pointer(a.x), a.u_step
-    parts = carray(void_pointer(a.part_at), a.parts, PART)
     n, h, w = place_of(start, a.H, a.W)
     for t in range(count):
-        for q in range(a.parts):
-            i = n * a.x_sample + h * a.x_row + w * a.x_step + parts[q].x
-            j = 16 * q * step + t * L
-            for c in range(0, a.C, L):
-                d = load_grid(x, i + c, a.x_row, a.x_step, 4, 4, 4, literally(L))
-                store_grid(u, j + c * a.chunk, 4 * step, step, of_input(d), 4, 4, L)
+        i = n * a.x_sample + h * a.x_row + w * a.x_step
+        for c in range(0, a.C, L):
+            d = load_grid(x, i + c, a.x_row, a.x_step, literally(S), literally(L))
+            u_at = c * a.chunk + t * L
+            store_grid(u, u_at, S * step, step, of_input(d, literally(S)), S, S, L)
         n, h, w = next_place(n, h, w, a.H, a.W)
 
 
-def forward(L: int, V: int, N: int, P: int) -> Any:
+def forward(L: int, V: int, N: int, P: int, K: int) -> Any:
     """Make the kernel y = max(floor, max_pool(conv(x, w) + b)), with tiles of N rows by V vectors.
 
     A window of the pooling has P = 4 positions, the results of one tile, or is a single result.
     """
-    VL = V * L
+    VL, S = V * L, K + 1
 
     @kernel
     def winograd_forward(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = record_at(args, FORWARD)
         room = a.room + 4 * thread * a.room_thread
-        u, m = pointer(room), pointer(room + 4 * 16 * a.parts * a.u_step)
+        u, m = pointer(room), pointer(room + 4 * S * S * a.u_step)
         v, b, y, gate = pointer(a.v), pointer(a.b), pointer(a.y), pointer(a.gate)
-        winners, parts = bytes_pointer(a.winners), carray(void_pointer(a.part_at), a.parts, PART)
+        winners = bytes_pointer(a.winners)
         C, O, chunk, down, along = a.C, a.O, a.chunk, a.y_row, a.y_step
         tiles = (a.H + 1) // 2 * ((a.W + 1) // 2)
         u_step, m_step, v_step = a.u_step, a.m_step, C * a.O_all
         doubt = splat(ZERO, L)
         for start in range(first * tiles, last * tiles, chunk):
             count = min(chunk, last * tiles - start)
-            transform_input(a, u, start, count, L)
-            for element in range(16):
+            transform_input(a, u, start, count, S, L)
+            for element in range(S * S):
                 for o in range(0, O, VL):
                     for t in range(0, count, N):
-                        acc = zeros(N, V, L)
-                        for q in range(a.parts):
-                            if element // 4 > parts[q].rows or element % 4 > parts[q].columns:
-                                continue
-                            matrix = 16 * q + element
-                            j = matrix * v_step + o * C
-                            for panel in range(0, C, L):
-                                i = matrix * u_step + panel * chunk + t * L
-                                for c in range(i, i + min(L, C - panel)):
-                                    acc = outer(acc, N, u, (c,), 0, L, v, j)
-                                    j += VL
+                        acc, j = zeros(N, V, L), element * v_step + o * C
+                        row = element * u_step + t * L
+                        for c in range(C):  # the next panel of u is as near as the next number
+                            i = row + c // L * (chunk * L) + c % L
+                            acc = outer(acc, N, u, (i,), 0, L, v, j)
+                            j += VL
                         store_tile(m, element * m_step + o * chunk + t * VL, N, VL, acc, VL)
             n, h, w = place_of(start, a.H, a.W)
             for t in range(count):
@@ -328,7 +310,7 @@ def forward(L: int, V: int, N: int, P: int) -> Any:
                     place = n * a.y_sample + h // 2 * down + w // 2 * along
                 for o in range(0, O, L):
                     k = o // VL * VL * chunk + t * VL + o % VL
-                    result = to_output(load_grid(m, k, 4 * m_step, m_step, 4, 4, 4, L))
+                    result = to_output(load_grid(m, k, S * m_step, m_step, S, L), S)
                     result = plus(result, load_tile(b, o, 4, 0, 1, L))
                     doubt = doubt + (result[0] + result[1] + result[2] + result[3]) * splat(ZERO, L)
                     if P == 4:
@@ -337,10 +319,10 @@ def forward(L: int, V: int, N: int, P: int) -> Any:
                         continue
                     result = at_least(result, a.floor)
                     if a.adds:
-                        old = load_grid(y, place + o, down, along, 2, 2, 2, L)
+                        old = load_grid(y, place + o, down, along, 2, L)
                         result = plus(result, old)
                     if a.gate:
-                        result = gated(result, load_grid(gate, place + o, down, along, 2, 2, 2, L))
+                        result = gated(result, load_grid(gate, place + o, down, along, 2, L))
                     store_grid(y, place + o, down, along, result, a.H - h, a.W - w, O - o)
                 n, h, w = next_place(n, h, w, a.H, a.W)
         if a.direct != 0 and total(doubt) != ZERO:  # NaN
@@ -350,7 +332,7 @@ def forward(L: int, V: int, N: int, P: int) -> Any:
 
 
 #: ``dz`` has at least a border of one behind its rows and columns where their number is odd.
-#: For windows of one part. Behind u and z is s: (16, C_all, O_all). The threads' ``dw`` and ``db``
+#: Behind u and z is s: (S * S, C_all, O_all). The threads' ``dw`` and ``db``
 #: and ``run_padded`` are those of :data:`conv.WEIGHT_GRADIENT`, ``width`` outputs to a block.
 WEIGHT_GRADIENT = record(
     *(*_TILES, *_ROOM, "dz", "dz_sample", "dz_row", "dz_step"),
@@ -358,37 +340,37 @@ WEIGHT_GRADIENT = record(
 )
 
 
-def weight_gradient(L: int, V: int, R: int) -> Any:
+def weight_gradient(L: int, V: int, R: int, K: int) -> Any:
     """Make the kernel of dw and db, with tiles of R channels of x, which divide L, by V vectors."""
-    VL = V * L
+    VL, S = V * L, K + 1
 
     @kernel
     def winograd_weight_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = record_at(args, WEIGHT_GRADIENT)
         C, O, O_all, chunk = a.C, a.O, a.O_all, a.chunk
         room = a.room + 4 * thread * a.room_thread
-        u, z = pointer(room), pointer(room + 4 * 16 * a.u_step)
-        s, dz = pointer(room + 4 * 16 * (a.u_step + a.m_step)), pointer(a.dz)
+        u, z = pointer(room), pointer(room + 4 * S * S * a.u_step)
+        s, dz = pointer(room + 4 * S * S * (a.u_step + a.m_step)), pointer(a.dz)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         tiles = (a.H + 1) // 2 * ((a.W + 1) // 2)
         u_step, z_step, s_step = a.u_step, a.m_step, a.C_all * O_all
-        for k in range(0, 16 * s_step, L):
+        for k in range(0, S * S * s_step, L):
             store(s, k, splat(ZERO, L))
         for start in range(first * tiles, last * tiles, chunk):
             count = min(chunk, last * tiles - start)
-            transform_input(a, u, start, count, L)
+            transform_input(a, u, start, count, S, L)
             for o in range(0, O, L):
                 bias, k = load(db, o, L), o // VL * VL * chunk + o % VL
                 n, h, w = place_of(start, a.H, a.W)
                 for _ in range(count):
                     i = n * a.dz_sample + h * a.dz_row + w * a.dz_step + o
-                    e = load_grid(dz, i, a.dz_row, a.dz_step, 2, 2, 2, L)
+                    e = load_grid(dz, i, a.dz_row, a.dz_step, 2, L)
                     bias = bias + (e[0] + e[1] + e[2] + e[3])
-                    store_grid(z, k, 4 * z_step, z_step, of_gradient(e), 4, 4, L)
+                    store_grid(z, k, S * z_step, z_step, of_gradient(e, S), S, S, L)
                     k += VL
                     n, h, w = next_place(n, h, w, a.H, a.W)
                 store(db, o, bias)
-            for element in range(16):
+            for element in range(S * S):
                 for o in range(0, O, VL):
                     for c in range(0, C, R):
                         place = element * s_step + c * O_all + o
@@ -402,9 +384,9 @@ def weight_gradient(L: int, V: int, R: int) -> Any:
         for o in range(0, O, L):
             block, row = o // a.width, a.run_padded * a.width
             for c in range(C):
-                g = to_weight(load_grid(s, c * O_all + o, 4 * s_step, s_step, 4, 4, 4, L))
-                place = block * 3 * row + c * a.width + o % a.width
-                g = plus(g, load_grid(dw, place, row, C * a.width, 3, 3, 3, L))
-                store_grid(dw, place, row, C * a.width, g, 3, 3, L)
+                g = to_weight(load_grid(s, c * O_all + o, S * s_step, s_step, S, L), S)
+                place = block * K * row + c * a.width + o % a.width
+                g = plus(g, load_grid(dw, place, row, C * a.width, K, L))
+                store_grid(dw, place, row, C * a.width, g, K, K, L)
 
     return winograd_weight_gradient
