@@ -15,7 +15,56 @@ from tinyconv.layers.registry import encode as encode
 from tinyconv.layers.shape import *
 from tinyconv.layers.upsample import *
 
-__all__ = sorted([*LAYERS.built_in, "Container", "Layer"])
+# In full: type checkers, which run nothing, read it.
+__all__ = [
+    "ELU",
+    "GELU",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "Chain",
+    "Container",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "Crop",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
+    "GroupNorm",
+    "Identity",
+    "L2Pool2d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LocalResponseNorm",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "Pad",
+    "Parallel",
+    "ReLU",
+    "Reshape",
+    "Residual",
+    "ScaledTanh",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Subsample2d",
+    "Tanh",
+    "Upsample",
+]
 
 
 def __dir__() -> list[str]:
