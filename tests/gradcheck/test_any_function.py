@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinyconv.gradcheck import assert_gradients, check, check_adjoint
-from tinyconv.gradcheck.calls import call
+from tinyconv.gradcheck.calls import Called
 from tinyconv.gradcheck.comparison import Comparison, Options
 from tinyconv.gradcheck.problem import Functions, Problem
 
@@ -511,7 +511,7 @@ def test_an_element_is_judged_by_its_own_numbers(method):
 
     def elements(flat):
         problem = Problem(Functions(forward, backward, ["x"]), [x])
-        comparison = Comparison(call(problem, 0, repeat=True), Options(method=method))
+        comparison = Comparison(Called(problem, 0, repeat=True), Options(method=method))
         comparison.slopes.complex_step = method == "auto"
         (leaf,) = problem.leaves
         for k in flat:

@@ -129,7 +129,8 @@ def check_adjoint(
 ) -> Report:
     """Check that two linear functions are adjoint: ``<A(x), u> = <x, A_T(u)>`` for all x and u.
 
-    A pair that fails the identity is compared element by element, with hints.
+    A must be its own derivative, and ``A_T`` the gradient. A pair that fails is compared element by
+    element, with hints.
 
     Args:
         A: takes what has the structure of x.
@@ -144,11 +145,17 @@ def check_adjoint(
     >>> check_adjoint(np.cumsum, np.cumsum, np.zeros(5)).verdict
     'wrong'
     """
-    options = Options(seed=seed, is_linear=True, **settings)
-    deadline = time.monotonic() + options.seconds
-    problem = Problem(Functions(A, lambda u, x: A_T(u), ["x"], deadline=deadline), [x])
-    vector = np.random.default_rng([seed, 8]).normal(size=problem.x.size)
-    return look(problem.at(vector), options)
+    problem = Problem(Functions(A, A_T, ["x"]), [x])
+    vector = problem.at(np.random.default_rng([seed, 8]).normal(size=problem.x.size)).inputs()
+    modes: Any = {"jvp": lambda tangents, x: A(tangents[0]), "names": ["x"], "seed": seed}
+    code = "from tinyconv.gradcheck import check_adjoint\n"
+    modes["reproduce"] = f"{code}print(check_adjoint(A, A_T, x, seed={seed}))"
+    report = check(A, lambda u, x: A_T(u), vector, **modes, **settings)
+    if report.ok:
+        return replace(report, message="<A(x), u> = <x, A_T(u)>")
+    if report.verdict == "wrong" and report.scope.startswith("forward mode"):
+        return replace(report, hint="A is not linear: its derivative along x is not A(x)")
+    return report
 
 
 def check_derivatives(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.calls import Called, call
+from tinyconv.gradcheck.calls import Called
 from tinyconv.gradcheck.nests import Leaf, scale_of
 from tinyconv.gradcheck.problem import HALF, Problem, Stop
 from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
@@ -35,7 +35,6 @@ class Options:
     seconds: float = math.inf
     progress: bool | None = None
     axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    is_linear: bool = False  #: whether the functions must be adjoint
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ class Reading:
     """What both sides say along one direction, of all inputs, of a tensor, or of an element."""
 
     direction: Direction
-    unit: float  #: the length of the direction, by which all numbers here are divided
     analytic: float
     slope: Slope  #: the numeric side
     tolerance: float  #: less what rounding moves the analytic side by
@@ -64,24 +62,20 @@ class Reading:
         """Whether it is off, at a point without a kink."""
         return self.is_off and not self.slope.kink
 
-    def at_kink(self) -> "Reading":
-        """Return the same, called a kink."""
-        return replace(self, slope=replace(self.slope, kink=True))
-
 
 class Comparison:
     """Compares gradients with numeric derivatives at one point; stops if one is not finite."""
 
     def __init__(self, called: Called, options: Options):
-        self.called, self.options, self.mode = called, options, called.mode
+        self.called, self.options = called, options
         self.problem, self._sizes = called.numeric, np.zeros_like(called.numeric.x)
         for leaf in self.problem.leaves:
             x = np.abs(self.problem.x[leaf.part])
             self._sizes[leaf.part] = np.where(np.isfinite(x), np.maximum(x, scale_of(x)), 0)
         self._all = self.direction(called.checked)
         self.slopes = Slopes(called, self._all)
-        half = self.mode.eps > HALF
-        self._rounding = self.mode.eps * (ROUNDING_OF_HALF if half else ROUNDING)
+        half = self.called.eps > HALF
+        self._rounding = self.called.eps * (ROUNDING_OF_HALF if half else ROUNDING)
         self.projection: Reading | None = None  #: of all inputs
         self.wholes: dict[Leaf, Reading] = {}  #: of a tensor, where the projection fails
         self.elements: dict[Leaf, list[Reading]] = {leaf: [] for leaf in called.checked}
@@ -90,7 +84,7 @@ class Comparison:
 
     def at(self, near: Problem, seed: int) -> "Comparison":
         """Return a comparison at another point, by the method that was chosen here."""
-        other = Comparison(call(near, seed, repeat=False), replace(self.options, seed=seed))
+        other = Comparison(Called(near, seed, repeat=False), replace(self.options, seed=seed))
         other.slopes.complex_step = self.slopes.complex_step
         return other
 
@@ -116,16 +110,18 @@ class Comparison:
     def call_kinks(self, leaf: Leaf, ks: list[int]) -> None:
         """Call some wrong elements of a leaf kinks; then it is not wrong as a whole either."""
         self.wholes.pop(leaf, None)
-        self.elements[leaf] = [e.at_kink() if e.k in ks else e for e in self.elements[leaf]]
+        for n, e in enumerate(self.elements[leaf]):
+            if e.k in ks:
+                self.elements[leaf][n] = replace(e, slope=replace(e.slope, kink=True))
 
     def size(self, leaf: Leaf) -> float:
         """Return the size of the largest derivative of a leaf, as both sides know it."""
         smooth = [abs(e.slope.value) for e in self.elements[leaf] if not e.slope.kink]
-        return max([float(np.max(self.mode.top[leaf.part], initial=0)), *smooth])
+        return max([float(np.max(self.called.top[leaf.part], initial=0)), *smooth])
 
     def full_tolerance(self, reading: Reading) -> float:
         """Return all that explains a difference between the two sides."""
-        return reading.tolerance + self.mode.wobble(reading.direction) / reading.unit
+        return reading.tolerance + self.called.wobble(reading.direction)
 
     def says_nothing(self, reading: Reading, size: float) -> bool:
         """Tell whether its bar is wider than a hundredth of the gradient, ``size``.
@@ -135,7 +131,7 @@ class Comparison:
         """
         eps = self.problem.eps_y
         share, nothing = max(1e-2, 500 * eps), min(1.0, max(1e-4, 1e6 * eps))
-        natural = self.slopes.natural(np.array([reading.unit])) / reading.unit
+        natural = self.slopes.natural(reading.direction)
         return reading.slope.bar > share * max(size, nothing * natural)
 
     def direction(self, leaves: list[Leaf], draw: int = 0) -> Direction:
@@ -148,15 +144,15 @@ class Comparison:
         where = leaves[0].part if len(leaves) == 1 else slice(None)
         return Direction(self.problem, leaves, where, v[where])
 
-    def _axis(self, leaf: Leaf, k: int) -> tuple[Direction, float]:
-        """Return the direction of one coordinate, and its length, a power of 2."""
+    def _axis(self, leaf: Leaf, k: int) -> Direction:
+        """Return the direction of one coordinate, its length a power of 2."""
         step = float(2.0 ** round(math.log2(self._sizes[k])))
-        return Direction(self.problem, [leaf], np.array([k]), np.array([step])), step
+        return Direction(self.problem, [leaf], np.array([k]), np.array([step]), step)
 
     # -- what to compare --------------------------------------------------------------------
 
     def _require_finite(self) -> None:
-        bad = np.flatnonzero(~np.isfinite(self.mode.vector))
+        bad = np.flatnonzero(~np.isfinite(self.called.vector))
         if not bad.size:
             return
         k = int(bad[0])
@@ -165,13 +161,12 @@ class Comparison:
         what = "the input is infinite"
         hint = f"{what} there: return 0, as for what is masked"
         if np.isfinite(self.problem.x[k]):
-            axis, unit = self._axis(leaf, k)
-            slope = next(self.slopes.by_differences(axis)).over(unit)
+            slope = self.slopes.by_differences(self._axis(leaf, k))
             what = f"the slopes are {slope.left:.4g} and {slope.right:.4g}"
             hint = "an intermediate result overflows or is divided by 0"
             if slope.kink:
                 hint = "forward has a kink there, and backward divides 0 by 0: return 0, say"
-        seen = f"the gradient of {leaf.name} is {self.mode.vector[k]} at {leaf.index(k)}, and in"
+        seen = f"the gradient of {leaf.name} is {self.called.vector[k]} at {leaf.index(k)}, and in"
         seen = f"{seen} {count} of {leaf.size} elements, where {what}"
         raise Stop("nonfinite", seen, f"{leaf.name}: {hint}", leaf)
 
@@ -245,26 +240,20 @@ class Comparison:
             todo = tqdm(todo, f"gradcheck {leaf.name}", leave=False, delay=delay, disable=off)
         whole = self.wholes.get(leaf)
         for k in todo:
-            direction, unit = self._axis(leaf, k)
-            e = self.read(direction, whole is not None and whole.slope.kink, unit)
+            axis = self._axis(leaf, k)
+            e = self.read(axis, whole is not None and whole.slope.kink)
             if e.is_wrong and e.slope.is_exact:  # or at a kink that the complex step does not see
-                e = self.read(direction, True, unit)
-            size = max(self.mode.top[k], abs(e.analytic), abs(e.slope.value))
-            if e.slope.rough and self.says_nothing(e, size):
-                e = e.at_kink()  # there is one close by, and no more can be said here
+                e = self.read(axis, True)
             self.elements[leaf].append(e)
 
-    def read(self, direction: Direction, kinks: bool = False, unit: float = 1.0) -> Reading:
+    def read(self, direction: Direction, kinks: bool = False) -> Reading:
         """Read both sides along a direction; ``kinks`` looks for one with any method."""
-        terms, where = self.mode.terms(direction), direction.where
-        analytic, top = float(np.sum(terms)), self.mode.top[where] * direction.v
-        rounding = float(np.sum(np.abs(terms)) + np.sqrt(np.sum(np.square(top))))
-        rounding = self._rounding * (rounding + self.slopes.natural(direction.v))
-
-        def is_off(slope: Slope) -> bool:
-            error, tolerance = abs(analytic - slope.value), slope.bar + rounding
-            return not error <= tolerance and not error <= tolerance + self.mode.wobble(direction)
-
-        slope = self.slopes.along(direction, is_off, kinks)
-        tolerance = (slope.bar + rounding) / unit
-        return Reading(direction, unit, analytic / unit, slope.over(unit), tolerance, is_off(slope))
+        terms, unit = self.called.terms(direction), direction.unit
+        analytic, top = float(np.sum(terms)) / unit, self.called.top[direction.where] * direction.v
+        rounding = float(np.sum(np.abs(terms)) + np.sqrt(np.sum(np.square(top)))) / unit
+        rounding = self._rounding * (rounding + self.slopes.natural(direction))
+        slope = self.slopes.along(direction, kinks)
+        error, tolerance = abs(analytic - slope.value), slope.bar + rounding
+        is_off = not error <= tolerance
+        is_off = is_off and not error <= tolerance + self.called.wobble(direction)
+        return Reading(direction, analytic, slope, tolerance, is_off)

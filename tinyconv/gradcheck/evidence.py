@@ -27,9 +27,9 @@ class Evidence:
 
     def __init__(self, comparison: Comparison, leaf: Leaf):
         smooth = [e for e in comparison.elements[leaf] if not e.slope.kink]
-        self.comparison, self.leaf, self.name = comparison, leaf, leaf.name
-        self.mode, self.called = comparison.mode, comparison.called
-        self.dy, self.y, self.problem = self.called.dy, self.called.ys[0], self.mode.problem
+        self.comparison, self.called = comparison, (called := comparison.called)
+        self.leaf, self.name, self.problem = leaf, leaf.name, called.point
+        self.dy, self.y = called.dy, called.ys[0]
         self.inputs = self.problem.arrays()
         self.pairs = [a.name for a in self.problem.leaves if a.pairs]
         self._ks = [e.k for e in smooth]
@@ -51,7 +51,7 @@ class Evidence:
 
     def known(self, leaf: Leaf) -> FloatArray:
         """Return the gradient of a leaf, NaN where it is unknown."""
-        g = leaf.of(self.mode.at(self.problem, self.dy, ())).copy()
+        g = leaf.of(self.called.at(self.problem, self.dy, ())).copy()
         for e in self.comparison.elements[leaf]:
             g.flat[e.k - leaf.part.start] = e.analytic
         return g
@@ -62,7 +62,7 @@ class Evidence:
         for leaf in (leaf for leaf in self.problem.leaves if leaf.name == name):
             x[leaf.part] = changed.reshape(-1)
         near = self.problem.at(x) if name else self.problem
-        return self.leaf.of(self.mode.at(near, dy, self._ks))
+        return self.leaf.of(self.called.at(near, dy, self._ks))
 
     @cached_property
     def second(self) -> "Evidence | None":

@@ -60,10 +60,11 @@ def _linear_and_alone(e: Evidence) -> Hypotheses:
     is_constant = not is_linear and np.all(np.abs(doubled - e.got) <= slack)
     yield is_constant, "the gradient does not depend on dy: multiply by what comes from above"
     yield not is_linear and not is_constant, "the gradient is not linear in dy"
-    arrays = {n: a for n, a in e.called.problem.returned.items() if isinstance(a, np.ndarray)}
-    mine = arrays.pop(e.name, np.zeros(0))
-    for name, a in arrays.items():
-        text = f"it lies in the same memory as the gradient of {name}: one array is used for both"
+    returned = e.called.problem.returned
+    arrays = {leaf: a for leaf, a in returned.items() if isinstance(a, np.ndarray)}
+    mine = arrays.pop(e.leaf, np.zeros(0))
+    for leaf, a in arrays.items():
+        text = f"it lies in the same memory as the gradient of {leaf.name}: one array for both"
         is_both = a.shape == mine.shape and a.flags.writeable and mine.flags.writeable
         yield is_both and np.may_share_memory(a, mine), text
 
@@ -364,7 +365,7 @@ def _dy_part(e: Evidence) -> Hypotheses:
         return
     slack, slopes = 1e-6 * largest(slopes), slopes.reshape(-1)
     units = np.eye(e.dy.size).reshape(-1, *e.dy.shape)
-    analytic = np.array([float(np.sum(e.mode.terms(direction, unit))) for unit in units])
+    analytic = np.array([float(np.sum(e.called.terms(direction, unit))) for unit in units])
     wrong, significant = np.abs(analytic - slopes) > slack, np.abs(slopes) > slack
     if not np.any(wrong) or np.all(wrong[significant]):
         return

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
@@ -27,6 +27,8 @@ from tinyconv.gradcheck.nests import (
     scale_of,
 )
 
+#: One for each leaf, None for what is not checked.
+Gradients: TypeAlias = dict[Leaf, Any]
 #: The unit round-off of float64, and what that of float16 alone is above.
 DOUBLE, HALF = float(np.finfo(np.float64).eps), 1e-4
 
@@ -96,7 +98,7 @@ class Problem:
         self._y: Any = None  #: these, as forward returned them
         #: where outputs are infinite, as they may be at infinite inputs: they count as constants
         self.dead: Any = False
-        self.returned: dict[str, Any] = {}  #: the last gradients, as backward returned them
+        self.returned: dict[Leaf, Any] = {}  #: the last gradients, as backward returned them
         self._base: dict[bool, list[Any]] = {}
 
     @property
@@ -169,7 +171,7 @@ class Problem:
         self.eps, self.y_shape = max(self.eps_x, self.eps_y), y.shape
         return y
 
-    def gradients(self, dy: FloatArray, forward_first: bool = True) -> list[FloatArray | None]:
+    def gradients(self, dy: FloatArray, forward_first: bool = True) -> Gradients:
         """Return the gradient of every leaf; stop if backward changes dy or an input.
 
         A backward may use what the forward pass before it has saved, as layers do.
@@ -180,10 +182,11 @@ class Problem:
         results = self._by_leaf(self._call("backward", dys))
         (names, after), before = zip(*leaves_of(dys, "dy"), strict=True), self.like_output(dy)
         _require_unchanged("backward", names, after, [a for _, a in leaves_of(before)])
-        self.returned = {leaf.name: results[leaf.place] for leaf in self.leaves}
-        given = [None if g is None else np.array(to_numpy(g)) for g in self.returned.values()]
-        pairs = zip(self.leaves, given, strict=True)  # of a complex number it may well be real
-        return [as_real(g + 0j) if leaf.pairs and g is not None else g for leaf, g in pairs]
+        self.returned = {leaf: results[leaf.place] for leaf in self.leaves}
+        found = {a: None if g is None else np.array(to_numpy(g)) for a, g in self.returned.items()}
+        for leaf, g in found.items():  # of a complex number it may well be real
+            found[leaf] = as_real(g + 0j) if leaf.pairs and g is not None else g
+        return found
 
     def tangent(self, v: FloatArray) -> FloatArray:
         """Return the derivative of the outputs along v, as a jvp has it."""
