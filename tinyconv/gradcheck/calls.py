@@ -197,7 +197,7 @@ def elsewhere(problem: Problem) -> Problem:
 def is_stale(called: Called, leaf: Leaf) -> bool:
     """Tell whether a wrong gradient is right for the other point, where backward was first."""
     given, before = called.given.get(leaf), called.elsewhere.get(leaf)
-    if before is None or not np.array_equal(before, given):
+    if given is None or before is None or not np.array_equal(before, given):
         return False
     return _agrees_roughly(elsewhere(called.problem), leaf, given, called.dy)
 
