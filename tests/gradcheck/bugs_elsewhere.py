@@ -396,7 +396,7 @@ def residual_branch_forgotten(case: Case, dy: Array, x: Array) -> Any:
     return dy * (1 - np.tanh(x) ** 2)
 
 
-@bug(COMPLEX, hint="x conjugated: its conjugate is missing")
+@bug(COMPLEX, hint="right for x conjugated: it has x used conjugated")
 def complex_conjugate_forgotten(case: Case, dy: Array, x: Array, w: Array) -> Any:
     return dy * 2 * x * np.conj(w), case.backward(dy, x, w)[1]
 

@@ -47,6 +47,14 @@ def test_nests_of_inputs_and_outputs_and_keywords(method):
     assert [row.name for row in report.tensors] == names
 
 
+def test_a_part_may_be_left_unchecked():
+    report = check(
+        layer, lambda dy, p, x: ({**layer_backward(dy, p, x)[0], "b": None}, None), [P, X]
+    )
+    assert report.ok, str(report)
+    assert [row.name for row in report.tensors] == ["inputs[0]['w']"]
+
+
 def test_a_wrong_leaf_is_named():
     def backward(dy, p, x):
         g, dx = layer_backward(dy, p, x)
@@ -60,9 +68,12 @@ def test_a_wrong_leaf_is_named():
 def test_gradients_of_another_structure_are_named():
     report = check(layer, lambda dy, p, x: ([p["w"]], x), [P, X])
     assert report.verdict == "shape"
-    assert report.message == "the gradient of inputs[0] is a list of 1, expected a dict of 'w', 'b'"
+    expected = "expected inputs[0]['w'], inputs[0]['b'][0], inputs[0]['b'][1]"
+    assert report.message.endswith(f"of inputs[0] has another structure: inputs[0][0], {expected}")
     report = check(layer, lambda dy, p, x: ({"v": 0}, x), [P, X])
-    assert "is a dict of 'v', expected a dict of 'w', 'b'" in report.message
+    assert report.message.endswith(f"inputs[0]['v'], {expected}")
+    report = check(layer, lambda dy, p, x: ({"w": p["w"], "b": (dy["y"],)}, x), [P, X])
+    assert report.message.endswith(f"inputs[0]['w'], inputs[0]['b'][0], {expected}")
 
 
 def test_numbers():

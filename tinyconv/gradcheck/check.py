@@ -87,10 +87,8 @@ def check(
         raise ValueError(f"check: {len(names)} names for {len(inputs)} inputs")
     if backward is None and jvp is None:
         raise ValueError("check: neither backward nor jvp was given")
-    options, deadline = (
-        Options(seed, method, samples, seconds, progress, axes or {}),
-        time.monotonic() + seconds,
-    )
+    options = Options(seed, method, samples, seconds, progress, axes or {})
+    deadline = time.monotonic() + seconds
 
     def run(problem: Problem, code: str = "forward, backward, inputs") -> Report:
         """Check a problem; what the projection alone finds is looked at once more."""

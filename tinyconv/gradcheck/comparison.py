@@ -88,9 +88,9 @@ class Comparison:
         other.slopes.complex_step = self.slopes.complex_step
         return other
 
-    def wrong(self) -> dict[Leaf, list[int]]:
+    def wrong(self) -> dict[Leaf, set[int]]:
         """Return the wrong coordinates."""
-        return {leaf: [e.k for e in es if e.is_wrong] for leaf, es in self.elements.items()}
+        return {leaf: {e.k for e in es if e.is_wrong} for leaf, es in self.elements.items()}
 
     def is_unlocated(self, leaf: Leaf) -> bool:
         """Tell whether a leaf is wrong as a whole, though in no element compared."""
@@ -107,32 +107,9 @@ class Comparison:
         is_excuse = is_all or self.problem.eps_y > HALF
         return not (is_excuse and any(e.slope.kink for e in elements))
 
-    def call_kinks(self, leaf: Leaf, ks: list[int]) -> None:
-        """Call some wrong elements of a leaf kinks; then it is not wrong as a whole either."""
-        self.wholes.pop(leaf, None)
-        for n, e in enumerate(self.elements[leaf]):
-            if e.k in ks:
-                self.elements[leaf][n] = replace(e, slope=replace(e.slope, kink=True))
-
-    def size(self, leaf: Leaf) -> float:
-        """Return the size of the largest derivative of a leaf, as both sides know it."""
-        smooth = [abs(e.slope.value) for e in self.elements[leaf] if not e.slope.kink]
-        return max([float(np.max(self.called.top[leaf.part], initial=0)), *smooth])
-
     def full_tolerance(self, reading: Reading) -> float:
         """Return all that explains a difference between the two sides."""
         return reading.tolerance + self.called.wobble(reading.direction)
-
-    def says_nothing(self, reading: Reading, size: float) -> bool:
-        """Tell whether its bar is wider than a hundredth of the gradient, ``size``.
-
-        A gradient that is nothing beside the function's own size needs no narrow bar, and where
-        all is rounded to float16 there are no hundredths.
-        """
-        eps = self.problem.eps_y
-        share, nothing = max(1e-2, 500 * eps), min(1.0, max(1e-4, 1e6 * eps))
-        natural = self.slopes.natural(reading.direction)
-        return reading.slope.bar > share * max(size, nothing * natural)
 
     def direction(self, leaves: list[Leaf], draw: int = 0) -> Direction:
         """Return a random direction of the size of the inputs in which no element is small."""
@@ -253,7 +230,9 @@ class Comparison:
         rounding = float(np.sum(np.abs(terms)) + np.sqrt(np.sum(np.square(top)))) / unit
         rounding = self._rounding * (rounding + self.slopes.natural(direction))
         slope = self.slopes.along(direction, kinks)
-        error, tolerance = abs(analytic - slope.value), slope.bar + rounding
-        is_off = not error <= tolerance
-        is_off = is_off and not error <= tolerance + self.called.wobble(direction)
+        error = abs(analytic - slope.value)
+        if not error <= slope.bar + rounding:
+            slope = replace(slope, bar=slope.bar + slope.coarse)
+        tolerance = slope.bar + rounding
+        is_off = not error <= tolerance and not error <= tolerance + self.called.wobble(direction)
         return Reading(direction, analytic, slope, tolerance, is_off)

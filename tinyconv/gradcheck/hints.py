@@ -115,17 +115,9 @@ def _rearranged(e: Evidence) -> Hypotheses:
     for leaf in (leaf for leaf in e.called.checked if leaf is not e.leaf):
         text = f"this is not its gradient, but the gradient of {leaf.name} would be: "
         yield leaf.shape == e.leaf.shape and e.matches(e.known(leaf)), text + "the order is off"
+    for how, right in _ways(e.analytic, e.name in e.pairs):
+        yield right, f"the gradient is {how}"
     g = e.analytic[..., 0] if e.name in e.pairs else e.analytic
-    if e.name in e.pairs:
-        right = e.analytic * np.array([1.0, -1.0])
-        yield right, "the gradient is conjugated: a conjugate is missing or too much"
-    for order in axis_orders(g):
-        if tuple(g.shape[k] for k in order) == g.shape:
-            swapped = tuple(k for k in range(g.ndim) if order[k] != k)
-            right = np.transpose(e.analytic, (*order, *range(g.ndim, e.analytic.ndim)))
-            yield right, f"the gradient is transposed: axes {swapped} are swapped"
-    for axes in axis_sets(g):
-        yield np.flip(e.analytic, axes), f"the gradient is flipped: axes {axes} run backwards"
     ways: list[Any] = [((k,), f"{e.axis(k)}: an offset or the padding") for k in range(g.ndim)]
     ways += [((g.ndim - 2, g.ndim - 1), "both last axes: the padding")] if g.ndim > 1 else []
     for (axes, where), by in itertools.product(ways, (1, -1, 2, -2)):
@@ -143,19 +135,25 @@ def _is_shift(e: Evidence, axes: tuple[int, ...], by: int) -> bool:
 
 
 def _input_rearranged(e: Evidence) -> Hypotheses:
-    """Right if another input were transposed or flipped, so backward uses it like that."""
+    """Right if an input were transposed, say, so backward uses it like that."""
     for name, x in e.inputs.items():
-        if name in e.pairs:
-            text = f"backward is right for {name} conjugated: its conjugate is missing"
-            yield e.vjp(e.dy, name, x * np.array([1.0, -1.0])), text
-        if name == e.name or x.ndim < 2 or x.dtype.kind != "f":
-            continue
-        swaps = [(a, b) for a, b in ((-2, -1), (0, 1)) if x.shape[a] == x.shape[b]]
-        ways = [("transposed", np.swapaxes(x, *swap)) for swap in swaps]
-        ways += [("flipped", np.flip(x, (-2, -1))), ("flipped along its last axis", np.flip(x, -1))]
-        for how, moved in ways:
-            text = f"backward is right for {name} {how}: it has {name} used {how}"
-            yield e.vjp(e.dy, name, moved), text
+        for how, moved in _ways(x, name in e.pairs) if x.dtype.kind == "f" else ():
+            if name != e.name or how.startswith("conjugated"):
+                text = f"backward is right for {name} {how.split(':')[0]}: it has {name} used {how}"
+                yield e.vjp(e.dy, name, moved), text
+
+
+def _ways(a: FloatArray, pairs: bool) -> Iterator[tuple[str, FloatArray]]:
+    """Yield how an array may be rearranged, and the array after that."""
+    if pairs:
+        yield "conjugated: a conjugate is missing or too much", a * np.array([1.0, -1.0])
+    for order in axis_orders(a[..., 0] if pairs else a):
+        if tuple(a.shape[k] for k in order) == a.shape[: len(order)]:
+            swapped = tuple(k for k in range(len(order)) if order[k] != k)
+            moved = np.transpose(a, (*order, *range(len(order), a.ndim)))
+            yield f"transposed: axes {swapped} are swapped", moved
+    for axes in axis_sets(a[..., 0] if pairs else a):
+        yield f"flipped: axes {axes} run backwards", np.flip(a, axes)
 
 
 # -- elementwise functions: what dy is multiplied by ----------------------------------------------

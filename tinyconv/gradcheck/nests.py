@@ -111,20 +111,14 @@ def as_real(a: AnyArray) -> AnyArray:
     return np.stack([a.real, a.imag], axis=-1) if a.dtype.kind == "c" else a
 
 
-def _parts(tree: Any) -> Any:
-    """Return what a nest holds by key or place, None for a leaf."""
-    if isinstance(tree, (tuple, list)):
-        return dict(enumerate(tree))
-    return tree if isinstance(tree, dict) else None
-
-
 def leaves_of(tree: Any, name: str = "") -> list[tuple[str, Any]]:
     """Return the leaves of a nest, each with its name, which is an expression of Python.
 
     >>> leaves_of({"w": 1, "b": (2, 3)}, "p")
     [("p['w']", 1), ("p['b'][0]", 2), ("p['b'][1]", 3)]
     """
-    if (parts := _parts(tree)) is None:
+    parts = dict(enumerate(tree)) if isinstance(tree, (tuple, list)) else tree
+    if not isinstance(parts, dict):
         return [(name, tree)]
     return [leaf for key, part in parts.items() for leaf in leaves_of(part, f"{name}[{key!r}]")]
 
@@ -143,32 +137,21 @@ def rebuild(tree: Any, leaves: Iterator[Any]) -> Any:
     return next(leaves)
 
 
-def leaves_like(tree: Any, other: Any) -> list[Any]:
-    """Return the leaves of ``other`` in the places of those of ``tree``, None for what it lacks.
+def leaves_like(tree: Any, other: Any, name: str = "") -> list[Any]:
+    """Return the leaves of ``other``, a nest like ``tree``; it may be None in parts.
 
     Raises:
         ValueError: ``other`` has another structure.
 
-    >>> leaves_like({"w": 1, "b": (2, 3)}, {"b": ("x", "y")})
+    >>> leaves_like({"w": 1, "b": (2, 3)}, {"w": None, "b": ("x", "y")})
     [None, 'x', 'y']
     """
-    parts, others, is_dict = _parts(tree), _parts(other), isinstance(tree, dict)
-    if other is None:
-        return [None for _ in leaves_of(tree)]
-    if parts is None and others is None:
-        return [other]
-    is_like = parts is not None and others is not None and isinstance(other, dict) == is_dict
-    if not is_like or not (others.keys() <= parts.keys() if is_dict else len(tree) == len(other)):
-        raise ValueError(f"{_kind(other)}, expected {_kind(tree)}")
-    return [leaf for k, part in parts.items() for leaf in leaves_like(part, others.get(k))]
-
-
-def _kind(tree: Any) -> str:
-    if isinstance(tree, dict):
-        return f"a dict of {', '.join(map(repr, tree)) or 'nothing'}"
-    if isinstance(tree, (tuple, list)):
-        return f"a {type(tree).__name__} of {len(tree)}"
-    return "an array" if hasattr(tree, "shape") else f"a {type(tree).__name__}"
+    names, found = [n for n, _ in leaves_of(tree, name)], dict(leaves_of(other, name))
+    none = tuple(n for n, leaf in found.items() if leaf is None)
+    have = [n for n in found if n not in none]
+    if not set(have) <= set(names) or not all(n in have or n.startswith(none) for n in names):
+        raise ValueError(f"{', '.join(have) or 'nothing'}, expected {', '.join(names)}")
+    return [found.get(n) for n in names]
 
 
 def largest(a: Any) -> float:

@@ -233,12 +233,14 @@ class Problem:
         if len(whole) != count:
             what = f"{count}: one an input, None for an input that is not checked"
             raise Stop("shape", f"backward returned {len(whole)} gradients, expected {what}")
-        leaves: list[Any] = []
-        for name, part, g in zip(self.functions.names, self._nest.tree, whole, strict=True):
+        names, leaves = self.functions.names, list[Any]()
+        for name, part, g in zip(names, self._nest.tree, whole, strict=True):
             try:
-                leaves += leaves_like(part, g)
+                leaves += leaves_like(part, g, name)
             except ValueError as error:
-                raise Stop("shape", f"the gradient of {name} is {error}") from None
+                raise Stop(
+                    "shape", f"the gradient of {name} has another structure: {error}"
+                ) from None
         return leaves
 
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 #: computed from them is far above the smallest number; beside smaller inputs it would not be.
 COMPLEX_STEP, COMPLEX_STEP_SINGLE, TINY = 2.0**-150, 2.0**-40, 1e-200
 #: Two neighbouring rungs of the ladder differ by this factor; so many standard deviations of
-#: rounding noise are in an error bar, and in one of float16, where ten would be all there is.
-RATIO, SIGMAS, SIGMAS_OF_HALF = 8.0, 10.0, 4.0
+#: rounding noise are in an error bar.
+RATIO, SIGMAS = 8.0, 10.0
 #: Points that noise is measured at: equal distances might all be rounded alike.
 UNEVEN = (0, 1, 3, 4, 6)
 
@@ -46,6 +46,8 @@ class Slope:
     right: float = np.nan
     kink: bool = False  #: whether there is a kink, here or too close by to be resolved
     is_exact: bool = False  #: by the complex step
+    #: more bar, if outputs are rounded next to 1, as the log of a number close to 1 is
+    coarse: float = 0.0
 
 
 class Direction:
@@ -91,8 +93,6 @@ class Slopes:
         #: the size of what is differentiated, and of an output of 1
         self.size = max(sizes) or float(np.sum(np.abs(self.dy)))
         self.unit = float(np.linalg.norm(self.dy))
-        #: that of outputs rounded next to 1, as the log of a number close to 1 is, or to inputs
-        self._coarse = self.unit * min(1.0, float(np.max(np.abs(direction.v), initial=0)))
 
     def _sum(self, terms: FloatArray) -> float:
         """Return a bound of the size of a sum, or in float16, where all counts, its likely size."""
@@ -110,7 +110,8 @@ class Slopes:
         if exact is not None and not kinks:
             return exact
         slope = self.by_differences(direction, short=exact is not None)
-        if exact and not slope.kink and abs(exact.value - slope.value) <= exact.bar + slope.bar:
+        slack = slope.bar + slope.coarse
+        if exact and not slope.kink and abs(exact.value - slope.value) <= exact.bar + slack:
             return exact
         return slope
 
@@ -172,7 +173,7 @@ class Slopes:
             bar = rung.bar + abs(moved) / 4 + jump + has_shown * (7 * jump + 2 * abs(moved))
             if bar < best.bar:
                 value = rung.value + moved / (RATIO**2 - 1)
-                best = Slope(value, bar, rung.left, rung.right, kink=shows)
+                best = replace(rung, value=value, bar=bar, kink=shows)
             before = rung
             if not shows and bar <= 1e-8 * abs(best.value) + 1e-10 * self.size / direction.unit:
                 break
@@ -190,13 +191,12 @@ class Slopes:
         right = float(np.sum(self.dy * (above - self.y))) / h
         left = float(np.sum(self.dy * (self.y - below))) / h
         sizes = np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))
+        size, sigmas, unit = max(self._sum(sizes), self.size), SIGMAS, self.unit
         if self._is_half:  # so coarse that the rounding of what stays must not count
-            size = self._sum(sizes[(above != self.y) | (below != self.y)])
-        else:
-            size = max(self._sum(sizes), self.size, self._coarse)
+            size, sigmas, unit = self._sum(sizes[(above != self.y) | (below != self.y)]), 4.0, 0.0
         noise = max(self.problem.eps_y * size, self._noise if measured else 0.0)
-        bar = (SIGMAS_OF_HALF if self._is_half else SIGMAS) * noise / h
-        return Slope((left + right) / 2, bar, left, right)
+        coarse = sigmas * self.problem.eps_y * unit / h
+        return Slope((left + right) / 2, sigmas * noise / h, left, right, coarse=coarse)
 
     def _value(self, direction: Direction, t: float) -> FloatArray | None:
         y = self.problem.evaluate(direction.moved(t))

@@ -75,9 +75,9 @@ def _pardon(comparison: Comparison) -> None:
     mathematical model for automatic differentiation in machine learning", 2020). What a wrong
     formula returns is wrong on some side of the kink.
     """
-    suspects, checked, slopes = comparison.wrong(), comparison.called.checked, comparison.slopes
+    suspects, checked = comparison.wrong(), comparison.called.checked
     draws = (comparison.direction(checked, 1 + k) for k in range(POINTS_NEARBY))
-    looks = (slopes.by_differences(draw, short=True) for draw in draws)
+    looks = (comparison.slopes.by_differences(draw, short=True) for draw in draws)
     if not any(suspects.values()) or not any(slope.kink for slope in looks):
         return
     seed, is_inside = comparison.options.seed, False  # inside the functions' domain
@@ -89,16 +89,16 @@ def _pardon(comparison: Comparison) -> None:
                 is_inside = True
                 for leaf, ks in suspects.items():
                     nearby.compare(leaf, ks)
-                wrong = {n for ns in nearby.wrong().values() for n in ns}
-                suspects = {
-                    leaf: [n for n in ns if n not in wrong] for leaf, ns in suspects.items()
-                }
+                    ks -= nearby.wrong()[leaf]
             if not any(suspects.values()):
                 return
     except TimeUp:  # to be called wrong, an element must be wrong next to the kink
         comparison.is_cut = is_inside = True
     for leaf, ks in suspects.items() if is_inside else ():
-        comparison.call_kinks(leaf, ks)
+        comparison.wholes.pop(leaf, None)  # then it is not wrong as a whole either
+        for n, e in enumerate(comparison.elements[leaf]):
+            if e.k in ks:
+                comparison.elements[leaf][n] = replace(e, slope=replace(e.slope, kink=True))
 
 
 # -- rows -----------------------------------------------------------------------------------------
@@ -109,7 +109,13 @@ def _row(comparison: Comparison, leaf: Leaf) -> TensorReport:
     elements, whole = comparison.elements[leaf], comparison.wholes.get(leaf)
     kinks = [e for e in elements if e.slope.kink]
     smooth = [e for e in elements if not e.slope.kink]
-    wrong, size = [e for e in smooth if e.is_wrong], comparison.size(leaf)
+    wrong, top = [e for e in smooth if e.is_wrong], comparison.called.top[leaf.part]
+    size = max([float(np.max(top, initial=0)), *(abs(e.slope.value) for e in smooth)])
+    # A gradient that is nothing beside the function's own size needs no narrow bar, and where all
+    # is rounded to float16 there are no hundredths.
+    eps, natural = comparison.problem.eps_y, comparison.slopes.natural
+    share, nothing = max(1e-2, 500 * eps), min(1.0, max(1e-4, 1e6 * eps))
+    vague = (e.slope.bar > share * max(size, nothing * natural(e.direction)) for e in smooth)
     verdict = "kink" if kinks or (whole and whole.slope.kink) else "ok"
     if wrong:
         rounding = max(SINGLE_PRECISION, min(1e4 * comparison.called.eps, 0.05))
@@ -117,7 +123,7 @@ def _row(comparison: Comparison, leaf: Leaf) -> TensorReport:
         verdict = "precision" if most <= rounding * size else "wrong"
     elif comparison.is_unlocated(leaf):
         verdict = "wrong"
-    elif not kinks and any(comparison.says_nothing(e, size) for e in smooth):
+    elif not kinks and any(vague):
         verdict = "precision"
     row = TensorReport(leaf.name, leaf.shape, verdict, len(elements), len(wrong), len(kinks))
     if smooth:
