@@ -16,23 +16,12 @@
 from importlib import import_module
 from typing import Any
 
-from tinyconv import data, errors, initializers, layers, models, ops, schedules
+from tinyconv import data, errors, initializers, layers, losses, models, ops, schedules, training
 from tinyconv.engines.thread_count import get_num_threads, set_num_threads
 from tinyconv.ensemble import Ensemble
 from tinyconv.errors import *
 from tinyconv.layers import *
-from tinyconv.losses import (
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
-    HuberLoss,
-    L1Loss,
-    Loss,
-    MSELoss,
-    MultiMarginLoss,
-    Quadratic,
-    SigmoidCrossEntropy,
-    SoftmaxLogLikelihood,
-)
+from tinyconv.losses import *
 from tinyconv.messages import missing
 from tinyconv.metrics import Metric
 from tinyconv.network import Sequential, load
@@ -40,18 +29,8 @@ from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import ParameterSpec
 from tinyconv.register import register
 from tinyconv.spellings import OTHER_NAMES
-from tinyconv.training import (
-    AverageWeights,
-    Callback,
-    CSVLogger,
-    EarlyStopping,
-    History,
-    KeepBest,
-    Logger,
-    ProgressBar,
-    Schedule,
-    StopOnInterrupt,
-)
+from tinyconv.training import *
+from tinyconv.training.history import History
 from tinyconv.trials import Search, search
 
 
@@ -80,33 +59,13 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
-    "AverageWeights",
-    "BCEWithLogitsLoss",
-    "CSVLogger",
-    "Callback",
-    "CrossEntropyLoss",
-    "EarlyStopping",
     "Ensemble",
-    "History",
-    "HuberLoss",
-    "KeepBest",
-    "L1Loss",
-    "Logger",
-    "Loss",
-    "MSELoss",
     "Metric",
-    "MultiMarginLoss",
     "Optimizer",
     "ParameterSpec",
-    "ProgressBar",
-    "Quadratic",
     "RMSProp",
-    "Schedule",
     "Search",
     "Sequential",
-    "SigmoidCrossEntropy",
-    "SoftmaxLogLikelihood",
-    "StopOnInterrupt",
     "data",
     "get_num_threads",
     "initializers",
@@ -120,3 +79,5 @@ __all__ = [
 ]
 __all__ += errors.__all__
 __all__ += layers.__all__
+__all__ += losses.__all__
+__all__ += training.__all__

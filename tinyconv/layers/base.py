@@ -209,16 +209,7 @@ class Layer(ABC):
         device: str,
         dtype: str = "float32",
     ) -> None:
-        """Take views of the network's parameters, which :meth:`specs` asked for.
-
-        Args:
-            has_place: whether it is part of a network.
-        path: place in the network.
-            seed: of the network.
-            values: the views.
-            grads: likewise of the gradients.
-            device: where the state goes.
-            dtype: of the floating-point part of the state, as of the network.
+        """Take views of the network's parameters and gradients, which :meth:`specs` asked for.
 
         Raises:
             StateError: the layer has parameters already, or is part of another network.

@@ -122,10 +122,7 @@ class _Conv(OverAxes):
 
 
 class Conv1d(_Conv):
-    """Convolve (N, C, L) with ``out_channels`` kernels to (N, O, OL).
-
-    The arguments are those of :class:`Conv2d`.
-    """
+    """As :class:`Conv2d`, from (N, C, L) to (N, O, OL)."""
 
     _axes = 1
 
@@ -170,10 +167,7 @@ class Conv2d(_Conv):
 
 
 class Conv3d(_Conv):
-    """Convolve (N, C, D, H, W) with ``out_channels`` kernels to (N, O, OD, OH, OW).
-
-    The arguments are those of :class:`Conv2d`.
-    """
+    """As :class:`Conv2d`, from (N, C, D, H, W) to (N, O, OD, OH, OW)."""
 
     _axes = 3
 
@@ -230,10 +224,7 @@ class _ConvTranspose(_Conv):
 
 
 class ConvTranspose1d(_ConvTranspose):
-    """The transpose of a convolution, from (N, C, L) to (N, O, OL).
-
-    The arguments are those of :class:`ConvTranspose2d`.
-    """
+    """As :class:`ConvTranspose2d`, from (N, C, L) to (N, O, OL)."""
 
     _axes = 1
 
@@ -271,9 +262,6 @@ class ConvTranspose2d(_ConvTranspose):
 
 
 class ConvTranspose3d(_ConvTranspose):
-    """The transpose of a convolution, from (N, C, D, H, W) to (N, O, OD, OH, OW).
-
-    The arguments are those of :class:`ConvTranspose2d`.
-    """
+    """As :class:`ConvTranspose2d`, from (N, C, D, H, W) to (N, O, OD, OH, OW)."""
 
     _axes = 3

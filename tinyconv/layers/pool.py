@@ -67,10 +67,7 @@ class _MaxPool(_Pool):
 
 
 class MaxPool1d(_MaxPool):
-    """Keep the maximum of each window: (N, C, L) -> (N, C, OL).
-
-    The arguments are those of :class:`MaxPool2d`.
-    """
+    """As :class:`MaxPool2d`, from (N, C, L) to (N, C, OL)."""
 
     _axes = 1
 
@@ -96,10 +93,7 @@ class MaxPool2d(_MaxPool):
 
 
 class MaxPool3d(_MaxPool):
-    """Keep the maximum of each window: (N, C, D, H, W) -> (N, C, OD, OH, OW).
-
-    The arguments are those of :class:`MaxPool2d`.
-    """
+    """As :class:`MaxPool2d`, from (N, C, D, H, W) to (N, C, OD, OH, OW)."""
 
     _axes = 3
 
@@ -125,10 +119,7 @@ class _AvgPool(_Pool):
 
 
 class AvgPool1d(_AvgPool):
-    """Average each window: (N, C, L) -> (N, C, OL).
-
-    The arguments are those of :class:`AvgPool2d`.
-    """
+    """As :class:`AvgPool2d`, from (N, C, L) to (N, C, OL)."""
 
     _axes = 1
 
@@ -137,12 +128,9 @@ class AvgPool2d(_AvgPool):
     """Average each window: (N, C, H, W) -> (N, C, OH, OW).
 
     Args:
-        kernel_size: one integer or (KH, KW).
-        stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, less than the window: as of :class:`MaxPool2d`.
-        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
+        kernel_size: as of :class:`MaxPool2d`, and so are stride, ceil_mode and dilation.
+        padding: likewise; its elements are zeros.
         count_include_pad: divide by the elements of the padding too.
-        dilation: distance between two elements of a window; PyTorch has none here.
 
     >>> import numpy as np
     >>> AvgPool2d(2).forward(np.arange(16.0).reshape(1, 1, 4, 4))[0, 0]
@@ -154,10 +142,7 @@ class AvgPool2d(_AvgPool):
 
 
 class AvgPool3d(_AvgPool):
-    """Average each window: (N, C, D, H, W) -> (N, C, OD, OH, OW).
-
-    The arguments are those of :class:`AvgPool2d`.
-    """
+    """As :class:`AvgPool2d`, from (N, C, D, H, W) to (N, C, OD, OH, OW)."""
 
     _axes = 3
 
@@ -183,10 +168,7 @@ class _LPPool(_Pool):
 
 
 class LPPool1d(_LPPool):
-    """Take the p-norm of each window: (N, C, L) -> (N, C, OL).
-
-    The arguments are those of :class:`LPPool2d`.
-    """
+    """As :class:`LPPool2d`, from (N, C, L) to (N, C, OL)."""
 
     _axes = 1
 
@@ -198,11 +180,7 @@ class LPPool2d(_LPPool):
 
     Args:
         norm_type: the p of the norm, at least 1.
-        kernel_size: one integer or (KH, KW).
-        stride: step between two windows; the kernel size if None.
-        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
-        padding: zeros on each side, less than the window: as of :class:`MaxPool2d`.
-        dilation: distance between two elements of a window; PyTorch has none here.
+        kernel_size: as of :class:`AvgPool2d`, and so are stride, ceil_mode, padding and dilation.
 
     Raises:
         ArgumentError: norm_type is below 1 or infinite, or a size is out of range.
@@ -216,10 +194,7 @@ class LPPool2d(_LPPool):
 
 
 class LPPool3d(_LPPool):
-    """Take the p-norm of each window: (N, C, D, H, W) -> (N, C, OD, OH, OW).
-
-    The arguments are those of :class:`LPPool2d`.
-    """
+    """As :class:`LPPool2d`, from (N, C, D, H, W) to (N, C, OD, OH, OW)."""
 
     _axes = 3
 
@@ -227,12 +202,7 @@ class LPPool3d(_LPPool):
 class L2Pool2d(_Pool):
     """Take the root of the sum of squares of each window: (N, C, H, W) -> (N, C, OH, OW).
 
-    Args:
-        kernel_size: one integer or (KH, KW).
-        stride: step between two windows; the kernel size if None.
-        padding: zeros on each side, less than the window: as of :class:`MaxPool2d`.
-        ceil_mode: round the output size up; the last windows may then reach beyond the padding.
-        dilation: distance between two elements of a window.
+    The arguments are those of :class:`AvgPool2d` but for count_include_pad.
 
     >>> import numpy as np
     >>> L2Pool2d(2).forward(np.array([[[[1.0, 2.0], [2.0, 4.0]]]])).item()

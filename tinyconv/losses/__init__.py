@@ -9,11 +9,12 @@ from tinyconv.losses.classes import (
     SoftmaxLogLikelihood,
 )
 from tinyconv.losses.elements import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss
-from tinyconv.losses.names import LOSSES, loss_of
-from tinyconv.losses.targets import Targets, take
+from tinyconv.losses.names import LOSSES as LOSSES
+from tinyconv.losses.names import loss_of as loss_of
+from tinyconv.losses.targets import Targets as Targets
+from tinyconv.losses.targets import take as take
 
 __all__ = [
-    "LOSSES",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "HuberLoss",
@@ -24,7 +25,4 @@ __all__ = [
     "Quadratic",
     "SigmoidCrossEntropy",
     "SoftmaxLogLikelihood",
-    "Targets",
-    "loss_of",
-    "take",
 ]

@@ -26,7 +26,6 @@ def binary_cross_entropy_with_logits(
     Computed as max(x, 0) - x t + ln(1 + exp(-\\|x\\|)), the same function, which no x overflows.
 
     Args:
-        x: (N, ...), floating-point.
         targets: of the shape and dtype of x, in [0, 1].
 
     >>> import numpy as np

@@ -36,6 +36,11 @@ ERRORS = {
     "DtypeError": "an array is not floating-point, or not of the dtype of the others.",
     "DeviceError": "the arrays are not of one library.",
 }
+#: What differs in the forward pass of a pooling.
+OF_POOL = {
+    "x": "(N, C, H, W), floating-point.",
+    "ShapeError": "x does not have four axes, or the window does not fit.",
+}
 #: What differs in the backward pass of a loss, whose dy may be a Python number.
 OF_LOSS = {
     "dy": "the gradient with respect to the loss, without axes.",
@@ -76,21 +81,26 @@ def complete(function: Callable[..., Any]) -> None:
         text = text.replace(section, "").replace("\n\n\n\n", "\n\n")
     parameters = inspect.signature(function).parameters
     is_backward = function.__name__.endswith("_backward")
-    words = ARGUMENTS | ERRORS
+    is_pool, is_loss = "kernel_size" in parameters, "sample_weight" in parameters
+    words = ARGUMENTS | ERRORS | (OF_POOL if is_pool else {})
+    if is_loss:
+        words["x"] = "(N, ...), floating-point."
     if is_backward and float in get_args(parameters["dy"].annotation):
         words |= OF_LOSS
     elif is_backward:
         words["ShapeError"] = "dy does not have the shape of y."
     arrays = [name for name, each in parameters.items() if each.annotation in (Array, Array | None)]
     raised = ["ShapeError"] if is_backward else ["DtypeError"]
-    if "sample_weight" in parameters:
+    if is_loss:
         raised = ["ShapeError", "ArgumentError", "DtypeError"]
+    if is_pool:
+        raised = ["ShapeError", "DtypeError"]
     if len(arrays) > 1 or words["DeviceError"] != ERRORS["DeviceError"]:
         raised.append("DeviceError")
     returned = "dx, of the shape of x."
     if not is_backward:
-        y = "The loss, an array without axes (0 for an empty batch)"
-        y = y if "sample_weight" in parameters else "y, of the shape of x"
+        y = "y (N, C, OH, OW)" if is_pool else "y, of the shape of x"
+        y = "The loss, an array without axes (0 for an empty batch)" if is_loss else y
         returned = f"{y}, and what :func:`{function.__name__}_backward` needs."
     parts = (
         _filled(found["Args"], "Args", list(parameters), words),

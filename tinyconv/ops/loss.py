@@ -21,9 +21,6 @@ def mse_loss(
 ) -> tuple[Array, LossSaved]:
     """Mean squared error: the mean of ``(x - t)^2``.
 
-    Args:
-        x: (N, ...), floating-point.
-
     >>> import numpy as np
     >>> mse_loss(np.array([[1.0, 5.0]]), np.array([[1.0, 2.0]]))[0].item()
     4.5
@@ -48,9 +45,6 @@ def l1_loss(
     x: Array, targets: Array, sample_weight: Array | None = None
 ) -> tuple[Array, LossSaved]:
     """Mean absolute error: the mean of ``|x - t|``.
-
-    Args:
-        x: (N, ...), floating-point.
 
     >>> import numpy as np
     >>> l1_loss(np.array([[1.0, 5.0]]), np.array([[1.0, 2.0]]))[0].item()
@@ -86,7 +80,6 @@ def huber_loss(
         l = delta (|x - t| - delta / 2)         elsewhere
 
     Args:
-        x: (N, ...), floating-point.
         delta: where one becomes the other, greater than 0.
 
     Raises:

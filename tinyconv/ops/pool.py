@@ -10,7 +10,7 @@ and LeCun, "Convolutional neural networks applied to house numbers digit classif
 import itertools
 import math
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinyconv.backend import Array, floating, namespace, real_part
 from tinyconv.errors import ShapeError
@@ -68,9 +68,6 @@ def max_pool_nd(
 
     Returns:
         y (N, C, OH, OW) and what :func:`max_pool2d_backward` needs; its argmax is PyTorch's.
-
-    Raises:
-        ShapeError: x does not have four axes, or the window does not fit.
 
     >>> import numpy as np
     >>> y, saved = max_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)
@@ -143,22 +140,15 @@ def avg_pool_nd(
     window that sees nothing has the mean 0.
 
     Args:
-        x: (N, C, H, W), floating-point.
         count_include_pad: whether the zeros of the padding count, as is PyTorch's default; it is
             not ONNX's.
-
-    Returns:
-        y (N, C, OH, OW) and what :func:`avg_pool2d_backward` needs.
-
-    Raises:
-        ShapeError: x does not have four axes, or the window does not fit.
 
     >>> import numpy as np
     >>> avg_pool2d(np.array([[[[1.0, 3.0], [3.0, 2.0]]]]), 2)[0].item()
     2.25
     """
     xp, geometry = prepare(over, x, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-    y = _sums(xp, x, geometry)
+    y = sums(xp, x, geometry)
     divisor: Array | int = math.prod(geometry.kernel)
     if geometry.is_padded:
         seen = table(x, _all_elements_seen, geometry, count_include_pad)
@@ -180,7 +170,7 @@ def avg_pool_nd_backward(over: Over, dy: Array, saved: AvgPoolSaved) -> Array:
     geometry, shape, divisor = saved
     xp = namespace(over.op, dy=dy, divisor=None if isinstance(divisor, int) else divisor)
     check_shape(over.op, "dy", dy, shape)
-    return _shares(xp, dy / divisor, geometry)
+    return shares(xp, dy / divisor, geometry)
 
 
 avg_pool1d, avg_pool2d, avg_pool3d = in_ranks(avg_pool_nd)
@@ -206,12 +196,8 @@ def lp_pool_nd(
     odd and x negative, and in ceil mode it scales the windows at the rim up.
 
     Args:
-        x: (N, C, H, W), floating-point.
         norm_type: the p of the norm, at least 1: 1 sums up, 2 is :func:`l2_pool2d`, and large
             ones come near the maximum.
-
-    Returns:
-        y (N, C, OH, OW) and what :func:`lp_pool2d_backward` needs.
 
     Raises:
         ShapeError: x does not have four axes, the window does not fit, or norm_type is below 1
@@ -226,7 +212,7 @@ def lp_pool_nd(
         raise ShapeError(f"{over.op}: norm_type is {norm_type!r}, expected a number of at least 1")
     # |x| by the sign of the real part, so that the complex step passes through it.
     powers = xp.where(real_part(xp, x) < 0, -x, x) ** norm_type
-    y = _sums(xp, powers, geometry) ** (1 / norm_type)
+    y = sums(xp, powers, geometry) ** (1 / norm_type)
     return y, LpPoolSaved(x, y, geometry, norm_type)
 
 
@@ -252,7 +238,7 @@ def lp_pool_nd_backward(over: Over, dy: Array, saved: LpPoolSaved) -> Array:
     scale = xp.where(
         is_zero, xp.zeros_like(dy), dy / xp.where(is_zero, xp.ones_like(y), y) ** (p - 1)
     )
-    return xp.sign(x) * xp.abs(x) ** (p - 1) * _shares(xp, scale, geometry)
+    return xp.sign(x) * xp.abs(x) ** (p - 1) * shares(xp, scale, geometry)
 
 
 lp_pool1d, lp_pool2d, lp_pool3d = in_ranks(lp_pool_nd)
@@ -273,29 +259,12 @@ def l2_pool_nd(
 
         y[n, c, p, q] = sqrt(sum_{i, j} x[n, c, s p + d i - P, s q + d j - P]^2)
 
-    Args:
-        x: (N, C, H, W), floating-point.
-
-    Returns:
-        y (N, C, OH, OW) and what :func:`l2_pool2d_backward` needs.
-
-    Raises:
-        ShapeError: x does not have four axes, or the window does not fit.
-
     >>> import numpy as np
     >>> l2_pool2d(np.array([[[[1.0, 2.0], [2.0, 4.0]]]]), 2)[0].item()
     5.0
     """
-    return lp_pool_nd(
-        over,
-        x,
-        2,
-        kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-    )
+    window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    return lp_pool_nd(over, x, 2, kernel_size, **window, ceil_mode=ceil_mode)
 
 
 def l2_pool_nd_backward(over: Over, dy: Array, saved: LpPoolSaved) -> Array:
@@ -319,7 +288,7 @@ l2_pool2d = in_ranks(l2_pool_nd)[1]
 l2_pool2d_backward = in_ranks(l2_pool_nd_backward)[1]
 
 
-def _sums(xp: ModuleType, x: Array, geometry: Geometry) -> Array:
+def sums(xp: ModuleType, x: Array, geometry: Geometry) -> Array:
     """Return the sum of each window."""
     padded = pad_for(xp, x, geometry, 0.0)
     y = xp.zeros((*x.shape[:2], *geometry.output), dtype=x.dtype, device=x.device)
@@ -328,8 +297,8 @@ def _sums(xp: ModuleType, x: Array, geometry: Geometry) -> Array:
     return y
 
 
-def _shares(xp: ModuleType, dy: Array, geometry: Geometry) -> Array:
-    """Add dy to all elements of each window: the adjoint of :func:`_sums`."""
+def shares(xp: ModuleType, dy: Array, geometry: Geometry) -> Array:
+    """Add dy to all elements of each window: the adjoint of :func:`sums`."""
     dx = xp.zeros((*dy.shape[:2], *geometry.padded), dtype=dy.dtype, device=dy.device)
     for _, window in geometry.windows():
         dx[:, :, *window] += dy
@@ -397,15 +366,8 @@ def pool_geometry(
     tinyconv.errors.ShapeError: max_pool2d: padding is 2, expected less than kernel (2, 2)
     """
     kernel = spread(op, "kernel_size", kernel_size, len(size), least=1)
-    geometry = sliding_window(
-        op,
-        tuple(size),
-        kernel,
-        kernel if stride is None else stride,
-        padding,
-        dilation,
-        ceil_mode=ceil_mode,
-    )
+    window = (kernel, kernel if stride is None else stride, padding, dilation)
+    geometry = sliding_window(op, tuple(size), *window, ceil_mode=ceil_mode)
     if any(max(p) >= c for p, c in zip(geometry.padding, geometry.covered, strict=True)):
         dilated = f" with dilation {geometry.dilation}" if set(geometry.dilation) != {1} else ""
         raise ShapeError(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tinyconv.backend import Array, floating, namespace
 from tinyconv.geometry import Geometry, check_shape
-from tinyconv.ops.pool import prepare
+from tinyconv.ops.pool import prepare, shares, sums
 from tinyconv.ops.ranks import Over
 
 
@@ -35,12 +35,8 @@ def subsample2d(
     LeNet-5 passes y on through a sigmoid.
 
     Args:
-        x: (N, C, H, W), floating-point.
         w: (C,), of the dtype of x.
         b: (C,), of the dtype of x.
-
-    Returns:
-        y (N, C, OH, OW) and what :func:`subsample2d_backward` needs.
 
     Raises:
         ShapeError: the shapes do not fit each other, or the window does not fit.
@@ -52,14 +48,12 @@ def subsample2d(
     """
     xp = floating("subsample2d", x=x, w=w, b=b)
     _, geometry = prepare(Over.of("subsample_nd", 2), x, kernel_size, stride, 0)
-    N, C = x.shape[:2]
+    C = x.shape[1]
     check_shape("subsample2d", "w", w, (C,))
     check_shape("subsample2d", "b", b, (C,))
-    sums = xp.zeros((N, C, *geometry.output), dtype=x.dtype, device=x.device)
-    for _, window in geometry.windows():
-        sums += x[:, :, *window]
-    y = xp.reshape(w, (C, 1, 1)) * sums + xp.reshape(b, (C, 1, 1))
-    return y, SubsampleSaved(sums, w, geometry)
+    of_windows = sums(xp, x, geometry)
+    y = xp.reshape(w, (C, 1, 1)) * of_windows + xp.reshape(b, (C, 1, 1))
+    return y, SubsampleSaved(of_windows, w, geometry)
 
 
 def subsample2d_backward(dy: Array, saved: SubsampleSaved) -> tuple[Array, Array, Array]:
@@ -80,12 +74,8 @@ def subsample2d_backward(dy: Array, saved: SubsampleSaved) -> tuple[Array, Array
     (array([[1.5, 1.5],
            [1.5, 1.5]]), array([30.]), array([3.]))
     """
-    sums, w, geometry = saved
+    of_windows, w, geometry = saved
     xp = namespace("subsample2d_backward", dy=dy, w=w)
-    check_shape("subsample2d_backward", "dy", dy, tuple(sums.shape))
-    N, C = dy.shape[:2]
-    share = xp.reshape(w, (C, 1, 1)) * dy
-    dx = xp.zeros((N, C, *geometry.size), dtype=dy.dtype, device=dy.device)
-    for _, window in geometry.windows():
-        dx[:, :, *window] += share
-    return dx, xp.sum(dy * sums, axis=(0, 2, 3)), xp.sum(dy, axis=(0, 2, 3))
+    check_shape("subsample2d_backward", "dy", dy, tuple(of_windows.shape))
+    dx = shares(xp, xp.reshape(w, (-1, 1, 1)) * dy, geometry)
+    return dx, xp.sum(dy * of_windows, axis=(0, 2, 3)), xp.sum(dy, axis=(0, 2, 3))
