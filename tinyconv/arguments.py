@@ -194,6 +194,18 @@ class FilePath:
         return value
 
 
+@dataclass(frozen=True)
+class Printable:
+    """A text without control characters."""
+
+    expected: str = "a text that can be printed"
+
+    def take(self, value: Any) -> Any:  # noqa: D102
+        if not isinstance(value, str) or not value.isprintable():
+            raise ValueError
+        return value
+
+
 class _Flag:
     """True or False; no other number stands for them."""
 

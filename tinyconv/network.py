@@ -11,7 +11,7 @@ import numpy as np
 from tinyconv import files
 from tinyconv.arguments import Count, FilePath, Function, NotNegative, Share, Switch, checked
 from tinyconv.backend import Array, check_device, namespace, to_numpy
-from tinyconv.data.report import Pixels, names_from_json
+from tinyconv.data.report import Pixels
 from tinyconv.engines.base import Totals
 from tinyconv.engines.choose import engine_for, sum_for
 from tinyconv.engines.eager import EagerEngine
@@ -556,8 +556,8 @@ def load(path: Annotated[str | Path, FilePath()], device: str = "cpu") -> Sequen
         )
         net.loss = LOSSES.make(about["loss"], about["loss_config"])
         net.position = Position(epoch=about["epochs"], step=about["steps"])
-        net.class_names = names_from_json(about["class_names"])
-        net.pixels = Pixels.from_json(about["pixels"])
+        net.class_names = about["class_names"] and tuple(about["class_names"])
+        net.pixels = about["pixels"] and Pixels(**about["pixels"])
         files.copy_tensors(str(path), tensors, net._tensors())
     except FileError as error:
         raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None

@@ -11,7 +11,7 @@ import numpy as np
 from tinyconv import files
 from tinyconv.arguments import FilePath, Number, OneOf, checked
 from tinyconv.backend import Array, check_device, like, namespace, to_numpy
-from tinyconv.data.report import Pixels
+from tinyconv.data.report import CLASS_NAMES, PIXELS, Pixels
 from tinyconv.engines.base import Engine
 from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
@@ -43,8 +43,8 @@ ABOUT = {
     "loss_config": dict,
     "epochs": _COUNT,
     "steps": _COUNT,
-    "class_names": (None, [str]),
-    "pixels": (None, dict),
+    "class_names": CLASS_NAMES,
+    "pixels": PIXELS,
 }
 
 
@@ -298,7 +298,7 @@ class Network(Chain):
             "epochs": self.position.epoch,
             "steps": self.position.step,
             "class_names": None if names is None else list(names),
-            "pixels": None if self.pixels is None else self.pixels.to_json(),
+            "pixels": self.pixels and asdict(self.pixels),
         }
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,16 @@
 """What is said of data before training."""
 
 import copy
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 import tinyconv as tc
 from tinyconv.data import DataSet, Pixels, Split
-from tinyconv.data.report import names_from_json
+from tinyconv.data.report import CLASS_NAMES, PIXELS
 from tinyconv.errors import ArgumentError, FileError
+from tinyconv.files import check_json
 
 
 def split(x, y):
@@ -98,13 +100,12 @@ def test_pixels_unlike_those_of_the_training():
 
 
 def test_pixels_in_a_file():
-    pixels = Pixels(0.0, 1.0, 0.5, 0.1, "pictures")
-    assert Pixels.from_json(pixels.to_json()) == pixels
-    assert Pixels.from_json(None) is None
-    for wrong in ([], {}, {**pixels.to_json(), "low": "x"}, {**pixels.to_json(), "kind": 3},
-                  {**pixels.to_json(), "high": float("inf")}):  # fmt: skip
-        with pytest.raises(FileError, match="pixels of the training data"):
-            Pixels.from_json(wrong)
+    pixels = asdict(Pixels(0.0, 1.0, 0.5, 0.1, "pictures"))
+    check_json("a file", pixels, PIXELS)
+    check_json("a file", None, PIXELS)
+    for wrong in ([], {}, pixels | {"low": "x"}, pixels | {"kind": 3}, pixels | {"high": np.inf}):
+        with pytest.raises(FileError, match="a file: its description is damaged"):
+            check_json("a file", wrong, PIXELS)
 
 
 def test_a_network_keeps_the_names_and_the_pixels(tmp_path):
@@ -142,5 +143,5 @@ def test_a_network_that_is_fitted_to_a_data_set_knows_it():
 
 @pytest.mark.parametrize("wrong", ["names", [1, 2], ["a", "b\n"], {"a": 1}])
 def test_names_in_a_file_that_are_none(wrong):
-    with pytest.raises(FileError, match="names of classes"):
-        names_from_json(wrong)
+    with pytest.raises(FileError, match="a file: its description is damaged"):
+        check_json("a file", wrong, CLASS_NAMES)

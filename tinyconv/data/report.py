@@ -1,17 +1,15 @@
 """What to look at before training: how much data there is, of which classes, and what is odd."""
 
 import hashlib
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from html import escape
 from textwrap import indent
 from typing import Annotated, Any
 
 import numpy as np
 
-from tinyconv.arguments import Kind, checked
+from tinyconv.arguments import Kind, Number, Printable, checked
 from tinyconv.data.splits import DataSet
-from tinyconv.errors import FileError
 from tinyconv.tables import html_table, text_table
 
 MOST_SHOWN = 20  # classes in the table
@@ -53,29 +51,6 @@ class Pixels:
         low, high = float(np.min(x)), float(np.max(x))
         return cls(low, high, float(means.mean()), float(means.std()), kind)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` takes."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Any) -> "Pixels | None":
-        """Return what a model file says, which may be nothing.
-
-        Raises:
-            FileError: it says something else.
-        """
-        if values is None:
-            return None
-        try:
-            numbers = {name: float(values[name]) for name in ("low", "high", "mean", "spread")}
-            kind = values["kind"]
-            sound = all(map(math.isfinite, numbers.values())) and isinstance(kind, str)
-        except (TypeError, LookupError, ValueError, OverflowError):
-            sound = False
-        if not sound:
-            raise FileError(f"pixels of the training data: {values!r:.80}")
-        return cls(**numbers, kind=kind)
-
     def differs(self, trained: "Pixels") -> str | None:
         """Say how these samples differ from those that a network was trained on; None if not.
 
@@ -103,20 +78,9 @@ class Pixels:
         return None
 
 
-def names_from_json(values: Any) -> tuple[str, ...] | None:
-    """Return the names of the classes that a model file holds, if it does.
-
-    Raises:
-        FileError: they are no list of printable strings.
-    """
-    if values is None:
-        return None
-    sound = isinstance(values, list) and all(
-        isinstance(name, str) and name.isprintable() for name in values
-    )
-    if not sound:
-        raise FileError(f"names of classes: {values!r:.80}")
-    return tuple(values)
+#: What a file says of the data that a network was trained on, for tinyconv.files.check_json.
+CLASS_NAMES = (None, [Printable()])
+PIXELS = (None, {f.name: str if f.name == "kind" else Number() for f in fields(Pixels)})
 
 
 @dataclass(frozen=True)

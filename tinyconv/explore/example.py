@@ -47,18 +47,8 @@ EXAMPLE: dict[str, Any] = {
 }
 # fmt: on
 
-_Pair = tuple[Callable[..., Any], Callable[..., Any]]
-
-_POOLS: dict[str, _Pair] = {
-    "max": (ops.max_pool2d, ops.max_pool2d_backward),
-    "average": (ops.avg_pool2d, ops.avg_pool2d_backward),
-    "l2": (ops.l2_pool2d, ops.l2_pool2d_backward),
-}
-_ACTIVATIONS: dict[str, _Pair] = {
-    "relu": (ops.relu, ops.relu_backward),
-    "sigmoid": (ops.sigmoid, ops.sigmoid_backward),
-    "tanh": (ops.tanh, ops.tanh_backward),
-}
+#: The page's names of poolings -> those of the operations, which activations have in common.
+_POOLS = {"max": "max_pool2d", "average": "avg_pool2d", "l2": "l2_pool2d"}
 
 
 def numbers(state: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -99,8 +89,8 @@ def _passes(
     B: np.ndarray[Any, Any],
 ) -> dict[str, Any]:
     size, kernel = state["size"], state["kernel"]
-    pool, pool_backward = _POOLS[state["pool"]]
-    activation, activation_backward = _ACTIVATIONS[state["activation"]]
+    pool, pool_backward = _pair(_POOLS[state["pool"]])
+    activation, activation_backward = _pair(state["activation"])
     label = np.array([state["label"]])
 
     z, conv_saved = ops.conv2d(
@@ -125,3 +115,7 @@ def _passes(
         "z": z, "p": p, "a": a, "u": u, "y": ops.softmax(u)[0], "C": C,
         "du": du, "dW": dW, "dB": dB, "da": da, "dp": dp, "dz": dz, "dw": dw, "db": db, "dx": dx,
     }  # fmt: skip
+
+
+def _pair(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return getattr(ops, name), getattr(ops, f"{name}_backward")

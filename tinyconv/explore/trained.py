@@ -14,6 +14,7 @@ from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.layers.container import in_a_row
 from tinyconv.losses import CrossEntropyLoss
 from tinyconv.network import Sequential
+from tinyconv.ops import avg_pool2d
 
 Floats = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -124,22 +125,9 @@ def _packed(layer: L.Layer, shape: Shape) -> dict[str, Any]:
 
 
 def _divisor(layer: L.AvgPool2d, shape: Shape) -> list[float]:
-    """Return what the sum of each window is divided by: a mean of ones tells its share.
-
-    Where the padding counts, a window of ones and zeros has a mean below 1; so the gradient, which
-    is the divisor's inverse at every element, is asked instead.
-    """
-    window = layer.window(shape[1:])
-    divisors = []
-    x = np.zeros((1, 1, *shape[1:]))
-    layer = L.AvgPool2d(**layer.config())
-    y = layer.forward(x)
-    for place in np.ndindex(*window.output):
-        dy = np.zeros(y.shape)
-        dy[0, 0, *place] = 1
-        largest = layer.backward(dy).max()
-        divisors.append(float(1 / largest) if largest else 1.0)
-    return divisors
+    """Return what the sum of each window is divided by."""
+    _, saved = avg_pool2d(np.zeros((1, *shape)), **layer.config())
+    return np.broadcast_to(saved.divisor, saved.shape[2:]).ravel().astype(float).tolist()
 
 
 def _affine(layer: L.BatchNorm1d | L.BatchNorm2d) -> dict[str, Any]:

@@ -170,12 +170,6 @@ def _branches(torch: Any, layer: L.Residual | L.Parallel) -> Any:
     return Branches()
 
 
-def _sides(padding: Any, axes: int) -> list[int]:
-    """Return padding in PyTorch's order: the last axis first, before and after."""
-    pairs = spread_pairs("to_module", "padding", padding, axes)
-    return [n for pair in reversed(pairs) for n in pair]
-
-
 def _padding(layer: Any) -> tuple[int, ...]:
     """Return padding as PyTorch's layers take it: the same on both sides."""
     axes = len(layer.kernel_size)
@@ -189,12 +183,6 @@ def _padding(layer: Any) -> tuple[int, ...]:
         f"to_module: layer {layer.path} has the padding {layer.padding}, PyTorch's has the same "
         "number on both sides"
     )
-
-
-def _padder(torch: Any, mode: str, sides: list[int], value: float = 0.0) -> Any:
-    names = {"zeros": "Constant", "reflect": "Reflection", "replicate": "Replication"}
-    kind = getattr(torch.nn, f"{names.get(mode, 'Circular')}Pad{len(sides) // 2}d")
-    return kind(tuple(sides), value) if mode == "zeros" else kind(tuple(sides))
 
 
 class _Named:
@@ -258,15 +246,13 @@ def _pool(torch: Any, layer: Any) -> Any:
     return kind(layer.kernel_size, layer.stride, padding, ceil_mode=layer.ceil_mode, **more)
 
 
-def _function(build: Callable[[Any, Any], Callable[[Any], Any]]) -> Callable[[Any, Any], Any]:
-    """Return the maker of a module without parameters, of a function of tensors."""
+def _function(compute: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return the maker of a module without parameters: a function of torch, our layer and x."""
 
     def make(torch: Any, layer: Any) -> Any:
-        compute = build(torch, layer)
-
         class Computed(torch.nn.Module):  # type: ignore[misc]
             def forward(self, x: Any) -> Any:
-                return compute(x)
+                return compute(torch, layer, x)
 
         Computed.__name__ = type(layer).__name__
         return Computed()
@@ -274,55 +260,40 @@ def _function(build: Callable[[Any, Any], Callable[[Any], Any]]) -> Callable[[An
     return make
 
 
-def _norm_pool(torch: Any, layer: Any) -> Callable[[Any], Any]:
+def _norm_pool(torch: Any, layer: Any) -> Any:
     """The root of sums of powers: PyTorch's own leaves out the sign and scales at the rim."""
-    p, size, stride, padding = (
-        getattr(layer, "norm_type", 2),
-        layer.kernel_size,
-        layer.stride,
-        _pool_padding(layer),
-    )
+    p, size, stride = getattr(layer, "norm_type", 2), layer.kernel_size, layer.stride
+    padding = _pool_padding(layer)
     is_row = len(size) == 1  # over one axis a mean knows no divisor: a row is a flat plane
     if is_row:
         size, stride, padding = (1, *size), (1, *stride), (0, *padding)
     mean = getattr(torch.nn.functional, f"avg_pool{len(size)}d")
 
-    def compute(x: Any) -> Any:
+    def compute(torch: Any, layer: Any, x: Any) -> Any:
         powers = (x.unsqueeze(2) if is_row else x).abs() ** p
         sums = mean(powers, size, stride, padding, layer.ceil_mode, divisor_override=1)
         return (sums.squeeze(2) if is_row else sums) ** (1 / p)
 
-    return compute
+    return _function(compute)(torch, layer)
 
 
 def _whole(name: str) -> Callable[[Any, Any], Any]:
-    def make(torch: Any, layer: Any) -> Callable[[Any], Any]:
-        def compute(x: Any) -> Any:
-            return getattr(x, name)(dim=tuple(range(2, x.ndim)), keepdim=True)
-
-        return compute
-
-    return _function(make)
+    return _function(
+        lambda torch, layer, x: getattr(x, name)(dim=tuple(range(2, x.ndim)), keepdim=True)
+    )
 
 
-def _reshape(torch: Any, layer: Any) -> Callable[[Any], Any]:
-    return lambda x: x.reshape(x.shape[0], *layer.shape)
+def _crop(torch: Any, layer: Any, x: Any) -> Any:
+    pairs = spread_pairs("to_module", "cropping", layer.cropping, x.ndim - 2)
+    return x[:, :, *(slice(a, n - b) for (a, b), n in zip(pairs, x.shape[2:], strict=True))]
 
 
-def _crop(torch: Any, layer: Any) -> Callable[[Any], Any]:
-    def compute(x: Any) -> Any:
-        pairs = spread_pairs("to_module", "cropping", layer.cropping, x.ndim - 2)
-        cut = tuple(slice(a, n - b) for (a, b), n in zip(pairs, x.shape[2:], strict=True))
-        return x[:, :, *cut]
-
-    return compute
-
-
-def _pad(torch: Any, layer: Any) -> Callable[[Any], Any]:
-    def compute(x: Any) -> Any:
-        return _padder(torch, layer.mode, _sides(layer.padding, x.ndim - 2), layer.value)(x)
-
-    return compute
+def _pad(torch: Any, layer: Any, x: Any) -> Any:
+    pairs = spread_pairs("to_module", "padding", layer.padding, x.ndim - 2)
+    sides = tuple(n for pair in reversed(pairs) for n in pair)  # PyTorch begins at the last axis
+    names = {"zeros": "Constant", "reflect": "Reflection", "replicate": "Replication"}
+    kind = getattr(torch.nn, f"{names.get(layer.mode, 'Circular')}Pad{len(pairs)}d")
+    return kind(sides, *[layer.value] * (layer.mode == "zeros"))(x)
 
 
 def _upsample(torch: Any, layer: Any) -> Any:
@@ -353,7 +324,7 @@ MODULES: dict[type[Layer], Callable[[Any, Any], Any]] = {
         kind: _Named(kind.__name__, *BATCH_NORM)
         for kind in (L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d)
     },
-    **dict.fromkeys((L.L2Pool2d, L.LPPool1d, L.LPPool2d, L.LPPool3d), _function(_norm_pool)),
+    **dict.fromkeys((L.L2Pool2d, L.LPPool1d, L.LPPool2d, L.LPPool3d), _norm_pool),
     L.Linear: _Named("Linear", "in_features", "out_features", "bias"),
     L.LayerNorm: _Named("LayerNorm", "normalized_shape", "eps", "elementwise_affine", "bias"),
     L.GroupNorm: _Named("GroupNorm", "num_groups", "num_channels", "eps", "affine"),
@@ -366,11 +337,11 @@ MODULES: dict[type[Layer], Callable[[Any, Any], Any]] = {
     L.Softplus: _Named("Softplus", "beta"),
     L.Sigmoid: _Named("Sigmoid"),
     L.Tanh: _Named("Tanh"),
-    L.ScaledTanh: _function(lambda torch, layer: lambda x: 1.7159 * torch.tanh(2 / 3 * x)),
+    L.ScaledTanh: _function(lambda torch, layer, x: 1.7159 * torch.tanh(2 / 3 * x)),
     L.Dropout: _dropout,
     L.Identity: _Named("Identity"),
     L.Flatten: _Named("Flatten"),
-    L.Reshape: _function(_reshape),
+    L.Reshape: _function(lambda torch, layer, x: x.reshape(len(x), *layer.shape)),
     L.Crop: _function(_crop),
     L.Pad: _function(_pad),
     L.Upsample: _upsample,

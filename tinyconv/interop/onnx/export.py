@@ -2,14 +2,15 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from tinyconv.arguments import checked
 from tinyconv.errors import FileError, StateError
+from tinyconv.files import write
 from tinyconv.interop.extras import require
 from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, add
 from tinyconv.interop.onnx.graph import Graph, newest_opset
@@ -64,7 +65,8 @@ def export(
     Raises:
         ImportError: onnx or onnxruntime is missing; the text names the command to run.
         StateError: the network's input shape is not known yet.
-        FileError: ONNX cannot express some layers, all of which are named; nothing is written.
+        FileError: ONNX cannot express some layers, all of which are named, or there is no folder
+            for the file; nothing is written.
 
     >>> import tempfile, os
     >>> import tinyconv as tc
@@ -123,11 +125,11 @@ def export(
         about["class_names"] = json.dumps(list(net.class_names))
     about["loss"] = json.dumps({"name": type(net.loss).__name__, "config": net.loss.config()})
     if net.pixels is not None:
-        about["pixels"] = json.dumps(net.pixels.to_json())
+        about["pixels"] = json.dumps(asdict(net.pixels))
     helper.set_model_props(model, about)
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     onnx.checker.check_model(model, full_check=True)
-    _write(Path(path), model.SerializeToString(deterministic=True))
+    write(path, model.SerializeToString(deterministic=True))
 
 
 def _leaves(layer: Layer) -> Iterator[Layer]:
@@ -166,14 +168,3 @@ def _output_activation(net: Sequential, shape: tuple[int, ...]) -> str | None:
         if np.shape(found) == expected.shape and np.allclose(found, expected):
             return operator
     return None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write beside the target and rename, so that a file is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise FileError(f"export: {path} cannot be written ({error.strerror})") from None

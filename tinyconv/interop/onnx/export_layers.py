@@ -6,6 +6,7 @@ returns the name of its output. The batch is a dimension without a number throug
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def _pad(
     return graph.node("Pad", x, *inputs, name=name, mode=MODES[mode])
 
 
-def _weighted(op: str, graph: Graph, layer: Any, x: str, **attributes: Any) -> str:
+def _weighted(op: str, graph: Graph, layer: Any, x: str, shape: Shape, **attributes: Any) -> str:
     """Add an operator of an input, a weight and, if there is one, a bias."""
     inputs = [_parameter(graph, layer, name) for name in ("weight", "bias")]
     return graph.node(op, x, *filter(None, inputs), name=layer.path, **attributes)
@@ -77,17 +78,13 @@ def _conv(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     if layer.padding_mode != "zeros":
         x = _pad(graph, layer.path, x, padding, layer.padding_mode)
         padding = ((0, 0),) * len(padding)
-    return _weighted("Conv", graph, layer, x, **_windows(layer, padding))
+    return _weighted("Conv", graph, layer, x, shape, **_windows(layer, padding))
 
 
 def _conv_transpose(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     padding = spread_pairs("onnx", "padding", layer.padding, len(shape) - 1)
     more = {"output_padding": layer.output_padding, **_windows(layer, padding)}
-    return _weighted("ConvTranspose", graph, layer, x, **more)
-
-
-def _linear(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    return _weighted("Gemm", graph, layer, x, transB=1)
+    return _weighted("ConvTranspose", graph, layer, x, shape, **more)
 
 
 def _pool(op: str, **more: str) -> Exporter:
@@ -201,11 +198,14 @@ def _local_response_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     return y if planes == shape else _reshape_to(graph, layer.path, y, shape)
 
 
-def _simple(op: str, **names: str) -> Exporter:
+def _simple(op: str, *, axis: int | None = None, **names: str) -> Exporter:
     """A layer that is one operator, with attributes of the layer under ONNX's names."""
 
     def emit(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-        attributes = {onnx: float(getattr(layer, ours)) for onnx, ours in names.items()}
+        found = {onnx: getattr(layer, ours) for onnx, ours in names.items()}
+        attributes = {k: v if isinstance(v, str) else float(v) for k, v in found.items()}
+        if axis is not None:
+            attributes["axis"] = axis
         return graph.node(op, x, name=layer.path, **attributes)
 
     return emit
@@ -213,10 +213,6 @@ def _simple(op: str, **names: str) -> Exporter:
 
 def _silu(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     return graph.node("Mul", x, graph.node("Sigmoid", x, name=layer.path), name=layer.path)
-
-
-def _gelu(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    return graph.node("Gelu", x, name=layer.path, approximate=layer.approximate)
 
 
 def _softplus(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
@@ -241,10 +237,6 @@ def _dropout(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
         return y
     kept = graph.constant(f"{layer.path}.kept", np.float64(layer.scales[1]))
     return graph.node("Mul", y, kept, name=layer.path)
-
-
-def _flatten(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    return graph.node("Flatten", x, name=layer.path, axis=1)
 
 
 def _reshape_to(graph: Graph, name: str, x: str, shape: Shape) -> str:
@@ -320,7 +312,7 @@ EXPORTERS: dict[type[Layer], Exporter] = {
     L.L2Pool2d: _pool("LpPool"),
     **dict.fromkeys((L.LPPool1d, L.LPPool2d, L.LPPool3d), _lp_pool),
     **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), _batch_norm),
-    L.Linear: _linear,
+    L.Linear: partial(_weighted, "Gemm", transB=1),
     L.Subsample2d: _subsample,
     L.GlobalAvgPool: _simple("GlobalAveragePool"),
     L.GlobalMaxPool: _simple("GlobalMaxPool"),
@@ -333,11 +325,11 @@ EXPORTERS: dict[type[Layer], Exporter] = {
     L.Sigmoid: _simple("Sigmoid"),
     L.Tanh: _simple("Tanh"),
     L.SiLU: _silu,
-    L.GELU: _gelu,
+    L.GELU: _simple("Gelu", approximate="approximate"),
     L.Softplus: _softplus,
     L.ScaledTanh: _scaled_tanh,
     L.Dropout: _dropout,
-    L.Flatten: _flatten,
+    L.Flatten: _simple("Flatten", axis=1),
     L.Reshape: _reshape,
     L.Pad: _pad_layer,
     L.Crop: _crop,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers as L
-from tinyconv.data.report import Pixels, names_from_json
+from tinyconv.data.report import CLASS_NAMES, PIXELS, Pixels
 from tinyconv.errors import FileError
+from tinyconv.files import check_json
 from tinyconv.interop.onnx.file import LARGEST_SAMPLE, Model, Node, open_model
 from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS
 from tinyconv.interop.onnx.read_patterns import (
@@ -92,16 +93,17 @@ class _Import:
                 if target is None or target.shape != array.shape:
                     raise FileError(f"{self.path}: {name} of layer {layer.path} does not fit")
                 target[...] = array
-        loss = self._metadata("loss")
+        loss = self._metadata("loss", (None, {"name": str, "config": dict}))
         if loss is not None:
             net.loss = LOSSES.make(loss["name"], loss["config"])
-        net.class_names = names_from_json(self._metadata("class_names"))
-        net.pixels = Pixels.from_json(self._metadata("pixels"))
+        names, pixels = self._metadata("class_names", CLASS_NAMES), self._metadata("pixels", PIXELS)
+        net.class_names, net.pixels = names and tuple(names), pixels and Pixels(**pixels)
         return net
 
-    def _metadata(self, name: str) -> Any:
-        text = self.model.metadata.get(name)
-        return None if text is None else json.loads(text)
+    def _metadata(self, name: str, form: Any) -> Any:
+        value = json.loads(self.model.metadata.get(name, "null"))
+        check_json(self.path, value, form, name)
+        return value
 
     def _logits(self) -> str:
         """Return the name of the output, or of the value that a last softmax makes it of."""
