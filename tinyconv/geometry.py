@@ -18,18 +18,7 @@ from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.messages import shown
 
-__all__ = [
-    "Geometry",
-    "Padding",
-    "check_channels",
-    "check_rank",
-    "check_shape",
-    "plain",
-    "sliding_window",
-    "spread",
-    "spread_pairs",
-    "transposed_window",
-]
+__all__ = ["Geometry", "Padding", "sliding_window", "transposed_window"]
 
 #: One integer for all sides, or for each axis an integer or a (before, after) pair, or "same" or
 #: "valid".
@@ -178,9 +167,7 @@ def sliding_window(
     dilation 1), but the input has 3 (size 3, padding 0 + 0)
     """
     axes = len(size)
-    kernel = spread(op, "kernel", kernel, axes, least=1)
-    stride = spread(op, "stride", stride, axes, least=1)
-    dilation = spread(op, "dilation", dilation, axes, least=1)
+    kernel, stride, dilation = _steps(op, axes, kernel=kernel, stride=stride, dilation=dilation)
     if padding == "same":
         covered = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
         both = same_padding(size, covered, stride)
@@ -262,9 +249,7 @@ def transposed_window(
     stride 1 or the dilation 1
     """
     axes = len(size)
-    kernel = spread(op, "kernel", kernel, axes, least=1)
-    stride = spread(op, "stride", stride, axes, least=1)
-    dilation = spread(op, "dilation", dilation, axes, least=1)
+    kernel, stride, dilation = _steps(op, axes, kernel=kernel, stride=stride, dilation=dilation)
     both = spread_pairs(op, "padding", padding, axes)
     extra = spread(op, "output_padding", output_padding, axes, least=0)
     large = []
@@ -283,6 +268,10 @@ def transposed_window(
             )
         large.append(full - sum(both[axis]))
     return Geometry(tuple(large), kernel, stride, both, dilation, size)
+
+
+def _steps(op: str, axes: int, **values: int | tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    return (spread(op, name, value, axes, least=1) for name, value in values.items())
 
 
 def spread(

@@ -116,10 +116,7 @@ class Sequential(Network):
     ) -> None:
         """Say what the following :meth:`train_step` minimise, by which rule; it starts afresh.
 
-        Args:
-            loss: see :meth:`fit`.
-            optimizer: see :meth:`fit`.
-            engine: see :meth:`fit`.
+        Arguments are those of :meth:`fit`.
 
         Raises:
             ArgumentError: an argument is unknown, or every layer is frozen.

@@ -228,18 +228,9 @@ class Network(Chain):
 
     @checked
     def forward(self, x: Array, training: bool = False, step: int = 0) -> Array:
-        """Map a batch layer by layer; every layer keeps its ``x`` and ``y``.
+        """Return the logits of a batch, (N, K); every layer keeps its ``x`` and ``y``.
 
-        Args:
-            x: (N, ...), of the network's dtype and device.
-            training: whether dropout drops and statistics are updated.
-            step: number of the training step, which selects the dropout masks.
-
-        Returns:
-            The logits, (N, K).
-
-        Raises:
-            ShapeError: x does not fit the network.
+        Arguments and errors are those of :meth:`tinyconv.layers.Layer.forward`.
         """
         self._accept(x)
         return super().forward(x, training, step)

@@ -136,11 +136,8 @@ class Optimizer(ABC):
     def move(self, w: Array, g: Array, state: dict[str, Array], lr: float) -> None:
         """Change w and the state in place by the rule's own equation.
 
-        Args:
-            w: (P,), all parameters.
-            g: (P,), the gradient, clipped and with weight decay; it stays as it is.
-            state: from :meth:`init`.
-            lr: the rate of this step.
+        The arguments are those of :meth:`update`, with g (P,) for dw: clipped and with weight
+        decay; it stays as it is.
         """
 
 
@@ -158,8 +155,7 @@ class SGD(Optimizer):
         lr: learning rate.
         momentum: share of the last velocity that stays, 0 <= momentum < 1.
         nesterov: look ahead along the velocity (Sutskever et al., 2013).
-        weight_decay: see :class:`Optimizer`.
-        clip_norm: likewise.
+        weight_decay: see :class:`Optimizer`, and so for clip_norm.
 
     Raises:
         ArgumentError: a constant is out of range, or Nesterov was asked for without momentum.
@@ -213,8 +209,7 @@ class Adagrad(Optimizer):
         lr: learning rate.
         initial_accumulator_value: what s starts at, 0 or more.
         eps: keeps the quotient finite, greater than 0.
-        weight_decay: see :class:`Optimizer`.
-        clip_norm: likewise; the errors are its too.
+        weight_decay: see :class:`Optimizer`, and so for clip_norm and the errors.
 
     >>> import numpy as np
     >>> w, adagrad = np.array([1.0]), Adagrad(lr=0.5)
@@ -260,8 +255,7 @@ class RMSProp(Optimizer):
         eps: keeps the quotient finite, greater than 0.
         momentum: share of the last velocity that stays, 0 <= momentum < 1.
         centered: divide by the standard deviation instead of the root mean square.
-        weight_decay: see :class:`Optimizer`.
-        clip_norm: likewise; the errors are its too.
+        weight_decay: see :class:`Optimizer`, and so for clip_norm and the errors.
 
     >>> import numpy as np
     >>> w, rmsprop = np.array([1.0]), RMSProp(lr=0.05)
@@ -323,8 +317,7 @@ class Adam(Optimizer):
         lr: learning rate.
         betas: beta1 and beta2, shares of the running means that stay, each in [0, 1).
         eps: keeps the quotient finite, greater than 0.
-        weight_decay: see :class:`Optimizer`.
-        clip_norm: likewise; the errors are its too.
+        weight_decay: see :class:`Optimizer`, and so for clip_norm and the errors.
 
     >>> import numpy as np
     >>> w, adam = np.array([1.0]), Adam(lr=0.5)
@@ -380,8 +373,7 @@ class AdamW(Adam):
         lr: learning rate.
         betas: see :class:`Adam`.
         eps: likewise.
-        weight_decay: see :class:`Optimizer`.
-        clip_norm: likewise; the errors are its too.
+        weight_decay: see :class:`Optimizer`, and so for clip_norm and the errors.
 
     >>> import numpy as np
     >>> w, adamw = np.array([2.0]), AdamW(lr=0.5, weight_decay=0.5)

@@ -39,9 +39,20 @@ SETTINGS: dict[str, Any] = {
     "batch_size": COUNT,
     "lr": Number(above=0),
     "weight_decay": Number(least=0),
-    "seed": int,
+    "seed": WHOLE,
     "threads": COUNT,
     "sync_batch_norm": bool,
+}
+
+#: What the options say that are settings of the training.
+OPTIONS = {
+    "net": "a name that 'tinyconv nets' lists (default: nielsen-conv-conv-relu; for samples that "
+    "are no pictures of at least 16 x 16, nielsen-fully-connected)",
+    "epochs": "how often to see every image (default: 12 for mnist-sample, else 3)",
+    "batch_size": "images in a training step (default: 10)",
+    "lr": "learning rate (default: what suits the net)",
+    "weight_decay": "L2 coefficient of one step, on weights and not on biases (default: 0)",
+    "seed": "fixes initial weights, shuffles and dropout (default: 0)",
 }
 
 #: Pixels a side below which two convolutions of 5x5 with their pools leave too little.
@@ -59,36 +70,9 @@ def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
         "...', four processes share each batch.",
     )
     data.add_options(train)
-    train.add_argument(
-        "--net",
-        type=taken_by(SETTINGS["net"]),
-        metavar="NET",
-        help="a name that 'tinyconv nets' lists (default: nielsen-conv-conv-relu; for samples that "
-        "are no pictures of at least 16 x 16, nielsen-fully-connected)",
-    )
-    train.add_argument(
-        "--epochs",
-        type=taken_by(SETTINGS["epochs"]),
-        help="how often to see every image (default: 12 for mnist-sample, else 3)",
-    )
-    train.add_argument(
-        "--batch-size",
-        type=taken_by(SETTINGS["batch_size"]),
-        help="images in a training step (default: 10)",
-    )
-    train.add_argument(
-        "--lr", type=taken_by(SETTINGS["lr"]), help="learning rate (default: what suits the net)"
-    )
-    train.add_argument(
-        "--weight-decay",
-        type=taken_by(SETTINGS["weight_decay"]),
-        help="L2 coefficient of one step, on weights and not on biases (default: 0)",
-    )
-    train.add_argument(
-        "--seed",
-        type=taken_by(WHOLE),
-        help="fixes initial weights, shuffles and dropout (default: 0)",
-    )
+    for name, about in OPTIONS.items():
+        option = "--" + name.replace("_", "-")
+        train.add_argument(option, type=taken_by(SETTINGS[name]), help=about)
     train.add_argument(
         "--sync-batch-norm",
         action="store_true",

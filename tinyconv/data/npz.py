@@ -35,11 +35,8 @@ CLASS_NAMES = "class_names"
 def read_npz(path: Path, shape: tuple[int, ...] | None = None, task: str | None = None) -> Parts:
     """Read samples and labels, and ``class_names`` where the file has it.
 
-    Args:
-        path: of the file.
-        shape: of one sample, such as (3, 32, 32), if the arrays have another one.
-        task: ``"regression"`` if the labels are numbers to be predicted, (N,) or (N, K), which
-            those of a floating-point type are in any case; ``"classification"`` if not.
+    The arguments are those of :func:`tinyconv.data.load`; labels of a floating-point type are
+    numbers to be predicted in any case.
 
     Raises:
         DataError: the file is damaged or unpacks to too much, has no arrays of these names, or

@@ -42,11 +42,7 @@ def read_pictures(
 ) -> Parts:
     """Read all pictures of a folder of classes, or of its parts train, test and validation.
 
-    Args:
-        folder: of them.
-        size: pixels a side, or (H, W), that all pictures are scaled to; if None, their own size
-            if they have the same one, else 28.
-        channels: 1 for grey, 3 for red, green and blue; if None, 1 if all pictures are grey.
+    The arguments are those of :func:`tinyconv.data.load`.
 
     Raises:
         DataError: the folder is not built so; a file is no intact PNG or JPEG; the pixels would

@@ -36,14 +36,10 @@ def read_table(
 ) -> Parts:
     """Read the rows of a file.
 
-    Args:
-        path: of the file, in UTF-8.
-        label: name or number of the label's column; if None, the column called label, class,
-            target or y, or the only column whose first value is no number.
-        shape: of one sample, such as (1, 28, 28); if None, a square picture where the columns
-            are named as pixels, else (D,).
-        task: ``"regression"`` if the labels are numbers to be predicted, ``"classification"`` if
-            they name classes; if None, the former if all are numbers and one is not whole.
+    The file is in UTF-8. Without a label= its column is the one called label, class, target or y,
+    or the only one whose first value is no number; without a shape= columns that are named as
+    pixels are a square picture, others (D,). The other arguments are those of
+    :func:`tinyconv.data.load`.
 
     Raises:
         DataError: the file is no table of numbers and labels; the text says the line.

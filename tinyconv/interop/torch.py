@@ -25,9 +25,8 @@ def function(
     """Make a function of tensors of a pair of operations; gradients go through the backward one.
 
     Args:
-        forward: ``(*arrays, **options) -> y, saved``, as all of :mod:`tinyconv.ops`.
-        backward: ``(dy, saved) ->`` the gradient of each array, in their order; one array or a
-            tuple that holds None where there is no gradient.
+        forward: as of :func:`tinyconv.interop.jax.function`.
+        backward: likewise.
 
     Returns:
         ``f(*tensors, **options) -> tensor``; what is no tensor is handed on as it is. Tensors on

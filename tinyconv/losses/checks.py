@@ -1,4 +1,8 @@
-"""What targets may be, said before training with the line that mends them."""
+"""What targets may be, said before training with the line that mends them.
+
+The checks take ``op``, the name that error messages begin with, y (S, ...), the targets of all
+samples, and the shape (K, ...) that the network makes of one sample.
+"""
 
 from math import isfinite, prod
 
@@ -43,13 +47,7 @@ def mended_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -
 def check_classes(
     op: str, y: Array, output_shape: tuple[int, ...], ignored: int | None = None
 ) -> None:
-    """Check that the network gives one logit a class, and that every label is a class or ignored.
-
-    Args:
-        op: the name that error messages begin with.
-        y: (S, ...), the labels.
-        output_shape: (K, ...), what the network makes of one sample.
-        ignored: a label that may stand there too.
+    """Check that the network gives a logit a class, and every label is a class or ``ignored``.
 
     Raises:
         ShapeError: the shapes do not fit.
@@ -117,14 +115,7 @@ def check_values(
     least: float | None = None,
     most: float | None = None,
 ) -> None:
-    """Check that there is a number for every output, finite and in range.
-
-    Args:
-        op: the name that error messages begin with.
-        y: (S, ...), the targets.
-        output_shape: what the network makes of one sample.
-        least: of the range; None for no bound.
-        most: likewise.
+    """Check that there is a number for every output, finite and from ``least`` to ``most``.
 
     Raises:
         ShapeError: the shapes do not fit.

@@ -1,4 +1,7 @@
-"""What all losses share: labels as rows of zeros and a one, how often a sample counts."""
+"""What all losses share: labels as rows of zeros and a one, how often a sample counts.
+
+``op`` is the name that error messages begin with, ``xp`` the namespace of the arrays.
+"""
 
 from math import prod
 from types import ModuleType
@@ -20,7 +23,6 @@ def one_hot(op: str, x: Array, labels: Array, *, ignore_index: int | None = None
     """Return (N, K, ...), boolean: where the class is the label of its position.
 
     Args:
-        op: the name that error messages begin with.
         x: (N, K, ...), the logits.
         labels: (N, ...), integer, 0 to K - 1.
         ignore_index: a label that may stand there too and whose classes are all False.
@@ -104,8 +106,6 @@ def weights_of(
     A weight of 2 does what the sample twice in the batch does, 0 what its absence does.
 
     Args:
-        op: the name that error messages begin with.
-        xp: the namespace of x.
         x: (N, ...), floating-point.
         sample_weight: (N,), of the dtype of x, not negative; None for 1.
 

@@ -16,7 +16,7 @@ from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Chain, Layer
 from tinyconv.layers.base import Shape
 from tinyconv.layers.container import in_a_row
-from tinyconv.plots.figure import DIVERGING, Figure, legend_beside, named
+from tinyconv.plots.figure import DIVERGING, Figure, bare, legend_beside, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def matrix(layer: Layer, input_shape: Shape, title: str = "") -> Figure:
     figure = Figure(
         figsize=(6, max(1.8, 6 * min(1.5, A.shape[0] / A.shape[1]))), layout="constrained"
     )
-    panel = figure.subplots()
+    panel = bare(figure.subplots())
     if len(weights) <= COLOURS:
         shown = np.ma.masked_equal(kinds, 0)
         colours = ListedColormap(_palette(len(weights)))
@@ -67,8 +67,6 @@ def matrix(layer: Layer, input_shape: Shape, title: str = "") -> Figure:
         figure.colorbar(image, ax=panel, shrink=0.8)
     panel.set_xlabel(f"input, {A.shape[1]} elements")
     panel.set_ylabel(f"output, {A.shape[0]} elements")
-    panel.set_xticks([])
-    panel.set_yticks([])
     if title:
         panel.set_title(title)
     return figure
@@ -300,9 +298,8 @@ def equivariance(table: Equivariance) -> Figure:
             panel.plot(image, color="C3" if image is difference else "C0")
             panel.set_ylim(-limit, limit)
         else:
-            scales.append((panel, panel.imshow(image, cmap=DIVERGING, vmin=-limit, vmax=limit)))
-            panel.set_xticks([])
-            panel.set_yticks([])
+            picture = bare(panel).imshow(image, cmap=DIVERGING, vmin=-limit, vmax=limit)
+            scales.append((panel, picture))
         panel.set_title(name, fontsize=10)
     panel = figure.add_subplot(grid[:, 3])
     places = range(len(table))

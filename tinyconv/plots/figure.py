@@ -57,3 +57,17 @@ def legend_beside(panel: "Axes") -> None:
     """Put the legend to the right of a panel, where no curve can be, if a curve has a name."""
     if panel.get_legend_handles_labels()[1]:
         panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
+def grid(figure: Any, count: int, columns: int) -> "list[Axes]":
+    """Return so many panels without ticks, row by row, of a figure or a part of one."""
+    panels = figure.subplots(max(1, -(-count // columns)), columns, squeeze=False).ravel()
+    for panel in panels[count:]:
+        panel.remove()
+    return [bare(panel) for panel in panels[:count]]
+
+
+def bare(panel: "Axes") -> "Axes":
+    """Return a panel after its ticks were taken away."""
+    panel.set(xticks=[], yticks=[])
+    return panel

@@ -10,7 +10,7 @@ from tinyconv.data import augment
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Conv2d
 from tinyconv.network import Sequential
-from tinyconv.plots.figure import DIVERGING, Figure
+from tinyconv.plots.figure import DIVERGING, Figure, grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
@@ -55,19 +55,14 @@ def draw_filters(layer: Conv2d, figure: "Figure | SubFigure", title: str) -> Non
     else:
         shown = w[: MOST[0] * MOST[1], 0]
         columns = int(np.ceil(len(shown) ** 0.5 * 1.2))
-        rows = -(-len(shown) // columns)
     if len(shown) < O * C:
         count = f"{len(shown)} of {O * C:,} kernels ({O} outputs from {C} inputs)"
         title = f"{title}: {count}" if title else count
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    panels = grid(figure, len(shown), columns)
     limit = float(np.abs(w).max()) or 1.0
-    for panel in panels[len(shown) :]:
-        panel.remove()
-    for kernel, panel in zip(shown, panels, strict=False):
+    for kernel, panel in zip(shown, panels, strict=True):
         image = panel.imshow(kernel, cmap=DIVERGING, vmin=-limit, vmax=limit)
-        panel.set_xticks([])
-        panel.set_yticks([])
-    figure.colorbar(image, ax=panels[: len(shown)].tolist(), shrink=0.6)
+    figure.colorbar(image, ax=panels, shrink=0.6)
     if title:
         figure.suptitle(title, fontsize=10)
 
@@ -113,16 +108,14 @@ def feature_maps(net: Sequential, image: np.ndarray[Any, Any], layer: int | None
     figure = Figure(figsize=(COLUMNS * 0.8 + 0.8, 0.3 + sum(rows) * 0.8 + 0.3 * len(rows)))
     figure.set_layout_engine("constrained")
     parts = figure.subfigures(len(drawn), 1, squeeze=False, height_ratios=rows)[:, 0]
-    for (name, maps), part, count in zip(drawn, parts, rows, strict=True):
+    for (name, maps), part in zip(drawn, parts, strict=True):
         part.suptitle(name, fontsize=9)
-        panels = part.subplots(count, COLUMNS, squeeze=False).ravel()
+        panels = grid(part, len(maps), COLUMNS)
         limit = float(np.abs(maps).max()) or 1.0
-        for panel in panels[len(maps) :]:
-            panel.remove()
-        for panel, values in zip(panels, maps, strict=False):
+        for panel, values in zip(panels, maps, strict=True):
             panel.set_axis_off()
             picture = panel.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit)
-        bar = part.colorbar(picture, ax=panels[: len(maps)].tolist())
+        bar = part.colorbar(picture, ax=panels)
         bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:.2g}", "0", f"{limit:.2g}"], fontsize=7)
     return figure
 
@@ -155,12 +148,11 @@ def augmentations(image: np.ndarray[Any, Any], key: int = 0, copies: int = 6) ->
         "all": augment.distort(x, key, degrees=12, factors=0.12, slopes=0.2, pixels=1, alpha=30),
     }
     figure = Figure(figsize=(copies + 1, len(rows) * 1.05), layout="constrained")
-    grid = figure.subplots(len(rows), copies + 1, squeeze=False)
-    for panels, (name, distorted) in zip(grid, rows.items(), strict=True):
-        for panel, pixels in zip(panels, (image, *distorted[:, 0]), strict=True):
-            panel.imshow(pixels, cmap="gray_r", vmin=0, vmax=1)
-            panel.set_xticks([])
-            panel.set_yticks([])
-        panels[0].set_ylabel(name)
-    grid[0, 0].set_title("image", fontsize=9)
+    panels = grid(figure, len(rows) * (copies + 1), copies + 1)
+    pictures = [pixels for distorted in rows.values() for pixels in (image, *distorted[:, 0])]
+    for panel, pixels in zip(panels, pictures, strict=True):
+        panel.imshow(pixels, cmap="gray_r", vmin=0, vmax=1)
+    for panel, name in zip(panels[:: copies + 1], rows, strict=True):
+        panel.set_ylabel(name)
+    panels[0].set_title("image", fontsize=9)
     return figure

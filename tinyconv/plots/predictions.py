@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.errors import ShapeError
-from tinyconv.plots.figure import Figure
+from tinyconv.plots.figure import Figure, grid
 
 
 def mistakes(
@@ -53,13 +53,8 @@ def mistakes(
     shown = wrong[:limit]
     rows = max(1, -(-len(shown) // columns))
     figure = Figure(figsize=(columns * 0.95, rows * 1.25 + 0.5), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels[len(shown) :]:
-        panel.remove()
-    for panel, n in zip(panels, shown, strict=False):
+    for panel, n in zip(grid(figure, len(shown), columns), shown, strict=True):
         panel.imshow(x[n].clip(0, 1) if x.ndim == 4 else x[n], cmap=cmap)
-        panel.set_xticks([])
-        panel.set_yticks([])
         true, taken = (_name(class_names, label) for label in (y[n], predicted[n]))
         panel.set_xlabel(
             f"true: {true[:12]}\npredicted: {taken[:12]}", fontsize=7, parse_math=False
@@ -108,19 +103,12 @@ def confusion_matrix(
     image = panel.imshow(mistakes_only, cmap="Oranges", vmin=0, vmax=most)
     whole = MaxNLocator(integer=True)
     figure.colorbar(image, ax=panel, label="mistakes", shrink=0.7, ticks=whole)
+    how: Any = {"ha": "center", "va": "center", "fontsize": 8}
     for row in range(classes):
         for column in range(classes):
-            weight = "bold" if row == column else "normal"
-            panel.text(
-                column,
-                row,
-                f"{counts[row, column]:,}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                fontweight=weight,
-                color="white" if mistakes_only[row, column] > 0.6 * most else "black",
-            )
+            text, weight = f"{counts[row, column]:,}", "bold" if row == column else "normal"
+            colour = "white" if mistakes_only[row, column] > 0.6 * most else "black"
+            panel.text(column, row, text, color=colour, fontweight=weight, **how)
     names = [_name(class_names, number)[:16] for number in range(classes)]
     turned = 90 if max(map(len, names)) > 2 else 0
     panel.set_xticks(range(classes), names, rotation=turned, parse_math=False)

@@ -7,7 +7,7 @@ import numpy as np
 from tinyconv.arguments import Number, checked
 from tinyconv.backend import Array, like
 from tinyconv.files import check_tensors
-from tinyconv.training.callbacks import Callback
+from tinyconv.training.callbacks import Callback, held
 
 if TYPE_CHECKING:
     from tinyconv.training.fit import Training
@@ -49,12 +49,12 @@ class AverageWeights(Callback):
         self._restored: dict[str, Array] = {}
 
     def on_train_begin(self, training: "Training") -> None:  # noqa: D102
-        held, self._holds_average = _arrays(training), False
+        now, self._holds_average = _arrays(training), False
         #: What the network does not hold: the average in an epoch, the trained weights after it.
-        self._other = {name: array.copy() for name, array in held.items()}
+        self._other = {name: array.copy() for name, array in now.items()}
         if not self._restored:
             return
-        shapes = {name: tuple(array.shape) for name, array in held.items()} | {_HOLDS: ()}
+        shapes = {name: tuple(array.shape) for name, array in now.items()} | {_HOLDS: ()}
         check_tensors(f"{type(self).__name__} in the checkpoint", self._restored, shapes)
         self._holds_average = bool(self._restored[_HOLDS])
         for name, array in self._other.items():
@@ -97,5 +97,4 @@ _HOLDS = "holds_average"
 
 def _arrays(training: "Training") -> dict[str, Array]:
     """Return what is averaged: all but the counters of batches."""
-    state = {f"state.{name}": a for name, a in training.state.items() if "int" not in str(a.dtype)}
-    return {"parameters": training.parameters.flat, **state}
+    return {name: a for name, a in held(training).items() if "int" not in str(a.dtype)}

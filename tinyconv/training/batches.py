@@ -100,8 +100,7 @@ class IterableBatches:
         batches: gives (x, y) or (x, y, sample_weight) in every epoch anew, or is a function that
             yields them; or gives them once, for one epoch.
         accept: returns checked samples and targets for x, y and weights or None.
-        seed: fixes what ``augment`` draws.
-        augment: what is done to each batch before it is trained on; None for nothing.
+        seed: as of :class:`ArrayBatches`, and so for augment.
 
     Raises:
         ArgumentError: it is no iterable, or gives something else.

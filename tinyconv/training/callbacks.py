@@ -263,6 +263,12 @@ class Schedule(Callback):
         training.lr = training.engine.optimizer.lr * float(factor)
 
 
+def held(training: "Training") -> dict[str, Array]:
+    """Return the arrays that a network consists of: its parameters and its state."""
+    state = {f"state.{name}": array for name, array in training.state.items()}
+    return {"parameters": training.parameters.flat, **state}
+
+
 class KeepBest(Callback):
     """Give the network, when training ends, the parameters and statistics of its best epoch.
 
@@ -286,15 +292,15 @@ class KeepBest(Callback):
         if not training.history.rows:
             self._best = {}  # of an earlier run; a resumed one has rows
         elif self._best:
-            shapes = {name: tuple(array.shape) for name, array in self._kept(training).items()}
+            shapes = {name: tuple(array.shape) for name, array in held(training).items()}
             check_tensors(f"{type(self).__name__} in the checkpoint", self._best, shapes)
 
     def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
         if training.history.best(self.monitor) is training.history.rows[-1]:
-            self._best = {name: array.copy() for name, array in self._kept(training).items()}
+            self._best = {name: array.copy() for name, array in held(training).items()}
 
     def on_train_end(self, training: "Training") -> None:  # noqa: D102
-        for name, array in self._kept(training).items() if self._best else ():
+        for name, array in held(training).items() if self._best else ():
             best = self._best[name]
             array[...] = like(array, best) if isinstance(best, np.ndarray) else best
 
@@ -303,12 +309,6 @@ class KeepBest(Callback):
 
     def restore(self, state: dict[str, Array]) -> None:  # noqa: D102
         self._best = state
-
-    def _kept(self, training: "Training") -> dict[str, Array]:
-        return {
-            "parameters": training.parameters.flat,
-            **{f"state.{name}": array for name, array in training.state.items()},
-        }
 
 
 class EarlyStopping(KeepBest):

@@ -121,7 +121,7 @@ def begin(checkpoint: Checkpoint, training: Training, resume: bool) -> None:
     The caller has the folder locked, so what another process was writing there has no owner.
 
     Raises:
-        FileError: see :func:`restore`; or there is one, and the run is not to be resumed.
+        FileError: as :func:`restore`; or there is one, and the run is not to be resumed.
     """
     sweep(checkpoint.folder / FILE)
     if not exists(checkpoint.folder):
