@@ -226,11 +226,6 @@ class ConvPoolLayer:
         self.b = Shared(_gaussian(1.0, filter_shape[:1]))
         self.params = [self.w, self.b]
 
-    def attach(self, values: dict[str, Array]) -> None:
-        """Put w and b into the network's parameters, of which they become views."""
-        _attach(self.w, values["weight"])
-        _attach(self.b, values["bias"])
-
 
 class FullyConnectedLayer:
     """Weights (n_in, n_out), biases and an activation, with dropout on the input.
@@ -278,19 +273,11 @@ class FullyConnectedLayer:
         w = _gaussian(self.n_out**-0.5, (self.n_in, self.n_out))
         return w, _gaussian(1.0, (self.n_out,))
 
-    def attach(self, values: dict[str, Array]) -> None:
-        """Put w and b into the network's parameters, of which they become views."""
-        _attach(self.w, values["weight"].T)
-        _attach(self.b, values["bias"])
-
 
 class SoftmaxLayer(FullyConnectedLayer):
     """Weights (n_in, n_out) and biases, all zero at first, and softmax; the last layer.
 
-    Args:
-        n_in: numbers that come in.
-        n_out: classes.
-        p_dropout: probability of dropping an input, 0 <= p_dropout < 1.
+    The arguments are those of :class:`FullyConnectedLayer`; n_out counts the classes.
 
     >>> SoftmaxLayer(n_in=100, n_out=10).w.get_value().any()
     np.False_
@@ -346,7 +333,11 @@ class Network:
             raise StateError("Network: a layer is part of another network, expected one of its own")
         self.net = Sequential(stacks, input_shape=self.layers[0].input_shape)
         for layer in self.layers:
-            layer.attach(next(part.params for part in layer.stack if part.params))
+            own = next(part.params for part in layer.stack if part.params)
+            weight = own["weight"].T if isinstance(layer, FullyConnectedLayer) else own["weight"]
+            for shared, view in ((layer.w, weight), (layer.b, own["bias"])):
+                view[...] = shared.value
+                shared.value = view
 
     def SGD(
         self,
@@ -474,11 +465,6 @@ def _activation(where: str, function: Activation) -> list[Layer]:
 def _gaussian(deviation: float, shape: tuple[int, ...]) -> Floats:
     # The book draws from the global generator, in this order, so that its seeds serve here.
     return np.random.normal(0.0, deviation, shape).astype(np.float32)  # noqa: NPY002
-
-
-def _attach(shared: Shared, view: Array) -> None:
-    view[...] = shared.value
-    shared.value = view
 
 
 def _check_layers(layers: list[ConvPoolLayer | FullyConnectedLayer], mini_batch_size: int) -> None:

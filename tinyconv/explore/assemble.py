@@ -13,22 +13,12 @@ from tinyconv.explore.trained import pack
 from tinyconv.network import Sequential
 
 #: The modules in the order in which they need each other.
-MODULES = (
-    "ops.mjs",
-    "chain.mjs",
-    "notation.mjs",
-    "colours.mjs",
-    "places.mjs",
-    "explain.mjs",
-    "state.mjs",
-    "steps.mjs",
-    "morph.mjs",
-    "panel.mjs",
-    "hand.mjs",
-    "layers.mjs",
-    "trained.mjs",
-    "check.mjs",
-    "main.mjs",
+MODULES = tuple(
+    f"{name}.mjs"
+    for name in (
+        *("ops", "chain", "notation", "colours", "places", "explain", "state", "steps"),
+        *("morph", "panel", "hand", "layers", "trained", "check", "main"),
+    )
 )
 
 
@@ -81,17 +71,7 @@ def _alone(name: str) -> str:
     source = _asset(name)
     exported = re.findall(r"^export (?:const|function|class) (\w+)", source, re.MULTILINE)
     source = re.sub(r"^export (?=const|function|class)", "", source, flags=re.MULTILINE)
-    source = re.sub(
-        r'^import \* as (\w+) from "\./(\w+)\.mjs";',
-        r"const \1 = module_\2;",
-        source,
-        flags=re.MULTILINE,
-    )
-    source = re.sub(
-        r'^import (\{[^}]*\}) from "\./(\w+)\.mjs";',
-        r"const \1 = module_\2;",
-        source,
-        flags=re.MULTILINE,
-    )
+    import_ = r'^import (?:\* as (\w+)|(\{[^}]*\})) from "\./(\w+)\.mjs";'
+    source = re.sub(import_, r"const \1\2 = module_\3;", source, flags=re.MULTILINE)
     stem = name.removesuffix(".mjs")
     return f"const module_{stem} = (() => {{\n{source}\nreturn {{ {', '.join(exported)} }};\n}})();"

@@ -57,8 +57,12 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
 
     # Data.
 
-    def _samples(self, X: Any, reset: bool) -> Values:
+    def _samples(self, X: Any, reset: bool, y: Any = ()) -> Values:
         """Return X as the network takes it: of its dtype, of ``image_shape`` if there is one."""
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
         is_shaped = self.image_shape is not None and np.ndim(X) == len(self.image_shape) + 1
         if is_shaped:
             X = np.reshape(X, (len(X), -1))
@@ -221,13 +225,9 @@ class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
         return labels
 
     def _checked(self, X: Any, y: Any, reset: bool) -> tuple[Values, Values]:
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
         from sklearn.utils import check_consistent_length, column_or_1d
 
-        x = self._samples(X, reset)
+        x = self._samples(X, reset, y)
         y = column_or_1d(y, warn=True)
         check_consistent_length(x, y)
         check_classification_targets(y)
@@ -295,12 +295,8 @@ class ConvNetRegressor(RegressorMixin, _ConvNet):  # type: ignore[misc]
     ) -> "ConvNetRegressor":
         from sklearn.utils import check_array, check_consistent_length
 
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
         goes_on = goes_on and hasattr(self, "net_")
-        x = self._samples(X, reset=not goes_on)
+        x = self._samples(X, not goes_on, y)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(x, y)
         targets, weight = y.reshape(len(y), -1), None

@@ -232,26 +232,15 @@ class ConvTranspose1d(_ConvTranspose):
 class ConvTranspose2d(_ConvTranspose):
     """The transpose of a convolution, from (N, C, H, W) to (N, O, OH, OW): it goes up in size.
 
-    The arguments are PyTorch's, in PyTorch's order.
+    The arguments are PyTorch's, in PyTorch's order; those not named here, and the errors, are those
+    of :class:`Conv2d`.
 
     Args:
-        in_channels: C, or None to take it from the first input.
-        out_channels: O.
-        kernel_size: one integer or (KH, KW).
         stride: distance in the output between two neighbours of the input.
         padding: what the convolution adds to each side, and this takes away.
         output_padding: how much longer the output is at its end.
-        groups: number of separate blocks of channels.
-        bias: whether to add a bias.
-        dilation: distance between two elements of a kernel.
-        weight_init: a name of :mod:`tinyconv.initializers`.
-        bias_init: likewise.
 
     Parameters: ``weight`` (C, O/groups, KH, KW), ``bias`` (O,).
-
-    Raises:
-        ArgumentError: a size is out of range, a name unknown, or the groups do not divide the
-            channels.
 
     >>> import numpy as np
     >>> ConvTranspose2d(8, 4, 2, stride=2).forward(np.zeros((5, 8, 7, 7))).shape

@@ -1,6 +1,7 @@
 """What every loss is: a mean over a batch, its gradient, and what it says of targets."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from tinyconv.arguments import checked
@@ -155,3 +156,19 @@ class Loss(ABC):
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+class OneOperation(Loss):
+    """What losses share that call one operation, whose options are their arguments."""
+
+    _operation: tuple[Callable[..., tuple[Array, Any]], Callable[[float, Any], Array]]
+
+    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
+        if not self.one_class:
+            xp = namespace(type(self).__name__, outputs=outputs, targets=targets)
+            targets = xp.astype(targets, outputs.dtype, copy=False)
+        value, self._saved = self._operation[0](outputs, targets, sample_weight, **self.config())
+        return value
+
+    def backward(self) -> Array:  # noqa: D102
+        return self._operation[1](1.0, self._saved)

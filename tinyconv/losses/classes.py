@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from tinyconv.arguments import Fraction, Numbers, OneOf, Positive, checked
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError
-from tinyconv.losses.base import Loss
+from tinyconv.losses.base import Loss, OneOperation
 from tinyconv.losses.checks import check_classes, check_probabilities
 from tinyconv.losses.targets import beside
 from tinyconv.messages import shown
@@ -130,7 +130,7 @@ class CrossEntropyLoss(_ClassLoss):
 SoftmaxLogLikelihood = CrossEntropyLoss
 
 
-class MultiMarginLoss(_ClassLoss):
+class MultiMarginLoss(OneOperation, _ClassLoss):
     """Hinge loss: ask the output of every wrong class to stay below the right one's by a margin.
 
         loss = 1/(N K) sum_n sum_{k != y} max(0, margin + x[n, k] - x[n, y]),    y = label of n
@@ -148,21 +148,14 @@ class MultiMarginLoss(_ClassLoss):
     0.25
     """
 
+    _operation = (ops.multi_margin_loss, ops.multi_margin_loss_backward)
+
     @checked
     def __init__(self, margin: Positive = 1.0) -> None:
         self.margin = margin
 
     def check_targets(self, op: str, targets: Array, output_shape: tuple[int, ...]) -> None:  # noqa: D102
         check_classes(op, targets, output_shape)
-
-    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
-        value, self._saved = ops.multi_margin_loss(
-            outputs, targets, sample_weight, margin=self.margin
-        )
-        return value
-
-    def backward(self) -> Array:  # noqa: D102
-        return ops.multi_margin_loss_backward(1.0, self._saved)
 
     def probabilities(self, outputs: Array) -> Array:
         """Return the softmax of the scores, which ranks the classes as they do."""

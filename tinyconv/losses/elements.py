@@ -1,11 +1,8 @@
 """Losses of numbers to be met one by one: regression, autoencoders, labels that may coincide."""
 
-from collections.abc import Callable
-from typing import Any
-
 from tinyconv.arguments import Positive, checked
 from tinyconv.backend import Array, namespace
-from tinyconv.losses.base import Loss
+from tinyconv.losses.base import OneOperation
 from tinyconv.losses.checks import check_values
 from tinyconv.ops import loss as ops
 from tinyconv.ops.activation import sigmoid
@@ -15,23 +12,11 @@ from tinyconv.ops.binary_cross_entropy import (
 )
 
 
-class _ElementLoss(Loss):
+class _ElementLoss(OneOperation):
     """Targets are numbers of any type, of the shape of the outputs."""
 
     def check_targets(self, op: str, targets: Array, output_shape: tuple[int, ...]) -> None:
         check_values(op, targets, output_shape)
-
-    #: Forward and backward, whose options are the loss's arguments.
-    _operation: tuple[Callable[..., tuple[Array, Any]], Callable[[float, Any], Array]]
-
-    def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:
-        xp = namespace(type(self).__name__, outputs=outputs, targets=targets)
-        floats = xp.astype(targets, outputs.dtype, copy=False)
-        value, self._saved = self._operation[0](outputs, floats, sample_weight, **self.config())
-        return value
-
-    def backward(self) -> Array:
-        return self._operation[1](1.0, self._saved)
 
 
 class MSELoss(_ElementLoss):

@@ -14,18 +14,11 @@ AMPLITUDE = 1.7159
 STEEPNESS = 2 / 3
 
 
-class LeakyReluSaved(NamedTuple):
-    """What the forward pass of :func:`leaky_relu` keeps for the backward pass."""
+class ActivationSaved(NamedTuple):
+    """What the forward pass of an activation with a parameter keeps for the backward pass."""
 
     x: Array
-    negative_slope: float
-
-
-class EluSaved(NamedTuple):
-    """What the forward pass of :func:`elu` keeps for the backward pass."""
-
-    x: Array
-    alpha: float
+    parameter: float
 
 
 def relu(x: Array) -> tuple[Array, Array]:
@@ -138,7 +131,7 @@ def scaled_tanh_backward(dy: Array, y: Array) -> Array:
     return dy * (STEEPNESS * (AMPLITUDE - y * y / AMPLITUDE))
 
 
-def leaky_relu(x: Array, *, negative_slope: float = 0.01) -> tuple[Array, LeakyReluSaved]:
+def leaky_relu(x: Array, *, negative_slope: float = 0.01) -> tuple[Array, ActivationSaved]:
     """Rectify, but not wholly: ``y = x`` where x > 0, else ``negative_slope x``.
 
     Args:
@@ -153,10 +146,10 @@ def leaky_relu(x: Array, *, negative_slope: float = 0.01) -> tuple[Array, LeakyR
     """
     xp = floating("leaky_relu", x=x)
     y = xp.where(real_part(xp, x) > 0, x, negative_slope * x)
-    return y, LeakyReluSaved(x, negative_slope)
+    return y, ActivationSaved(x, negative_slope)
 
 
-def leaky_relu_backward(dy: Array, saved: LeakyReluSaved) -> Array:
+def leaky_relu_backward(dy: Array, saved: ActivationSaved) -> Array:
     """Backpropagate through :func:`leaky_relu`: ``dx = dy`` where x > 0, else ``slope dy``.
 
     >>> import numpy as np
@@ -170,7 +163,7 @@ def leaky_relu_backward(dy: Array, saved: LeakyReluSaved) -> Array:
     return xp.where(real_part(xp, x) > 0, dy, negative_slope * dy)
 
 
-def elu(x: Array, *, alpha: float = 1.0) -> tuple[Array, EluSaved]:
+def elu(x: Array, *, alpha: float = 1.0) -> tuple[Array, ActivationSaved]:
     """Rectify, saturating below: ``y = x`` where x > 0, else ``alpha (exp(x) - 1)``.
 
     Args:
@@ -187,10 +180,10 @@ def elu(x: Array, *, alpha: float = 1.0) -> tuple[Array, EluSaved]:
     is_positive = real_part(xp, x) > 0
     # Where x is positive the exponential is not wanted, and might overflow.
     below = alpha * xp.expm1(xp.where(is_positive, xp.zeros_like(x), x))
-    return xp.where(is_positive, x, below), EluSaved(x, alpha)
+    return xp.where(is_positive, x, below), ActivationSaved(x, alpha)
 
 
-def elu_backward(dy: Array, saved: EluSaved) -> Array:
+def elu_backward(dy: Array, saved: ActivationSaved) -> Array:
     """Backpropagate through :func:`elu`: ``dx = dy`` where x > 0, else ``dy alpha exp(x)``.
 
     >>> import numpy as np

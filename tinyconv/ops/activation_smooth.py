@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tinyconv.backend import Array, floating, namespace, real_part, require_floating
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import check_shape
-from tinyconv.ops.activation import sigmoid
+from tinyconv.ops.activation import ActivationSaved, sigmoid
 
 
 class GeluSaved(NamedTuple):
@@ -23,13 +23,6 @@ class SiluSaved(NamedTuple):
 
     x: Array
     gate: Array  #: sigmoid(x)
-
-
-class SoftplusSaved(NamedTuple):
-    """What the forward pass of :func:`softplus` keeps for the backward pass."""
-
-    x: Array
-    beta: float
 
 
 def gelu(x: Array, *, approximate: str = "none") -> tuple[Array, GeluSaved]:
@@ -111,7 +104,7 @@ def silu_backward(dy: Array, saved: SiluSaved) -> Array:
     return dy * (gate * (1 + x * (1 - gate)))
 
 
-def softplus(x: Array, *, beta: float = 1.0) -> tuple[Array, SoftplusSaved]:
+def softplus(x: Array, *, beta: float = 1.0) -> tuple[Array, ActivationSaved]:
     """Rectify with a round corner: ``y = log(1 + exp(beta x)) / beta``.
 
     Computed as max(x, 0) + log(1 + exp(-\\|beta x\\|)) / beta, the same function, which no x
@@ -136,10 +129,10 @@ def softplus(x: Array, *, beta: float = 1.0) -> tuple[Array, SoftplusSaved]:
     is_negative = real_part(xp, x) < 0
     away = xp.where(is_negative, x, -x)  # -|x|, by the sign of the real part
     y = xp.where(is_negative, xp.zeros_like(x), x) + xp.log1p(xp.exp(beta * away)) / beta
-    return y, SoftplusSaved(x, beta)
+    return y, ActivationSaved(x, beta)
 
 
-def softplus_backward(dy: Array, saved: SoftplusSaved) -> Array:
+def softplus_backward(dy: Array, saved: ActivationSaved) -> Array:
     """Backpropagate through :func:`softplus`: ``dx = dy sigmoid(beta x)``.
 
     >>> import numpy as np
