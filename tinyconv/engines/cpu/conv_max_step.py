@@ -1,26 +1,26 @@
 """The step of a convolution and the max-pool behind it: see ``kernels.cpu.conv_max``."""
 
 from collections.abc import Sequence
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
-from tinyconv.engines.cpu.conv_dims import Product, convolution
+from tinyconv.engines.cpu.conv_dims import PENDING, Product, convolution
 from tinyconv.engines.cpu.conv_step import ConvStep, is_convolution, pool_sizes
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, planes_of
-from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.cpu.tiling import compiled, even, rows_for
 from tinyconv.engines.units import ACTIVATIONS, MAX, Unit
 from tinyconv.kernels.cpu import activation, conv_max
 from tinyconv.kernels.cpu.kernel import address_of
-from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.layers.base import Shape
 
 Array = np.ndarray[Any, Any]
 
-#: Bytes of input that a block of samples may have in the backward pass.
+#: Bytes that a block of samples may read in the backward pass.
 FIRST_CACHE = 32 << 10
 #: Positions of a window that is joined: more of them find no registers.
 POOLED = 9
@@ -68,6 +68,20 @@ class ConvMaxStep(ConvStep):
     def _scatters(self) -> bool:
         return True
 
+    def _columns_for(self, vectors: int) -> int:
+        """Return how many vectors make a tile that takes the least time of its loads.
+
+        For a winner these are its place, its gradient, and a vector for each sum; few sums wait for
+        each other.
+        """
+        KH = self.window.kernel[1]
+
+        def cost(V: int) -> int:
+            tiles = [min(rows_for(V, KH), KH - row) for row in range(0, KH, rows_for(V, KH))]
+            return ceil(vectors / V) * sum(max(PENDING, 2 + rows * V) for rows in tiles)
+
+        return min(range(1, min(vectors, REGISTERS - 2) + 1), key=cost)
+
     def _add_input_gradient(self, program: Program) -> None:
         """Add nothing: the kernel of dw makes dx, too."""
 
@@ -104,13 +118,15 @@ class ConvMaxStep(ConvStep):
         product, take, threads = self.product, self.context.arena.take, self.context.threads
         assert self.winners is not None
         x, O, size = product.x, product.channels, self._channel
-        L, V, R, rest = self._tiles()
+        L, V, KH = self.run_lanes, self.run_vectors, self.window.kernel[1]
+        R = even(KH, rows_for(V, KH))
         is_one_tile = (size, self.slabs) == (R * V * L, 1)
         if is_one_tile and R * V <= 8 and self.dsource is None:
             kernel = compiled(conv_max.small_backward, L, V, R)
         else:
-            kernel = compiled(conv_max.backward, L, V, R, rest)
-        block = max(1, min(16, FIRST_CACHE // (4 * x.sample)))
+            kernel = compiled(conv_max.backward, L, V, R, KH % R or R)
+        sample = 4 * (x.sample + dz.sample) + self.z.sample  # and its winners
+        block = max(1, min(16, FIRST_CACHE // sample))
         channel = block * product.windows + 1
         listed = max(O * channel, product.positions * O) + 16
         counts = max(O, product.positions) + 16

@@ -25,7 +25,7 @@ from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context
-from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
+from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
 from tinyconv.engines.cpu.winograd_calls import is_of_squares
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
@@ -191,7 +191,7 @@ class ConvStep(ProductStep):
         self.slabs = window.kernel[0] * taps
         self.run_lanes = lanes_for(run)
         vectors = ceil(run / self.run_lanes)
-        self.run_vectors = even(vectors, (REGISTERS - 2) // 4)
+        self.run_vectors = self._columns_for(vectors)
         self.run_padded = ceil(vectors / self.run_vectors) * self.run_vectors * self.run_lanes
         self.spare = self.run_padded - run + LANES
 
@@ -208,11 +208,9 @@ class ConvStep(ProductStep):
         """Numbers of a channel's weights in that layout."""
         return self.slabs * self.window.kernel[1] * self.run_padded
 
-    def _tiles(self) -> tuple[int, int, int, int]:
-        """Lanes, vectors and rows of a tile, and the rows of the last one."""
-        KH = self.window.kernel[1]
-        R = even(KH, rows_for(self.run_vectors, KH))
-        return self.run_lanes, self.run_vectors, R, KH % R or R
+    def _columns_for(self, vectors: int) -> int:
+        """Return how many vectors of a run a tile has."""
+        return even(vectors, (REGISTERS - 2) // 4)
 
     def _pack_runs(self, program: Program) -> None:
         product, O, channel = self.product, self.product.channels, self._channel
