@@ -117,12 +117,7 @@ class Ensemble:
         for net in self.nets:
             net.build(tuple(x.shape[1:]))
         calls = [
-            (
-                net,
-                x,
-                y,
-                arguments | {"checkpoint": checkpoint and Path(checkpoint) / str(number)},
-            )
+            (net, x, y, arguments | {"checkpoint": checkpoint and Path(checkpoint) / str(number)})
             for number, net in enumerate(self.nets)
         ]
         attempts = attempt_all(_fitted, calls, 1 if len(self.nets) == 1 else processes)

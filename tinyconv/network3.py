@@ -248,11 +248,7 @@ class FullyConnectedLayer:
     """
 
     def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        activation_fn: Activation = sigmoid,
-        p_dropout: float = 0.0,
+        self, n_in: int, n_out: int, activation_fn: Activation = sigmoid, p_dropout: float = 0.0
     ) -> None:
         self.n_in = n_in
         self.n_out = n_out

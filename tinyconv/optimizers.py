@@ -16,16 +16,7 @@ from tinyconv.messages import hint, shown
 from tinyconv.parameters import Parameters
 from tinyconv.registry import Registry
 
-__all__ = [
-    "OPTIMIZERS",
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Optimizer",
-    "RMSProp",
-    "optimizer_of",
-]
+__all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "optimizer_of"]
 
 
 class Network(Protocol):

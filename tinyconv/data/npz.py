@@ -19,12 +19,7 @@ from tinyconv.data.parts import Part, Parts
 from tinyconv.errors import DataError
 
 #: The names under which samples and labels are found, by part; ``{}`` is the part's name.
-NAMES = (
-    ("x_{}", "y_{}"),
-    ("X_{}", "y_{}"),
-    ("{}_images", "{}_labels"),
-    ("{}_x", "{}_y"),
-)
+NAMES = (("x_{}", "y_{}"), ("X_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}_x", "{}_y"))
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 #: The names where there are no parts.
 WHOLE = (("x", "y"), ("X", "y"), ("images", "labels"), ("data", "target"), ("data", "labels"))

@@ -57,11 +57,7 @@ def read_table(
 
 
 def _read(
-    path: Path,
-    lines: Any,
-    label: str | int | None,
-    shape: tuple[int, ...] | None,
-    task: str | None,
+    path: Path, lines: Any, label: str | int | None, shape: tuple[int, ...] | None, task: str | None
 ) -> Parts:
     rows: Iterator[list[str]] = (row for row in lines if row)
     first = next(rows, None)

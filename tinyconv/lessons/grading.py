@@ -100,7 +100,7 @@ EXERCISES = {
         "col[i, j, p, q] = x[p + i, q + j] of a 2x2 window",
         "backward(dcol, x) -> dx",
         lambda x: np.stack(
-            [[x[i : i + 3, j : j + 4] for j in range(2)] for i in range(2)],  # (2, 2, 3, 4)
+            [[x[i : i + 3, j : j + 4] for j in range(2)] for i in range(2)]  # (2, 2, 3, 4)
         ),
         ((4, 5),),
     ),

@@ -31,11 +31,7 @@ def resnet20(classes: int) -> list[Layer]:
     for width in (16, 32, 64):
         for block in range(3):
             stride = 2 if block == 0 and width > 16 else 1
-            body = [
-                *_conv_norm(channels, width, 3, stride),
-                ReLU(),
-                *_conv_norm(width, width, 3),
-            ]
+            body = [*_conv_norm(channels, width, 3, stride), ReLU(), *_conv_norm(width, width, 3)]
             shortcut = _conv_norm(channels, width, 1, stride) if channels != width else None
             layers += [Residual(body, shortcut), ReLU()]
             channels = width

@@ -43,6 +43,6 @@ def __dir__() -> list[str]:
 
 
 for _name in __all__:
-    # Those over one axis and three refer to those over two.
-    if not _name.removesuffix("_backward").endswith(("1d", "3d", "im2col", "col2im")):
+    # Those over one axis and three, and by plain loops, refer to those over two.
+    if not _name.removesuffix("_backward").endswith(("1d", "3d", "direct", "im2col", "col2im")):
         _complete(globals()[_name])

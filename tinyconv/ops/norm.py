@@ -193,12 +193,7 @@ def layer_norm_backward(dy: Array, saved: NormSaved) -> tuple[Array, Array | Non
 
 
 def group_norm(
-    x: Array,
-    num_groups: int,
-    w: Array | None = None,
-    b: Array | None = None,
-    *,
-    eps: float = 1e-5,
+    x: Array, num_groups: int, w: Array | None = None, b: Array | None = None, *, eps: float = 1e-5
 ) -> tuple[Array, NormSaved]:
     """Normalise each sample over groups of neighbouring channels and the plane.
 

@@ -68,9 +68,7 @@ class Training:
 
 
 def fit(
-    training: Training,
-    source: Batches,
-    validate: Callable[[], dict[str, float]] | None = None,
+    training: Training, source: Batches, validate: Callable[[], dict[str, float]] | None = None
 ) -> History:
     """Train from ``training.position`` to the end of epoch ``training.epochs``.
 

@@ -127,12 +127,7 @@ class Backend(onnx.backend.base.Backend):  # type: ignore[misc, name-defined]
 
     @classmethod
     def run_node(
-        cls,
-        node: Any,
-        inputs: Any,
-        device: str = "CPU",
-        outputs_info: Any = None,
-        **kwargs: Any,
+        cls, node: Any, inputs: Any, device: str = "CPU", outputs_info: Any = None, **kwargs: Any
     ) -> tuple[Values, ...]:
         """Run a ``NodeProto`` of the newest operators, or of those of ``opset_version``."""
         _refuse_unknown([node])

@@ -43,12 +43,7 @@ def exports(kind: type[Layer]) -> Callable[[Exporter], Exporter]:
 
 
 @checked
-def export(
-    net: Sequential,
-    path: str | Path,
-    *,
-    metadata: Mapping[str, str] | None = None,
-) -> None:
+def export(net: Sequential, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a network as ONNX, for ONNX Runtime and every other runtime that reads it.
 
     The file takes a batch of any size as ``x`` and gives ``logits`` and, for the losses that have
