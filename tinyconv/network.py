@@ -10,29 +10,29 @@ import numpy as np
 
 from tinyconv import files
 from tinyconv.arguments import Count, FilePath, Function, NotNegative, Share, Switch, checked
-from tinyconv.backend import Array, check_device, namespace, to_numpy
+from tinyconv.backend import Array, check_device, namespace
 from tinyconv.data.report import Pixels
 from tinyconv.engines.base import Totals
 from tinyconv.engines.choose import engine_for, sum_for
 from tinyconv.engines.eager import EagerEngine
-from tinyconv.engines.ranks import ALONE, Comm, Ranks, ends_all
+from tinyconv.engines.ranks import Comm, Ranks, ends_all
 from tinyconv.engines.shared import SharedEngine
-from tinyconv.errors import ArgumentError, FileError, NonFiniteError, StateError
+from tinyconv.errors import ArgumentError, FileError, StateError
 from tinyconv.layers import Chain, decode
 from tinyconv.losses import LOSSES, Loss, Targets, loss_of
-from tinyconv.messages import shown
-from tinyconv.metrics import Metric, figures, metrics_of
-from tinyconv.network_base import ABOUT, Network
+from tinyconv.metrics import Metric, metrics_of
+from tinyconv.network_base import ABOUT
+from tinyconv.network_predict import Predictor
 from tinyconv.optimizers import SGD, Optimizer, optimizer_of
-from tinyconv.training.batches import Augment, as_pair
+from tinyconv.training.batches import Augment
 from tinyconv.training.callbacks import Callback
-from tinyconv.training.checks import as_array, check_targets, warn_of_nonsense
+from tinyconv.training.checks import warn_of_nonsense
 from tinyconv.training.fit import Position, Training, fit
 from tinyconv.training.history import History
 from tinyconv.training.run import check_callbacks, kept_in, read_data
 
 
-class Sequential(Network):
+class Sequential(Predictor):
     """Layers one after the other, with everything to train and use them.
 
     Parameters are made at once where every layer names its input size, else with the first batch
@@ -382,139 +382,6 @@ class Sequential(Network):
             yield
         finally:
             self._trainer = None
-
-    # Asking.
-
-    @checked
-    def logits(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
-        """Return the outputs of the last layer, (N, K), computed batch by batch.
-
-        Args:
-            x: (N, ...), floating-point, in host memory or on the network's device.
-            batch_size: samples in memory at a time.
-        """
-        x = as_array("predict", "x", x)
-        self._accept(x)
-        if self._predictor is None:
-            self._predictor = engine_for(self)
-        return self._predictor.logits(x, batch_size)
-
-    @checked
-    def predict(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
-        """Return what the network says of every sample.
-
-        With a loss of classes the most likely one, (N,) or (N, H, W), int64; with one of numbers
-        the outputs, (N, ...); with :class:`BCEWithLogitsLoss` 0 or 1 for every output.
-        """
-        outputs = self._finite("predict", x, self.logits(x, batch_size))
-        predictions: np.ndarray[Any, Any] = self.loss.predictions(outputs)
-        return predictions
-
-    @checked
-    def predict_proba(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
-        """Return the probability of every class for every sample, (N, K).
-
-        Raises:
-            StateError: the loss is one of numbers, not of classes.
-        """
-        outputs = self._finite("predict_proba", x, self.logits(x, batch_size))
-        probabilities: np.ndarray[Any, Any] = self.loss.probabilities(outputs)
-        return probabilities
-
-    def _finite(self, op: str, x: Array, outputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return outputs from which something can be concluded.
-
-        Raises:
-            NonFiniteError: one is NaN; the text says which sample's, and whether x or a weight is.
-        """
-        wrong = np.isnan(outputs).any(axis=tuple(range(1, outputs.ndim)))
-        if not wrong.any():
-            return outputs
-        place = int(wrong.argmax())
-        why = "its numbers overflow"
-        if np.isnan(to_numpy(as_array(op, "x", x)[place])).any():
-            why = "it holds NaN"
-        for name, values in self._tensors().items():
-            if np.isnan(to_numpy(values)).any():
-                why = f"the network's {name} holds NaN"
-        raise NonFiniteError(
-            f"{op}: the output for sample {place} is NaN ({wrong.sum():,} of {len(wrong):,} are): "
-            f"{why}"
-        )
-
-    @checked
-    def evaluate(
-        self,
-        x: Any,
-        y: Array | None = None,
-        *,
-        metrics: Sequence[str | Metric | Callable[[Any, Any], float]] | None = None,
-        sample_weight: Array | None = None,
-        batch_size: Count = 256,
-    ) -> dict[str, float]:
-        """Return the mean loss and other figures on samples with known targets.
-
-        Args:
-            x: (N, ...), samples; or a pair (x, y) in place of both, such as ``data.test``.
-            y: targets as ``fit`` takes them.
-            metrics: see ``fit``; what suits the loss, such as the accuracy, if None.
-            sample_weight: (N,), how often each sample counts; None for 1.
-            batch_size: samples in memory at a time.
-
-        Returns:
-            Name -> figure, ``"loss"`` first.
-
-        Raises:
-            ArgumentError: a metric is unknown, or a target out of range, or there are none.
-            ShapeError: the shapes do not fit.
-            DtypeError: the loss does not take such targets.
-
-        >>> import numpy as np
-        >>> import tinyconv as tc
-        >>> net = tc.Sequential([tc.Linear(4, 3)], seed=0)
-        >>> net.evaluate(np.ones((5, 4), "f"), np.zeros(5, int), metrics=["top_3"])["top_3"]
-        1.0
-        """
-        pair = as_pair(x, y, sample_weight)
-        if pair is None:
-            raise ArgumentError(
-                f"evaluate: x is {shown(x)} and y is missing; expected x and y, or a pair of them "
-                "such as data.test"
-            )
-        x, targets = self._samples("evaluate", *pair, self.loss)
-        measured = metrics_of("evaluate", metrics, self.loss, self._sample_output)
-        return self._figures(x, targets, measured, batch_size)
-
-    def score(self, x: Any, y: Array | None = None) -> float:
-        """Return the accuracy, as scikit-learn's classifiers do; the loss where there is none."""
-        figures = self.evaluate(x, y)
-        return figures.get("accuracy", figures["loss"])
-
-    def _figures(
-        self,
-        x: Array,
-        targets: Targets,
-        metrics: Sequence[Metric],
-        batch_size: int = 256,
-        *,
-        ranks: Ranks = ALONE,
-    ) -> dict[str, float]:
-        outputs = ranks.outputs(lambda part: self.logits(part, batch_size), x)
-        outputs = self._finite("evaluate", x, outputs)
-        y, weight = targets.y, targets.sample_weight
-        if weight is not None:
-            weight = to_numpy(weight).astype(outputs.dtype)
-        return figures(metrics, self.loss, outputs, to_numpy(y), weight)
-
-    def _samples(
-        self, op: str, x: Any, y: Any, sample_weight: Any, loss: Loss
-    ) -> tuple[Array, Targets]:
-        """Return checked samples and their checked targets, on behalf of ``op``."""
-        x, y = as_array(op, "x", x), as_array(op, "y", y)
-        if sample_weight is not None:
-            sample_weight = as_array(op, "sample_weight", sample_weight)
-        self._accept(x, op)
-        return x, check_targets(op, x, y, sample_weight, loss, self._sample_output)
 
 
 @checked

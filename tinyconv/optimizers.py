@@ -380,19 +380,16 @@ class AdamW(Adam):
         return g
 
 
+_KINDS: tuple[type[Optimizer], ...] = (SGD, Adagrad, Adam, AdamW, RMSProp)
+
 #: What ``optimizer=`` takes as a string, with PyTorch's constants and for SGD the rate of ``fit``.
 _SHORT_NAMES: dict[str, Callable[[], Optimizer]] = {
+    **{kind.__name__.lower(): kind for kind in _KINDS},
     "sgd": lambda: SGD(lr=0.1),
-    "adagrad": Adagrad,
-    "adam": Adam,
-    "adamw": AdamW,
-    "rmsprop": RMSProp,
 }
 
 #: The rules by the names of their classes, with those of one's own that were registered.
-OPTIMIZERS: Registry[Optimizer] = Registry(
-    "optimizer", {kind.__name__: kind for kind in (SGD, Adagrad, Adam, AdamW, RMSProp)}
-)
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", {kind.__name__: kind for kind in _KINDS})
 
 
 def optimizer_of(op: str, optimizer: Optimizer | str) -> Optimizer:
