@@ -187,7 +187,9 @@ def reference() -> None:
     lines = ["# Reference", ""]
     for module, words in MODULES.items():
         stem = module.removeprefix("tinyconv.")
-        write(f"reference/{stem}.md", f"# {words}\n\n::: {module}\n")
+        # What a network can do stands in several files.
+        whole = "    options:\n      inherited_members: true\n" if stem == "network" else ""
+        write(f"reference/{stem}.md", f"# {words}\n\n::: {module}\n{whole}")
         lines.append(f"- [`{module}`](reference/{stem}.md)  {words}")
     write("reference.md", "\n".join(lines) + "\n")
     listed = "\n".join(
