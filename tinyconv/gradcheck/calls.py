@@ -1,8 +1,8 @@
 """The first calls of both functions, everything that can be wrong about calling them, and what they
 say: the derivative at one point as a linear map.
 
-Reverse mode returns ``J^T dy`` for a dy, forward mode ``J v`` for a v; second order and adjoint
-pairs are reverse mode of other functions. What is compared is always the form ``<dy, J v>``.
+Reverse mode returns ``J^T dy`` for a dy, forward mode ``J v`` for a v; second order is reverse mode
+of another function. What is compared is always the form ``<dy, J v>``.
 """
 
 import contextlib

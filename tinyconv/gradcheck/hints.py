@@ -174,33 +174,28 @@ def _local_derivative(e: Evidence) -> Hypotheses:
         yield e.is_got(e.dy * factor), text
 
 
-def _other_mask(e: Evidence) -> Hypotheses:
-    passed, right = np.abs(e.got) > 0, ~e.zero
-    ratio = e.ratio(passed & right) if e.is_elementwise else None
-    if ratio is None or abs(ratio - 1) > 1e-6:
-        return
-    lost, extra = np.any(~passed & e.wrong), np.any(e.zero & e.wrong)
-    # What is passed on must be dy, times what forward scales it by.
-    scaled = e.at(e.dy) * np.median(e.numeric[right] / e.at(e.dy)[right])
-    if extra and not np.all(e.close(e.got, scaled)[passed & e.wrong]):
-        return
-    yield lost and extra, "zeros are in the wrong places: another mask than that of forward"
-    text = "dy is passed on where the derivative is zero: the mask is missing or too wide"
-    yield extra and not lost, text
-    yield not extra, "the gradient is zero where it should not be: the mask is too narrow"
-
-
 def _places(e: Evidence) -> Hypotheses:
-    """Zeros and values at the wrong indices: an argmax, a mask, a stride."""
+    """Zeros and values at the wrong indices: a mask, an argmax, a stride."""
     got, numeric = np.sort(e.got), np.sort(e.numeric)
     same = np.allclose(got, numeric, rtol=1e-6, atol=1e-9 * e.size)
     if same and np.any(e.zero) and len(e.flat) == e.analytic.size:
         yield True, "the right values in the wrong places: an index, an argmax or a stride"
         return
-    is_extra, is_lost = np.all(e.zero[e.wrong]), np.all(np.abs(e.got[e.wrong]) <= 1e-9 * e.size)
-    yield is_extra, "gradient goes to elements that have none, and is right elsewhere"
+    extra, lost = e.wrong & e.zero, e.wrong & (np.abs(e.got) <= 1e-9 * e.size)
+    is_extra, is_lost = bool(np.any(extra)), bool(np.any(lost))
+    if np.any(e.wrong & ~extra & ~lost):
+        return
+    # What a mask passes on is dy, times what forward scales it by.
+    scale = np.median((e.numeric / e.at(e.dy))[~e.zero]) if e.is_elementwise else np.nan
+    if e.is_elementwise and np.all(e.close(e.got, scale * e.at(e.dy))[extra]):
+        text = "zeros are in the wrong places: another mask than that of forward"
+        yield is_extra and is_lost, text
+        text = "dy is passed on where the derivative is zero: the mask is missing or too wide"
+        yield not is_lost, text
+        yield not is_extra, "the gradient is zero where it should not be: the mask is too narrow"
+    yield not is_lost, "gradient goes to elements that have none, and is right elsewhere"
     text = "zero where there is a gradient, and right elsewhere: elements are left out"
-    yield is_lost and not is_extra, text
+    yield not is_extra, text
 
 
 # -- sums and means: a term is missing -----------------------------------------------------------
@@ -413,6 +408,6 @@ def _described(
 #: From the most specific to the most general.
 TABLE: tuple[Callable[[Evidence], Hypotheses], ...] = (
     *(_linear_and_alone, _constant_ratio, _rearranged, _input_rearranged, _softmax),
-    *(_normalisation, _sum_of_dy, _part, _local_derivative, _other_mask, _dy_part, _places),
+    *(_normalisation, _sum_of_dy, _part, _local_derivative, _dy_part, _places),
     *(_missing_term, _constant_beside_inputs),
 )

@@ -215,10 +215,11 @@ class Slopes:
         found: list[float] = []
         for side in (self._steps[-1] / 4, -self._steps[-1] / 4):
             for k in range(4):  # ever wider, while rounding makes all values equal
-                values = [self._value(self._direction, side * RATIO**k * n) for n in UNEVEN]
-                phi = [float(np.sum(self.dy * (y - self.y))) for y in values if y is not None]
-                if len(phi) < len(UNEVEN) or any(phi):
-                    whole = len(phi) == len(UNEVEN)
-                    found += list(np.abs(np.diff(np.diff(phi) / np.diff(UNEVEN)))) if whole else []
+                values = (self._value(self._direction, side * RATIO**k * n) for n in UNEVEN[1:])
+                phi = [0.0, *(np.sum(self.dy * (y - self.y)) for y in values if y is not None)]
+                if len(phi) < len(UNEVEN):
+                    break  # outside of the domain
+                if any(phi):
+                    found += list(np.abs(np.diff(np.diff(phi) / np.diff(UNEVEN))))
                     break
         return 3 * min((d for d in found if d > 0), default=0.0) / float(np.sqrt(3.5))
