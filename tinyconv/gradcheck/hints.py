@@ -111,7 +111,7 @@ def _origin(e: Evidence, ratio: float) -> str:
 
 
 def _rearranged(e: Evidence) -> Hypotheses:
-    """The right numbers, of another input, or conjugated, or with axes swapped or shifted."""
+    """The right numbers, but of another input, conjugated, with axes swapped or shifted."""
     for leaf in (leaf for leaf in e.called.checked if leaf is not e.leaf):
         text = f"this is not its gradient, but the gradient of {leaf.name} would be: "
         yield leaf.shape == e.leaf.shape and e.matches(e.known(leaf)), text + "the order is off"
@@ -122,21 +122,7 @@ def _rearranged(e: Evidence) -> Hypotheses:
     ways += [((g.ndim - 2, g.ndim - 1), "both last axes: the padding")] if g.ndim > 1 else []
     for (axes, where), by in itertools.product(ways, (1, -1, 2, -2)):
         yield _is_shift(e, axes, by), f"the gradient is shifted by {-by} along {where}"
-
-
-def _is_shift(e: Evidence, axes: tuple[int, ...], by: int) -> bool:
-    """Tell whether the gradient moved along ``axes`` is right, where the two overlap."""
-    shape, inside = e.analytic.shape, np.ones_like(e.wrong)
-    moved = e.at(np.roll(e.analytic, [by] * len(axes), axes))
-    for axis in axes:
-        inside &= (e.index[axis] >= by) & (e.index[axis] < shape[axis] + min(by, 0))
-    enough = np.sum(inside & (np.abs(e.numeric) > 1e-6 * e.size)) > 1 and np.any(inside & e.wrong)
-    return bool(enough and np.all(e.close(moved)[inside]))
-
-
-def _input_rearranged(e: Evidence) -> Hypotheses:
-    """Right if an input were transposed, say, so backward uses it like that."""
-    for name, x in e.inputs.items():
+    for name, x in e.inputs.items():  # right if an input were, so backward uses it like that
         for how, moved in _ways(x, name in e.pairs) if x.dtype.kind == "f" else ():
             if name != e.name or how.startswith("conjugated"):
                 text = f"backward is right for {name} {how.split(':')[0]}: it has {name} used {how}"
@@ -154,6 +140,16 @@ def _ways(a: FloatArray, pairs: bool) -> Iterator[tuple[str, FloatArray]]:
             yield f"transposed: axes {swapped} are swapped", moved
     for axes in axis_sets(a[..., 0] if pairs else a):
         yield f"flipped: axes {axes} run backwards", np.flip(a, axes)
+
+
+def _is_shift(e: Evidence, axes: tuple[int, ...], by: int) -> bool:
+    """Tell whether the gradient moved along ``axes`` is right, where the two overlap."""
+    shape, inside = e.analytic.shape, np.ones_like(e.wrong)
+    moved = e.at(np.roll(e.analytic, [by] * len(axes), axes))
+    for axis in axes:
+        inside &= (e.index[axis] >= by) & (e.index[axis] < shape[axis] + min(by, 0))
+    enough = np.sum(inside & (np.abs(e.numeric) > 1e-6 * e.size)) > 1 and np.any(inside & e.wrong)
+    return bool(enough and np.all(e.close(moved)[inside]))
 
 
 # -- elementwise functions: what dy is multiplied by ----------------------------------------------
@@ -174,28 +170,34 @@ def _local_derivative(e: Evidence) -> Hypotheses:
         yield e.is_got(e.dy * factor), text
 
 
+def _other_mask(e: Evidence) -> Hypotheses:
+    extra, lost = e.wrong & e.zero, e.wrong & (np.abs(e.got) <= 1e-9 * e.size)
+    if not e.is_elementwise or np.any(e.wrong & ~extra & ~lost):
+        return
+    # What a mask passes on is dy, times what forward scales it by.
+    scaled = e.at(e.dy) * np.median((e.numeric / e.at(e.dy))[~e.zero])
+    if np.all(e.close(e.got, scaled)[extra]):
+        text = "zeros are in the wrong places: another mask than that of forward"
+        yield np.any(extra) and np.any(lost), text
+        text = "dy is passed on where the derivative is zero: the mask is missing or too wide"
+        yield not np.any(lost), text
+        yield (
+            not np.any(extra),
+            "the gradient is zero where it should not be: the mask is too narrow",
+        )
+
+
 def _places(e: Evidence) -> Hypotheses:
-    """Zeros and values at the wrong indices: a mask, an argmax, a stride."""
+    """Zeros and values at the wrong indices: an argmax, a mask, a stride."""
     got, numeric = np.sort(e.got), np.sort(e.numeric)
     same = np.allclose(got, numeric, rtol=1e-6, atol=1e-9 * e.size)
     if same and np.any(e.zero) and len(e.flat) == e.analytic.size:
         yield True, "the right values in the wrong places: an index, an argmax or a stride"
         return
-    extra, lost = e.wrong & e.zero, e.wrong & (np.abs(e.got) <= 1e-9 * e.size)
-    is_extra, is_lost = bool(np.any(extra)), bool(np.any(lost))
-    if np.any(e.wrong & ~extra & ~lost):
-        return
-    # What a mask passes on is dy, times what forward scales it by.
-    scale = np.median((e.numeric / e.at(e.dy))[~e.zero]) if e.is_elementwise else np.nan
-    if e.is_elementwise and np.all(e.close(e.got, scale * e.at(e.dy))[extra]):
-        text = "zeros are in the wrong places: another mask than that of forward"
-        yield is_extra and is_lost, text
-        text = "dy is passed on where the derivative is zero: the mask is missing or too wide"
-        yield not is_lost, text
-        yield not is_extra, "the gradient is zero where it should not be: the mask is too narrow"
-    yield not is_lost, "gradient goes to elements that have none, and is right elsewhere"
+    is_extra, is_lost = np.all(e.zero[e.wrong]), np.all(np.abs(e.got[e.wrong]) <= 1e-9 * e.size)
+    yield is_extra, "gradient goes to elements that have none, and is right elsewhere"
     text = "zero where there is a gradient, and right elsewhere: elements are left out"
-    yield not is_extra, text
+    yield is_lost and not is_extra, text
 
 
 # -- sums and means: a term is missing -----------------------------------------------------------
@@ -407,7 +409,7 @@ def _described(
 
 #: From the most specific to the most general.
 TABLE: tuple[Callable[[Evidence], Hypotheses], ...] = (
-    *(_linear_and_alone, _constant_ratio, _rearranged, _input_rearranged, _softmax),
-    *(_normalisation, _sum_of_dy, _part, _local_derivative, _dy_part, _places),
+    *(_linear_and_alone, _constant_ratio, _rearranged, _softmax),
+    *(_normalisation, _sum_of_dy, _part, _local_derivative, _other_mask, _dy_part, _places),
     *(_missing_term, _constant_beside_inputs),
 )
