@@ -69,7 +69,7 @@ def test_gradients_of_another_structure_are_named():
     report = check(layer, lambda dy, p, x: ([p["w"]], x), [P, X])
     assert report.verdict == "shape"
     expected = "expected inputs[0]['w'], inputs[0]['b'][0], inputs[0]['b'][1]"
-    assert report.message.endswith(f"of inputs[0] has another structure: inputs[0][0], {expected}")
+    assert report.message.endswith(f"of inputs[0] is another nest: inputs[0][0], {expected}")
     report = check(layer, lambda dy, p, x: ({"v": 0}, x), [P, X])
     assert report.message.endswith(f"inputs[0]['v'], {expected}")
     report = check(layer, lambda dy, p, x: ({"w": p["w"], "b": (dy["y"],)}, x), [P, X])

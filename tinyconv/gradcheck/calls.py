@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.nests import FloatArray, Leaf, largest, scale_of
+from tinyconv.gradcheck.nests import FloatArray, Leaf, largest
 from tinyconv.gradcheck.problem import DOUBLE, HALF, Gradients, Problem, Stop
 from tinyconv.gradcheck.slopes import Direction
 
@@ -207,7 +207,7 @@ def _agrees_roughly(problem: Problem, leaf: Leaf, g: Any, dy: FloatArray) -> boo
     rng, at, errors = np.random.default_rng(0), leaf.of(problem.x), list[Any]()
     h = 2.0**-17 if leaf.dtype == np.float64 else 2.0**-8
     for _ in range(2):
-        v = np.where(np.isfinite(at), rng.choice([-1.0, 1.0], at.shape) * scale_of(at), 0)
+        v = np.where(np.isfinite(at), rng.choice([-1.0, 1.0], at.shape) * leaf.scale(problem.x), 0)
         above, below = (problem.evaluate({leaf: at + t * v}) for t in (h, -h))
         error = np.sum(dy * (above - below)) / (2 * h) - np.sum(g * v)
         errors.append(np.abs(error) - 1e-3 * np.sum(np.abs(g * v)))

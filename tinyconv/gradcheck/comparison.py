@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.gradcheck.calls import Called
-from tinyconv.gradcheck.nests import Leaf, scale_of
+from tinyconv.gradcheck.nests import Leaf
 from tinyconv.gradcheck.problem import HALF, Problem, Stop
 from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
 
@@ -70,8 +70,8 @@ class Comparison:
         self.called, self.options = called, options
         self.problem, self._sizes = called.numeric, np.zeros_like(called.numeric.x)
         for leaf in self.problem.leaves:
-            x = np.abs(self.problem.x[leaf.part])
-            self._sizes[leaf.part] = np.where(np.isfinite(x), np.maximum(x, scale_of(x)), 0)
+            x, size = np.abs(self.problem.x[leaf.part]), leaf.scale(self.problem.x)
+            self._sizes[leaf.part] = np.where(np.isfinite(x), np.maximum(x, size), 0)
         self._all = self.direction(called.checked)
         self.slopes = Slopes(called, self._all)
         half = self.called.eps > HALF

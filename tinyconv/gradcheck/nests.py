@@ -35,6 +35,10 @@ class Leaf:
         """Return its own part of a vector, in its shape."""
         return x[self.part].reshape(self.shape)
 
+    def scale(self, x: AnyArray) -> float:
+        """Return the size of its own part of a vector, see :func:`scale_of`."""
+        return scale_of(self.of(x))
+
     def index(self, k: int) -> tuple[int, ...]:
         """Return where in it coordinate k is."""
         return tuple(int(n) for n in np.unravel_index(k - self.part.start, self.shape))

@@ -17,15 +17,7 @@ import array_api_compat
 import numpy as np
 
 from tinyconv.backend import namespace, to_numpy
-from tinyconv.gradcheck.nests import (
-    FloatArray,
-    Leaf,
-    Nest,
-    as_real,
-    leaves_like,
-    leaves_of,
-    scale_of,
-)
+from tinyconv.gradcheck.nests import FloatArray, Leaf, Nest, as_real, leaves_like, leaves_of
 
 #: One for each leaf, None for what is not checked.
 Gradients: TypeAlias = dict[Leaf, Any]
@@ -120,7 +112,7 @@ class Problem:
         """Return the problem with some leaves moved at random by up to ``by`` times their size."""
         rng, x = np.random.default_rng(seed), self.x.copy()
         for leaf in which:
-            x[leaf.part] += rng.uniform(-by, by, leaf.size) * scale_of(leaf.of(x))
+            x[leaf.part] += rng.uniform(-by, by, leaf.size) * leaf.scale(x)
         return self.at(x)
 
     def resized(self, resize: Callable[[str, FloatArray], FloatArray]) -> "Problem":
@@ -238,9 +230,7 @@ class Problem:
             try:
                 leaves += leaves_like(part, g, name)
             except ValueError as error:
-                raise Stop(
-                    "shape", f"the gradient of {name} has another structure: {error}"
-                ) from None
+                raise Stop("shape", f"the gradient of {name} is another nest: {error}") from None
         return leaves
 
 

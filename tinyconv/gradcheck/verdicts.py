@@ -10,7 +10,7 @@ import numpy as np
 from tinyconv.gradcheck.calls import Called
 from tinyconv.gradcheck.comparison import Comparison, Options
 from tinyconv.gradcheck.hints import say_why
-from tinyconv.gradcheck.nests import Leaf, largest, scale_of
+from tinyconv.gradcheck.nests import Leaf, largest
 from tinyconv.gradcheck.problem import Problem, Stop, TimeUp
 from tinyconv.gradcheck.report import Report, TensorReport
 
@@ -61,9 +61,7 @@ def look(problem: Problem, options: Options, hints: bool = True) -> Report:
     method = "complex step" if comparison.slopes.complex_step else "central differences"
     numbers, count = (p.analytic, p.slope.value, p.slope.bar), problem.functions.evaluations
     tensors = tuple(rows.values())
-    return Report(
-        verdict, message, hint, tensors, seed, method, numbers, evaluations=count, scope=scope
-    )
+    return Report(verdict, message, hint, tensors, seed, method, numbers, 0, count, scope)
 
 
 def _pardon(comparison: Comparison) -> None:
@@ -148,7 +146,7 @@ def _as_given(comparison: Comparison, leaf: Leaf, row: TensorReport) -> TensorRe
     if point is called.problem or not given:
         return row
     precise = leaf.of(called.vector)
-    scale, top = scale_of(leaf.of(called.problem.x)), largest(precise)
+    scale, top = leaf.scale(called.problem.x), largest(precise)
     error = np.abs(given[leaf].astype(np.float64) - precise)
     natural = comparison.slopes.size * max(1, 1 / scale) + comparison.slopes.unit
     tolerance = ROUNDING_OF_GIVEN * called.problem.eps_x * (top + natural)
