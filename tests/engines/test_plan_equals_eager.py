@@ -11,7 +11,6 @@ from nets import NETS
 
 import tinyconv as tc
 from tinyconv.engines.base import Totals
-from tinyconv.engines.cpu import backend as cpu_backend
 from tinyconv.engines.cpu import linear_step
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.eager import EagerEngine
@@ -132,12 +131,10 @@ def before_a_guard(x: Array) -> Array:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects memory by Linux's function")
-@pytest.mark.parametrize("copied", [0, 1 << 17])
 @pytest.mark.parametrize("samples", [1, 7, 40])
 def test_a_prediction_reads_the_samples_and_nothing_else(
-    samples: int, copied: int, monkeypatch: pytest.MonkeyPatch
+    samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu_backend, "COPIED", copied)
     monkeypatch.setattr(linear_step, "SHARED_WEIGHT", 0)
     net, _, x, _ = make("linear layers of odd sizes", samples)
     expected = net.forward(x)

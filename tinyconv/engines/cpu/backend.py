@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.engines.base import Sharing
-from tinyconv.engines.cpu.arena import ALIGNMENT, Border, Image
+from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.program import Program
@@ -31,8 +31,6 @@ Array = np.ndarray[Any, Any]
 
 #: Bytes of activations that a block of samples may have, so that they stay in the second cache.
 BLOCK_BYTES = 768 << 10
-#: Bytes of a batch up to which it is copied if vectors of it would cross lines of the cache.
-COPIED = 128 << 10
 
 #: What a reader asks of its input's buffer: a border and spare numbers.
 Room = tuple[Border, int]
@@ -65,7 +63,6 @@ class CpuBackend:
         self.images: list[Image] = []
         self._outputs: Array | None = None
         self._inputs: list[Array] = []
-        self._aligned: Array | None = None
 
     # What a plan is built with.
 
@@ -102,8 +99,6 @@ class CpuBackend:
         if readers and all(step.reads_in_place for step in readers) and x.flattened() is not None:
             for step in readers:
                 step.x = replace(step.x, sample=prod(self.shape))
-            count = self.batch * prod(self.shape)
-            self._aligned = self.context.arena.take(count)[:count].reshape(self.batch, *self.shape)
             return
         self._gather = self.program.call(
             "gather",
@@ -132,9 +127,6 @@ class CpuBackend:
         for step in self._started:
             step.start(0)
         address = address_of(x)
-        if self._aligned is not None and address % ALIGNMENT and x.nbytes <= COPIED:
-            self._aligned[:n] = x
-            address = address_of(self._aligned)
         for field in self._inputs:
             field[0] = address
         self.program.run(n)
@@ -301,7 +293,7 @@ class CpuTraining(CpuBackend):
 
     def was_taken(self) -> bool:
         """Whether the guard of the program let the last step go on."""
-        loss, _, reached, *_ = self.loss_step.totals()
+        loss, _, reached = self.loss_step.totals()
         return isfinite(loss) and reached < reach.LIMIT
 
     def take_sums(self) -> tuple[dict[str, float], float]:

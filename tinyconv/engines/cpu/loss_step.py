@@ -146,12 +146,12 @@ class LossStep:
         return samples
 
     def totals(self) -> list[float]:
-        """Return what all threads found in the batch together."""
-        return [sum(each) for each in zip(*self.sums.tolist(), strict=True)]
+        """Return what all threads found in the batch: the loss, how many are correct, the reach."""
+        return [sum(each) for each in zip(*self.sums[:, :3].tolist(), strict=True)]
 
     def take_sums(self) -> tuple[dict[str, float], float]:
         """Return the sums over the batch of the figures by name, and of the samples."""
-        loss, correct, *_ = self.totals()
+        loss, correct, _ = self.totals()
         measured, self._figures = self._figures, Totals()
         if self.has_kernel and self.metrics:
             measured.sums["accuracy"] = correct

@@ -111,9 +111,9 @@ class UpdateRule:
         args["w"], args["decay"] = address_of(parameters.flat), address_of(parameters.decay)
         args["grad"] = address_of(parameters.flat_grad)
         args["weight_decay"] = optimizer.weight_decay
-        self._keep = compiled(update.keep, LANES)
-        self._kernel = self._keep
-        if self._found is not None:
+        if self._found is None:
+            self._kernel = compiled(update.keep, LANES)
+        else:
             terms = self._found.terms(optimizer)
             self._kernel = compiled(self._found.make, LANES, optimizer.weight_decay > 0, *terms)
             self._set(self._found.numbers(optimizer))
@@ -129,7 +129,7 @@ class UpdateRule:
     def call(self) -> tuple[int, int]:
         """Address of the kernel that gets the gradients and of its arguments."""
         keeps = self.optimizer.clip_norm is not None or self.sharing is not None
-        kernel = self._keep if keeps else self._kernel
+        kernel = compiled(update.keep, LANES) if keeps else self._kernel
         return kernel.address, address_of(self._args)
 
     def start(self, lr: float, step: int) -> None:
