@@ -177,6 +177,7 @@ def test_which_convolutions_are_of_squares() -> None:
     assert is_one((7, 8), 1)
     assert is_one((8, 8), 0)
     assert is_one((12, 12), 0, K=5)
+    assert not is_one((8, 8), 0, K=5)  # too few results for weights of that size
     assert is_one((7, 7), 2, K=5)
     assert not is_one((12, 12), 0, K=7)
     assert not is_one((8, 8), 1, K=2)

@@ -18,15 +18,15 @@ from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import winograd
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.kernels.cpu.winograd import POINTS
 
 Array = np.ndarray[Any, Any]
 
 #: Tiles that are treated at a time, a multiple of the rows of any tile of :data:`SUMS`: what they
 #: become stays in the caches.
 CHUNK = 24
-#: Results that a transformed weight serves at least: for fewer the transformation is too dear.
-RESULTS = 64
+#: Results that a transformed weight serves at least, by the rows of its window: for fewer the
+#: transformation is too dear, and so is compiling it.
+RESULTS = {3: 64, 5: 256}
 
 
 def is_of_squares(
@@ -45,12 +45,12 @@ def is_of_squares(
         may_be = pooling == (1, 2, 2)
     return (
         may_be
-        and K in POINTS
+        and K in RESULTS
         and window.kernel == (1, K, K)
         and window.stride == window.dilation == (1, 1, 1)
         and window.size[0] == window.output[0] == 1
         and min(channels, outputs) >= LANES
-        and batch * prod(window.output) >= RESULTS * prod(pooling)
+        and batch * prod(window.output) >= RESULTS[K] * prod(pooling)
     )
 
 
