@@ -152,7 +152,7 @@ def check_adjoint(
     if report.ok:
         return replace(report, message="<A(x), u> = <x, A_T(u)>")
     if report.verdict == "wrong" and report.scope.startswith("forward mode"):
-        return replace(report, hint="A is not linear: its derivative along x is not A(x)")
+        return replace(report, hint="A is not linear: its derivative along v is not A(v)")
     return report
 
 
