@@ -9,8 +9,6 @@ from tinyconv.backend import Array, namespace
 from tinyconv.layers.base import Layer
 from tinyconv.ops.dropout import dropout, dropout_backward
 
-__all__ = ["Dropout"]  # not the operation, which has the name of this file
-
 
 class Dropout(Layer):
     """Drop each element with probability p in training; drop none otherwise.

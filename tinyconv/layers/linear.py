@@ -10,8 +10,6 @@ from tinyconv.layers.base import OneOperation, Shape
 from tinyconv.ops.linear import linear, linear_backward
 from tinyconv.parameters import ParameterSpec
 
-__all__ = ["Linear"]  # not the operation, which has the name of this file
-
 
 class Linear(OneOperation):
     """Map (N, in_features) to (N, out_features) by ``y = x w^T + b``.
