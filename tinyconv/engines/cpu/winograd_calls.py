@@ -21,9 +21,13 @@ from tinyconv.kernels.cpu.simd import LANES
 
 Array = np.ndarray[Any, Any]
 
-#: Tiles that are treated at a time, a multiple of the rows of any tile of :data:`SUMS`: what they
-#: become stays in the caches.
-CHUNK = 24
+#: Tiles of images that are treated at a time, a multiple of the rows of a kernel's tile. What they
+#: become stays in the first cache if the transformed weights leave room for it there; in the second
+#: one otherwise, and more of them share what has to be fetched of the weights.
+CHUNKS = 12, 24
+WEIGHTS = 16 << 10
+#: Rows of a kernel's tile.
+ROWS = 12
 #: Results that a transformed weight serves at least, by the rows of its window: for fewer the
 #: transformation is too dear, and so is compiling it.
 RESULTS = {3: 64, 5: 256}
@@ -57,6 +61,9 @@ def is_of_squares(
 def _sizes(product: Product) -> dict[str, int]:
     """Return what the records of kernels over tiles share; see there."""
     side = 1 if product.positions == 1 else 2
+    C_all = ceil(product.x.C / LANES) * LANES
+    O_all = product.tile.padded(product.channels)
+    weights = 4 * (product.squares + 1) ** 2 * C_all * O_all
     return {
         "x": product.x.base + 4 * product.start,
         "x_sample": product.x.sample,
@@ -66,10 +73,14 @@ def _sizes(product: Product) -> dict[str, int]:
         "W": side * product.y.W,
         "C": product.x.C,
         "O": product.channels,
-        "chunk": CHUNK,
-        "C_all": ceil(product.x.C / LANES) * LANES,
-        "O_all": product.tile.padded(product.channels),
+        "chunk": CHUNKS[weights > WEIGHTS or CHUNKS[0] % _rows(product) > 0],
+        "C_all": C_all,
+        "O_all": O_all,
     }
+
+
+def _rows(product: Product) -> int:
+    return min(ROWS, SUMS // product.tile.V)
 
 
 def _with_room(
@@ -104,7 +115,7 @@ def add_squares(
 ) -> None:
     """Add the call of a product; ``values`` are what the records of both kernels share."""
     tile, y = product.tile, product.y
-    constants = tile.L, tile.V, SUMS // tile.V, product.positions, product.squares
+    constants = tile.L, tile.V, _rows(product), product.positions, product.squares
     program.call(
         name,
         compiled(winograd.forward, *constants),

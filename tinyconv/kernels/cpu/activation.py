@@ -379,14 +379,13 @@ def maximum_of(L: int, A: int) -> Any:
                         best, value = activate(z, A, p), activate(other, A, p)
                         winner = where_positive(after, of_low, of_high)
                         last = where_positive(after, of_high, of_low)
-                        winner = where_better(value, best, last, winner)
-                        z = where_better(value, best, other, z)
-                        best = where_better(value, best, value, best)
                         place = j + w * C + c
-                        store_first(y, place, best, C - c)
+                        winner = where_better(value, best, last, winner)
                         store_bytes(winners, place, winner, C - c)
-                        if a.slope:
+                        store_first(y, place, where_better(value, best, value, best), C - c)
+                        if a.slope:  # of both, which share with their values what takes time
                             dz = deactivate(splat(ONE, L), z, A, p)
-                            store_first(slope, place, dz, C - c)
+                            other = deactivate(splat(ONE, L), other, A, p)
+                            store_first(slope, place, where_better(value, best, other, dz), C - c)
 
     return activation_maximum

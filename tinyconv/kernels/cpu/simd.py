@@ -52,7 +52,6 @@ __all__ = [
     "load_first",
     "maximum",
     "minimum",
-    "nearest",
     "pointer",
     "prefetch",
     "scale_by_power",
@@ -66,6 +65,7 @@ __all__ = [
     "where_at_most_zero",
     "where_better",
     "where_positive",
+    "with_exponent",
     "with_sign_of",
     "words_pointer",
 ]
@@ -498,6 +498,13 @@ def _scale_by_power(builder: ir.IRBuilder, a: ir.Value, n: ir.Value) -> ir.Value
     return builder.bitcast(builder.add(builder.bitcast(a, whole), exponent), a.type)
 
 
+def _with_exponent(builder: ir.IRBuilder, a: ir.Value) -> ir.Value:
+    """The last bits of a become the exponent of a power of two."""
+    whole = ir.VectorType(INT32, a.type.count)
+    bits = builder.shl(builder.bitcast(a, whole), ir.Constant(whole, [23] * a.type.count))
+    return builder.bitcast(bits, a.type)
+
+
 def _add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.fadd(a, b)
 
@@ -526,13 +533,13 @@ def _minimum(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
 fma = _lane_by_lane(emit_fma, 3)  #: a * b + c, rounded once
 maximum = _lane_by_lane(emit_maximum, 2)
 minimum = _lane_by_lane(_minimum, 2)
-nearest = _lane_by_lane(_llvm("rint"), 1)  #: the nearest whole number
 sqrt = _lane_by_lane(_llvm("sqrt"), 1)
 with_sign_of = _lane_by_lane(_llvm("copysign"), 2)  #: the size of a with the sign of b
 absolute = _lane_by_lane(_llvm("fabs"), 1)
 where_better = _lane_by_lane(_select_better, 4)  #: c where a is a maximum after b, else d
 where_positive = _lane_by_lane(_select_positive, 3)  #: b where a > 0, else c
 where_at_most_zero = _lane_by_lane(_select_at_most_zero, 3)  #: b where a <= 0, else c
+with_exponent = _lane_by_lane(_with_exponent, 1)  #: 2**(k - 127) for k in the last bits of a
 scale_by_power = _lane_by_lane(_scale_by_power, 2)  #: a * 2**b for whole b
 exponent = _lane_by_lane(_exponent, 1)  #: the whole number below log2(a), for normal a > 0
 

@@ -15,41 +15,23 @@ from tinyconv.kernels.cpu.simd import (
     fma,
     maximum,
     minimum,
-    nearest,
     scale_by_power,
     where_at_most_zero,
     where_positive,
+    with_exponent,
     with_sign_of,
 )
 
 LOG2_E = np.float32(1 / math.log(2))
 LN2_HIGH = np.float32(0.693359375)  # ln 2 = LN2_HIGH + LN2_LOW; the first has few bits
 LN2_LOW = np.float32(-2.12194440e-4)
-# exp(r) = 1 + r + r**2 * P(r) on |r| <= ln(2) / 2: Cephes, expf.c (S. L. Moshier)
-EXP_5, EXP_4, EXP_3, EXP_2, EXP_1, EXP_0 = (
+# exp(r) = 1 + r + r**2 * P(r) on |r| <= ln(2) / 2, and erf(x) = x P(x**2) / Q(x**2) on |x| < 4:
+# least squares with the weights of the largest errors raised until all extremes of the relative
+# error were 3.1e-9 and 2.5e-8.
+EXP = tuple(
     np.float32(c)
-    for c in (
-        1.9875691500e-4,
-        1.3981999507e-3,
-        8.3334519073e-3,
-        4.1665795894e-2,
-        1.6666665459e-1,
-        5.0000001201e-1,
-    )
+    for c in (4.999999343e-1, 1.666652040e-1, 4.166839079e-2, 8.368745108e-3, 1.381454008e-3)
 )
-# tanh(x) = x + x**3 * P(x**2) on |x| < 0.625: Cephes, tanhf.c
-TANH_4, TANH_3, TANH_2, TANH_1, TANH_0 = (
-    np.float32(c)
-    for c in (
-        -5.70498872745e-3,
-        2.06390887954e-2,
-        -5.37397155531e-2,
-        1.33314422036e-1,
-        -3.33332819422e-1,
-    )
-)
-# erf(x) = x P(x**2) / Q(x**2) on |x| < 4: least squares with the weights of the largest errors
-# raised until all extremes of the relative error were 2.5e-8.
 ERF_P = tuple(
     np.float32(c)
     for c in (1.12837914, 1.93535971e-1, 5.31002553e-2, 3.88286876e-3, 2.84541665e-4, 1.98668304e-6)
@@ -62,7 +44,9 @@ ERF_Q = tuple(
 #: float32 comes to an end.
 LARGEST, SMALLEST = np.float32(89.0), np.float32(-86.6)
 ZERO, ONE, TWO, HALF = np.float32(0), np.float32(1), np.float32(2), np.float32(0.5)
-TANH_TURN, ERF_END, ROOT_TWO = np.float32(0.625), np.float32(4), np.float32(math.sqrt(2))
+TANH_END, ERF_END, ROOT_TWO = np.float32(10), np.float32(4), np.float32(math.sqrt(2))
+#: Added to a small number, it leaves the nearest whole one in the last bits, and 126 more.
+ROUNDER = np.float32(1.5 * 2**23 + 126)
 FINITE, INFINITE, NAN = np.finfo(np.float32).max, np.float32(np.inf), np.float32(np.nan)
 # atanh(s) / s - 1 = s**2 / 3 + s**4 / 5 + ...
 ATANH_1, ATANH_2, ATANH_3, ATANH_4, ATANH_5, ATANH_6, ATANH_7, ATANH_8 = (
@@ -72,32 +56,38 @@ ATANH_1, ATANH_2, ATANH_3, ATANH_4, ATANH_5, ATANH_6, ATANH_7, ATANH_8 = (
 
 @inner
 def power(x):  # type: ignore[no-untyped-def]
-    """The whole n and the expm1(r) of x = n ln 2 + r with the smallest r."""
-    n = nearest(x * all_lanes(LOG2_E, x))
+    """The expm1(r) and 2**(n - 1) of x = n ln 2 + r with the smallest r, for n from -125 to 128."""
+    rounded = fma(x, all_lanes(LOG2_E, x), all_lanes(ROUNDER, x))
+    n = rounded - all_lanes(ROUNDER, x)
     r = fma(n, all_lanes(-LN2_LOW, x), fma(n, all_lanes(-LN2_HIGH, x), x))
-    p = fma(all_lanes(EXP_5, x), r, all_lanes(EXP_4, x))
-    p = fma(p, r, all_lanes(EXP_3, x))
-    p = fma(p, r, all_lanes(EXP_2, x))
-    p = fma(p, r, all_lanes(EXP_1, x))
-    p = fma(p, r, all_lanes(EXP_0, x))
-    return n, fma(p, r * r, r)
+    p = fma(all_lanes(EXP[4], x), r, all_lanes(EXP[3], x))
+    p = fma(p, r, all_lanes(EXP[2], x))
+    p = fma(p, r, all_lanes(EXP[1], x))
+    p = fma(p, r, all_lanes(EXP[0], x))
+    return fma(p, r * r, r), with_exponent(rounded)
+
+
+@inner
+def exp_above(x):  # type: ignore[no-untyped-def]
+    """e to the power of each lane that is -86.6 at least."""
+    rest, half = power(minimum(all_lanes(LARGEST, x), x))
+    # In two factors, because 2**128 is infinite and the result may yet be finite.
+    half = fma(rest, half, half)
+    return half + half
 
 
 @inner
 def exp(x):  # type: ignore[no-untyped-def]
     """e to the power of each lane, to 2 units in the last place; 0 below -86.6."""
-    one, least = all_lanes(ONE, x), all_lanes(SMALLEST, x)
-    n, rest = power(minimum(all_lanes(LARGEST, x), maximum(least, x)))
-    # In two factors, because 2**128 is infinite and the result may yet be finite.
-    half = scale_by_power(rest + one, n - one)
-    return where_positive(least - x, all_lanes(ZERO, x), half + half)
+    least = all_lanes(SMALLEST, x)
+    return where_positive(least - x, all_lanes(ZERO, x), exp_above(maximum(least, x)))
 
 
 @inner
 def expm1(x):  # type: ignore[no-untyped-def]
     """exp(x) - 1 of each lane that is 80 at most, to 3 units in the last place."""
-    n, rest = power(maximum(all_lanes(SMALLEST, x), x))
-    scale = scale_by_power(all_lanes(ONE, x), n)
+    rest, half = power(maximum(all_lanes(SMALLEST, x), x))
+    scale = half + half
     return fma(rest, scale, scale - all_lanes(ONE, x))
 
 
@@ -153,18 +143,13 @@ def erf(x):  # type: ignore[no-untyped-def]
 def sigmoid(x):  # type: ignore[no-untyped-def]
     """1 / (1 + exp(-x)) of each lane."""
     one = all_lanes(ONE, x)
-    return one / (one + exp(x * all_lanes(-ONE, x)))
+    return one / (one + exp_above(maximum(all_lanes(SMALLEST, x), x * all_lanes(-ONE, x))))
 
 
 @inner
 def tanh(x):  # type: ignore[no-untyped-def]
-    """tanh of each lane: a polynomial near 0, 1 - 2 / (exp(2|x|) + 1) elsewhere."""
-    size, one = absolute(x), all_lanes(ONE, x)
-    far = with_sign_of(one - all_lanes(TWO, x) / (exp(size + size) + one), x)
-    square = x * x
-    p = fma(all_lanes(TANH_4, x), square, all_lanes(TANH_3, x))
-    p = fma(p, square, all_lanes(TANH_2, x))
-    p = fma(p, square, all_lanes(TANH_1, x))
-    p = fma(p, square, all_lanes(TANH_0, x))
-    near = fma(p * square, x, x)
-    return where_positive(size - all_lanes(TANH_TURN, x), far, near)
+    """tanh of each lane: e / (e + 1) where e is half of expm1(2|x|)."""
+    size = minimum(all_lanes(TANH_END, x), absolute(x))
+    rest, half = power(size + size)
+    e = fma(rest, half, half - all_lanes(HALF, x))
+    return with_sign_of(e / (e + all_lanes(ONE, x)), x)
