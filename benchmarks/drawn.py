@@ -1,6 +1,6 @@
-"""Drawn convolutional nets against PyTorch: ``python benchmarks/drawn.py [--nets 30] [--first 0]``.
+"""Drawn nets against PyTorch: ``python benchmarks/drawn.py [--nets 30] [--first 0]``.
 
-It looks for nets that train slower here than there; ``step.py`` measures those worth it with care.
+It looks for nets that train or predict slower here than there; ``step.py`` measures with care.
 Both libraries run in one process on one thread, in turns, and the shortest times count. The
 slowest come last.
 """
@@ -9,6 +9,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from copy import deepcopy as copy
 from typing import Any
 
 import numpy as np
@@ -20,37 +21,93 @@ from tinyconv.layers import Layer
 
 BATCH, STEPS = 16, 6
 
+#: Of a sample, by the number of its axes behind the channels.
+SHAPES: tuple[tuple[tuple[int, ...], ...], ...] = (
+    ((784,), (100,), (2000,)),
+    ((1, 40), (2, 1000), (16, 200)),
+    ((1, 28, 28), (3, 32, 32), (3, 24, 40)),
+    ((1, 12, 12, 12), (2, 8, 16, 16)),
+)
+#: Convolution, its transpose, norm, and poolings over so many axes.
+LAYERS: tuple[tuple[Callable[..., Layer], ...], ...] = (
+    (),
+    (tc.Conv1d, tc.ConvTranspose1d, tc.BatchNorm1d, tc.MaxPool1d, tc.AvgPool1d),
+    (tc.Conv2d, tc.ConvTranspose2d, tc.BatchNorm2d, tc.MaxPool2d, tc.AvgPool2d, tc.L2Pool2d),
+    (tc.Conv3d, tc.ConvTranspose3d, tc.BatchNorm3d, tc.MaxPool3d, tc.AvgPool3d),
+)
+ACTIVATIONS: tuple[Layer, ...] = (
+    tc.ReLU(), tc.Tanh(), tc.GELU(), tc.SiLU(), tc.ELU(), tc.Sigmoid(), tc.Softplus(),
+    tc.LeakyReLU(0.1), tc.ScaledTanh(), tc.GELU("tanh"),
+)  # fmt: skip
+
 
 def drawn(seed: int) -> tc.Sequential:
-    """Return a net of two to five convolutions with what goes around them."""
+    """Return a net over no axis, one, two or three: two to five products with what goes around.
+
+    What comes, and with which parameters, is drawn from nearly all that the library exports.
+    """
     rng = np.random.default_rng(seed)
 
     def one_of(*options: Any) -> Any:
         return options[rng.integers(len(options))]
 
-    shape = one_of((1, 28, 28), (3, 32, 32), (3, 24, 40))
-    layers: list[Layer] = []
-    channels = shape[0]
-    for _ in range(rng.integers(2, 6)):
+    def perhaps(chance: float, *options: Layer) -> list[Layer]:
+        return [one_of(*options)] if rng.random() < chance else []
+
+    def activation() -> Layer:
+        chosen: Layer = copy(one_of(*ACTIVATIONS, tc.ReLU(), tc.ReLU()))
+        return chosen
+
+    rank = one_of(0, 1, 2, 2, 2, 2, 3)
+    shape = one_of(*SHAPES[rank])
+    channels, layers = shape[0], list[Layer]()
+    if rank == 0:
+        for _ in range(rng.integers(1, 5)):
+            width = int(one_of(10, 50, 100, 200, 300, 500, 1000))
+            layers.append(tc.Linear(None, width))
+            layers += perhaps(0.4, tc.BatchNorm1d(width), tc.LayerNorm(width))
+            layers.append(activation())
+            layers += perhaps(
+                0.2, tc.Dropout(0.5), tc.Residual([tc.Linear(None, width), tc.Tanh()])
+            )
+        return tc.Sequential([*layers, tc.Linear(None, 10)], seed=0, input_shape=shape)
+
+    conv, transposed, norm, *pools = LAYERS[rank]
+    for _ in range(rng.integers(2, 6) if rank < 3 else 2):
         width, kernel = int(one_of(6, 8, 16, 24, 32, 48, 64)), int(one_of(1, 2, 3, 3, 4, 5, 7))
+        if rank == 3:
+            width, kernel = min(width, 16), min(kernel, 3)
         stride, dilation = int(one_of(1, 1, 1, 2)), int(one_of(1, 1, 1, 2))
         padding = one_of(0, kernel // 2)
-        if rng.random() < 0.15 and channels > 4:
-            layers.append(tc.Conv2d(channels, channels, kernel, stride, padding, groups=channels))
-        elif rng.random() < 0.15 and channels % 2 == width % 2 == 0:
-            layers.append(tc.Conv2d(channels, width, kernel, stride, padding, dilation, groups=2))
-            channels = width
+        kind, odd = rng.random(), kernel | 1
+        if kind < 0.12 and channels > 4:
+            layers.append(conv(channels, channels, kernel, stride, padding, groups=channels))
+            width = channels
+        elif kind < 0.24 and channels % 2 == width % 2 == 0:
+            layers.append(conv(channels, width, kernel, stride, padding, dilation, groups=2))
+        elif kind < 0.32:
+            layers.append(transposed(channels, width, kernel, stride))
+        elif kind < 0.42:
+            body = [conv(channels, channels, odd, padding=odd // 2), activation()]
+            layers.append(tc.Residual([*body, conv(channels, channels, 3, padding=1)]))
+            width = channels
+        elif kind < 0.48:
+            half = width // 2
+            branches = [conv(channels, half, odd, padding=odd // 2), conv(channels, half, 1)]
+            layers.append(tc.Parallel(branches))
+        elif kind < 0.54:
+            mode = one_of("reflect", "replicate", "circular")
+            layers.append(conv(channels, width, 3, padding=1, padding_mode=mode))
         else:
-            layers.append(tc.Conv2d(channels, width, kernel, stride, padding, dilation))
-            channels = width
-        if rng.random() < 0.3:
-            layers.append(one_of(tc.BatchNorm2d(channels), tc.GroupNorm(2, channels)))
-        layers.append(one_of(tc.ReLU(), tc.ReLU(), tc.Tanh(), tc.GELU(), tc.SiLU(), tc.ELU()))
-        if rng.random() < 0.4:
-            pools = (tc.MaxPool2d(2), tc.MaxPool2d(3, 2), tc.AvgPool2d(2), tc.AvgPool2d(3, 2, 1))
-            layers.append(one_of(*pools))
-    layers += one_of([tc.GlobalAvgPool(), tc.Flatten()], [tc.Flatten()])
-    return tc.Sequential([*layers, tc.Linear(None, 10)], seed=0, input_shape=shape)
+            layers.append(conv(channels, width, kernel, stride, padding, dilation))
+        channels = width
+        norms = [norm(channels), tc.GroupNorm(2, channels)]
+        layers += perhaps(0.3, *norms, *([tc.LocalResponseNorm(5)] if rank == 2 else []))
+        layers.append(activation())
+        layers += perhaps(0.4, *(pool(*window) for pool in pools for window in ((2,), (3, 2))))
+        layers += perhaps(0.1, tc.Dropout(0.3), tc.Upsample(scale_factor=2), tc.Pad(1), tc.Crop(1))
+    layers += perhaps(0.6, tc.GlobalAvgPool(), tc.GlobalMaxPool())
+    return tc.Sequential([*layers, tc.Flatten(), tc.Linear(None, 10)], seed=0, input_shape=shape)
 
 
 def fastest(call: Callable[[], Any]) -> float:
@@ -63,8 +120,11 @@ def fastest(call: Callable[[], Any]) -> float:
     return min(times)
 
 
-def ratio_of(seed: int) -> tuple[float, str] | None:
-    """Return PyTorch's time of a training step over ours, and the net; None if none was drawn."""
+def ratios_of(seed: int) -> tuple[float, float, str] | None:
+    """Return PyTorch's time over ours of a step and of a prediction, and the net.
+
+    None if none was drawn.
+    """
     import torch
 
     try:
@@ -77,21 +137,26 @@ def ratio_of(seed: int) -> tuple[float, str] | None:
     x = rng.random((BATCH, *net.input_shape), np.float32)
     y = rng.integers(0, 10, BATCH)
 
-    def torch_step(variant: str) -> Callable[[], None]:
+    def torch_calls(variant: str) -> list[Callable[[], Any]]:
         module, prepare = torch_variants(net, variant)
-        module.train()
         rule: Any = torch.optim.SGD(module.parameters(), lr=1e-3, fused=True)
         inputs, targets = prepare(torch.from_numpy(x)), torch.from_numpy(y)
 
         def step() -> None:
+            module.train()
             rule.zero_grad(set_to_none=True)
             loss: Any = torch.nn.functional.cross_entropy(module(inputs), targets)
             loss.backward()
             rule.step()
 
-        return step
+        def predict() -> Any:
+            module.eval()
+            with torch.no_grad():
+                return module(inputs).numpy()
 
-    theirs = min(fastest(torch_step(variant)) for variant in ("eager", "channels-last"))
+        return [step, predict]
+
+    theirs = zip(*(map(fastest, torch_calls(v)) for v in ("eager", "channels-last")), strict=True)
     clock: list[float] = []
 
     class Clock(tc.Callback):
@@ -101,7 +166,10 @@ def ratio_of(seed: int) -> tuple[float, str] | None:
     many = {"x": np.repeat(x, STEPS + 2, 0), "y": np.repeat(y, STEPS + 2, 0)}
     options: dict[str, Any] = {"batch_size": BATCH, "verbose": False, "callbacks": [Clock()]}
     net.fit(many["x"], many["y"], optimizer=tc.SGD(lr=1e-3), **options)
-    return theirs / float(np.diff(clock).min()), text
+    net.logits(x, BATCH)
+    ours = float(np.diff(clock).min()), fastest(lambda: net.logits(x, BATCH))
+    step, prediction = (min(their) / our for their, our in zip(theirs, ours, strict=True))
+    return step, prediction, text
 
 
 def main() -> None:
@@ -116,12 +184,14 @@ def main() -> None:
     warnings.simplefilter("ignore")
     found = []
     for seed in range(arguments.first, arguments.first + arguments.nets):
-        result = ratio_of(seed)
+        result = ratios_of(seed)
         if result is not None:
-            found.append((result[0], seed, result[1]))
-            print(f"{seed}: {result[0]:.2f}", flush=True)
-    for ratio, seed, text in sorted(found, reverse=True)[-3:]:
-        print(f"{ratio:.2f} with seed {seed}: {text}")
+            found.append((*result, seed))
+            print(f"{seed}: step {result[0]:.2f}, prediction {result[1]:.2f}", flush=True)
+    for column, what in enumerate(("step", "prediction")):
+        slowest = sorted(found, key=lambda row: row[column])[:3]
+        for row in slowest:
+            print(f"{what} {row[column]:.2f} with seed {row[3]}: {row[2]}")
 
 
 if __name__ == "__main__":
