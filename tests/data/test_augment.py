@@ -113,12 +113,22 @@ def test_elastic_displacement_has_the_strength_that_the_source_names():
     assert step == pytest.approx(1 / (np.sqrt(2) * 4), rel=0.2)  # smooth at the scale of sigma
 
 
+def test_a_normalized_field_has_the_same_norm_for_every_image():
+    size = np.arange(60.0)
+    rows = np.broadcast_to(size[:, None], (60, 60))
+    places = np.stack([rows, rows.T])[None].repeat(3, axis=0)  # each pixel is where it is
+    for moved in augment.elastic(places, 40, 4, key=5, normalized=True) - places:
+        inside = moved[:, 3:-3, 3:-3]  # at the edges, places outside are 0
+        assert np.sqrt(np.square(inside).sum()) == pytest.approx(40, rel=0.15)
+
+
 ALL = {
     "shift": lambda x, key: augment.shift(x, 1, key),
     "rotate": lambda x, key: augment.rotate(x, 20, key),
     "scale": lambda x, key: augment.scale(x, 0.2, key),
     "shear": lambda x, key: augment.shear(x, 0.3, key),
     "elastic": lambda x, key: augment.elastic(x, 34, 4, key),
+    "normalized": lambda x, key: augment.elastic(x, 34, 4, key, normalized=True),
 }
 
 
