@@ -18,35 +18,50 @@ Array = np.ndarray[Any, Any]
 
 
 def add_fold(step: Any, program: Program) -> tuple[Array, Array | None]:
-    """Return the weight and the bias of a step's layer, with a batch norm behind it taken in.
+    """Return the weight and the bias of a step's layer, with a batch norm behind it taken in."""
+    weight, bias = step.layer.params["weight"], step.layer.params.get("bias")
+    if step.unit.find(BATCH_NORMS) is None:
+        return weight, bias
+    w = step.context.arena.take(weight.size)
+    b = _add_norm(step, program, weight=address_of(weight), w=address_of(w))
+    return w[: weight.size].reshape(weight.shape), b
 
-    That is made before every prediction, from the statistics and parameters of the moment.
+
+def add_factors(step: Any, program: Program) -> tuple[Array | None, Array | None]:
+    """Return what results are multiplied by for a batch norm, None without one, and the bias."""
+    if step.unit.find(BATCH_NORMS) is None:
+        return None, step.layer.params.get("bias")
+    factors = step.context.arena.take(len(step.layer.params["weight"]))
+    return factors, _add_norm(step, program, factors=address_of(factors))
+
+
+def _add_norm(step: Any, program: Program, **values: int) -> Array:
+    """Add the call that takes a batch norm in, and return the bias that it makes.
+
+    That is done before every prediction, from the statistics and parameters of the moment.
     """
     params, norm = step.layer.params, step.unit.find(BATCH_NORMS)
     weight, bias = params["weight"], params.get("bias")
-    if norm is None:
-        return weight, bias
-    O, take = len(weight), step.context.arena.take
-    w, b = take(weight.size), take(O)
+    O = len(weight)
+    b: Array = step.context.arena.take(O)
     gamma, beta = norm.params.get("weight"), norm.params.get("bias")
     program.call(
         f"{step.name}: fold",
         compiled(fold.fold),
         fold.ARGS,
         items=O,
-        weight=address_of(weight),
         bias=0 if bias is None else address_of(bias),
         gamma=0 if gamma is None else address_of(gamma),
         beta=0 if beta is None else address_of(beta),
         mean=address_of(norm.state["running_mean"]),
         var=address_of(norm.state["running_var"]),
-        w=address_of(w),
         b=address_of(b),
         size=weight.size // O,
         eps=norm.eps,
+        **values,
     )
     program.meet()
-    return w[: weight.size].reshape(weight.shape), b[:O]
+    return b[:O]
 
 
 def add_activation(step: Step, program: Program) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
-from tinyconv.engines.cpu.epilogue import add_activation_backward, add_fold
+from tinyconv.engines.cpu.epilogue import add_activation_backward, add_factors
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
@@ -42,7 +42,7 @@ class LinearStep(Step):
         self.R = min(rows_for(self.V), 6)
 
     def prepare(self, program: Program) -> None:
-        self.weight, self.bias = add_fold(self, program)
+        self.factors, self.bias = add_factors(self, program)
 
     def forward(self, program: Program) -> None:
         context, bias = self.context, self.bias
@@ -58,8 +58,9 @@ class LinearStep(Step):
             "grain": OUTPUTS if has_panels else 4 * Q,
             "x": self.x.origin,
             "x_sample": self.x.sample,
-            "w": address_of(self.weight),
+            "w": address_of(self.layer.params["weight"]),
             "b": 0 if bias is None else address_of(bias),
+            "factors": 0 if self.factors is None else address_of(self.factors),
             "z": self.z.origin,
             "y": self.y.origin,
             "y_sample": self.y.sample,

@@ -66,13 +66,14 @@ TILES = 8
 OUTPUTS, LENGTH = 64, 1024
 
 #: ``n``: address of the number of samples in the batch. ``z``: laid out as y, what the activation
-#: is of; y itself where nobody wants it afterwards. ``wide``: samples of a panel of
+#: is of; y itself where nobody wants it afterwards. ``factors``: 0, or what the sums of each output
+#: are multiplied by before the bias is added. ``wide``: samples of a panel of
 #: :func:`forward_batch`, 0 where there are no panels; ``shares``: among how many threads samples
 #: are shared out. For :func:`forward_batch`, of each thread: ``panels``, room for I numbers of all
 #: its samples, their number rounded up to whole panels; ``sums``, for TILES * R numbers of each.
 FORWARD = record(
-    *("x", "x_sample", "w", "b", "z", "y", "y_sample", "I", "O", "n", "by_features", "wide"),
-    *("shares", "panels", "panels_thread", "sums", "sums_thread"),
+    *("x", "x_sample", "w", "b", "factors", "z", "y", "y_sample", "I", "O", "n", "by_features"),
+    *("wide", "shares", "panels", "panels_thread", "sums", "sums_thread"),
     floats=("parameter",),
 )
 
@@ -127,12 +128,12 @@ def forward(L: int, R: int, Q: int) -> Any:
 
 
 def finish(L: int, A: int) -> Any:
-    """Make the kernel y = activation(z + b), in which z gets b too if it is kept."""
+    """Make the kernel y = activation(factors * z + b), in which z becomes the slope if kept."""
 
     @kernel
     def linear_finish(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = record_at(args, FORWARD)
-        b, y, z = pointer(a.b), pointer(a.y), pointer(a.z)
+        b, y, z, factors = pointer(a.b), pointer(a.y), pointer(a.z), pointer(a.factors)
         n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
             n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
@@ -140,6 +141,8 @@ def finish(L: int, A: int) -> Any:
             for o in range(o0, o1, L):
                 i = n * a.y_sample + o
                 value = load(z, i, L)
+                if a.factors:
+                    value = value * load_first(factors, o, o1 - o, L)
                 if a.b:
                     value = value + load_first(b, o, o1 - o, L)
                 if a.z != a.y:
