@@ -1,12 +1,11 @@
 """What a goal asks of the machine: ``python benchmarks/peak.py [--isa avx2]``.
 
 A step of a dense net is products and little else. Its operations over its time are a rate, and
-so are its operations over the time that a goal allows; both stand here beside the peak, the rate
-of the cores when they do nothing but multiply and add in registers. No library that makes the
-products by their definition goes beyond the peak, whatever it is compared with.
+so are its operations over the time that a goal allows. Both stand here beside what is taken for
+the peak: the best rate at which NumPy or PyTorch multiply two square matrices on all cores.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -19,37 +18,26 @@ from report import table, write
 from sides import Side, parser, restart_with
 
 STEP = str(Path(__file__).with_name("step.py"))
-CORES, TIMES = 2, 20_000
+CORES, TRIES = 2, 20
 
 
 def peak() -> float:
-    """Return the GFLOP/s of two threads that only multiply and add in registers."""
-    import numba
+    """Return the best GFLOP/s of large products, by NumPy and by PyTorch."""
+    import torch
+    from threadpoolctl import threadpool_limits
 
-    from tinyconv.kernels.cpu.simd import LANES, REGISTERS, pointer
-    from tinyconv.kernels.cpu.tiles import outer, store_tile, zeros
-
-    # Twelve sums keep two units busy whose results take up to six cycles.
-    rows, columns = (6, 4) if REGISTERS > 16 else (6, 2)
-
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-    def multiply(address: int, times: int) -> None:
-        p = pointer(address)
-        tile = zeros(rows, columns, LANES)
-        for _ in range(times):
-            for i in range(16):  # always the same numbers, in the first cache
-                tile = outer(tile, rows, p, (i,), 16, 1, p, i * columns * LANES)
-        store_tile(p, 0, rows, columns * LANES, tile, columns * LANES)
-
-    data = [np.zeros(4096, np.float32) for _ in range(CORES)]
-    operations = 2 * CORES * TIMES * 16 * rows * columns * LANES
-    best = np.inf
-    with ThreadPoolExecutor(CORES) as pool:
-        for _ in range(8):
-            start = perf_counter()
-            list(pool.map(multiply, [a.ctypes.data for a in data], [TIMES] * CORES))
-            best = min(best, perf_counter() - start)
-    return operations / best / 1e9
+    torch.set_num_threads(CORES)
+    best = 0.0
+    with threadpool_limits(CORES):
+        for n in (512, 768, 1024, 1536):
+            a = np.random.default_rng(0).random((n, n), np.float32)
+            out, tensor = np.empty_like(a), torch.from_numpy(a)
+            calls = partial(np.matmul, a, a, out=out), partial(torch.mm, tensor, tensor)
+            for call in calls * TRIES:
+                start = perf_counter()
+                call()
+                best = max(best, 2 * n**3 / (perf_counter() - start) / 1e9)
+    return best
 
 
 def operations(sizes: list[int], batch: int) -> int:
@@ -69,7 +57,7 @@ def sizes_of(net: Any) -> list[int] | None:
     if not all(isinstance(layer, tc.Linear) for layer in made):
         return None
     shapes = [layer.params["weight"].shape for layer in made]
-    return [shapes[0][0], *(shape[1] for shape in shapes)]
+    return [shapes[0][1], *(shape[0] for shape in shapes)]
 
 
 def main() -> None:
@@ -104,9 +92,10 @@ def main() -> None:
             print(" | ".join(rows[-1]), flush=True)
     write(
         "What dense goals ask" + (", restricted to AVX2" if arguments.isa == "avx2" else ""),
-        f"The peak of {CORES} cores, multiplying and adding in registers: {rate:.0f} GFLOP/s. "
-        "Operations of the products of a step over its time, in GFLOP/s, and of the peak; the last "
-        "but one column is the rate at which the goal would be reached.\n\n"
+        f"The best that NumPy or PyTorch make of large square products on {CORES} cores: "
+        f"{rate:.0f} GFLOP/s. The operations of a step's products over its time are a rate, too, "
+        "here in GFLOP/s and in percent of that best; the last but one column has the rate at "
+        "which the goal would be reached.\n\n"
         + table(["net", "batch", "GFLOP", "tinyconv", "PyTorch", "goal's rate", "goal"], rows),
     )
 
