@@ -117,6 +117,19 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Linear(72, 10),
         ],
     ),
+    "means of activations, of windows that leave a row and a column": (
+        (2, 14, 15),
+        lambda: [
+            Conv2d(2, 5, 3),
+            SiLU(),
+            AvgPool2d((2, 3)),
+            Conv2d(5, 6, 3, stride=(1, 2), padding=1, padding_mode="reflect"),
+            ReLU(),
+            AvgPool2d((2, 1)),
+            Flatten(),
+            Linear(36, 4),
+        ],
+    ),
     "mean of one convolution, dilated, behind another": (
         (2, 12, 12),
         lambda: [

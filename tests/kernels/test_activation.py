@@ -8,7 +8,7 @@ import pytest
 from tinyconv import layers
 from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.units import ACTIVATIONS
-from tinyconv.kernels.cpu import activation
+from tinyconv.kernels.cpu import activation, activation_pool
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import Layer
@@ -94,7 +94,7 @@ def test_the_maximum_of_activations(layer: Layer, shape: tuple[int, int, int]) -
     room = np.append(x.ravel(), np.zeros(LANES, np.float32))
     y, slope = (np.full((N, OD, OH, OW, C), np.nan, np.float32) for _ in range(2))
     winners = np.full(y.shape, 77, np.uint8)
-    args = np.zeros(1, activation.MAX)
+    args = np.zeros(1, activation_pool.MAX)
     for name, array, parts in (("x", x, x.shape), ("y", y, y.shape)):
         args[f"{name}_row"] = parts[3] * C
         args[f"{name}_plane"] = parts[2] * parts[3] * C
@@ -104,7 +104,7 @@ def test_the_maximum_of_activations(layer: Layer, shape: tuple[int, int, int]) -
     sizes = {"C": C, "OD": OD, "OH": OH, "OW": OW, "KD": KD, "KH": KH, "KW": KW}
     for name, value in sizes.items():
         args[name] = value
-    activation.maximum_of(LANES, chosen.code).ctypes(address_of(args), 0, 0, N)
+    activation_pool.maximum_of(LANES, chosen.code).ctypes(address_of(args), 0, 0, N)
 
     values = layer.forward(x).reshape(N, OD, KD, OH, KH, OW, KW, C)
     values = np.moveaxis(values, (2, 4, 6), (-3, -2, -1)).reshape(*y.shape, -1)
@@ -115,6 +115,50 @@ def test_the_maximum_of_activations(layer: Layer, shape: tuple[int, int, int]) -
     for found, all_ in ((y, values), (slope, slopes)):
         expected = np.take_along_axis(all_, first[..., None], -1)[..., 0]
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [layers.Tanh(), layers.SiLU()], ids=str)
+@pytest.mark.parametrize("shape", [(1, 2, 3), (2, 1, 1)])
+def test_the_mean_of_activations(layer: Layer, shape: tuple[int, int, int]) -> None:
+    """Windows side by side, and a plane, a row and a column that fill none of them."""
+    chosen = Step.activation_of(layer)
+    assert chosen is not None
+    N, C, (KD, KH, KW), (OD, OH, OW) = 2, 3, shape, (2, 1, 5)
+    rng = np.random.default_rng(0)
+    D, H, W = OD * KD, OH * KH, OW * KW
+    x = rng.normal(size=(N, D + 1, H + 1, W + 1, C)).astype(np.float32)
+    dy = rng.normal(size=(N, OD, OH, OW, C)).astype(np.float32)
+    y, dx = np.full_like(dy, np.nan), np.full_like(x, np.nan)
+    seen = np.s_[:, :D, :H, :W]
+    values = layer.forward(x[seen])
+    parts = N, OD, KD, OH, KH, OW, KW, C
+    expected = values.reshape(parts).mean((2, 4, 6))
+    spread = np.broadcast_to(dy[:, :, None, :, None, :, None] / (KD * KH * KW), parts)
+    gradient = layer.backward(spread.reshape(values.shape))
+
+    memory = [np.append(array.ravel(), np.full(LANES, np.nan, np.float32)) for array in (x, dy)]
+    args, room = np.zeros(1, activation_pool.MEAN), np.full((W + 1) * C + 2 * LANES, np.nan, "f")
+    args["share"], args["parameter"] = 1 / (KD * KH * KW), chosen.parameter
+    args["room"] = address_of(room)
+    places = {"x": x, "v": x, "dx": dx, "y": y, "dy": dy}
+    for name, array in places.items():
+        args[f"{name}_row"] = array.shape[3] * C
+        args[f"{name}_plane"] = array.shape[2] * array.shape[3] * C
+        args[f"{name}_sample"] = array[0].size
+        args[name] = address_of(array)
+    args["x"] = args["v"] = address_of(memory[0])
+    args["dy"] = address_of(memory[1])
+    sizes = {"C": C, "OD": OD, "OH": OH, "OW": OW, "KD": KD, "KH": KH, "KW": KW}
+    for name, value in sizes.items():
+        args[name] = value
+    keeps = int(chosen.needs_z)
+    activation_pool.mean_of(LANES, chosen.code, keeps).ctypes(address_of(args), 0, 0, N)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    code = activation.IDENTITY if keeps else chosen.code
+    activation_pool.mean_of_backward(LANES, code, keeps).ctypes(address_of(args), 0, 0, N)
+    np.testing.assert_allclose(dx[seen], gradient, rtol=1e-5, atol=1e-6)
+    dx[seen] = np.nan
+    assert np.isnan(dx).all()  # nothing is written elsewhere
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ class Unit:
         """Return the layer of one of these kinds, if there is one."""
         return next((layer for layer in self.layers if type(layer) in kinds), None)
 
+    @property
+    def ends_in_mean(self) -> bool:
+        """Whether a mean is taken of activations."""
+        return type(self.layers[-1]) in AVG and self.find(ACTIVATIONS) is not None
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -98,6 +103,10 @@ def _commutes(conv: Any, pool: Any, *others: Layer) -> bool:
     return conv.padding_mode == "zeros" and set(conv.stride) == {1} and _is_a_grid(pool)
 
 
+def _ends_in_a_grid(*layers: Any) -> bool:
+    return _is_a_grid(layers[-1])
+
+
 def _has_statistics(layer: Any, norm: Any, *others: Layer) -> bool:
     return bool(norm.track_running_stats)
 
@@ -107,15 +116,16 @@ def _joins(join: str) -> Callable[..., bool]:
 
 
 #: A maximum and an increasing activation may change places, so both orders are one unit (that it
-#: increases the backend finds in its table of activations). A mean
-#: and a convolution may, too, but no activation can stand between them. Outside training a batch
-#: norm is a factor and a shift, which the weights before it can take in.
+#: increases the backend finds in its table of activations). A mean and a convolution may, too, if
+#: no activation stands between them; a mean of activations is a unit of another kind. Outside
+#: training a batch norm is a factor and a shift, which the weights before it can take in.
 RULES = (
     Rule("conv", (CONVS, MAX, ACTIVATIONS), _tiled),
     Rule("conv", (CONVS, ACTIVATIONS, MAX), _tiled),
     Rule("conv", (CONVS, MAX), _tiled),
     Rule("conv", (CONVS, AVG, ACTIVATIONS), _commutes),
     Rule("conv", (CONVS, AVG), _commutes),
+    Rule("conv", (CONVS, ACTIVATIONS, AVG), _ends_in_a_grid),
     Rule("conv", (CONVS, BATCH_NORMS, ACTIVATIONS), _has_statistics, "prediction"),
     Rule("conv", (CONVS, BATCH_NORMS), _has_statistics, "prediction"),
     Rule("conv", (CONVS, ACTIVATIONS)),

@@ -13,7 +13,7 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, planes_of
 from tinyconv.engines.cpu.tiling import compiled, even, rows_for
 from tinyconv.engines.units import ACTIVATIONS, MAX, Unit
-from tinyconv.kernels.cpu import activation, conv_max
+from tinyconv.kernels.cpu import activation_pool, conv_max
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.layers.base import Shape
@@ -98,8 +98,8 @@ class ConvMaxStep(ConvStep):
         y, chosen = self.y, self.activation
         program.call(
             f"{self.name}: activation",
-            compiled(activation.maximum_of, LANES, chosen.code),
-            activation.MAX,
+            compiled(activation_pool.maximum_of, LANES, chosen.code),
+            activation_pool.MAX,
             **planes_of(self.dense, "x"),
             **planes_of(y, "y"),
             winners=address_of(self.winners) + y.first,

@@ -52,6 +52,8 @@ class ConvStep(ProductStep):
 
     #: Whether the kernel of dw makes dx, too.
     dw_makes_dx = False
+    #: Whether a mean is one of its results without an activation.
+    takes_means = True
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
@@ -67,9 +69,8 @@ class ConvStep(ProductStep):
                 layer.dilation,
             )
         )
-        self.tables, self.window = _source_of(
-            window, pool_sizes(unit.find(AVG)), layer.padding_mode
-        )
+        means = pool_sizes(unit.find(AVG) if self.takes_means else None)
+        self.tables, self.window = _source_of(window, means, layer.padding_mode)
         self.pooling = pool_sizes(unit.find(MAX))
         front, top, left = self.window.padding
         self.border = (front, top, left)
@@ -81,10 +82,12 @@ class ConvStep(ProductStep):
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
-        return is_convolution(unit) and prod(pool_sizes(unit.find(MAX))) == 1
+        is_alone = prod(pool_sizes(unit.find(MAX))) == 1 and not unit.ends_in_mean
+        return is_convolution(unit) and is_alone
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         super().bind(x, dx, y, dy)
+        self._place_results()
         self.source, self.dsource = x, dx
         batch, arena = self.context.batch, self.context.arena
         if self.tables:
@@ -97,8 +100,7 @@ class ConvStep(ProductStep):
         self.product = convolution(self.window, source, z, batch, arena, self.pooling)
         self.gradients: list[Product] = []
         if dy is not None:
-            self.dz = dy
-            self._bind_gradient(dy)
+            self._bind_gradient(self._place_gradient(dy))
         for product in (self.product, *self.gradients):
             self._choose_squares(product, self.pooling)
 
@@ -107,12 +109,20 @@ class ConvStep(ProductStep):
         if self.groups == 1 and is_of_squares(self.window, C, O, self.context.batch, pooling):
             product.squares = self.window.kernel[-1]
 
-    def _bind_gradient(self, dy: Image) -> None:
-        """Choose where dz is, the gradient of the convolution's result, and what makes dx of it."""
+    def _place_results(self) -> None:
+        """Choose where z is, if it is not as large as y."""
+
+    def _place_gradient(self, dy: Image) -> Image:
+        """Return where the gradient of z is, if it needs no border."""
+        return dy
+
+    def _bind_gradient(self, dz: Image) -> None:
+        """Choose where the gradient of z is, and what makes dx of it."""
+        self.dz = dz
         if self.dsource is None or self.dx_is_like_x:
             return
         batch, arena = self.context.batch, self.context.arena
-        self.dz = self._bordered(dy)
+        self.dz = self._bordered(dz)
         dz = self.dz.channels(0, self.product.channels)
         dsource = self.dsource.channels(0, self.product.x.C)
         self.gradients = input_gradient(self.window, dz, dsource, batch, arena)

@@ -2,6 +2,7 @@
 
 from tinyconv.engines.cpu.activation_step import ActivationStep
 from tinyconv.engines.cpu.conv_max_step import ConvMaxStep
+from tinyconv.engines.cpu.conv_mean_step import ConvMeanStep
 from tinyconv.engines.cpu.conv_step import ConvStep
 from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
 from tinyconv.engines.cpu.dropout_step import DropoutStep
@@ -23,7 +24,7 @@ STEPS: dict[str, tuple[type[Step], ...]] = {
     "activation": (ActivationStep,),
     "add": (AddStep,),
     "concat": (ConcatStep,),
-    "conv": (DepthwiseStep, ConvMaxStep, ConvStep),
+    "conv": (DepthwiseStep, ConvMaxStep, ConvMeanStep, ConvStep),
     "dropout": (DropoutStep,),
     "flatten": (FlattenStep,),
     "global pool": (MaxPoolStep, ResampleStep),

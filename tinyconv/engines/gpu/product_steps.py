@@ -77,7 +77,7 @@ class ConvStep(Step):
     @staticmethod
     def accepts(unit: Unit) -> bool:
         pool: Any = unit.find((*MAX, *AVG))
-        takes = unit.find(BATCH_NORMS) is None
+        takes = unit.find(BATCH_NORMS) is None and not unit.ends_in_mean
         takes = takes and (pool is None or prod(pool.kernel_size) <= TILE_P)
         # Only what increases may change places with a maximum.
         swaps = len(unit.layers) == 3 and type(unit.layers[2]) in MAX

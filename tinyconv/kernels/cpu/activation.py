@@ -18,17 +18,14 @@ from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record, record_at
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
-    bytes_pointer,
     load,
     maximum,
     minimum,
     pointer,
     splat,
     store,
-    store_bytes,
     store_first,
     where_at_most_zero,
-    where_better,
     where_positive,
 )
 from tinyconv.kernels.cpu.vector_math import erf, exp, expm1, log1p, sigmoid, tanh
@@ -36,7 +33,6 @@ from tinyconv.kernels.cpu.vector_math import erf, exp, expm1, log1p, sigmoid, ta
 __all__ = [
     "ACTIVATIONS",
     "IDENTITY",
-    "MAX",
     "RELU",
     "ROWS",
     "Activation",
@@ -47,7 +43,6 @@ __all__ = [
     "deactivate",
     "find",
     "forward",
-    "maximum_of",
 ]
 
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
@@ -323,69 +318,3 @@ def backward(L: int, A: int, S: int = 0) -> Any:
                     store_first(dx, i + k, dz, a.count - k)
 
     return activation_backward
-
-
-#: ``x``: (N, OD * KD, OH * KH, OW * KW, C), in windows of (KD, KH, KW) side by side. ``slope`` and
-#: the bytes of ``winners`` are laid out as y; ``slope`` is 0 where nobody wants one.
-MAX = record(
-    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row", "winners"),
-    *("slope", "C", "OD", "OH", "OW", "KD", "KH", "KW"),
-    floats=("parameter",),
-)
-
-
-def maximum_of(L: int, A: int) -> Any:
-    """Make the kernel y = max over each window of activation(x).
-
-    For activations that do not increase: these fall, then rise, so that their maximum is at the
-    largest or the smallest x of the window, and the first of the two if it is at both. ``winners``
-    gets which position that is, ``slope`` the slope there.
-    """
-
-    @kernel
-    def activation_maximum(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, MAX)
-        x, y, winners, slope = (
-            pointer(a.x),
-            pointer(a.y),
-            bytes_pointer(a.winners),
-            pointer(a.slope),
-        )
-        C, KD, KH, KW, p = a.C, a.KD, a.KH, a.KW, a.parameter
-        for n in range(first, last):
-            for line in range(a.OD * a.OH):
-                plane, row = line // a.OH, line % a.OH
-                corner = n * a.x_sample + plane * KD * a.x_plane + row * KH * a.x_row
-                j = n * a.y_sample + plane * a.y_plane + row * a.y_row
-                for w in range(a.OW):
-                    for c in range(0, C, L):
-                        i = corner + w * KW * C + c
-                        high, of_high, position = load(x, i, L), splat(ZERO, L), splat(ZERO, L)
-                        low, of_low = high, of_high
-                        for d in range(KD):
-                            for h in range(KH):
-                                for k in range(KW):
-                                    z = load(x, i + d * a.x_plane + h * a.x_row + k * C, L)
-                                    of_high = where_better(z, high, position, of_high)
-                                    high = where_better(z, high, z, high)
-                                    of_low = where_positive(low - z, position, of_low)
-                                    low = where_positive(low - z, z, low)
-                                    position = position + splat(ONE, L)
-                        after = of_high - of_low
-                        z, other = (
-                            where_positive(after, low, high),
-                            where_positive(after, high, low),
-                        )
-                        best, value = activate(z, A, p), activate(other, A, p)
-                        winner = where_positive(after, of_low, of_high)
-                        last = where_positive(after, of_high, of_low)
-                        place = j + w * C + c
-                        winner = where_better(value, best, last, winner)
-                        store_bytes(winners, place, winner, C - c)
-                        store_first(y, place, where_better(value, best, value, best), C - c)
-                        if a.slope:  # of both, which share with their values what takes time
-                            dz = deactivate(splat(ONE, L), z, A, p)
-                            other = deactivate(splat(ONE, L), other, A, p)
-                            store_first(slope, place, where_better(value, best, other, dz), C - c)
-
-    return activation_maximum
