@@ -307,10 +307,14 @@ def checked(target: T) -> T:
         op = type(args[0]).__name__ if is_constructor else target.__name__
         form = len(args), *kwargs
         if form in forms or learn(form):
-            given = list(args)
-            for spot, name, *rule in forms[form]:
-                values: Any = kwargs if isinstance(spot, str) else given
-                values[spot] = _taken(op, name, values[spot], *rule)
+            given = args
+            for spot, name, rule, optional in forms[form]:
+                values = kwargs if isinstance(spot, str) else given
+                taken = _taken(op, name, values[spot], rule, optional)
+                if taken is not values[spot]:
+                    if values is args:
+                        values = given = list(args)
+                    values[spot] = taken
             return given, kwargs
         try:
             bound = signature.bind(*args, **kwargs)

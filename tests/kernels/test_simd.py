@@ -120,3 +120,11 @@ def test_a_length_of_vector_that_is_no_constant_is_refused() -> None:
 
     with pytest.raises(numba.TypingError, match="compile-time constants"):
         load(0, 8)
+
+
+def test_the_address_of_an_array_is_that_of_its_first_element() -> None:
+    whole = np.zeros((4, 6), np.float32)
+    fixed = whole.copy()
+    fixed.flags.writeable = False
+    for array in (whole, fixed, whole[1:], whole[:, 2:4], whole[1:, ::-1], whole[:0]):
+        assert address_of(array) == array.__array_interface__["data"][0]

@@ -40,7 +40,7 @@ class PlanEngine(EagerEngine):
     def __init__(self, net: Net) -> None:
         super().__init__(net)
         self._training: CpuTraining | None = None
-        self._trains = self._predicts = 0  # versions of the network that the plans are of
+        self._trains = 0  # the version of the network that the plan is of
         self._work: tuple[tuple[int, ...], int, int] = (), -1, 0  # of a sample of a shape
         self.forget_threads()
         _ENGINES.add(self)
@@ -48,6 +48,8 @@ class PlanEngine(EagerEngine):
     def forget_threads(self) -> None:
         """Begin without predictions: in a forked child, the thread of one that ran is not there."""
         self._prediction: tuple[Plan, CpuBackend] | None = None
+        self._made_for: tuple[Any, ...] = ()
+        self._asked: tuple[Any, ...] = ()  # for what it was the answer last
         self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
         self._is_predicting = False
 
@@ -83,17 +85,20 @@ class PlanEngine(EagerEngine):
         return {name: seconds / max(self._steps, 1) for name, seconds in self._seconds.items()}
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
-        N, shape = len(x), tuple(x.shape[1:])
+        N = len(x)
         with self._lock:
             if self._is_predicting:  # a signal handler, in the middle of a prediction
                 return PlanEngine(self.net).logits(x, batch_size)
             self._is_predicting = True
             try:
-                plan, backend = self._predictor(shape, max(1, min(batch_size, N)))
-                out = np.empty((N, *plan.output.shape), np.float32)
+                plan, backend = self._predictor(tuple(x.shape[1:]), max(1, min(batch_size, N)))
+                image, shape = plan.output.image, plan.output.shape
+                if 0 < N <= batch_size:
+                    return backend.predict(x[:], image, shape)
+                out = np.empty((N, *shape), np.float32)
                 for first in range(0, N, batch_size):
-                    piece = np.ascontiguousarray(x[first : first + batch_size], np.float32)
-                    backend.predict(piece, plan.output.image, out[first : first + batch_size])
+                    stop = first + batch_size
+                    out[first:stop] = backend.predict(x[first:stop], image, shape)
             except ShapeError:
                 return super().logits(x, batch_size)
             finally:
@@ -106,21 +111,24 @@ class PlanEngine(EagerEngine):
         The network has just looked whether it was changed, and raised its version if so.
         """
         version = self.net.version
-        threads = self._threads(shape, batch, version)
-        if self._prediction is not None:
-            _, old = self._prediction
-            asked = (threads, shape, version)
-            if batch <= old.batch and (old.threads, old.shape, self._predicts) == asked:
-                return self._prediction
-        self._predicts = version
-        backend = CpuBackend(self.net.parameters, shape, batch, threads)
-        self._prediction = Plan(self.net, shape, backend), backend
+        asked = shape, batch, version, get_num_threads()
+        if self._prediction is not None and asked == self._asked:
+            return self._prediction
+        threads = self._threads(shape, batch)
+        old = None if self._prediction is None else self._prediction[1]
+        if old is None or batch > old.batch or self._made_for != (shape, version, threads):
+            backend = CpuBackend(self.net.parameters, shape, batch, threads)
+            self._prediction = Plan(self.net, shape, backend), backend
+            self._made_for = shape, version, threads
+        self._asked = asked
+        assert self._prediction is not None
         return self._prediction
 
-    def _threads(self, shape: tuple[int, ...], batch: int, version: int) -> int:
+    def _threads(self, shape: tuple[int, ...], batch: int) -> int:
         """Return the threads that a prediction is worth: to wake one takes a while itself."""
-        if self._work[:2] != (shape, version):
-            self._work = shape, version, self.net.multiply_adds(shape) + 16 * prod(shape)
+        if self._work[:2] != (shape, self.net.version):
+            work = self.net.multiply_adds(shape) + 16 * prod(shape)
+            self._work = shape, self.net.version, work
         return 1 if batch * self._work[2] < WORK else get_num_threads()
 
     def _trainer(self, shape: tuple[int, ...], batch: int, y: Targets) -> CpuTraining:

@@ -100,12 +100,13 @@ class CpuBackend:
             for step in readers:
                 step.x = replace(step.x, sample=prod(self.shape))
             return
+        y = x.flattened() or x  # one long row where a sample is one, not many short ones
         self._gather = self.program.call(
             "gather",
             compiled(batch_kernels.gather, LANES),
             batch_kernels.GATHER,
-            **planes_of(x, "y"),
-            **sizes_of(x),
+            **planes_of(y, "y"),
+            **sizes_of(y),
         )
         self._inputs = [self._gather["x"]]
 
@@ -120,10 +121,10 @@ class CpuBackend:
 
     # What a plan is run with.
 
-    def predict(self, x: Array, logits: Image, out: Array) -> None:
-        """Write the logits of ``x`` (n, ...), contiguous float32, to ``out`` (n, ...)."""
-        n = len(x)
-        self.context.n[0] = n
+    def predict(self, x: Array, logits: Image, shape: Shape) -> Array:
+        """Return the logits (n, ...) of the samples ``x`` (n, ...)."""
+        x = np.ascontiguousarray(x, np.float32)
+        n = self.context.n[0] = len(x)
         for step in self._started:
             step.start(0)
         address = address_of(x)
@@ -131,8 +132,8 @@ class CpuBackend:
             field[0] = address
         self.program.run(n)
         if self._outputs is None:
-            self._outputs = logits.channels_first(self.batch).reshape(self.batch, *out.shape[1:])
-        out[...] = self._outputs[:n]
+            self._outputs = logits.channels_first(self.batch).reshape(self.batch, *shape)
+        return self._outputs[:n].copy()
 
     def poison(self) -> None:
         """Fill every activation and gradient, but for the borders, with NaN: for tests."""

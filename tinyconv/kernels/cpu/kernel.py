@@ -10,6 +10,7 @@ and the kernel does items ``first`` to ``last`` of its work: samples of the batc
 weight. It holds no lock, allocates nothing and checks nothing.
 """
 
+import ctypes
 import hashlib
 import io
 import warnings
@@ -192,4 +193,10 @@ def record_at(typing: Any, address: types.Type, layout: types.Type) -> Any:
 
 def address_of(args: np.ndarray[Any, Any]) -> int:
     """Return the address of an array's first element."""
-    return int(args.ctypes.data)
+    try:
+        return ctypes.addressof(_NOTHING.from_buffer(args))  # faster than ``args.ctypes``
+    except (TypeError, ValueError):  # read-only, or with gaps
+        return int(args.ctypes.data)
+
+
+_NOTHING = ctypes.c_char * 0

@@ -30,6 +30,8 @@ class _Threads:
     parallel: Any = None  #: the compiled parallel loop, once it was needed
     must_be_serial = False  #: whether this process was forked when threads were running
     layer = "omp"
+    most = 1  #: of Numba's pool
+    count_awake: Any = None  #: of those
     lock = threading.RLock()
 
 
@@ -53,8 +55,8 @@ def run(calls: int, phases: int, begin: int, end: int, n: int, threads: int, tur
 
 def _run_parallel(*program: int) -> None:
     """Run with so many threads of Numba's pool awake, and leave the pool as it was found."""
-    awake = min(program[5], int(numba.config.NUMBA_NUM_THREADS))
-    before = numba.get_num_threads()
+    awake = min(program[5], _Threads.most)
+    before = _Threads.count_awake()
     if awake == before:
         _Threads.parallel(*program, awake)
         return
@@ -95,6 +97,10 @@ def _start() -> None:
             if unset:
                 del os.environ["GOMP_SPINCOUNT"]
         _Threads.layer = numba.threading_layer()
+        _Threads.most = int(numba.config.NUMBA_NUM_THREADS)
+        # What Numba's function of that name asks after making sure, each time, that threads run.
+        pool = sys.modules["numba.np.ufunc.parallel"]
+        _Threads.count_awake = getattr(pool, "_get_num_threads", numba.get_num_threads)
         _Threads.parallel = parallel
 
 
