@@ -193,8 +193,9 @@ def record_at(typing: Any, address: types.Type, layout: types.Type) -> Any:
 
 def address_of(args: np.ndarray[Any, Any]) -> int:
     """Return the address of an array's first element."""
+    buffer: Any = args  # which an array is, though NumPy's stubs do not say so to Python 3.11
     try:
-        return ctypes.addressof(_NOTHING.from_buffer(args))  # faster than ``args.ctypes``
+        return ctypes.addressof(_NOTHING.from_buffer(buffer))  # faster than ``args.ctypes``
     except (TypeError, ValueError):  # read-only, or with gaps
         return int(args.ctypes.data)
 
