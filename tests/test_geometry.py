@@ -9,14 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import (
-    check_rank,
-    check_shape,
-    sliding_window,
-    spread,
-    spread_pairs,
-    transposed_window,
-)
+from tinyconv.geometry import sliding_window, spread, spread_pairs, transposed_window
+from tinyconv.ops.checks import check_rank, check_shape
 
 
 def test_padded_and_inside() -> None:
@@ -77,12 +71,12 @@ def test_spread_takes(value: Any, expected: tuple[int, int]) -> None:
 
 def test_checks() -> None:
     x = np.zeros((2, 3))
-    check_rank("test", "x", x, "(N, I)")
-    check_shape("test", "x", x, (2, 3))
+    check_rank("test", "(N, I)", x=x)
+    check_shape("test", (2, 3), x=x)
     with pytest.raises(ShapeError, match=r"^test: x has shape \(2, 3\), expected \(N,\)$"):
-        check_rank("test", "x", x, "(N,)")
+        check_rank("test", "(N,)", x=x)
     with pytest.raises(ShapeError, match=r"^test: x has shape \(2, 3\), expected \(2,\)$"):
-        check_shape("test", "x", x, (2,))
+        check_shape("test", (2,), x=x)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ Convolution and pooling, their backward passes, shape inference and pictures all
 """
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,7 +13,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyconv.arguments import integer
-from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.messages import shown
 
@@ -342,66 +340,3 @@ def plain(value: Any) -> Any:
         return tuple(map(plain, value))
     number = integer(value)
     return value if number is None else number
-
-
-def check_rank(op: str, name: str, array: Array, layout: str) -> None:
-    """Check that ``array`` has the axes that ``layout`` names, as in ``"(N, C, H, W)"``.
-
-    Raises:
-        ShapeError: the number of axes differs.
-
-    >>> import numpy as np
-    >>> check_rank("conv2d", "x", np.zeros((28, 28)), "(N, C, H, W)")
-    Traceback (most recent call last):
-    tinyconv.errors.ShapeError: conv2d: x has shape (28, 28), expected (N, C, H, W)
-    """
-    if array.ndim != layout.rstrip(",)").count(",") + 1:
-        raise ShapeError(f"{op}: {name} has shape {tuple(array.shape)}, expected {layout}")
-
-
-def check_shape(op: str, name: str, array: Array, shape: tuple[int, ...]) -> None:
-    """Check that ``array`` has exactly this shape.
-
-    Raises:
-        ShapeError: it has not.
-
-    >>> import numpy as np
-    >>> check_shape("relu_backward", "dy", np.zeros((2, 3)), (3, 2))
-    Traceback (most recent call last):
-    tinyconv.errors.ShapeError: relu_backward: dy has shape (2, 3), expected (3, 2)
-    """
-    if tuple(array.shape) != shape:
-        raise ShapeError(f"{op}: {name} has shape {tuple(array.shape)}, expected {shape}")
-
-
-def check_channels(
-    op: str, channels: int, groups: int, w_shape: tuple[int, ...], b_shape: tuple[int, ...] | None
-) -> None:
-    """Check the weights and the bias of a convolution against the channels of its input.
-
-    Raises:
-        ShapeError: the groups do not divide the channels, or w or b does not fit.
-
-    >>> check_channels("conv2d", 1, 1, (20, 3, 5, 5), None)
-    Traceback (most recent call last):
-    tinyconv.errors.ShapeError: conv2d: w has shape (20, 3, 5, 5), expected (O, C/groups=1, ...)
-    because x has 1 channel
-    """
-    if not isinstance(groups, int) or groups < 1 or channels % groups or w_shape[0] % groups:
-        raise ShapeError(
-            f"{op}: groups is {groups!r}, expected a divisor of the {channels} input "
-            f"and {w_shape[0]} output channels"
-        )
-    if w_shape[1] != channels // groups:
-        plural = "channel" if channels == 1 else "channels"
-        raise ShapeError(
-            f"{op}: w has shape {w_shape}, expected (O, C/groups={channels // groups}, ...) "
-            f"because x has {channels} {plural}"
-        )
-    if math.prod(w_shape) == 0:
-        raise ShapeError(f"{op}: w has shape {w_shape}, expected no axis of length 0")
-    if b_shape is not None and b_shape != w_shape[:1]:
-        raise ShapeError(
-            f"{op}: b has shape {b_shape}, expected ({w_shape[0]},) because w has "
-            f"{w_shape[0]} output channels"
-        )

@@ -16,9 +16,9 @@ from tinyconv import random
 from tinyconv.arguments import checked
 from tinyconv.backend import Array, device_of, from_numpy, like, namespace, require_floating
 from tinyconv.errors import ArgumentError, ShapeError, StateError
-from tinyconv.geometry import check_shape
 from tinyconv.initializers import initializer
 from tinyconv.messages import missing
+from tinyconv.ops.checks import check_shape
 from tinyconv.ops.ranks import Over
 from tinyconv.parameters import Parameters, ParameterSpec
 from tinyconv.registry import arguments_of
@@ -193,7 +193,7 @@ class Layer(ABC):
         """
         if self.y is None:
             raise StateError(f"{type(self).__name__}: backward was called before forward")
-        check_shape(f"{type(self).__name__}.backward", "dy", dy, tuple(self.y.shape))
+        check_shape(f"{type(self).__name__}.backward", tuple(self.y.shape), dy=dy)
         self.dy = dy
         self.dx, grads = self.compute_backward(dy, self._saved)
         for name, grad in grads.items() if self.trainable else ():

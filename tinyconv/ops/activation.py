@@ -5,8 +5,8 @@ The smooth relatives of the rectifier are in :mod:`tinyconv.ops.activation_smoot
 
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace, real_part
-from tinyconv.geometry import check_shape
+from tinyconv.backend import Array, floating, real_part
+from tinyconv.ops.checks import incoming
 
 # With these the outputs 1 and -1 lie where the curvature of the scaled tanh is greatest, and
 # scaled_tanh(1) = 1.
@@ -42,8 +42,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
     >>> relu_backward(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 2.0]))
     array([0., 0., 3.])
     """
-    xp = namespace("relu_backward", dy=dy, y=y)
-    check_shape("relu_backward", "dy", dy, tuple(y.shape))
+    xp = incoming("relu_backward", dy, y=y)
     return xp.where(real_part(xp, y) <= 0, xp.zeros_like(dy), dy)
 
 
@@ -73,8 +72,7 @@ def sigmoid_backward(dy: Array, y: Array) -> Array:
     >>> sigmoid_backward(np.array([4.0]), np.array([0.5]))
     array([1.])
     """
-    namespace("sigmoid_backward", dy=dy, y=y)
-    check_shape("sigmoid_backward", "dy", dy, tuple(y.shape))
+    incoming("sigmoid_backward", dy, y=y)
     return dy * y * (1 - y)
 
 
@@ -99,8 +97,7 @@ def tanh_backward(dy: Array, y: Array) -> Array:
     >>> tanh_backward(np.array([4.0]), np.array([0.5]))
     array([3.])
     """
-    namespace("tanh_backward", dy=dy, y=y)
-    check_shape("tanh_backward", "dy", dy, tuple(y.shape))
+    incoming("tanh_backward", dy, y=y)
     return dy * (1 - y * y)
 
 
@@ -126,8 +123,7 @@ def scaled_tanh_backward(dy: Array, y: Array) -> Array:
     >>> scaled_tanh_backward(np.array([1.5]), np.array([0.0]))
     array([1.7159])
     """
-    namespace("scaled_tanh_backward", dy=dy, y=y)
-    check_shape("scaled_tanh_backward", "dy", dy, tuple(y.shape))
+    incoming("scaled_tanh_backward", dy, y=y)
     return dy * (STEEPNESS * (AMPLITUDE - y * y / AMPLITUDE))
 
 
@@ -158,8 +154,7 @@ def leaky_relu_backward(dy: Array, saved: ActivationSaved) -> Array:
     array([1., 2., 3.])
     """
     x, negative_slope = saved
-    xp = namespace("leaky_relu_backward", dy=dy, x=x)
-    check_shape("leaky_relu_backward", "dy", dy, tuple(x.shape))
+    xp = incoming("leaky_relu_backward", dy, x=x)
     return xp.where(real_part(xp, x) > 0, dy, negative_slope * dy)
 
 
@@ -192,8 +187,7 @@ def elu_backward(dy: Array, saved: ActivationSaved) -> Array:
     array([3., 2., 3.])
     """
     x, alpha = saved
-    xp = namespace("elu_backward", dy=dy, x=x)
-    check_shape("elu_backward", "dy", dy, tuple(x.shape))
+    xp = incoming("elu_backward", dy, x=x)
     is_positive = real_part(xp, x) > 0
     slope = alpha * xp.exp(xp.where(is_positive, xp.zeros_like(x), x))
     return xp.where(is_positive, dy, dy * slope)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from tinyconv.backend import Array, floating, namespace, real_part, require_floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import check_shape
 from tinyconv.ops.activation import ActivationSaved, sigmoid
+from tinyconv.ops.checks import incoming
 
 
 class GeluSaved(NamedTuple):
@@ -65,8 +65,7 @@ def gelu_backward(dy: Array, saved: GeluSaved) -> Array:
     array([2., 4.])
     """
     x, gate, approximate = saved
-    xp = namespace("gelu_backward", dy=dy, x=x)
-    check_shape("gelu_backward", "dy", dy, tuple(x.shape))
+    xp = incoming("gelu_backward", dy, x=x)
     if approximate == "none":
         slope = xp.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
     else:
@@ -99,8 +98,7 @@ def silu_backward(dy: Array, saved: SiluSaved) -> Array:
     array([2., 4.])
     """
     x, gate = saved
-    namespace("silu_backward", dy=dy, x=x)
-    check_shape("silu_backward", "dy", dy, tuple(x.shape))
+    incoming("silu_backward", dy, x=x)
     return dy * (gate * (1 + x * (1 - gate)))
 
 
@@ -141,8 +139,7 @@ def softplus_backward(dy: Array, saved: ActivationSaved) -> Array:
     array([0., 2., 4.])
     """
     x, beta = saved
-    namespace("softplus_backward", dy=dy, x=x)
-    check_shape("softplus_backward", "dy", dy, tuple(x.shape))
+    incoming("softplus_backward", dy, x=x)
     return dy * sigmoid(beta * x)[0]
 
 

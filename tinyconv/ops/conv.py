@@ -16,14 +16,8 @@ import math
 from typing import NamedTuple
 
 from tinyconv.backend import Array, floating, namespace
-from tinyconv.geometry import (
-    Geometry,
-    Padding,
-    check_channels,
-    check_rank,
-    check_shape,
-    sliding_window,
-)
+from tinyconv.geometry import Geometry, Padding, sliding_window
+from tinyconv.ops.checks import check_channels, check_rank, incoming
 from tinyconv.ops.ranks import Over, in_ranks
 from tinyconv.ops.shape import PadSaved, pad_backward, pad_planes
 
@@ -137,11 +131,11 @@ def conv_nd(
            [20., 24.]])
     """
     xp = floating(over.op, x=x, w=w, b=b)
-    check_rank(over.op, "x", x, over.x)
-    check_rank(over.op, "w", w, f"(O, C/groups, {', '.join('K' + axis for axis in over.axes)})")
+    check_rank(over.op, over.x, x=x)
+    check_rank(over.op, f"(O, C/groups, {', '.join('K' + axis for axis in over.axes)})", w=w)
     N, C, O = x.shape[0], x.shape[1], w.shape[0]
     kernel = tuple(w.shape[2:])
-    check_channels(over.op, C, groups, tuple(w.shape), None if b is None else tuple(b.shape))
+    check_channels(over.op, groups, x, w, b)
     geometry = sliding_window(over.op, tuple(x.shape[2:]), kernel, stride, padding, dilation)
     pad_saved = None
     if padding_mode != "zeros":
@@ -183,10 +177,8 @@ def conv_nd_backward(over: Over, dy: Array, saved: ConvSaved) -> tuple[Array, Ar
            [ 0., -1., -1.]])
     """
     col, w, has_bias, C, geometry, pad_saved = saved
-    xp = namespace(over.op, dy=dy, w=w)
-    N, G, K, P = col.shape
-    O = w.shape[0]
-    check_shape(over.op, "dy", dy, (N, O, *geometry.output))
+    (N, G, K, P), O = col.shape, w.shape[0]
+    xp = incoming(over.op, dy, (N, O, *geometry.output), w=w)
 
     db = xp.sum(dy, axis=(0, *range(2, dy.ndim))) if has_bias else None
     dy = xp.reshape(dy, (N, G, O // G, P))

@@ -10,15 +10,9 @@ where each output channel sees the input channels of its own group.
 
 from collections.abc import Iterator
 
-from tinyconv.backend import Array, floating, namespace
-from tinyconv.geometry import (
-    Geometry,
-    Padding,
-    check_channels,
-    check_rank,
-    check_shape,
-    sliding_window,
-)
+from tinyconv.backend import Array, floating
+from tinyconv.geometry import Geometry, Padding, sliding_window
+from tinyconv.ops.checks import check_channels, check_rank, incoming
 
 
 def conv2d_direct(
@@ -41,12 +35,11 @@ def conv2d_direct(
            [20., 24.]])
     """
     xp = floating("conv2d_direct", x=x, w=w, b=b)
-    check_rank("conv2d_direct", "x", x, "(N, C, H, W)")
-    check_rank("conv2d_direct", "w", w, "(O, C/groups, KH, KW)")
-    N, C, H, W = x.shape
-    O = w.shape[0]
-    check_channels("conv2d_direct", C, groups, w.shape, None if b is None else b.shape)
-    geometry = sliding_window("conv2d_direct", (H, W), w.shape[2:], stride, padding, dilation)
+    check_rank("conv2d_direct", "(N, C, H, W)", x=x)
+    check_rank("conv2d_direct", "(O, C/groups, KH, KW)", w=w)
+    N, O = x.shape[0], w.shape[0]
+    check_channels("conv2d_direct", groups, x, w, b)
+    geometry = sliding_window("conv2d_direct", x.shape[2:], w.shape[2:], stride, padding, dilation)
 
     y = xp.zeros((N, O, *geometry.output), dtype=x.dtype, device=x.device)
     if b is not None:
@@ -73,8 +66,7 @@ def conv2d_direct_backward(
            [-4., -4.]])
     """
     x, w, has_bias, geometry = saved
-    xp = namespace("conv2d_direct_backward", dy=dy, x=x)
-    check_shape("conv2d_direct_backward", "dy", dy, (x.shape[0], w.shape[0], *geometry.output))
+    xp = incoming("conv2d_direct_backward", dy, (x.shape[0], w.shape[0], *geometry.output), x=x)
     dx, dw = xp.zeros_like(x), xp.zeros_like(w)
     groups = x.shape[1] // w.shape[1]
     for n, o, c, p, q, i, j, k, h, v in _loops(x.shape[0], w, groups, geometry):

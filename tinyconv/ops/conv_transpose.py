@@ -14,9 +14,10 @@ Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning
 import math
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace
+from tinyconv.backend import Array, floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, check_rank, check_shape, transposed_window
+from tinyconv.geometry import Geometry, transposed_window
+from tinyconv.ops.checks import check_rank, check_shape, incoming
 from tinyconv.ops.conv import col2im, im2col
 from tinyconv.ops.ranks import Over, in_ranks
 
@@ -75,8 +76,8 @@ def conv_transpose_nd(
     array([[[[ 1.,  2., 13., 20., 30.]]]])
     """
     xp = floating(over.op, x=x, w=w, b=b)
-    check_rank(over.op, "x", x, over.x)
-    check_rank(over.op, "w", w, f"(C, O/groups, {', '.join('K' + axis for axis in over.axes)})")
+    check_rank(over.op, over.x, x=x)
+    check_rank(over.op, f"(C, O/groups, {', '.join('K' + axis for axis in over.axes)})", w=w)
     N, C = x.shape[:2]
     if w.shape[0] != C or 0 in w.shape:
         raise ShapeError(
@@ -88,8 +89,7 @@ def conv_transpose_nd(
             f"{over.op}: groups is {groups!r}, expected a divisor of the {C} input channels"
         )
     O, kernel = w.shape[1] * groups, tuple(w.shape[2:])
-    if b is not None:
-        check_shape(over.op, "b", b, (O,))
+    check_shape(over.op, (O,), b=b)
     geometry = transposed_window(
         over.op, tuple(x.shape[2:]), kernel, stride, padding, dilation, output_padding
     )
@@ -125,10 +125,9 @@ def conv_transpose_nd_backward(
     (array([[[[ 4., -2.]]]]), array([[[[11.,  0., -9.]]]]))
     """
     x, w, has_bias, G, geometry = saved
-    xp = namespace(over.op, dy=dy, x=x)
     N, C = x.shape[:2]
+    xp = incoming(over.op, dy, (N, w.shape[1] * G, *geometry.size), x=x)
     K, P = w.shape[1] * math.prod(geometry.kernel), math.prod(geometry.output)
-    check_shape(over.op, "dy", dy, (N, w.shape[1] * G, *geometry.size))
 
     db = xp.sum(dy, axis=(0, *range(2, dy.ndim))) if has_bias else None
     dcol = xp.reshape(im2col(dy, geometry), (N, G, K, P))

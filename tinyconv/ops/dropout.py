@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tinyconv.backend import Array, namespace, require_floating
 from tinyconv.errors import DtypeError, ShapeError
-from tinyconv.geometry import check_shape
+from tinyconv.ops.checks import check_shape, incoming
 
 
 class DropoutSaved(NamedTuple):
@@ -43,7 +43,7 @@ def dropout(x: Array, mask: Array, p: float) -> tuple[Array, DropoutSaved]:
     require_floating("dropout", xp, x=x)
     if not xp.isdtype(mask.dtype, "bool"):
         raise DtypeError(f"dropout: mask has dtype {mask.dtype}, expected bool")
-    check_shape("dropout", "mask", mask, tuple(x.shape))
+    check_shape("dropout", tuple(x.shape), mask=mask)
     if not 0 <= p < 1:
         raise ShapeError(f"dropout: p is {p!r}, expected 0 <= p < 1")
     saved = DropoutSaved(mask, p)
@@ -58,8 +58,7 @@ def dropout_backward(dy: Array, saved: DropoutSaved) -> Array:
     >>> dropout_backward(np.array([1.0, 1.0, -1.0]), saved)
     array([ 2.,  0., -2.])
     """
-    xp = namespace("dropout_backward", dy=dy, mask=saved.mask)
-    check_shape("dropout_backward", "dy", dy, tuple(saved.mask.shape))
+    xp = incoming("dropout_backward", dy, mask=saved.mask)
     return _masked(xp, dy, saved)
 
 

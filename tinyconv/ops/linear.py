@@ -6,9 +6,9 @@ at once and with the weights stored as (out, in).
 
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace
+from tinyconv.backend import Array, floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import check_rank, check_shape
+from tinyconv.ops.checks import check_rank, check_shape, incoming
 
 
 class LinearSaved(NamedTuple):
@@ -39,18 +39,16 @@ def linear(x: Array, w: Array, b: Array | None = None) -> tuple[Array, LinearSav
     array([[11., 17.]])
     """
     xp = floating("linear", x=x, w=w, b=b)
-    check_rank("linear", "x", x, "(N, I)")
-    check_rank("linear", "w", w, "(O, I)")
+    check_rank("linear", "(N, I)", x=x)
+    check_rank("linear", "(O, I)", w=w)
+    check_shape("linear", (w.shape[0],), b=b)
     if x.shape[1] != w.shape[1]:
         raise ShapeError(
             f"linear: w has shape {tuple(w.shape)}, expected (O, {x.shape[1]}) "
             f"because x has {x.shape[1]} features"
         )
     y = xp.matmul(x, xp.matrix_transpose(w))
-    if b is not None:
-        check_shape("linear", "b", b, (w.shape[0],))
-        y = y + b
-    return y, LinearSaved(x, w, b is not None)
+    return (y if b is None else y + b), LinearSaved(x, w, b is not None)
 
 
 def linear_backward(dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array | None]:
@@ -70,8 +68,7 @@ def linear_backward(dy: Array, saved: LinearSaved) -> tuple[Array, Array, Array 
     ([[-2.0, -2.0]], [[1.0, 2.0], [-1.0, -2.0]], None)
     """
     x, w, has_bias = saved
-    xp = namespace("linear_backward", dy=dy, x=x)
-    check_shape("linear_backward", "dy", dy, (x.shape[0], w.shape[0]))
+    xp = incoming("linear_backward", dy, (x.shape[0], w.shape[0]), x=x)
     dx = xp.matmul(dy, w)
     dw = xp.matmul(xp.matrix_transpose(dy), x)
     db = xp.sum(dy, axis=0) if has_bias else None

@@ -7,9 +7,10 @@ networks" (2012), section 3.3.
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace
+from tinyconv.backend import Array, floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import check_shape, spread
+from tinyconv.geometry import spread
+from tinyconv.ops.checks import incoming
 
 
 class LocalResponseNormSaved(NamedTuple):
@@ -77,8 +78,7 @@ def local_response_norm_backward(dy: Array, saved: LocalResponseNormSaved) -> Ar
     array([[[0.]]])
     """
     x, base, size, alpha, beta = saved
-    xp = namespace("local_response_norm_backward", dy=dy, x=x)
-    check_shape("local_response_norm_backward", "dy", dy, tuple(x.shape))
+    xp = incoming("local_response_norm_backward", dy, x=x)
     before, after = size // 2, (size - 1) // 2
     # c is near j exactly if j is near c, looked at from the other side.
     through_sums = _sum_of_neighbours(xp, dy * x * base ** (-beta - 1), after, before)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tinyconv.backend import Array, floating, namespace, real_part, require_floating
 from tinyconv.errors import ArgumentError, DtypeError, ShapeError
-from tinyconv.geometry import check_shape
+from tinyconv.ops.checks import check_shape
 from tinyconv.transfers import require
 
 
@@ -42,7 +42,7 @@ def one_hot(op: str, x: Array, labels: Array, *, ignore_index: int | None = None
     K = x.shape[1]
     if not xp.isdtype(labels.dtype, "integral"):
         raise DtypeError(f"{op}: labels has dtype {labels.dtype}, expected integers")
-    check_shape(op, "labels", labels, (x.shape[0], *x.shape[2:]))
+    check_shape(op, (x.shape[0], *x.shape[2:]), labels=labels)
     labels = xp.astype(labels, xp.int64, copy=False)  # bytes hold the numbers of 256 classes only
     checked = labels
     if ignore_index is not None:
@@ -95,7 +95,7 @@ def check_loss_dy(op: str, dy: Array | float, **saved: Array) -> None:
     """
     if not isinstance(dy, int | float | complex):
         namespace(op, dy=dy, **saved)
-        check_shape(op, "dy", dy, ())
+        check_shape(op, (), dy=dy)
 
 
 def weights_of(
@@ -125,7 +125,7 @@ def weights_of(
     if sample_weight is None:
         return 1.0, max(x.shape[0], 1)
     require_floating(op, xp, x=x, sample_weight=sample_weight)
-    check_shape(op, "sample_weight", sample_weight, (x.shape[0],))
+    check_shape(op, (x.shape[0],), sample_weight=sample_weight)
     real = real_part(xp, sample_weight)
     require(
         ~xp.any(real < 0),
@@ -152,7 +152,7 @@ def elementwise(op: str, x: Array, targets: Array) -> ModuleType:
     tinyconv.errors.ShapeError: mse_loss: targets has shape (5,), expected (5, 1)
     """
     xp = floating(op, x=x, targets=targets)
-    check_shape(op, "targets", targets, tuple(x.shape))
+    check_shape(op, tuple(x.shape), targets=targets)
     if x.ndim == 0:
         raise ShapeError(f"{op}: x has shape (), expected (N, ...)")
     return xp

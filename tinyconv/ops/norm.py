@@ -20,9 +20,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace
+from tinyconv.backend import Array, floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import check_shape
+from tinyconv.ops.checks import check_shape, incoming
 
 
 class Parts(NamedTuple):
@@ -93,9 +93,7 @@ def batch_norm(
             f"batch_norm: {given} is given and {missing} is not, expected both or none"
         )
     C = x.shape[1]
-    for name, array in (("w", w), ("b", b), ("mean", mean), ("var", var)):
-        if array is not None:
-            check_shape("batch_norm", name, array, (C,))
+    check_shape("batch_norm", (C,), w=w, b=b, mean=mean, var=var)
     column = (C, *(1 for _ in x.shape[2:]))  # (C,) so shaped aligns with the channels of x
     axes: tuple[int, ...] = ()
     if mean is None:
@@ -163,9 +161,7 @@ def layer_norm(
             f"layer_norm: normalized_shape is {normalized_shape!r}, expected the last axes of x, "
             f"which has shape {tuple(x.shape)}"
         )
-    for name, array in (("w", w), ("b", b)):
-        if array is not None:
-            check_shape("layer_norm", name, array, shape)
+    check_shape("layer_norm", shape, w=w, b=b)
     axes = tuple(range(x.ndim - len(shape), x.ndim))
     z, scale, mean, var = _normalise(xp, x, axes, eps)
     saved = NormSaved(z, scale, w, b is not None, axes, mean, var, tuple(x.shape))
@@ -223,9 +219,7 @@ def group_norm(
     N, C = x.shape[:2]
     if not isinstance(num_groups, int) or num_groups < 1 or C % num_groups:
         raise ShapeError(f"group_norm: num_groups is {num_groups!r}, expected a divisor of C={C}")
-    for name, array in (("w", w), ("b", b)):
-        if array is not None:
-            check_shape("group_norm", name, array, (C,))
+    check_shape("group_norm", (C,), w=w, b=b)
     rows = (N, num_groups, math.prod(x.shape[1:]) // num_groups)
     z, scale, mean, var = _normalise(xp, xp.reshape(x, rows), (2,), eps)
     z = xp.reshape(z, x.shape)
@@ -292,8 +286,7 @@ def _backward(
 ) -> tuple[Array, Array | None, Array | None]:
     """Backpropagate; w aligns with z in the shape w_shape and was repeated along w_axes."""
     z, scale, w, has_bias, axes, _, _, rows, parts = saved
-    xp = namespace(op, dy=dy, z=z)
-    check_shape(op, "dy", dy, tuple(z.shape))
+    xp = incoming(op, dy, z=z)
     dw = None if w is None else xp.sum(dy * z, axis=w_axes)
     db = xp.sum(dy, axis=w_axes) if has_bias else None
     dz = dy if w is None else dy * xp.reshape(w, w_shape)

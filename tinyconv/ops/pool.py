@@ -12,9 +12,10 @@ import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from tinyconv.backend import Array, floating, namespace, real_part
+from tinyconv.backend import Array, floating, real_part
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, Padding, check_rank, check_shape, sliding_window, spread
+from tinyconv.geometry import Geometry, Padding, sliding_window, spread
+from tinyconv.ops.checks import check_rank, incoming
 from tinyconv.ops.ranks import Over, in_ranks
 from tinyconv.transfers import table
 
@@ -106,8 +107,7 @@ def max_pool_nd_backward(over: Over, dy: Array, saved: MaxPoolSaved) -> Array:
            [0., 0.]])
     """
     argmax, geometry = saved
-    xp = namespace(over.op, dy=dy, argmax=argmax)
-    check_shape(over.op, "dy", dy, tuple(argmax.shape))
+    xp = incoming(over.op, dy, argmax=argmax)
     dx = xp.zeros((*dy.shape[:2], *geometry.padded), dtype=dy.dtype, device=dy.device)
     zero = xp.zeros_like(dy)
     for offset, window in geometry.windows():
@@ -168,8 +168,7 @@ def avg_pool_nd_backward(over: Over, dy: Array, saved: AvgPoolSaved) -> Array:
            [1., 1.]])
     """
     geometry, shape, divisor = saved
-    xp = namespace(over.op, dy=dy, divisor=None if isinstance(divisor, int) else divisor)
-    check_shape(over.op, "dy", dy, shape)
+    xp = incoming(over.op, dy, shape, divisor=None if isinstance(divisor, int) else divisor)
     return shares(xp, dy / divisor, geometry)
 
 
@@ -232,8 +231,7 @@ def lp_pool_nd_backward(over: Over, dy: Array, saved: LpPoolSaved) -> Array:
            [ 5., -5.]])
     """
     x, y, geometry, p = saved
-    xp = namespace(over.op, dy=dy, y=y)
-    check_shape(over.op, "dy", dy, tuple(y.shape))
+    xp = incoming(over.op, dy, y=y)
     is_zero = y == 0
     scale = xp.where(
         is_zero, xp.zeros_like(dy), dy / xp.where(is_zero, xp.ones_like(y), y) ** (p - 1)
@@ -340,7 +338,7 @@ def prepare(
 ) -> tuple[ModuleType, Geometry]:
     """Validate what the poolings share; return the namespace of x and the geometry."""
     xp = floating(over.op, x=x)
-    check_rank(over.op, "x", x, over.x)
+    check_rank(over.op, over.x, x=x)
     window = (kernel_size, stride, padding, dilation)
     return xp, pool_geometry(over.op, tuple(x.shape[2:]), *window, ceil_mode=ceil_mode)
 

@@ -8,9 +8,9 @@ import math
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace, real_part
+from tinyconv.backend import Array, floating, real_part
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import check_shape
+from tinyconv.ops.checks import incoming
 
 
 class GlobalMaxPoolSaved(NamedTuple):
@@ -55,8 +55,7 @@ def global_max_pool_backward(dy: Array, saved: GlobalMaxPoolSaved) -> Array:
            [5., 0.]])
     """
     argmax, shape = saved
-    xp = namespace("global_max_pool_backward", dy=dy, argmax=argmax)
-    check_shape("global_max_pool_backward", "dy", dy, _single(shape))
+    xp = incoming("global_max_pool_backward", dy, _single(shape), argmax=argmax)
     places = xp.arange(math.prod(shape[2:]), dtype=argmax.dtype, device=dy.device)
     dy = xp.reshape(dy, argmax.shape)
     return xp.reshape(xp.where(places == argmax, dy, xp.zeros_like(dy)), shape)
@@ -91,8 +90,7 @@ def global_avg_pool_backward(dy: Array, shape: tuple[int, ...]) -> Array:
     array([[2., 2.],
            [2., 2.]])
     """
-    xp = namespace("global_avg_pool_backward", dy=dy)
-    check_shape("global_avg_pool_backward", "dy", dy, _single(shape))
+    xp = incoming("global_avg_pool_backward", dy, _single(shape))
     share = xp.broadcast_to(dy / math.prod(shape[2:]), shape)
     return xp.asarray(share, copy=True)  # a broadcast array cannot be written to
 

@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ArgumentError, ShapeError
-from tinyconv.geometry import check_shape, spread
+from tinyconv.geometry import spread
+from tinyconv.ops.checks import incoming
 from tinyconv.transfers import table
 
 Sizes = int | tuple[int, ...]
@@ -174,8 +175,7 @@ def resample(x: Array, taps: tuple[Taps, ...]) -> Array:
 def send_back(op: str, dy: Array, saved: ResizeSaved) -> Array:
     """Return what :func:`resample` sends back, on behalf of ``op``."""
     shape, taps = saved
-    xp = namespace(op, dy=dy)
-    check_shape(op, "dy", dy, (*shape[:2], *map(len, taps)))
+    xp = incoming(op, dy, (*shape[:2], *map(len, taps)))
     for axis, along in enumerate(taps, start=2):
         smaller = (*dy.shape[:axis], shape[axis], *dy.shape[axis + 1 :])
         dx = xp.zeros(smaller, dtype=dy.dtype, device=dy.device)

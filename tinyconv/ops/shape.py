@@ -7,9 +7,10 @@ away gets zeros.
 import math
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace
+from tinyconv.backend import Array, floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import check_shape, spread_pairs
+from tinyconv.geometry import spread_pairs
+from tinyconv.ops.checks import incoming
 from tinyconv.transfers import table
 
 Pairs = tuple[tuple[int, int], ...]
@@ -78,10 +79,9 @@ def pad_backward(dy: Array, saved: PadSaved) -> Array:
     array([[[11.,  2., 23.]]])
     """
     shape, pairs, mode = saved
-    xp = namespace("pad_backward", dy=dy)
     size = shape[2:]
     padded = tuple(n + lo + hi for n, (lo, hi) in zip(size, pairs, strict=True))
-    check_shape("pad_backward", "dy", dy, (*shape[:2], *padded))
+    xp = incoming("pad_backward", dy, (*shape[:2], *padded))
     if mode == "zeros":
         return xp.asarray(dy[:, :, *_inside(size, pairs)], copy=True)
     for axis, (n, (lo, hi)) in enumerate(zip(size, pairs, strict=True)):
@@ -136,9 +136,8 @@ def crop_backward(dy: Array, saved: CropSaved) -> Array:
     array([[[0., 0., 5., 0.]]])
     """
     shape, inside = saved
-    xp = namespace("crop_backward", dy=dy)
     left = tuple(s.stop - s.start for s in inside)
-    check_shape("crop_backward", "dy", dy, (*shape[:2], *left))
+    xp = incoming("crop_backward", dy, (*shape[:2], *left))
     dx = xp.zeros(shape, dtype=dy.dtype, device=dy.device)
     dx[:, :, *inside] = dy
     return dx
@@ -178,8 +177,7 @@ def flatten_backward(dy: Array, shape: tuple[int, ...]) -> Array:
     >>> flatten_backward(np.zeros((2, 12)), (2, 3, 4)).shape
     (2, 3, 4)
     """
-    xp = namespace("flatten_backward", dy=dy)
-    check_shape("flatten_backward", "dy", dy, (shape[0], math.prod(shape[1:])))
+    xp = incoming("flatten_backward", dy, (shape[0], math.prod(shape[1:])))
     return xp.reshape(dy, shape)
 
 
@@ -222,8 +220,7 @@ def reshape_backward(dy: Array, saved: tuple[tuple[int, ...], tuple[int, ...]]) 
     (2, 3, 4)
     """
     x_shape, y_shape = saved
-    xp = namespace("reshape_backward", dy=dy)
-    check_shape("reshape_backward", "dy", dy, y_shape)
+    xp = incoming("reshape_backward", dy, y_shape)
     return xp.reshape(dy, x_shape)
 
 

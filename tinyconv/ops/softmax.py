@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tinyconv.backend import Array, floating, namespace, real_part, require_floating
 from tinyconv.errors import ArgumentError
-from tinyconv.geometry import check_shape
+from tinyconv.ops.checks import check_shape, incoming
 from tinyconv.ops.loss_common import check_logits, check_loss_dy, one_hot, weights_of
 
 
@@ -53,8 +53,7 @@ def softmax_backward(dy: Array, y: Array) -> Array:
     >>> softmax_backward(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
     array([[ 0.25, -0.25]])
     """
-    xp = namespace("softmax_backward", dy=dy, y=y)
-    check_shape("softmax_backward", "dy", dy, tuple(y.shape))
+    xp = incoming("softmax_backward", dy, y=y)
     return y * (dy - xp.sum(dy * y, axis=1, keepdims=True))
 
 
@@ -87,8 +86,7 @@ def log_softmax_backward(dy: Array, y: Array) -> Array:
     >>> log_softmax_backward(np.array([[1.0, 0.0]]), np.log([[0.5, 0.5]]))
     array([[ 0.5, -0.5]])
     """
-    xp = namespace("log_softmax_backward", dy=dy, y=y)
-    check_shape("log_softmax_backward", "dy", dy, tuple(y.shape))
+    xp = incoming("log_softmax_backward", dy, y=y)
     return dy - xp.exp(y) * xp.sum(dy, axis=1, keepdims=True)
 
 
@@ -148,10 +146,8 @@ def cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"{op}: label_smoothing is {label_smoothing!r}, expected 0 to 1")
     K = x.shape[1]
-    of_class = xp.ones((K,), dtype=x.dtype, device=x.device)
-    if weight is not None:
-        check_shape(op, "weight", weight, (K,))
-        of_class = weight
+    check_shape(op, (K,), weight=weight)
+    of_class = xp.ones((K,), dtype=x.dtype, device=x.device) if weight is None else weight
     of_class = xp.reshape(of_class, (1, K, *[1] * (x.ndim - 2)))
     often, _ = weights_of(op, xp, x, sample_weight)
     if xp.isdtype(targets.dtype, ("bool", "integral")):
@@ -161,7 +157,7 @@ def cross_entropy(
         total = xp.sum(often * hard * of_class)
     else:
         require_floating(op, xp, x=x, targets=targets)
-        check_shape(op, "targets", targets, tuple(x.shape))
+        check_shape(op, tuple(x.shape), targets=targets)
         counts, hard = xp.ones_like(x[:, :1, ...]), targets
         total = xp.sum(often * counts)
     targets = often * ((1 - label_smoothing) * hard + counts * (label_smoothing / K)) * of_class

@@ -6,8 +6,9 @@ recognition" (1998), section II.B.
 
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace
-from tinyconv.geometry import Geometry, check_shape
+from tinyconv.backend import Array, floating
+from tinyconv.geometry import Geometry
+from tinyconv.ops.checks import check_shape, incoming
 from tinyconv.ops.pool import prepare, shares, sums
 from tinyconv.ops.ranks import Over
 
@@ -49,8 +50,7 @@ def subsample2d(
     xp = floating("subsample2d", x=x, w=w, b=b)
     _, geometry = prepare(Over.of("subsample_nd", 2), x, kernel_size, stride, 0)
     C = x.shape[1]
-    check_shape("subsample2d", "w", w, (C,))
-    check_shape("subsample2d", "b", b, (C,))
+    check_shape("subsample2d", (C,), w=w, b=b)
     of_windows = sums(xp, x, geometry)
     y = xp.reshape(w, (C, 1, 1)) * of_windows + xp.reshape(b, (C, 1, 1))
     return y, SubsampleSaved(of_windows, w, geometry)
@@ -75,7 +75,6 @@ def subsample2d_backward(dy: Array, saved: SubsampleSaved) -> tuple[Array, Array
            [1.5, 1.5]]), array([30.]), array([3.]))
     """
     of_windows, w, geometry = saved
-    xp = namespace("subsample2d_backward", dy=dy, w=w)
-    check_shape("subsample2d_backward", "dy", dy, tuple(of_windows.shape))
+    xp = incoming("subsample2d_backward", dy, tuple(of_windows.shape), w=w)
     dx = shares(xp, xp.reshape(w, (-1, 1, 1)) * dy, geometry)
     return dx, xp.sum(dy * of_windows, axis=(0, 2, 3)), xp.sum(dy, axis=(0, 2, 3))

@@ -7,7 +7,8 @@ import math
 
 from tinyconv.backend import Array, floating, namespace, require_floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, check_rank, check_shape, spread
+from tinyconv.geometry import Geometry, spread
+from tinyconv.ops.checks import check_rank, check_shape, incoming
 from tinyconv.ops.pool import MaxPoolSaved, max_pool_nd_backward
 from tinyconv.ops.ranks import Over
 from tinyconv.ops.resize import ResizeSaved, Taps, axis_taps, resample, send_back
@@ -132,9 +133,9 @@ def max_unpool2d(x: Array, argmax: Array, geometry: Geometry) -> tuple[Array, Ma
     """
     xp = namespace("max_unpool2d", x=x, argmax=argmax)
     require_floating("max_unpool2d", xp, x=x)
-    check_rank("max_unpool2d", "x", x, "(N, C, OH, OW)")
-    check_shape("max_unpool2d", "x", x, (*x.shape[:2], *geometry.output))
-    check_shape("max_unpool2d", "argmax", argmax, tuple(x.shape))
+    check_rank("max_unpool2d", "(N, C, OH, OW)", x=x)
+    check_shape("max_unpool2d", (*x.shape[:2], *geometry.output), x=x)
+    check_shape("max_unpool2d", tuple(x.shape), argmax=argmax)
     saved = MaxPoolSaved(argmax, geometry)
     return max_pool_nd_backward(Over.of("max_unpool_nd", 2), x, saved), saved
 
@@ -156,9 +157,8 @@ def max_unpool2d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
     5.0
     """
     argmax, geometry = saved
-    xp = namespace("max_unpool2d_backward", dy=dy, argmax=argmax)
     N, C = argmax.shape[:2]
-    check_shape("max_unpool2d_backward", "dy", dy, (N, C, *geometry.size))
+    xp = incoming("max_unpool2d_backward", dy, (N, C, *geometry.size), argmax=argmax)
     rows = xp.reshape(dy, (N, C, math.prod(geometry.size)))
     places = xp.reshape(argmax, (N, C, math.prod(geometry.output)))
     # A window that saw nothing but padding has the argmax -1, and put its element nowhere.
@@ -186,7 +186,7 @@ def _upsample(
     align_corners: bool,
 ) -> tuple[Array, ResizeSaved]:
     floating(op, x=x)
-    check_rank(op, "x", x, "(N, C, H, W)")
+    check_rank(op, "(N, C, H, W)", x=x)
     if 0 in x.shape[2:]:
         raise ShapeError(f"{op}: x has shape {tuple(x.shape)}, expected no empty plane")
     if (size is None) == (scale_factor is None):
