@@ -10,8 +10,7 @@ import pytest
 
 import tinyconv as tc
 from tinyconv.errors import ArgumentError, FileError, ShapeError
-from tinyconv.losses import LOSSES, Loss
-from tinyconv.losses.names import SHORT_NAMES
+from tinyconv.losses import LOSSES, SHORT_NAMES, Loss
 
 MAKERS: list[Callable[[], Loss]] = [
     tc.CrossEntropyLoss,

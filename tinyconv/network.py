@@ -19,11 +19,11 @@ from tinyconv.engines.ranks import Comm, Ranks, ends_all
 from tinyconv.engines.shared import SharedEngine
 from tinyconv.errors import ArgumentError, FileError, StateError
 from tinyconv.layers import Chain, decode
-from tinyconv.losses import LOSSES, Loss, Targets, loss_of
+from tinyconv.losses import LOSSES, Loss, Targets
 from tinyconv.metrics import Metric, metrics_of
 from tinyconv.network_base import ABOUT
 from tinyconv.network_predict import Predictor
-from tinyconv.optimizers import SGD, Optimizer, optimizer_of
+from tinyconv.optimizers import OPTIMIZERS, SGD, Optimizer
 from tinyconv.training.batches import Augment
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.checks import warn_of_nonsense
@@ -121,8 +121,8 @@ class Sequential(Predictor):
         Raises:
             ArgumentError: an argument is unknown, or every layer is frozen.
         """
-        self.loss = self.loss if loss is None else loss_of("start_training", loss)
-        rule = optimizer_of("start_training", optimizer or SGD(lr=0.1))
+        self.loss = self.loss if loss is None else LOSSES.of("start_training", loss)
+        rule = OPTIMIZERS.of("start_training", optimizer or SGD(lr=0.1))
         self.refresh()
         self._require_trained("start_training")
         self._stepper = engine_for(self, engine)
@@ -278,8 +278,8 @@ class Sequential(Predictor):
         >>> history["accuracy"][-1] > 0.95
         True
         """
-        loss = self.loss if loss is None else loss_of("fit", loss)
-        rule = self._rule[0] if optimizer is None else optimizer_of("fit", optimizer)
+        loss = self.loss if loss is None else LOSSES.of("fit", loss)
+        rule = self._rule[0] if optimizer is None else OPTIMIZERS.of("fit", optimizer)
         chosen = loss
         if sync_batch_norm and comm is None and not resume:  # what ranks began, one may end
             raise ArgumentError(

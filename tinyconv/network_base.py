@@ -19,7 +19,7 @@ from tinyconv.layers import Chain, Layer, decode, encode, initialize
 from tinyconv.layers.base import Shape
 from tinyconv.layers.snapshot import Snapshot, descendants
 from tinyconv.layers.summary import HEAD, summary_rows
-from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss, loss_of
+from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss
 from tinyconv.losses.checks import mended_shape
 from tinyconv.messages import missing, shown
 from tinyconv.optimizers import SGD, Optimizer
@@ -111,7 +111,7 @@ class Network(Chain):
 
     @loss.setter
     def loss(self, loss: Loss | str) -> None:
-        self._loss = loss_of("Sequential", loss)
+        self._loss = LOSSES.of("Sequential", loss)
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Check every layer against samples of this shape, and make the parameters.

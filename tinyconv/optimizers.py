@@ -5,18 +5,17 @@ arrays that its caller keeps, saves and restores. Rules, constants and their ord
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tinyconv.arguments import NotNegative, Positive, Share, check_fields, checked
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError
-from tinyconv.messages import hint, shown
+from tinyconv.messages import shown
 from tinyconv.parameters import Parameters
 from tinyconv.registry import Registry
 
-__all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "optimizer_of"]
+__all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp"]
 
 
 class Network(Protocol):
@@ -380,43 +379,17 @@ class AdamW(Adam):
         return g
 
 
-_KINDS: tuple[type[Optimizer], ...] = (SGD, Adagrad, Adam, AdamW, RMSProp)
-
-#: What ``optimizer=`` takes as a string, with PyTorch's constants and for SGD the rate of ``fit``.
-_SHORT_NAMES: dict[str, Callable[[], Optimizer]] = {
-    **{kind.__name__.lower(): kind for kind in _KINDS},
-    "sgd": lambda: SGD(lr=0.1),
-}
-
-#: The rules by the names of their classes, with those of one's own that were registered.
-OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", {kind.__name__: kind for kind in _KINDS})
-
-
-def optimizer_of(op: str, optimizer: Optimizer | str) -> Optimizer:
-    """Return the update rule that an argument means: an object, or a name.
-
-    Raises:
-        ArgumentError: there is none of that name, it needs arguments, or it is no optimizer.
-
-    >>> optimizer_of("fit", "adam").lr
-    0.001
-    >>> optimizer_of("fit", 0.1)
-    Traceback (most recent call last):
-    tinyconv.errors.ArgumentError: fit: optimizer is 0.1, expected an object such as SGD(lr=0.1) or
-    one of 'sgd', 'adagrad', 'adam', 'adamw', 'rmsprop'
-    """
-    if isinstance(optimizer, Optimizer):
-        return optimizer
-    known: dict[str, Callable[[], Optimizer]] = {**OPTIMIZERS, **_SHORT_NAMES}
-    make = known.get(optimizer) if isinstance(optimizer, str) else None
-    if make is None:
-        raise ArgumentError(
-            f"{op}: optimizer is {shown(optimizer)}, expected an object such as SGD(lr=0.1) or "
-            f"one of {', '.join(map(repr, _SHORT_NAMES))}{hint(optimizer, known)}"
-        )
-    try:
-        return make()
-    except TypeError:
-        raise ArgumentError(
-            f"{op}: {optimizer} needs arguments; expected an object, such as {optimizer}(lr=0.1)"
-        ) from None
+#: The rules by the names of their classes, with those of one's own that were registered; short
+#: names have PyTorch's constants, and SGD the rate of ``fit``.
+OPTIMIZERS: Registry[Optimizer] = Registry(
+    Optimizer,
+    (SGD, Adagrad, Adam, AdamW, RMSProp),
+    {
+        "sgd": lambda: SGD(lr=0.1),
+        "adagrad": Adagrad,
+        "adam": Adam,
+        "adamw": AdamW,
+        "rmsprop": RMSProp,
+    },
+    such_as="SGD(lr=0.1)",
+)

@@ -3,10 +3,10 @@
 from typing import Any, TypeVar
 
 from tinyconv.errors import ArgumentError
-from tinyconv.layers import LAYERS, Layer
-from tinyconv.losses import LOSSES, Loss
+from tinyconv.layers import LAYERS
+from tinyconv.losses import LOSSES
 from tinyconv.messages import shown
-from tinyconv.optimizers import OPTIMIZERS, Optimizer
+from tinyconv.optimizers import OPTIMIZERS
 from tinyconv.registry import Registry
 
 Kind = TypeVar("Kind", bound=type[Any])
@@ -37,9 +37,9 @@ def register(kind: Kind) -> Kind:
     >>> tc.Sequential([Double()])
     Sequential([Double()])
     """
-    registries: dict[type, Registry[Any]] = {Layer: LAYERS, Loss: LOSSES, Optimizer: OPTIMIZERS}
-    for base, registry in registries.items():
-        if isinstance(kind, type) and issubclass(kind, base):
+    registries: tuple[Registry[Any], ...] = (LAYERS, LOSSES, OPTIMIZERS)
+    for registry in registries:
+        if isinstance(kind, type) and issubclass(kind, registry.base):
             registry.add(kind)
             return kind
     raise ArgumentError(f"register: {shown(kind)} is no subclass of Layer, Loss or Optimizer")

@@ -1,12 +1,12 @@
 """Classes that a file may name, and objects as a name with arguments."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Generic, TypeVar
 
 from tinyconv.errors import ArgumentError, FileError, StateError
-from tinyconv.messages import shown
+from tinyconv.messages import hint, shown
 
 T = TypeVar("T")
 
@@ -15,25 +15,37 @@ class Registry(dict[str, type[T]], Generic[T]):
     """Name -> class: nothing else is ever constructed from a file.
 
     Args:
-        what: the classes are called in messages.
-        built_in: those that the library brings.
+        base: of all the classes.
+        kinds: those that the library brings.
+        short_names: what an argument may be in place of an object, and what makes one of it.
+        such_as: an object, as it is written.
 
     Attributes:
-        built_in: their names.
+        built_in: the names of those that the library brings.
 
-    >>> kinds = Registry("number", {"int": int})
-    >>> kinds.make("int", {}), kinds.name_of(5)
-    (0, 'int')
+    >>> kinds = Registry(int, [bool], {"no": bool}, such_as="bool(1)")
+    >>> kinds.make("bool", {}), kinds.name_of(True), kinds.of("demo", "no")
+    (False, 'bool', False)
     >>> kinds.make("Fraction", {})
     Traceback (most recent call last):
-    tinyconv.errors.FileError: unknown number 'Fraction'; if it is a class of your own, import it
+    tinyconv.errors.FileError: unknown int 'Fraction'; if it is a class of your own, import it
     and decorate it with @tinyconv.register before loading
+    >>> kinds.of("demo", "not")
+    Traceback (most recent call last):
+    tinyconv.errors.ArgumentError: demo: int is 'not', expected an object such as bool(1) or one of
+    'no'; the nearest is 'no'
     """
 
-    def __init__(self, what: str, built_in: Mapping[str, type[T]]) -> None:
-        super().__init__(built_in)
-        self.what = what
-        self.built_in = tuple(built_in)
+    def __init__(
+        self,
+        base: Any,
+        kinds: Iterable[type[T]],
+        short_names: Mapping[str, Callable[[], T]] | None = None,
+        such_as: str = "",
+    ) -> None:
+        super().__init__({kind.__name__: kind for kind in kinds})
+        self.base, self.what, self.built_in = base, base.__name__.lower(), tuple(self)
+        self.short_names, self.such_as = dict(short_names or {}), such_as
 
     def add(self, kind: type[T]) -> None:
         """Let files name a class; again after its source was run again, in a notebook say.
@@ -54,6 +66,29 @@ class Registry(dict[str, type[T]], Generic[T]):
                 f"and this one is of {_place(kind)}"
             )
         self[name] = kind
+
+    def of(self, op: str, given: T | str) -> T:
+        """Return what an argument of ``op`` means: an object, or one by its name.
+
+        Raises:
+            ArgumentError: there is none of that name, it needs arguments, or it is no such object.
+        """
+        if isinstance(given, self.base):
+            return given  # type: ignore[return-value]
+        known: dict[Any, Callable[[], T]] = {**self, **self.short_names}
+        if not isinstance(given, str) or given not in known:
+            near = hint(given, self.short_names) or hint(given, self)
+            raise ArgumentError(
+                f"{op}: {self.what} is {shown(given)}, expected an object such as {self.such_as} "
+                f"or one of {', '.join(map(repr, self.short_names))}{near}"
+            )
+        try:
+            return known[given]()
+        except TypeError:
+            arguments = self.such_as.partition("(")[2]
+            raise ArgumentError(
+                f"{op}: {given} needs arguments; expected an object, such as {given}({arguments}"
+            ) from None
 
     def name_of(self, thing: T) -> str:
         """Return the name under which a file may hold an object.

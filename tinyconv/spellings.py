@@ -67,7 +67,6 @@ OTHER_ATTRIBUTES: dict[str, str] = {
     "parameters": "params, arrays by name",
     "requires_grad": "trainable = False freezes a layer",
     "requires_grad_": "trainable = False freezes a layer",
-    "params": "the constructor calls super().__init__() first",
     "set_weights": 'params["weight"][...] = array',
     "state_dict": "params, arrays by name",
     "weight": 'params["weight"]',

@@ -465,7 +465,7 @@ def test_channels_are_taken_from_the_first_batch(make: Callable[[int | None], La
         (lambda: tc.Conv1d(1, 2, (3, 3)), "Conv1d: kernel_size is (3, 3), expected an integer"),
         (lambda: tc.Conv3d(1, 2, -1), "Conv3d: kernel_size is -1, expected 3 integers of at least"),
         (lambda: tc.Conv2d(3, 4, 2, groups=2), "Conv2d: groups is 2, expected a divisor of the 3"),
-        (lambda: tc.Conv2d(1, 1, 2, padding=-1), "Conv2d: padding is (-1, -1), expected 2"),
+        (lambda: tc.Conv2d(1, 1, 2, padding=-1), "Conv2d: padding is -1, expected 2"),
         (
             lambda: tc.Conv2d(1, 1, 2, padding_mode="mirror"),
             "Conv2d: padding_mode is 'mirror', expected 'zeros', 'reflect',",

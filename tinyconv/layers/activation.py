@@ -44,7 +44,6 @@ class LeakyReLU(_Activation):
 
     @checked
     def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__()
         self.negative_slope = negative_slope
 
 
@@ -66,7 +65,6 @@ class ELU(_Activation):
 
     @checked
     def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
         self.alpha = alpha
 
 
@@ -88,7 +86,6 @@ class GELU(_Activation):
 
     @checked
     def __init__(self, approximate: Annotated[str, OneOf("none", "tanh")] = "none") -> None:
-        super().__init__()
         self.approximate = approximate
 
 
@@ -122,7 +119,6 @@ class Softplus(_Activation):
 
     @checked
     def __init__(self, beta: Positive = 1.0) -> None:
-        super().__init__()
         self.beta = beta
 
 

@@ -8,7 +8,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -16,15 +16,18 @@ from tinyconv import random
 from tinyconv.arguments import checked
 from tinyconv.backend import Array, device_of, from_numpy, like, namespace, require_floating
 from tinyconv.errors import ArgumentError, ShapeError, StateError
+from tinyconv.geometry import Padding, plain, spread, spread_pairs
 from tinyconv.initializers import initializer
 from tinyconv.messages import missing
 from tinyconv.ops.checks import check_shape
-from tinyconv.ops.ranks import Over
+from tinyconv.ops.ranks import AXES, Over
 from tinyconv.parameters import Parameters, ParameterSpec
 from tinyconv.registry import arguments_of
 from tinyconv.spellings import OTHER_ATTRIBUTES
 
 Shape = tuple[int, ...]
+#: One for all spatial axes, or one for each.
+Sizes = int | tuple[int, ...]
 #: Forward and backward.
 Operation = tuple[Callable[..., tuple[Array, Any]], Callable[..., Any]]
 
@@ -33,8 +36,8 @@ class Layer(ABC):
     """The base of all layers, also of your own: override ``compute`` and ``compute_backward``.
 
     A layer with parameters also overrides :meth:`specs`, one that changes shapes
-    :meth:`output_shape`, and one with an ``__init__`` calls ``super().__init__()`` in it and keeps
-    its arguments in attributes of their names. With :func:`tinyconv.register` files may name it.
+    :meth:`output_shape`, and one with an ``__init__`` keeps its arguments in attributes of their
+    names. With :func:`tinyconv.register` files may name it.
 
     Attributes:
         params: name -> parameter, a view into the network's flat array.
@@ -54,8 +57,9 @@ class Layer(ABC):
         first_sample: place of the first sample of ``x`` in the batch, above 0 where ranks share it.
     """
 
-    @checked
-    def __init__(self) -> None:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make what every layer has, so that a constructor need not call the one here."""
+        self = super().__new__(cls)
         self.params: dict[str, Array] = {}
         self.grads: dict[str, Array] = {}
         self.state: dict[str, Array] = {}
@@ -70,6 +74,12 @@ class Layer(ABC):
         self.has_place = False
         self._trainable = True
         self._saved: Any = None
+        return self
+
+    @checked
+    def __init__(self) -> None:
+        """Take no arguments, unless a layer has some of its own."""
+        super().__init__()
 
     @property
     def trainable(self) -> bool:
@@ -277,6 +287,10 @@ class OneOperation(Layer):
 
     #: The latter gives dx and, of a layer that has such parameters, dw and db.
     operation: Operation
+    #: Names of its options, arguments of the layer all; None where all of these are options.
+    _options: tuple[str, ...] | None = None
+    #: Whether it takes a weight w and a bias b.
+    _takes_weights = False
 
     def _call(self, place: int, *arguments: Any, **options: Any) -> Any:
         """Call the operation: the forward one, place 0, or the backward one, place 1."""
@@ -286,7 +300,11 @@ class OneOperation(Layer):
         return shape_of(lambda x: self._call(0, x, **self.config()), shape)
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        y, saved = self._call(0, x, **self.config())
+        names = self._options
+        options = self.config() if names is None else {name: getattr(self, name) for name in names}
+        if self._takes_weights:
+            options |= {"w": self.params.get("weight"), "b": self.params.get("bias")}
+        y, saved = self._call(0, x, **options)
         return y, saved
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
@@ -301,6 +319,30 @@ class OverAxes(OneOperation):
 
     #: How many.
     _axes: int
+
+    def _set_window(
+        self, kernel_size: Sizes, stride: Sizes, padding: Padding, dilation: Sizes
+    ) -> None:
+        """Keep the sizes of a sliding window, one for each axis.
+
+        Raises:
+            ShapeError: one is out of range, or there are not as many as axes.
+        """
+        name, axes = type(self).__name__, self._axes
+        self.kernel_size = spread(name, "kernel_size", kernel_size, axes, least=1)
+        self.stride = spread(name, "stride", stride, axes, least=1)
+        if padding not in ("same", "valid"):
+            spread_pairs(name, "padding", padding, axes)
+        padding = plain(padding)
+        self.padding: Padding = (padding,) * axes if isinstance(padding, int) else padding
+        self.dilation = spread(name, "dilation", dilation, axes, least=1)
+
+    @property
+    def _window(self) -> tuple[Any, ...]:
+        return self.kernel_size, self.stride, self.padding, self.dilation
+
+    def _check_planes(self, shape: Shape, channels: int | None = None) -> None:
+        check_input(type(self).__name__, shape, channels, " ".join(("C", *AXES[self._axes])))
 
     def _call(self, place: int, *arguments: Any, **options: Any) -> Any:
         over = Over.of(self.operation[place].__name__, self._axes)
@@ -329,16 +371,25 @@ def shape_of(op: Callable[[Array], tuple[Array, Any]], shape: Shape) -> Shape:
     return tuple(y.shape[1:])
 
 
-def check_features(op: str, features: int | None, shape: Shape) -> None:
-    """Check the channels of an input, without the batch, against what a layer was made for.
+def check_input(op: str, shape: Shape, features: int | None, *layouts: str) -> None:
+    """Check the shape of an input, without the batch, against what a layer was made for.
+
+    Args:
+        op: the name of the layer.
+        shape: of one sample.
+        features: length of its first axis; None for any.
+        layouts: the axes that it may have, by name; ``...`` stands for any others.
 
     Raises:
-        ShapeError: the numbers differ.
+        ShapeError: it has other axes, or the first one another length.
 
-    >>> check_features("BatchNorm2d", 3, (4, 28, 28))
+    >>> check_input("BatchNorm1d", (4, 28, 28), 3, "C", "C L")
     Traceback (most recent call last):
-    tinyconv.errors.ShapeError: BatchNorm2d: input of shape (4, 28, 28), expected (3, ...)
+    tinyconv.errors.ShapeError: BatchNorm1d: input of shape (4, 28, 28), expected (3,) or (3, L)
     """
-    if not shape or features not in (None, shape[0]):
-        expected = "C" if features is None else features
-        raise ShapeError(f"{op}: input of shape {shape}, expected ({expected}, ...)")
+    ways = [layout.split() for layout in layouts]
+    fits = any(len(axes) == len(shape) or (shape and axes[-1] == "...") for axes in ways)
+    if not fits or features not in (None, shape[0]):
+        ways = [[str(features or axes[0]), *(axes[1:] or [""])] for axes in ways]
+        expected = " or ".join(f"({', '.join(axes).rstrip()})" for axes in ways)
+        raise ShapeError(f"{op}: input of shape {shape}, expected {expected}")

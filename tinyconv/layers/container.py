@@ -126,7 +126,6 @@ class Chain(Container):
     is_network = False
 
     def __init__(self, layers: Sequence[Layer] | Layer, *more: Layer) -> None:
-        super().__init__()
         name = type(self).__name__
         if isinstance(layers, Layer) or more:
             layers = [layers, *more]  # type: ignore[list-item]
@@ -233,7 +232,6 @@ class Residual(Container):
     def __init__(
         self, body: Layer | Sequence[Layer], shortcut: Layer | Sequence[Layer] | None = None
     ) -> None:
-        super().__init__()
         self.body = _as_layer("Residual", "body", body)
         self.shortcut: Layer | None = None
         if shortcut is not None:
@@ -294,7 +292,6 @@ class Parallel(Container):
         branches: Sequence[Layer | Sequence[Layer]],
         join: Annotated[str, OneOf("concat", "add")] = "concat",
     ) -> None:
-        super().__init__()
         if isinstance(branches, Layer) or not isinstance(branches, Iterable):
             raise ArgumentError(
                 f"Parallel: branches is {shown(branches)}, expected a list of layers"

@@ -1,29 +1,25 @@
 """Convolution and transposed convolution in one, two and three dimensions as layers."""
 
 from math import prod
-from typing import Annotated, Any
+from typing import Annotated
 
 from tinyconv.arguments import Count, OneOf, checked
-from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, Padding, plain, sliding_window, spread, transposed_window
+from tinyconv.geometry import Geometry, Padding, sliding_window, spread, transposed_window
 from tinyconv.initializers import InitializerName
-from tinyconv.layers.base import Operation, OverAxes, Shape, shape_of
+from tinyconv.layers.base import Operation, OverAxes, Shape, Sizes, shape_of
 from tinyconv.ops.conv import conv_nd, conv_nd_backward
 from tinyconv.ops.conv_transpose import conv_transpose_nd, conv_transpose_nd_backward
-from tinyconv.ops.ranks import AXES
 from tinyconv.ops.shape import pad
 from tinyconv.parameters import ParameterSpec
-
-Sizes = int | tuple[int, ...]
 
 
 class _Conv(OverAxes):
     """Convolution over any number of axes."""
 
     operation: Operation = (conv_nd, conv_nd_backward)
-    #: Its options.
     _options: tuple[str, ...] = ("stride", "padding", "dilation", "groups", "padding_mode")
+    _takes_weights = True
 
     @checked
     def __init__(
@@ -41,27 +37,17 @@ class _Conv(OverAxes):
         weight_init: InitializerName = "he",
         bias_init: InitializerName = "zeros",
     ) -> None:
-        super().__init__()
-        name, axes = type(self).__name__, self._axes
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = spread(name, "kernel_size", kernel_size, axes, least=1)
-        self.stride = spread(name, "stride", stride, axes, least=1)
-        padding = plain(padding)
-        self.padding: Padding = (padding,) * axes if isinstance(padding, int) else padding
-        self.dilation = spread(name, "dilation", dilation, axes, least=1)
+        self._set_window(kernel_size, stride, padding, dilation)
         self.groups = groups
         self.bias = bias
         self.padding_mode = padding_mode
         self.weight_init = weight_init
         self.bias_init = bias_init
-        if out_channels % groups or (in_channels is not None and in_channels % groups):
-            raise ShapeError(
-                f"{name}: groups is {groups}, expected a divisor of the {in_channels} input "
-                f"and {out_channels} output channels"
-            )
+        self._check_groups(in_channels)
         # Over an input larger than any window, only the arguments themselves can be wrong.
-        self.window((2**20,) * axes)
+        self.window((2**20,) * self._axes)
 
     def window(self, size: tuple[int, ...]) -> Geometry:
         """Return the sliding window over an input of this size.
@@ -69,8 +55,7 @@ class _Conv(OverAxes):
         Raises:
             ShapeError: it does not fit.
         """
-        window = (self.kernel_size, self.stride, self.padding, self.dilation)
-        return sliding_window(type(self).__name__, size, *window)
+        return sliding_window(type(self).__name__, size, *self._window)
 
     def _weight_shape(self, in_channels: int) -> tuple[int, ...]:
         return (self.out_channels, in_channels // self.groups, *self.kernel_size)
@@ -87,15 +72,14 @@ class _Conv(OverAxes):
         return prod(self.output_shape(shape)) * per_output
 
     def _check_input(self, shape: Shape) -> None:
-        if len(shape) != self._axes + 1 or self.in_channels not in (None, shape[0]):
-            channels = "C" if self.in_channels is None else self.in_channels
-            expected = ", ".join(map(str, (channels, *AXES[self._axes])))
-            name = type(self).__name__
-            raise ShapeError(f"{name}: input of shape {shape}, expected ({expected})")
-        if shape[0] % self.groups:
+        self._check_planes(shape, self.in_channels)
+        self._check_groups(shape[0])
+
+    def _check_groups(self, channels: int | None) -> None:
+        if self.out_channels % self.groups or (channels or 0) % self.groups:
             raise ShapeError(
                 f"{type(self).__name__}: groups is {self.groups}, expected a divisor of the "
-                f"{shape[0]} input and {self.out_channels} output channels"
+                f"{channels} input and {self.out_channels} output channels"
             )
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
@@ -114,11 +98,6 @@ class _Conv(OverAxes):
                 (self.out_channels,), self.bias_init, fan_in, fan_out, decay=False
             )
         return specs
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
-        options = {name: getattr(self, name) for name in self._options}
-        y, saved = self._call(0, x, self.params["weight"], self.params.get("bias"), **options)
-        return y, saved
 
 
 class Conv1d(_Conv):
@@ -209,8 +188,7 @@ class _ConvTranspose(_Conv):
                 f"{name}: padding is {self.padding!r}, expected integers: the size of the output "
                 "is what padding and output_padding make it"
             )
-        window = (self.kernel_size, self.stride, self.padding, self.dilation)
-        return transposed_window(name, size, *window, self.output_padding)
+        return transposed_window(name, size, *self._window, self.output_padding)
 
     def _weight_shape(self, in_channels: int) -> tuple[int, ...]:
         return (in_channels, self.out_channels // self.groups, *self.kernel_size)

@@ -36,7 +36,6 @@ class Dropout(Layer):
 
     @checked
     def __init__(self, p: Share = 0.5, *, scale_at_test: bool = False) -> None:
-        super().__init__()
         self.p = p
         self.scale_at_test = scale_at_test
 

@@ -1,12 +1,8 @@
 """The fully connected layer."""
 
-from typing import Any
-
 from tinyconv.arguments import Count, checked
-from tinyconv.backend import Array
-from tinyconv.errors import ShapeError
 from tinyconv.initializers import InitializerName
-from tinyconv.layers.base import OneOperation, Shape
+from tinyconv.layers.base import OneOperation, Shape, check_input
 from tinyconv.ops.linear import linear, linear_backward
 from tinyconv.parameters import ParameterSpec
 
@@ -32,6 +28,8 @@ class Linear(OneOperation):
     """
 
     operation = (linear, linear_backward)
+    _options = ()
+    _takes_weights = True
 
     @checked
     def __init__(
@@ -43,7 +41,6 @@ class Linear(OneOperation):
         weight_init: InitializerName = "he",
         bias_init: InitializerName = "zeros",
     ) -> None:
-        super().__init__()
         self.in_features = in_features
         self.out_features = out_features
         self.bias = bias
@@ -51,9 +48,7 @@ class Linear(OneOperation):
         self.bias_init = bias_init
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        if len(shape) != 1 or self.in_features not in (None, shape[0]):
-            features = "I" if self.in_features is None else self.in_features
-            raise ShapeError(f"Linear: input of shape {shape}, expected ({features},)")
+        check_input("Linear", shape, self.in_features, "I")
         return (self.out_features,)
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
@@ -67,6 +62,3 @@ class Linear(OneOperation):
 
     def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
         return shape[0] * self.out_features
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        return linear(x, self.params["weight"], self.params.get("bias"))

@@ -9,7 +9,7 @@ from tinyconv.arguments import Count, Fraction, Positive, checked
 from tinyconv.backend import Array, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
-from tinyconv.layers.base import OneOperation, Shape, check_features, shape_of
+from tinyconv.layers.base import OneOperation, Shape, check_input, shape_of
 from tinyconv.ops import norm as ops
 from tinyconv.ops.local_response_norm import local_response_norm, local_response_norm_backward
 from tinyconv.parameters import ParameterSpec
@@ -35,8 +35,8 @@ class _BatchNorm(OneOperation):
     """
 
     operation = (ops.batch_norm, ops.batch_norm_backward)
-    #: Axes of a sample, and what they are called.
-    _layouts: dict[int, str]
+    #: Axes that a sample may have.
+    _layouts: tuple[str, ...]
 
     @checked
     def __init__(
@@ -47,7 +47,6 @@ class _BatchNorm(OneOperation):
         affine: bool = True,
         track_running_stats: bool = True,
     ) -> None:
-        super().__init__()
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
@@ -56,11 +55,7 @@ class _BatchNorm(OneOperation):
         self.parts: ops.Parts | None = None
 
     def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) not in self._layouts or self.num_features not in (None, shape[0]):
-            channels = "C" if self.num_features is None else self.num_features
-            expected = " or ".join(layout.format(channels) for layout in self._layouts.values())
-            name = type(self).__name__
-            raise ShapeError(f"{name}: input of shape {shape}, expected {expected}")
+        check_input(type(self).__name__, shape, self.num_features, *self._layouts)
         return shape
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
@@ -131,7 +126,7 @@ class BatchNorm1d(_BatchNorm):
            [ 1.]])
     """
 
-    _layouts = {1: "({},)", 2: "({}, L)"}  # noqa: RUF012
+    _layouts = ("C", "C L")
 
 
 class BatchNorm2d(_BatchNorm):
@@ -166,7 +161,7 @@ class BatchNorm2d(_BatchNorm):
     (array([0.2]), array([1.1]))
     """
 
-    _layouts = {3: "({}, H, W)"}  # noqa: RUF012
+    _layouts = ("C H W",)
 
 
 class BatchNorm3d(_BatchNorm):
@@ -179,7 +174,7 @@ class BatchNorm3d(_BatchNorm):
     (2, 4, 3, 3, 3)
     """
 
-    _layouts = {4: "({}, D, H, W)"}  # noqa: RUF012
+    _layouts = ("C D H W",)
 
 
 class LayerNorm(OneOperation):
@@ -202,6 +197,8 @@ class LayerNorm(OneOperation):
     """
 
     operation = (ops.layer_norm, ops.layer_norm_backward)
+    _options = ("normalized_shape", "eps")
+    _takes_weights = True
 
     @checked
     def __init__(
@@ -211,7 +208,6 @@ class LayerNorm(OneOperation):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        super().__init__()
         axes = len(normalized_shape) if isinstance(normalized_shape, tuple | list) else 1
         self.normalized_shape = spread(
             "LayerNorm", "normalized_shape", normalized_shape, max(axes, 1), least=1
@@ -228,10 +224,6 @@ class LayerNorm(OneOperation):
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         return _scale_and_shift(self.normalized_shape, self.elementwise_affine, self.bias)
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        w, b = self.params.get("weight"), self.params.get("bias")
-        return ops.layer_norm(x, normalized_shape=self.normalized_shape, w=w, b=b, eps=self.eps)
 
 
 class GroupNorm(OneOperation):
@@ -256,6 +248,8 @@ class GroupNorm(OneOperation):
     """
 
     operation = (ops.group_norm, ops.group_norm_backward)
+    _options = ("num_groups", "eps")
+    _takes_weights = True
 
     @checked
     def __init__(
@@ -265,7 +259,6 @@ class GroupNorm(OneOperation):
         eps: Positive = 1e-5,
         affine: bool = True,
     ) -> None:
-        super().__init__()
         if num_channels is not None and num_channels % num_groups:
             raise ShapeError(
                 f"GroupNorm: num_groups is {num_groups}, expected a divisor of the "
@@ -277,16 +270,12 @@ class GroupNorm(OneOperation):
         self.affine = affine
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        check_features("GroupNorm", self.num_channels, shape)
+        check_input("GroupNorm", shape, self.num_channels, "C ...")
         return shape_of(lambda x: ops.group_norm(x, num_groups=self.num_groups), shape)
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         C = self._size("num_channels", shape)
         return None if C is None else _scale_and_shift((C,), self.affine)
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        w, b = self.params.get("weight"), self.params.get("bias")
-        return ops.group_norm(x, num_groups=self.num_groups, w=w, b=b, eps=self.eps)
 
 
 class LocalResponseNorm(OneOperation):
@@ -318,7 +307,6 @@ class LocalResponseNorm(OneOperation):
     def __init__(
         self, size: Count, alpha: float = 1e-4, beta: float = 0.75, k: Positive = 1.0
     ) -> None:
-        super().__init__()
         self.size = size
         self.alpha = alpha
         self.beta = beta

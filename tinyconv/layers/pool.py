@@ -1,20 +1,15 @@
 """Pooling as layers: the maximum, the mean, a norm, LeCun's trainable sum; of whole planes."""
 
 from math import prod
-from typing import Annotated, Any
+from typing import Annotated
 
 from tinyconv.arguments import Count, Number, checked
-from tinyconv.backend import Array
-from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, Padding, plain, spread, spread_pairs
-from tinyconv.layers.base import OneOperation, OverAxes, Shape, check_features
+from tinyconv.geometry import Geometry, Padding
+from tinyconv.layers.base import OneOperation, OverAxes, Shape, Sizes, check_input
 from tinyconv.ops import pool as ops
 from tinyconv.ops import pool_global as whole
-from tinyconv.ops.ranks import AXES
-from tinyconv.ops.subsample import subsample2d, subsample2d_backward
+from tinyconv.ops.subsample import subsample_nd, subsample_nd_backward
 from tinyconv.parameters import ParameterSpec
-
-Sizes = int | tuple[int, ...]
 
 
 class _Pool(OverAxes):
@@ -30,24 +25,12 @@ class _Pool(OverAxes):
         *,
         ceil_mode: bool = False,
     ) -> None:
-        super().__init__()
-        name, axes = type(self).__name__, self._axes
-        self.kernel_size = spread(name, "kernel_size", kernel_size, axes, least=1)
-        self.stride = self.kernel_size
-        if stride is not None:
-            self.stride = spread(name, "stride", stride, axes, least=1)
-        if padding not in ("same", "valid"):
-            spread_pairs(name, "padding", padding, axes)
-        padding = plain(padding)
-        self.padding: Padding = (padding,) * axes if isinstance(padding, int) else padding
-        self.dilation = spread(name, "dilation", dilation, axes, least=1)
+        stride = kernel_size if stride is None else stride
+        self._set_window(kernel_size, stride, padding, dilation)
         self.ceil_mode = ceil_mode
 
     def output_shape(self, shape: Shape) -> Shape:
-        if len(shape) != self._axes + 1:
-            layout = f"(C, {', '.join(AXES[self._axes])})"
-            name = type(self).__name__
-            raise ShapeError(f"{name}: input of shape {shape}, expected {layout}")
+        self._check_planes(shape)
         return (shape[0], *self.window(shape[1:]).output)
 
     def window(self, size: tuple[int, ...]) -> Geometry:
@@ -56,8 +39,8 @@ class _Pool(OverAxes):
         Raises:
             ShapeError: it does not fit.
         """
-        window = (self.kernel_size, self.stride, self.padding, self.dilation)
-        return ops.pool_geometry(type(self).__name__, size, *window, ceil_mode=self.ceil_mode)
+        name = type(self).__name__
+        return ops.pool_geometry(name, size, *self._window, ceil_mode=self.ceil_mode)
 
 
 class _MaxPool(_Pool):
@@ -247,6 +230,9 @@ class Subsample2d(_Pool):
     """
 
     _axes = 2
+    operation = (subsample_nd, subsample_nd_backward)
+    _options = ("kernel_size", "stride")
+    _takes_weights = True
 
     @checked
     def __init__(
@@ -257,7 +243,7 @@ class Subsample2d(_Pool):
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         y_shape = super().output_shape(shape)
-        check_features("Subsample2d", self.num_features, shape)
+        check_input("Subsample2d", shape, self.num_features, "C ...")
         return y_shape
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
@@ -271,14 +257,6 @@ class Subsample2d(_Pool):
 
     def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
         return prod(self.output_shape(shape))
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        weight, bias = self.params["weight"], self.params["bias"]
-        return subsample2d(x, weight, bias, self.kernel_size, stride=self.stride)
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        dx, dw, db = subsample2d_backward(dy, saved)
-        return dx, {"weight": dw, "bias": db}
 
 
 class GlobalAvgPool(OneOperation):

@@ -40,7 +40,7 @@ def layers_in(file: ModuleType) -> list[type[Layer]]:
 
 #: The layers that a file may name.
 LAYERS: Registry[Layer] = Registry(
-    "layer", {k.__name__: k for file in _FILES for k in layers_in(file) if not isabstract(k)}
+    Layer, (kind for file in _FILES for kind in layers_in(file) if not isabstract(kind))
 )
 
 

@@ -57,7 +57,6 @@ class Reshape(OneOperation):
 
     @checked
     def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
         sizes = [integer(s) for s in shape] if isinstance(shape, tuple | list) else [None]
         self.shape = tuple(size for size in sizes if size is not None)
         if len(self.shape) < len(sizes):
@@ -92,7 +91,6 @@ class Pad(OneOperation):
         mode: Annotated[str, OneOf("zeros", "reflect", "replicate", "circular")] = "zeros",
         value: float = 0.0,
     ) -> None:
-        super().__init__()
         self.padding = _sides("Pad", "padding", padding)
         self.mode = mode
         self.value = value
@@ -119,7 +117,6 @@ class Crop(OneOperation):
 
     @checked
     def __init__(self, cropping: Sides) -> None:
-        super().__init__()
         self.cropping = _sides("Crop", "cropping", cropping)
 
 

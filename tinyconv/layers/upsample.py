@@ -6,15 +6,13 @@ from tinyconv.arguments import OneOf, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
-from tinyconv.layers.base import Layer, Shape, shape_of
+from tinyconv.layers.base import Layer, Shape, Sizes, shape_of
 from tinyconv.ops.upsample import (
     upsample_bilinear2d,
     upsample_bilinear2d_backward,
     upsample_nearest2d,
     upsample_nearest2d_backward,
 )
-
-Sizes = int | tuple[int, ...]
 
 
 class Upsample(Layer):
@@ -46,7 +44,6 @@ class Upsample(Layer):
         mode: Annotated[str, OneOf("nearest", "bilinear")] = "nearest",
         align_corners: bool | None = None,
     ) -> None:
-        super().__init__()
         if (size is None) == (scale_factor is None):
             raise ShapeError(
                 f"Upsample: size is {size!r} and scale_factor is {scale_factor!r}, "

@@ -9,10 +9,24 @@ from tinyconv.losses.classes import (
     SoftmaxLogLikelihood,
 )
 from tinyconv.losses.elements import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss
-from tinyconv.losses.names import LOSSES as LOSSES
-from tinyconv.losses.names import loss_of as loss_of
 from tinyconv.losses.targets import Targets as Targets
 from tinyconv.losses.targets import take as take
+from tinyconv.registry import Registry
+
+#: What ``loss=`` takes as a string.
+SHORT_NAMES: dict[str, type[Loss]] = {
+    "cross_entropy": CrossEntropyLoss,
+    "mse": MSELoss,
+    "l1": L1Loss,
+    "huber": HuberLoss,
+    "bce_with_logits": BCEWithLogitsLoss,
+    "hinge": MultiMarginLoss,
+    "quadratic": Quadratic,
+    "sigmoid_cross_entropy": SigmoidCrossEntropy,
+}
+
+#: The losses that a file may name.
+LOSSES: Registry[Loss] = Registry(Loss, SHORT_NAMES.values(), SHORT_NAMES, such_as="MSELoss()")
 
 __all__ = [
     "BCEWithLogitsLoss",

@@ -12,10 +12,6 @@ from tinyconv.losses.targets import beside
 from tinyconv.messages import shown
 from tinyconv.ops import loss as ops
 from tinyconv.ops.activation import sigmoid, sigmoid_backward
-from tinyconv.ops.binary_cross_entropy import (
-    binary_cross_entropy_with_logits,
-    binary_cross_entropy_with_logits_backward,
-)
 from tinyconv.ops.loss_common import one_hot
 from tinyconv.ops.softmax import cross_entropy, cross_entropy_backward, softmax
 from tinyconv.transfers import table
@@ -181,12 +177,12 @@ class SigmoidCrossEntropy(_ClassLoss):
 
     def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:  # noqa: D102
         t = _of_outputs("SigmoidCrossEntropy", outputs, targets)
-        value, saved = binary_cross_entropy_with_logits(outputs, t, sample_weight)
+        value, saved = ops.binary_cross_entropy_with_logits(outputs, t, sample_weight)
         self._saved = float(outputs.shape[1]), saved
         return self._saved[0] * value
 
     def backward(self) -> Array:  # noqa: D102
-        return binary_cross_entropy_with_logits_backward(*self._saved)
+        return ops.binary_cross_entropy_with_logits_backward(*self._saved)
 
     def probabilities(self, outputs: Array) -> Array:
         """Return the sigmoid of every output; the K of a sample need not add up to 1."""

@@ -6,10 +6,6 @@ from tinyconv.losses.base import OneOperation
 from tinyconv.losses.checks import check_values
 from tinyconv.ops import loss as ops
 from tinyconv.ops.activation import sigmoid
-from tinyconv.ops.binary_cross_entropy import (
-    binary_cross_entropy_with_logits,
-    binary_cross_entropy_with_logits_backward,
-)
 
 
 class _ElementLoss(OneOperation):
@@ -87,7 +83,10 @@ class BCEWithLogitsLoss(_ElementLoss):
     [[0, 1]]
     """
 
-    _operation = (binary_cross_entropy_with_logits, binary_cross_entropy_with_logits_backward)
+    _operation = (
+        ops.binary_cross_entropy_with_logits,
+        ops.binary_cross_entropy_with_logits_backward,
+    )
 
     @property
     def metrics(self) -> tuple[str, ...]:  # noqa: D102

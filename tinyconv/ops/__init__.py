@@ -9,7 +9,6 @@ from inspect import isfunction
 
 from tinyconv.ops.activation import *
 from tinyconv.ops.activation_smooth import *
-from tinyconv.ops.binary_cross_entropy import *
 from tinyconv.ops.contract import complete as _complete
 from tinyconv.ops.conv import *
 from tinyconv.ops.conv_direct import *

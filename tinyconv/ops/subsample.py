@@ -10,7 +10,7 @@ from tinyconv.backend import Array, floating
 from tinyconv.geometry import Geometry
 from tinyconv.ops.checks import check_shape, incoming
 from tinyconv.ops.pool import prepare, shares, sums
-from tinyconv.ops.ranks import Over
+from tinyconv.ops.ranks import Over, in_ranks
 
 
 class SubsampleSaved(NamedTuple):
@@ -21,7 +21,8 @@ class SubsampleSaved(NamedTuple):
     geometry: Geometry
 
 
-def subsample2d(
+def subsample_nd(
+    over: Over,
     x: Array,
     w: Array,
     b: Array,
@@ -47,16 +48,18 @@ def subsample2d(
     >>> subsample2d(x, np.array([0.5]), np.array([-1.0]), 2)[0].item()
     4.0
     """
-    xp = floating("subsample2d", x=x, w=w, b=b)
-    _, geometry = prepare(Over.of("subsample_nd", 2), x, kernel_size, stride, 0)
+    xp = floating(over.op, x=x, w=w, b=b)
+    _, geometry = prepare(over, x, kernel_size, stride, 0)
     C = x.shape[1]
-    check_shape("subsample2d", (C,), w=w, b=b)
+    check_shape(over.op, (C,), w=w, b=b)
     of_windows = sums(xp, x, geometry)
     y = xp.reshape(w, (C, 1, 1)) * of_windows + xp.reshape(b, (C, 1, 1))
     return y, SubsampleSaved(of_windows, w, geometry)
 
 
-def subsample2d_backward(dy: Array, saved: SubsampleSaved) -> tuple[Array, Array, Array]:
+def subsample_nd_backward(
+    over: Over, dy: Array, saved: SubsampleSaved
+) -> tuple[Array, Array, Array]:
     """Backpropagate through :func:`subsample2d`, with S for the sums of the windows:
 
         dx[n, c, h, w] = w[c] times the sum of dy[n, c, p, q] over the windows that hold (h, w)
@@ -75,6 +78,10 @@ def subsample2d_backward(dy: Array, saved: SubsampleSaved) -> tuple[Array, Array
            [1.5, 1.5]]), array([30.]), array([3.]))
     """
     of_windows, w, geometry = saved
-    xp = incoming("subsample2d_backward", dy, tuple(of_windows.shape), w=w)
+    xp = incoming(over.op, dy, tuple(of_windows.shape), w=w)
     dx = shares(xp, xp.reshape(w, (-1, 1, 1)) * dy, geometry)
     return dx, xp.sum(dy * of_windows, axis=(0, 2, 3)), xp.sum(dy, axis=(0, 2, 3))
+
+
+subsample2d = in_ranks(subsample_nd)[1]
+subsample2d_backward = in_ranks(subsample_nd_backward)[1]
