@@ -14,6 +14,7 @@
 """
 
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from tinyconv import data, errors, initializers, layers, losses, models, ops, schedules, training
@@ -32,6 +33,18 @@ from tinyconv.spellings import OTHER_NAMES
 from tinyconv.training import *
 from tinyconv.training.history import History
 from tinyconv.trials import Search, search
+
+
+class _Package(ModuleType):
+    """A package that says what a name is called here that it does not have."""
+
+    def __getattr__(self, name: str) -> Any:
+        known = vars(self).get("__all__", ())
+        raise AttributeError(missing(self.__name__, name, OTHER_NAMES, known))
+
+
+for _package in (data, initializers, layers, losses, models, ops, schedules, training):
+    _package.__class__ = _Package
 
 
 def _draw(history: History) -> object:

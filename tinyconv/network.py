@@ -24,7 +24,7 @@ from tinyconv.metrics import Metric, metrics_of
 from tinyconv.network_base import ABOUT
 from tinyconv.network_predict import Predictor
 from tinyconv.optimizers import OPTIMIZERS, SGD, Optimizer
-from tinyconv.training.batches import Augment
+from tinyconv.training.batches import Augment, Batching
 from tinyconv.training.callbacks import Callback
 from tinyconv.training.checks import warn_of_nonsense
 from tinyconv.training.fit import Position, Training, fit
@@ -291,13 +291,9 @@ class Sequential(Predictor):
             x,
             y,
             sample_weight,
+            Batching(batch_size, self.seed, shuffle, drop_last, augment),
             validation_data=validation_data,
             validation_split=validation_split,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            augment=augment,
-            seed=self.seed,
             epochs=epochs,
             resumable=checkpoint is not None,
         )

@@ -14,11 +14,9 @@ callable will do:
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 from tinyconv.arguments import Count, Fraction, NotNegative, Number, Positive, checked
-from tinyconv.messages import missing
-from tinyconv.spellings import OTHER_NAMES
 
 __all__ = ["Cosine", "Exponential", "OnPlateau", "Rows", "ScheduleFunction", "Step"]
 
@@ -163,9 +161,3 @@ class OnPlateau:
             if waited == self.patience:
                 result, waited = result * self.factor, 0
         return max(result, self.lowest)
-
-
-if not TYPE_CHECKING:  # for a type checker, what is not there is not there
-
-    def __getattr__(name):
-        raise AttributeError(missing("tinyconv.schedules", name, OTHER_NAMES, __all__))

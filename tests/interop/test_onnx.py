@@ -113,7 +113,7 @@ def test_a_layer_without_an_exporter_is_named_and_can_get_one(tmp_path: Path) ->
     net = tc.Sequential([tc.ReLU(), tc.Residual([Twice()])], input_shape=(3,))
     with pytest.raises(FileError, match=r"no exporter for layer 1\.body\.0 \(Twice\)"):
         tonnx.export(net, path)
-    tonnx.exports(Twice)(lambda graph, layer, x, shape: graph.node("Add", x, x, name=layer.path))
+    tonnx.exports(Twice)(lambda graph, layer, x, shape: graph.node("Add", x, x))
     tonnx.export(net, path)
     x = np.array([[-1.0, 2.0, 3.0]], np.float32)
     np.testing.assert_array_equal(runtime_outputs(path, x)["logits"], net.forward(x))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tinyconv.arguments import FilePath, Number, OneOf, checked
 from tinyconv.data import augment
@@ -17,8 +17,7 @@ from tinyconv.data.sample import load_sample
 from tinyconv.data.splits import DataSet, Split
 from tinyconv.errors import DataError
 from tinyconv.geometry import spread
-from tinyconv.messages import hint, missing
-from tinyconv.spellings import OTHER_NAMES
+from tinyconv.messages import hint
 
 __all__ = [
     "ByteImages",
@@ -114,9 +113,3 @@ def load(
             f"and no such file or folder is there{hint(str(source), names())}"
         )
     return load_own(source, validation=validation, test=test, seed=seed, **options)
-
-
-if not TYPE_CHECKING:  # for a type checker, what is not there is not there
-
-    def __getattr__(name):
-        raise AttributeError(missing("tinyconv.data", name, OTHER_NAMES, __all__))

@@ -6,10 +6,9 @@ that classify digits of 28 x 28 pixels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tinyconv.errors import ArgumentError
-from tinyconv.messages import hint, missing, shown
+from tinyconv.messages import hint, shown
 from tinyconv.models.alexnet import alexnet
 from tinyconv.models.audio import audio_conv1d
 from tinyconv.models.ciresan import ciresan_mlp
@@ -29,7 +28,6 @@ from tinyconv.models.resnet import resnet20
 from tinyconv.models.simard import simard2003
 from tinyconv.models.volume import conv3d_small
 from tinyconv.network import Sequential
-from tinyconv.spellings import OTHER_NAMES
 
 __all__ = [
     "NETS",
@@ -109,9 +107,3 @@ def named_net(name: str) -> NamedNet:
             f"no net {shown(name)}, expected one of {', '.join(NETS)}{hint(name, NETS)}"
         )
     return NETS[name]
-
-
-if not TYPE_CHECKING:  # for a type checker, what is not there is not there
-
-    def __getattr__(name):
-        raise AttributeError(missing("tinyconv.models", name, OTHER_NAMES, __all__))

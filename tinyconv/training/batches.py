@@ -1,6 +1,7 @@
 """Where the batches of an epoch come from: arrays in an order of their own, or an iterable."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from inspect import isgeneratorfunction
 from itertools import chain
@@ -21,6 +22,47 @@ Augment: TypeAlias = Callable[[Any, int], Any]
 Batch: TypeAlias = tuple[Array, Targets, np.ndarray[Any, Any]]
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How an epoch becomes batches.
+
+    Attributes:
+        batch_size: samples in a batch; the last one of an epoch may be shorter.
+        seed: fixes the order and what ``augment`` draws.
+        shuffle: whether each epoch has an order of its own.
+        drop_last: leave a shorter last batch out.
+        augment: what is done to each batch before it is trained on; None for nothing.
+    """
+
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = True
+    drop_last: bool = False
+    augment: Augment | None = None
+
+    def augmented(self, x: Array, epoch: int, number: int) -> Array:
+        """Return the samples of a batch as they are trained on.
+
+        Raises:
+            ShapeError: they have another shape.
+
+        >>> Batching(2, augment=lambda x, key: x[:, :1]).augmented(np.zeros((2, 3)), 0, 0)
+        Traceback (most recent call last):
+        tinyconv.errors.ShapeError: fit: augment returned shape (2, 1) of a batch (2, 3), expected
+        equal shapes
+        """
+        if self.augment is None:
+            return x
+        y = self.augment(x, random.key(self.seed, "augment", epoch, number))
+        came = tuple(getattr(y, "shape", ()))
+        if came != tuple(x.shape):
+            raise ShapeError(
+                f"fit: augment returned shape {came} of a batch {tuple(x.shape)}, expected equal "
+                "shapes"
+            )
+        return y
+
+
 class Batches(Protocol):
     """Gives the batches of any epoch, always the same ones."""
 
@@ -37,60 +79,38 @@ class ArrayBatches:
     Args:
         x: (S, ...), the samples.
         targets: of the samples.
-        batch_size: samples in a batch; the last one of an epoch may be shorter.
-        seed: fixes the order and what ``augment`` draws.
-        shuffle: whether each epoch has an order of its own.
-        drop_last: leave a shorter last batch out.
-        augment: what is done to each batch before it is trained on; None for nothing.
+        how: their batches are made.
 
     Raises:
         ArgumentError: there is no batch.
 
-    >>> batches = ArrayBatches(np.eye(5), Targets(np.arange(5)), batch_size=2, shuffle=False)
+    >>> batches = ArrayBatches(np.eye(5), Targets(np.arange(5)), Batching(2, shuffle=False))
     >>> [index.tolist() for _, _, index in batches.epoch(0, 1)]
     [[2, 3], [4]]
     """
 
-    def __init__(
-        self,
-        x: Array,
-        targets: Targets,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        drop_last: bool = False,
-        augment: Augment | None = None,
-    ) -> None:
-        self.x, self.targets = x, targets
-        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
-        self.augment = augment
-        samples = len(targets)
-        self._batches = samples // batch_size if drop_last else -(-samples // batch_size)
+    def __init__(self, x: Array, targets: Targets, how: Batching) -> None:
+        self.x, self.targets, self.how = x, targets, how
+        samples, size = len(targets), how.batch_size
+        self._batches = samples // size if how.drop_last else -(-samples // size)
         if self._batches == 0:
-            few = (
-                f"{samples} samples are no whole batch of {batch_size}" if samples else "no samples"
-            )
+            few = f"{samples} samples are no whole batch of {size}" if samples else "no samples"
             raise ArgumentError(f"fit: {few}, expected at least one")
 
     def __len__(self) -> int:
         return self._batches
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:  # noqa: D102
-        order = np.arange(len(self.targets))
-        if self.shuffle:
-            order = random.permutation(random.key(self.seed, "shuffle", epoch), len(order))
+        how, order = self.how, np.arange(len(self.targets))
+        if how.shuffle:
+            order = random.permutation(random.key(how.seed, "shuffle", epoch), len(order))
         for number in range(first, self._batches):
-            index = order[number * self.batch_size : (number + 1) * self.batch_size]
-            if self.augment is None:
+            index = order[number * how.batch_size : (number + 1) * how.batch_size]
+            if how.augment is None:
                 yield self.x, self.targets, index
-                continue
-            key = random.key(self.seed, "augment", epoch, number)
-            yield (
-                augmented(self.augment, self.x[index], key),
-                self.targets[index],
-                np.arange(len(index)),
-            )
+            else:
+                x = how.augmented(self.x[index], epoch, number)
+                yield x, self.targets[index], np.arange(len(index))
 
 
 class IterableBatches:
@@ -100,13 +120,13 @@ class IterableBatches:
         batches: gives (x, y) or (x, y, sample_weight) in every epoch anew, or is a function that
             yields them; or gives them once, for one epoch.
         accept: returns checked samples and targets for x, y and weights or None.
-        seed: as of :class:`ArrayBatches`, and so for augment.
+        how: they are transformed.
 
     Raises:
         ArgumentError: it is no iterable, or gives something else.
 
     >>> pairs = ((np.eye(2), np.array([0, 1])) for _ in range(3))
-    >>> source = IterableBatches(pairs, lambda x, y, weight: (x, Targets(y)))
+    >>> source = IterableBatches(pairs, lambda x, y, weight: (x, Targets(y)), Batching(1))
     >>> source.once, len(source), len(list(source.epoch(0, 0))), len(source)
     (True, 0, 3, 3)
     """
@@ -115,9 +135,7 @@ class IterableBatches:
         self,
         batches: Any,
         accept: Callable[[Any, Any, Any], tuple[Array, Targets]],
-        *,
-        seed: int = 0,
-        augment: Augment | None = None,
+        how: Batching,
     ) -> None:
         self._begin: Callable[[], Iterator[Any]] = partial(iter, batches)
         if isgeneratorfunction(batches):
@@ -127,7 +145,7 @@ class IterableBatches:
                 f"fit: x is {shown(batches)} and y is missing; expected x and y, or batches (x, y) "
                 "in a list or in anything else that can be gone through"
             )
-        self.accept, self.seed, self.augment = accept, seed, augment
+        self.accept, self.how = accept, how
         #: Whether there is one epoch of them.
         self.once = isinstance(batches, Iterator)
         try:
@@ -175,30 +193,8 @@ class IterableBatches:
                 "(x, y, sample_weight)"
             )
         x, targets = self.accept(*batch, *[None] * (3 - len(batch)))
-        if self.augment is not None:
-            key = random.key(self.seed, "augment", epoch, number)
-            x = augmented(self.augment, x, key)
+        x = self.how.augmented(x, epoch, number)
         return x, targets, np.arange(len(targets))
-
-
-def augmented(augment: Augment, x: Array, key: int) -> Array:
-    """Return what a user's transform makes of a batch.
-
-    Raises:
-        ShapeError: it has another shape.
-
-    >>> augmented(lambda x, key: x[:, :1], np.zeros((2, 3)), 0)
-    Traceback (most recent call last):
-    tinyconv.errors.ShapeError: fit: augment returned shape (2, 1) of a batch (2, 3), expected equal
-    shapes
-    """
-    y = augment(x, key)
-    came = tuple(getattr(y, "shape", ()))
-    if came != tuple(x.shape):
-        raise ShapeError(
-            f"fit: augment returned shape {came} of a batch {tuple(x.shape)}, expected equal shapes"
-        )
-    return y
 
 
 def as_pair(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any] | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from tinyconv.messages import shown
 from tinyconv.training import checkpoint as checkpoints
 from tinyconv.training.batches import (
     ArrayBatches,
-    Augment,
     Batches,
+    Batching,
     IterableBatches,
     as_pair,
     split_off,
@@ -54,14 +55,10 @@ def read_data(
     x: Any,
     y: Any,
     sample_weight: Any,
+    how: Batching,
     *,
     validation_data: Any,
     validation_split: float,
-    batch_size: int,
-    shuffle: bool,
-    drop_last: bool,
-    augment: Augment | None,
-    seed: int,
     epochs: int,
     resumable: bool,
 ) -> Data:
@@ -88,9 +85,7 @@ def read_data(
         given = (*validation_data, *[None] * (3 - len(validation_data)))
         validation = accept("fit: validation_data", *given)
     settings: dict[str, Any] = {
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "drop_last": drop_last,
+        name: getattr(how, name) for name in ("batch_size", "shuffle", "drop_last")
     }
     pair = as_pair(x, y, sample_weight)
     if pair is None:
@@ -99,9 +94,7 @@ def read_data(
                 "fit: x gives batches, which go with neither validation_split nor sample_weight; "
                 "pass validation_data, and weights in the batches"
             )
-        batches = IterableBatches(
-            x, lambda xs, ys, weight: accept("fit", xs, ys, weight), seed=seed, augment=augment
-        )
+        batches = IterableBatches(x, partial(accept, "fit"), how)
         if batches.once and epochs > 1:
             raise ArgumentError(
                 f"fit: x is {shown(x)}, which gives its batches once, and epochs is {epochs}; "
@@ -117,20 +110,11 @@ def read_data(
         return Data(batches, first_batch[0], validation, settings)
     x, targets = accept("fit", *pair)
     if validation_split:
-        (x, targets), validation = split_off(validation_split, seed, x, targets)
+        (x, targets), validation = split_off(validation_split, how.seed, x, targets)
     settings["samples"] = len(targets)
     settings["x (fingerprint)"] = files.fingerprint(x)
     settings["y (fingerprint)"] = files.fingerprint(targets.y)
-    arrays = ArrayBatches(
-        x,
-        targets,
-        batch_size=batch_size,
-        seed=seed,
-        shuffle=shuffle,
-        drop_last=drop_last,
-        augment=augment,
-    )
-    return Data(arrays, x, validation, settings, source)
+    return Data(ArrayBatches(x, targets, how), x, validation, settings, source)
 
 
 def check_callbacks(

@@ -32,7 +32,7 @@ def exports(kind: type[Layer]) -> Callable[[Exporter], Exporter]:
     ...     pass
     >>> @exports(Double)
     ... def double(graph, layer, x, shape):
-    ...     return graph.node("Add", x, x, name=layer.path)
+    ...     return graph.node("Add", x, x)
     """
 
     def register(exporter: Exporter) -> Exporter:

@@ -6,6 +6,7 @@ returns the name of its output. The batch is a dimension without a number throug
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.backend import to_numpy
 from tinyconv.errors import FileError
-from tinyconv.geometry import spread_pairs
+from tinyconv.geometry import Geometry, spread_pairs
 from tinyconv.interop.onnx.graph import Graph
 from tinyconv.layers.base import Layer, Shape
 
@@ -28,13 +29,16 @@ Pairs = tuple[tuple[int, int], ...]
 
 def add(graph: Graph, layer: Layer, x: str, shape: Shape) -> str:
     """Add a layer, and the layers inside it; return the name of its output."""
-    return EXPORTERS[type(layer)](graph, layer, x, shape)
+    before, graph.path = graph.path, layer.path
+    y = EXPORTERS[type(layer)](graph, layer, x, shape)
+    graph.path = before
+    return y
 
 
 def _parameter(graph: Graph, layer: Layer, name: str) -> str:
     """Add a parameter or a running statistic under PyTorch's name; "" if there is none."""
     array = layer.params.get(name, layer.state.get(name))
-    return "" if array is None else graph.constant(f"{layer.path}.{name}", to_numpy(array))
+    return "" if array is None else graph.constant(name, to_numpy(array))
 
 
 def _sides(padding: Pairs) -> list[int]:
@@ -42,68 +46,56 @@ def _sides(padding: Pairs) -> list[int]:
     return [before for before, _ in padding] + [after for _, after in padding]
 
 
-def _pad(
-    graph: Graph, name: str, x: str, padding: Pairs, mode: str = "zeros", value: float = 0.0
-) -> str:
+def _pad(graph: Graph, x: str, padding: Pairs, mode: str = "zeros", value: float = 0.0) -> str:
     if not any(map(any, padding)):
         return x
-    inputs = [graph.constant(f"{name}.pads", np.array(_sides(padding), np.int64))]
-    inputs.append(graph.constant(f"{name}.value", np.array(value)) if mode == "zeros" else "")
+    inputs = [graph.constant("pads", np.array(_sides(padding), np.int64))]
+    inputs.append(graph.constant("value", np.array(value)) if mode == "zeros" else "")
     # Naming the axes also keeps ONNX Runtime 1.31 from merging this into a pooling behind it,
     # where it forgets that the padding may win a maximum and the rounding of the size.
     axes = np.arange(2, 2 + len(padding))
-    inputs.append(graph.constant(f"{name}.axes", axes.astype(np.int64)))
-    return graph.node("Pad", x, *inputs, name=name, mode=MODES[mode])
+    inputs.append(graph.constant("axes", axes.astype(np.int64)))
+    return graph.node("Pad", x, *inputs, mode=MODES[mode])
 
 
 def _weighted(op: str, graph: Graph, layer: Any, x: str, shape: Shape, **attributes: Any) -> str:
     """Add an operator of an input, a weight and, if there is one, a bias."""
     inputs = [_parameter(graph, layer, name) for name in ("weight", "bias")]
-    return graph.node(op, x, *filter(None, inputs), name=layer.path, **attributes)
+    return graph.node(op, x, *filter(None, inputs), **attributes)
 
 
-def _windows(layer: Any, padding: Pairs) -> dict[str, Any]:
-    """Return the attributes of a convolution's windows."""
+def _windows(window: Geometry) -> dict[str, Any]:
+    """Return the attributes of sliding windows."""
     return {
-        "kernel_shape": layer.kernel_size,
-        "strides": layer.stride,
-        "pads": _sides(padding),
-        "dilations": layer.dilation,
-        "group": layer.groups,
+        "kernel_shape": window.kernel,
+        "strides": window.stride,
+        "pads": _sides(window.padding),
+        "dilations": window.dilation,
     }
 
 
 def _conv(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    padding = layer.window(shape[1:]).padding
+    window = layer.window(shape[1:])
     if layer.padding_mode != "zeros":
-        x = _pad(graph, layer.path, x, padding, layer.padding_mode)
-        padding = ((0, 0),) * len(padding)
-    return _weighted("Conv", graph, layer, x, shape, **_windows(layer, padding))
+        x = _pad(graph, x, window.padding, layer.padding_mode)
+        window = replace(window, padding=((0, 0),) * len(window.padding))
+    return _weighted("Conv", graph, layer, x, shape, **_windows(window), group=layer.groups)
 
 
 def _conv_transpose(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    padding = spread_pairs("onnx", "padding", layer.padding, len(shape) - 1)
-    more = {"output_padding": layer.output_padding, **_windows(layer, padding)}
-    return _weighted("ConvTranspose", graph, layer, x, shape, **more)
+    more = {"output_padding": layer.output_padding, "group": layer.groups}
+    window = _windows(layer.window(shape[1:]))
+    return _weighted("ConvTranspose", graph, layer, x, shape, **more, **window)
 
 
-def _pool(op: str, **more: str) -> Exporter:
+def _pool(op: str, **names: str) -> Exporter:
     """A pooling: its window, and attributes of the layer under ONNX's names."""
+    names |= {"ceil_mode": "ceil_mode"}
 
     def emit(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
         window = layer.window(shape[1:])
-        attributes = {onnx: int(getattr(layer, ours)) for onnx, ours in more.items()}
-        return graph.node(
-            op,
-            x,
-            name=layer.path,
-            kernel_shape=window.kernel,
-            strides=window.stride,
-            pads=_sides(window.padding),
-            dilations=window.dilation,
-            ceil_mode=int(layer.ceil_mode),
-            **attributes,
-        )
+        attributes = {onnx: int(getattr(layer, ours)) for onnx, ours in names.items()}
+        return graph.node(op, x, **_windows(window), **attributes)
 
     return emit
 
@@ -122,16 +114,8 @@ def _subsample(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     """A window's sum times a coefficient is a convolution of a channel with a constant kernel."""
     weight = to_numpy(layer.params["weight"])
     kernel = np.broadcast_to(weight.reshape(-1, 1, 1, 1), (shape[0], 1, *layer.kernel_size))
-    return graph.node(
-        "Conv",
-        x,
-        graph.constant(f"{layer.path}.weight", kernel),
-        _parameter(graph, layer, "bias"),
-        name=layer.path,
-        kernel_shape=layer.kernel_size,
-        strides=layer.stride,
-        group=shape[0],
-    )
+    inputs = graph.constant("weight", kernel), _parameter(graph, layer, "bias")
+    return graph.node("Conv", x, *inputs, **_windows(layer.window(shape[1:])), group=shape[0])
 
 
 def _batch_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
@@ -142,14 +126,13 @@ def _batch_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
         )
     values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
     inputs = _filled(graph, layer, shape[:1], values)
-    return graph.node("BatchNormalization", x, *inputs, name=layer.path, epsilon=layer.eps)
+    return graph.node("BatchNormalization", x, *inputs, epsilon=layer.eps)
 
 
 def _filled(graph: Graph, layer: Any, shape: Shape, values: dict[str, float]) -> list[str]:
     """Add arrays that ONNX wants by name, of one value where the layer has none."""
     return [
-        _parameter(graph, layer, name)
-        or graph.constant(f"{layer.path}.{name}", np.full(shape, value))
+        _parameter(graph, layer, name) or graph.constant(name, np.full(shape, value))
         for name, value in values.items()
     ]
 
@@ -158,22 +141,14 @@ def _layer_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     sizes = layer.normalized_shape
     inputs = [*_filled(graph, layer, sizes, {"weight": 1.0}), _parameter(graph, layer, "bias")]
     how = {"axis": -len(sizes), "epsilon": layer.eps}
-    return graph.node("LayerNormalization", x, *filter(None, inputs), name=layer.path, **how)
+    return graph.node("LayerNormalization", x, *filter(None, inputs), **how)
 
 
 def _group_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     inputs = _filled(graph, layer, shape[:1], {"weight": 1.0, "bias": 0.0})
-    if len(shape) == 1:  # ONNX wants axes behind the channels
-        x = _reshape_to(graph, layer.path, x, (*shape, 1))
-    y = graph.node(
-        "GroupNormalization",
-        x,
-        *inputs,
-        name=layer.path,
-        num_groups=layer.num_groups,
-        epsilon=layer.eps,
-    )
-    return _reshape_to(graph, layer.path, y, shape) if len(shape) == 1 else y
+    how = {"num_groups": layer.num_groups, "epsilon": layer.eps}
+    taken = (*shape, 1) if len(shape) == 1 else shape  # ONNX wants axes behind the channels
+    return _of_shape(taken, "GroupNormalization", graph, x, shape, *inputs, **how)
 
 
 def _local_response_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
@@ -184,18 +159,18 @@ def _local_response_norm(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
         )
     # ONNX Runtime takes four axes and no others.
     planes = shape if len(shape) == 3 else (shape[0], math.prod(shape[1:]), 1)
-    if planes != shape:
-        x = _reshape_to(graph, layer.path, x, planes)
-    y = graph.node(
-        "LRN",
-        x,
-        name=layer.path,
-        size=layer.size,
-        alpha=float(layer.alpha),
-        beta=float(layer.beta),
-        bias=float(layer.k),
-    )
-    return y if planes == shape else _reshape_to(graph, layer.path, y, shape)
+    how = {"alpha": float(layer.alpha), "beta": float(layer.beta), "bias": float(layer.k)}
+    return _of_shape(planes, "LRN", graph, x, shape, size=layer.size, **how)
+
+
+def _of_shape(
+    taken: Shape, op: str, graph: Graph, x: str, shape: Shape, *inputs: str, **how: Any
+) -> str:
+    """Add an operator that takes and gives samples of the shape ``taken``."""
+    if taken == shape:
+        return graph.node(op, x, *inputs, **how)
+    y = graph.node(op, _reshape_to(graph, x, taken), *inputs, **how)
+    return _reshape_to(graph, y, shape)
 
 
 def _simple(op: str, *, axis: int | None = None, **names: str) -> Exporter:
@@ -206,51 +181,51 @@ def _simple(op: str, *, axis: int | None = None, **names: str) -> Exporter:
         attributes = {k: v if isinstance(v, str) else float(v) for k, v in found.items()}
         if axis is not None:
             attributes["axis"] = axis
-        return graph.node(op, x, name=layer.path, **attributes)
+        return graph.node(op, x, **attributes)
 
     return emit
 
 
 def _silu(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    return graph.node("Mul", x, graph.node("Sigmoid", x, name=layer.path), name=layer.path)
+    return graph.node("Mul", x, graph.node("Sigmoid", x))
 
 
 def _softplus(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     if layer.beta == 1:
-        return graph.node("Softplus", x, name=layer.path)
-    beta = graph.constant(f"{layer.path}.beta", np.float64(layer.beta))
-    y = graph.node("Softplus", graph.node("Mul", x, beta, name=layer.path), name=layer.path)
-    return graph.node("Div", y, beta, name=layer.path)
+        return graph.node("Softplus", x)
+    beta = graph.constant("beta", np.float64(layer.beta))
+    y = graph.node("Softplus", graph.node("Mul", x, beta))
+    return graph.node("Div", y, beta)
 
 
 def _scaled_tanh(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    inner = graph.constant(f"{layer.path}.inner", np.float64(2 / 3))
-    outer = graph.constant(f"{layer.path}.outer", np.float64(1.7159))
-    y = graph.node("Tanh", graph.node("Mul", x, inner, name=layer.path), name=layer.path)
-    return graph.node("Mul", y, outer, name=layer.path)
+    inner = graph.constant("inner", np.float64(2 / 3))
+    outer = graph.constant("outer", np.float64(1.7159))
+    y = graph.node("Tanh", graph.node("Mul", x, inner))
+    return graph.node("Mul", y, outer)
 
 
 def _dropout(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    ratio = graph.constant(f"{layer.path}.ratio", np.float64(layer.p))
-    y = graph.node("Dropout", x, ratio, name=layer.path)
+    ratio = graph.constant("ratio", np.float64(layer.p))
+    y = graph.node("Dropout", x, ratio)
     if not layer.scale_at_test:
         return y
-    kept = graph.constant(f"{layer.path}.kept", np.float64(layer.scales[1]))
-    return graph.node("Mul", y, kept, name=layer.path)
+    kept = graph.constant("kept", np.float64(layer.scales[1]))
+    return graph.node("Mul", y, kept)
 
 
-def _reshape_to(graph: Graph, name: str, x: str, shape: Shape) -> str:
-    target = graph.constant(f"{name}.shape", np.array((-1, *shape), np.int64))
-    return graph.node("Reshape", x, target, name=name)
+def _reshape_to(graph: Graph, x: str, shape: Shape) -> str:
+    target = graph.constant("shape", np.array((-1, *shape), np.int64))
+    return graph.node("Reshape", x, target)
 
 
 def _reshape(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    return _reshape_to(graph, layer.path, x, layer.output_shape(shape))
+    return _reshape_to(graph, x, layer.output_shape(shape))
 
 
 def _pad_layer(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     padding = spread_pairs("onnx", "padding", layer.padding, len(shape) - 1)
-    return _pad(graph, layer.path, x, padding, layer.mode, layer.value)
+    return _pad(graph, x, padding, layer.mode, layer.value)
 
 
 def _crop(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
@@ -258,27 +233,20 @@ def _crop(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     starts = [before for before, _ in cropping]
     ends = [n - after for n, (_, after) in zip(shape[1:], cropping, strict=True)]
     parts = {"starts": starts, "ends": ends, "axes": list(range(2, len(shape) + 1))}
-    inputs = [
-        graph.constant(f"{layer.path}.{part}", np.array(values, np.int64))
-        for part, values in parts.items()
-    ]
-    return graph.node("Slice", x, *inputs, name=layer.path)
+    inputs = [graph.constant(part, np.array(values, np.int64)) for part, values in parts.items()]
+    return graph.node("Slice", x, *inputs)
 
 
 def _upsample(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     size = layer.output_shape(shape)[1:]
     # ONNX Runtime wants a number for each axis; the axes that stay are not named.
-    sizes = graph.constant(f"{layer.path}.size", np.array(size, np.int64))
+    sizes = graph.constant("size", np.array(size, np.int64))
+    mode, where = "linear", "align_corners" if layer.align_corners else "half_pixel"
+    how = {}
     if layer.mode == "nearest":
-        how = {
-            "mode": "nearest",
-            "coordinate_transformation_mode": "asymmetric",
-            "nearest_mode": "floor",
-        }
-    else:
-        corners = "align_corners" if layer.align_corners else "half_pixel"
-        how = {"mode": "linear", "coordinate_transformation_mode": corners}
-    return graph.node("Resize", x, "", "", sizes, name=layer.path, axes=[2, 3], **how)
+        mode, where, how = "nearest", "asymmetric", {"nearest_mode": "floor"}
+    how |= {"mode": mode, "coordinate_transformation_mode": where}
+    return graph.node("Resize", x, "", "", sizes, axes=[2, 3], **how)
 
 
 def _chain(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
@@ -291,14 +259,14 @@ def _chain(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
 def _residual(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     body = add(graph, layer.body, x, shape)
     other = x if layer.shortcut is None else add(graph, layer.shortcut, x, shape)
-    return graph.node("Add", body, other, name=layer.path)
+    return graph.node("Add", body, other)
 
 
 def _parallel(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     parts = [add(graph, branch, x, shape) for branch in layer.branches]
     if layer.join == "concat":
-        return graph.node("Concat", *parts, name=layer.path, axis=1)
-    return graph.node("Sum", *parts, name=layer.path)
+        return graph.node("Concat", *parts, axis=1)
+    return graph.node("Sum", *parts)
 
 
 EXPORTERS: dict[type[Layer], Exporter] = {
