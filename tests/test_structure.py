@@ -289,7 +289,10 @@ def public_faults(path: str, source: str) -> list[str]:
 
 
 def exports(module: str) -> list[str]:
-    """The names in a package's ``__all__``, or in that of a module, which is read, not loaded."""
+    """The names in a package's ``__all__``; of a module, which is read, what it defines.
+
+    Those without an underscore are public, unless the module lists others.
+    """
     package = PACKAGES[module].removeprefix("tinyconv.")
     if module in ("__init__", package):
         return list(import_module(f"tinyconv.{module}").__all__)
@@ -297,7 +300,10 @@ def exports(module: str) -> list[str]:
         gathered = import_module(f"tinyconv.{package}")
         own = {k: getattr(gathered, k).__module__ for k in gathered.__all__}
         return [name for name, where in own.items() if where == f"tinyconv.{module}"]
-    return list(ast.literal_eval(exported(module) or "[]"))
+    if exported(module):
+        return list(ast.literal_eval(exported(module)))
+    defined = (ast.FunctionDef, ast.ClassDef)
+    return [node.name for node in tree_of(module).body if isinstance(node, defined)]
 
 
 def exported(module: str) -> str:

@@ -16,8 +16,6 @@ from tinyconv.arguments import integer
 from tinyconv.errors import ShapeError
 from tinyconv.messages import shown
 
-__all__ = ["Geometry", "Padding", "sliding_window", "transposed_window"]
-
 #: One integer for all sides, or for each axis an integer or a (before, after) pair, or "same" or
 #: "valid".
 Padding: TypeAlias = int | str | tuple[int | tuple[int, int], ...]

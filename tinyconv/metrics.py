@@ -16,17 +16,6 @@ from tinyconv.losses.targets import beside
 from tinyconv.messages import hint, shown
 from tinyconv.transfers import number
 
-__all__ = [
-    "Accuracy",
-    "FromFunction",
-    "MeanAbsoluteError",
-    "MeanSquaredError",
-    "Metric",
-    "TopK",
-    "figures",
-    "metrics_of",
-]
-
 
 class Metric(ABC):
     """The base of all figures, also of your own.

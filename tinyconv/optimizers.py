@@ -15,8 +15,6 @@ from tinyconv.messages import shown
 from tinyconv.parameters import Parameters
 from tinyconv.registry import Registry
 
-__all__ = ["OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp"]
-
 
 class Network(Protocol):
     """What has parameters to update."""

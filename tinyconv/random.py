@@ -15,8 +15,6 @@ from typing import Any
 import array_api_compat.numpy as array_api_numpy
 import numpy as np
 
-__all__ = ["GAMMA", "bits", "generator", "key", "later", "permutation", "uniform"]
-
 #: 2**64 divided by the golden ratio, made odd: the increment of SplitMix64.
 GAMMA = 0x9E3779B97F4A7C15
 

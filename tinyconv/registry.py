@@ -74,7 +74,8 @@ class Registry(dict[str, type[T]], Generic[T]):
             ArgumentError: there is none of that name, it needs arguments, or it is no such object.
         """
         if isinstance(given, self.base):
-            return given  # type: ignore[return-value]
+            found: T = given
+            return found
         known: dict[Any, Callable[[], T]] = {**self, **self.short_names}
         if not isinstance(given, str) or given not in known:
             near = hint(given, self.short_names) or hint(given, self)

@@ -18,19 +18,6 @@ from tinyconv.arguments import Kind, Natural, NotNegative, Number, checked
 from tinyconv.data.byte_images import ByteImages
 from tinyconv.errors import DtypeError, ShapeError
 
-__all__ = [
-    "SHIFTS",
-    "distort",
-    "elastic",
-    "expand",
-    "move",
-    "rotate",
-    "sample",
-    "scale",
-    "shear",
-    "shift",
-]
-
 Floats: TypeAlias = np.ndarray[Any, Any]
 
 

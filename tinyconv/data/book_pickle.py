@@ -1,23 +1,23 @@
 """Reads the data files of Nielsen's book, pickles of Python 2, without executing what they say.
 
 A pickle is a program for a machine with a stack, which may name any function and have it called.
-This reader walks through the program itself: it knows numbers, texts, lists, tuples and what NumPy
-writes for an array of numbers, and refuses everything else. Neither Python's own machine nor
-NumPy's reconstruction of arrays ever sees the file. :mod:`pickletools` describes the instructions
-and reads their arguments.
+This reader first walks through the program, and refuses instructions, or a number of them, that
+arrays do not need. Then Python's machine runs it, in which the few names that NumPy writes for an
+array of numbers mean functions of this file, and all others are refused. NumPy's reconstruction of
+arrays never sees it.
 """
 
-import codecs
 import gzip
 import io
 import math
+import pickle
 import pickletools
 import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -56,10 +56,11 @@ def read_book_pickle(path: str | Path) -> list[Pair]:
     if not unpacked:
         raise DataError(f"{path}: is truncated")
     try:
-        content = _Machine(unpacked).run()
+        _check(unpacked)
+        content = _Unpickler(io.BytesIO(unpacked), encoding="latin1").load()
     except _Refused as refused:
         raise DataError(f"{path}: refused, because it would execute {refused}") from None
-    except (ValueError, IndexError) as error:
+    except (pickle.UnpicklingError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: is no pickle of arrays: {error}") from None
     if not isinstance(content, list | tuple) or len(content) != 3:
         raise DataError(f"{path}: holds no three parts: training, validation and test data")
@@ -118,17 +119,6 @@ class _Refused(Exception):
     """A pickle names something that it has no business with."""
 
 
-class _Name(NamedTuple):
-    """What a pickle calls a function or a class."""
-
-    module: str
-    name: str
-
-
-class _Mark:
-    """The place on the stack where a list or a tuple begins."""
-
-
 @dataclass
 class _Dtype:
     """The type of an array: numbers of so many bytes, in this order."""
@@ -140,7 +130,7 @@ class _Dtype:
         if not isinstance(self.code, str) or not re.fullmatch("[<>=|]?[fiu][1248]", self.code):
             raise ValueError(f"an array of type {shown(self.code)}")
 
-    def build(self, state: Any) -> None:
+    def __setstate__(self, state: Any) -> None:
         """Take the byte order, all of the state that concerns numbers."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
             raise ValueError(f"a type with the state {shown(state)}")
@@ -161,7 +151,7 @@ class _Array:
 
     numbers: np.ndarray[Any, Any]
 
-    def build(self, state: Any) -> None:
+    def __setstate__(self, state: Any) -> None:
         """Take the shape, the type and the bytes."""
         if not isinstance(state, tuple) or len(state) != 5:
             raise ValueError(f"an array with the state {shown(state)}")
@@ -204,147 +194,78 @@ def _bytes(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
-#: What may be called, and the number of arguments it takes at least and at most.
-_KNOWN: dict[_Name, tuple[Callable[..., Any], int, int]] = {
-    _Name("numpy", "dtype"): (lambda code, *flags: _Dtype(code), 1, 3),
-    _Name("_codecs", "encode"): (_bytes, 2, 2),
+def _dtype(code: Any, *flags: Any) -> _Dtype:
+    return _Dtype(code)
+
+
+#: What may be named, and what stands in for it; the class is handed to _reconstruct, never called.
+_KNOWN: dict[tuple[str, str], Callable[..., Any] | None] = {
+    ("numpy", "dtype"): _dtype,
+    ("numpy", "ndarray"): None,
+    ("_codecs", "encode"): _bytes,
     **{
-        _Name(f"numpy.{core}.{module}", name): called
+        (f"numpy.{core}.{module}", name): called
         for core in ("core", "_core")
         for module, name, called in (
-            ("multiarray", "_reconstruct", (_reconstruct, 3, 3)),
-            ("multiarray", "scalar", (_scalar, 2, 2)),
-            ("numeric", "_frombuffer", (_from_buffer, 4, 4)),
+            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _from_buffer),
         )
     },
 }
-_CLASS = _Name("numpy", "ndarray")  # handed to _reconstruct, never called
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows no names but those."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands in for a function or a class."""
+        if (module, name) not in _KNOWN:
+            raise _Refused(f"{module}.{name}")
+        return _KNOWN[module, name]
 
 
 _INSTRUCTIONS = {instruction.code: instruction for instruction in pickletools.opcodes}
 
-
-class _Machine:
-    """Walks through a pickle; holds no more objects than a file of such arrays needs."""
-
-    #: Instructions that any file may have, and bytes that each further one must come with.
-    FREE, BYTES = 10_000, 16
-
-    def __init__(self, program: bytes) -> None:
-        self.program = io.BytesIO(program)
-        self.most = self.FREE + len(program) // self.BYTES
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-
-    def run(self) -> Any:
-        """Return what the program leaves on the stack."""
-        for _ in range(self.most):
-            code = self.program.read(1)
-            if not code:
-                raise ValueError("it ends too early")
-            instruction = _INSTRUCTIONS.get(code.decode("latin1"))
-            if instruction is None or instruction.name not in _STEPS:
-                raise ValueError(f"instruction {code!r} at byte {self.program.tell() - 1}")
-            if instruction.name == "STOP":
-                return self.stack.pop()
-            _STEPS[instruction.name](self, self.argument(instruction))
-        raise ValueError("more instructions than arrays need")
-
-    def argument(self, instruction: pickletools.OpcodeInfo) -> Any:
-        """Return what stands behind an instruction."""
-        if instruction.name == "STRING":  # pickletools takes Python 2's bytes for ASCII
-            quoted = pickletools.read_stringnl(self.program, decode=False)
-            return codecs.escape_decode(quoted)[0].decode("latin1")
-        return instruction.arg and instruction.arg.reader(self.program)
-
-    def items(self) -> list[Any]:
-        """Take everything above the last mark off the stack, and the mark."""
-        place = len(self.stack) - 1
-        while place >= 0 and not isinstance(self.stack[place], _Mark):
-            place -= 1
-        if place < 0:
-            raise ValueError("a list without a beginning")
-        above = self.stack[place + 1 :]
-        del self.stack[place:]
-        return above
-
-    def push(self, value: Any) -> None:
-        self.stack.append(value)
-
-    def pop(self, count: int) -> list[Any]:
-        if len(self.stack) < count:
-            raise ValueError("the stack is empty")
-        values = self.stack[len(self.stack) - count :]
-        del self.stack[len(self.stack) - count :]
-        return values
-
-    def extend(self, values: list[Any]) -> None:
-        """Append to the list on top of the stack."""
-        if not isinstance(self.stack[-1], list):
-            raise ValueError("what is appended to is no list")
-        self.stack[-1].extend(values)
-
-    def name(self, module: Any, name: Any) -> None:
-        """Push the name of a function that is known."""
-        known = isinstance(module, str) and isinstance(name, str)
-        if not known or (_Name(module, name) not in _KNOWN and (module, name) != _CLASS):
-            raise _Refused(f"{module}.{name}")
-        self.push(_Name(module, name))
-
-    def call(self) -> None:
-        function, arguments = self.pop(2)
-        if function not in _KNOWN if isinstance(function, _Name) else True:
-            raise ValueError(f"a call of {shown(function)}")
-        called, least, most = _KNOWN[function]
-        if not isinstance(arguments, tuple) or not least <= len(arguments) <= most:
-            raise ValueError(f"a call of {function.name} with {shown(arguments)}")
-        self.push(called(*arguments))
-
-    def build(self) -> None:
-        (state,) = self.pop(1)
-        if not isinstance(self.stack[-1], _Dtype | _Array):
-            raise ValueError(f"a state of {shown(self.stack[-1])}")
-        self.stack[-1].build(state)
-
-    def get(self, key: int) -> None:
-        if key not in self.memo:
-            raise ValueError(f"nothing was noted under {key}")
-        self.push(self.memo[key])
-
-    def put(self, key: int) -> None:
-        self.memo[key] = self.stack[-1]
-
-
-#: Instructions whose argument is a number, a text or bytes.
-_VALUES = (
-    *("INT", "LONG", "LONG1", "BININT", "BININT1", "BININT2", "STRING", "BINSTRING", "UNICODE"),
-    *("SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES"),
-    *("SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+#: What a pickle of arrays consists of: numbers, texts, lists, tuples, calls and references.
+_ALLOWED = frozenset(
+    (
+        *("PROTO", "FRAME", "STOP", "MARK", "POP", "NONE", "NEWTRUE", "NEWFALSE"),
+        *("INT", "LONG", "LONG1", "BININT", "BININT1", "BININT2"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
+        *("BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+        *("EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MEMOIZE"),
+        *("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"),
+    )
 )
 
-#: What an instruction does, given its argument, by the name that :mod:`pickletools` has for it.
-_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
-    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda m, _: None),
-    **dict.fromkeys(_VALUES, _Machine.push),
-    "NONE": _Machine.push,  # whose argument is None
-    "NEWTRUE": lambda m, _: m.push(True),
-    "NEWFALSE": lambda m, _: m.push(False),
-    "MARK": lambda m, _: m.push(_Mark()),
-    "POP": lambda m, _: m.pop(1).clear(),
-    "EMPTY_TUPLE": lambda m, _: m.push(()),
-    "TUPLE": lambda m, _: m.push(tuple(m.items())),
-    "TUPLE1": lambda m, _: m.push(tuple(m.pop(1))),
-    "TUPLE2": lambda m, _: m.push(tuple(m.pop(2))),
-    "TUPLE3": lambda m, _: m.push(tuple(m.pop(3))),
-    "EMPTY_LIST": lambda m, _: m.push([]),
-    "LIST": lambda m, _: m.push(m.items()),
-    "APPEND": lambda m, _: m.extend(m.pop(1)),
-    "APPENDS": lambda m, _: m.extend(m.items()),
-    "GLOBAL": lambda m, words: m.name(*words.split(" ", 1)),
-    "STACK_GLOBAL": lambda m, _: m.name(*m.pop(2)),
-    "REDUCE": lambda m, _: m.call(),
-    "BUILD": lambda m, _: m.build(),
-    "MEMOIZE": lambda m, _: m.put(len(m.memo)),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
-}
+#: Instructions that any file may have, and bytes that each further one must come with: so no more
+#: objects are made than a file of such arrays needs.
+FREE, BYTES = 10_000, 16
+
+
+def _check(program: bytes) -> None:
+    """Walk through a pickle, executing nothing, and refuse what arrays do not need.
+
+    Raises:
+        ValueError: an instruction is another one or not whole, or there are too many of them.
+    """
+    file, most = io.BytesIO(program), FREE + len(program) // BYTES
+    for _ in range(most):
+        code = file.read(1)
+        instruction = _INSTRUCTIONS.get(code.decode("latin1"))
+        if not code:
+            raise ValueError("it ends too early")
+        if instruction is None or instruction.name not in _ALLOWED:
+            raise ValueError(f"instruction {code!r} at byte {file.tell() - 1}")
+        if instruction.name == "STOP":
+            return
+        if instruction.name == "STRING":  # pickletools takes Python 2's bytes for ASCII
+            pickletools.read_stringnl(file, decode=False)
+            continue
+        argument = instruction.arg and instruction.arg.reader(file)
+        if instruction.name.endswith("PUT") and not 0 <= argument < most:
+            raise ValueError(f"a reference under {argument}")  # so much memory would be taken
+    raise ValueError("more instructions than arrays need")

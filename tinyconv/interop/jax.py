@@ -7,8 +7,6 @@ import numpy as np
 
 from tinyconv.interop.extras import require
 
-__all__ = ["function"]
-
 
 def function(
     forward: Callable[..., tuple[Any, Any]], backward: Callable[[Any, Any], Any], **options: Any

@@ -16,8 +16,6 @@ from tinyconv.layers.base import Layer, Shape
 from tinyconv.layers.container import in_a_row
 from tinyconv.network import Sequential
 
-__all__ = ["load_weights"]
-
 Values = np.ndarray[Any, Any]
 
 #: Kind of layer -> what Keras calls its group in a file; the second of a kind ends in _1.

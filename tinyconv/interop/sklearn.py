@@ -28,8 +28,6 @@ from sklearn.utils.validation import (  # noqa: E402
     validate_data,
 )
 
-__all__ = ["ConvNetClassifier", "ConvNetRegressor"]
-
 Values = np.ndarray[Any, Any]
 Net = str | Sequence[Layer] | Callable[[tuple[int, ...], int], Sequence[Layer]] | None
 

@@ -9,8 +9,6 @@ from tinyconv.training.loggers import Logger
 if TYPE_CHECKING:
     from tinyconv.training.fit import Training
 
-__all__ = ["TensorBoard"]
-
 
 class TensorBoard(Logger):
     """Write the figures of each epoch as scalars, which ``tensorboard --logdir FOLDER`` shows.

@@ -16,8 +16,6 @@ from tinyconv.interop.extras import require
 from tinyconv.layers.base import Layer
 from tinyconv.network import Sequential
 
-__all__ = ["from_module", "function", "to_module"]
-
 
 def function(
     forward: Callable[..., tuple[Any, Any]], backward: Callable[[Any, Any], Any]

@@ -60,6 +60,10 @@ class Layer(ABC):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make what every layer has, so that a constructor need not call the one here."""
         self = super().__new__(cls)
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
         self.params: dict[str, Array] = {}
         self.grads: dict[str, Array] = {}
         self.state: dict[str, Array] = {}
@@ -74,7 +78,6 @@ class Layer(ABC):
         self.has_place = False
         self._trainable = True
         self._saved: Any = None
-        return self
 
     @checked
     def __init__(self) -> None:
@@ -338,7 +341,7 @@ class OverAxes(OneOperation):
         self.dilation = spread(name, "dilation", dilation, axes, least=1)
 
     @property
-    def _window(self) -> tuple[Any, ...]:
+    def _window(self) -> tuple[Any, Any, Any, Any]:
         return self.kernel_size, self.stride, self.padding, self.dilation
 
     def _check_planes(self, shape: Shape, channels: int | None = None) -> None:

@@ -44,7 +44,7 @@ def check_shape(op: str, shape: tuple[int, ...], **arrays: Array | None) -> None
 
 
 def incoming(
-    op: str, dy: Array, shape: tuple[int, ...] | None = None, **saved: Array | None
+    op: str, dy: Array, shape: tuple[int, ...] | None = None, **saved: Array
 ) -> ModuleType:
     """Check the gradient that comes into a backward pass; return the namespace of the arrays.
 

@@ -19,16 +19,6 @@ from tinyconv.interop.onnx.file import Node, nodes_of, opset_of, tensor_of
 onnx = require("onnx", "onnx")
 require("onnx.backend.base", "onnx")
 
-__all__ = [
-    "Backend",
-    "Prepared",
-    "is_compatible",
-    "prepare",
-    "run_model",
-    "run_node",
-    "supports_device",
-]
-
 Values = np.ndarray[Any, Any]
 
 #: What messages call a model that is not in a file.
