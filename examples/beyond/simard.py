@@ -21,7 +21,7 @@ RATE, BATCH = 0.005, 10
 
 def distort(x: np.ndarray, key: int) -> np.ndarray:
     """Return digits that are distorted elastically, as in the paper."""
-    return tc.data.augment.elastic(x, alpha=34, sigma=4, key=key, normalized=True)
+    return tc.data.augment.distort(x, key, alpha=34, sigma=4, normalized=True)
 
 
 def falling(epochs: int, batches: int) -> list[tc.Callback]:

@@ -53,21 +53,21 @@ def test_move_shows_each_pixel_at_its_new_place(down, right):
 
 def test_a_quarter_turn_counterclockwise():
     x = images(2, 1, 6, 6)
-    turned = augment.rotate(x, (90, 90), key=0)
+    turned = augment.distort(x, 0, degrees=(90, 90))
     np.testing.assert_allclose(turned, np.rot90(x, axes=(2, 3)), atol=1e-5)
 
 
 def test_turning_there_and_back_leaves_the_middle_as_it_was():
     x = np.zeros((1, 1, 28, 28))
     x[0, 0] = np.exp(-0.02 * ((np.arange(28) - 12)[:, None] ** 2 + (np.arange(28) - 15) ** 2))
-    back = augment.rotate(augment.rotate(x, (25, 25), 0), (-25, -25), 0)
+    back = augment.distort(augment.distort(x, 0, degrees=(25, 25)), 0, degrees=(-25, -25))
     assert np.abs(back - x)[0, 0, 6:22, 6:22].max() < 0.02
 
 
 def test_scaling_by_two_doubles_the_width_of_a_bar():
     x = np.zeros((1, 1, 9, 9))
     x[0, 0, 3:6, 3:6] = 1
-    y = augment.scale(x, (2, 2), key=0)[0, 0]
+    y = augment.distort(x, 0, factors=(2, 2))[0, 0]
     assert (y[2:7, 2:7] == 1).all()
     assert not y[[0, 8]].any()
     assert not y[:, [0, 8]].any()
@@ -75,7 +75,7 @@ def test_scaling_by_two_doubles_the_width_of_a_bar():
 
 def test_shear_moves_each_row_by_its_height():
     x = images(1, 1, 5, 9)
-    y = augment.shear(x, (1, 1), key=0)
+    y = augment.distort(x, 0, slopes=(1, 1))
     for row in range(5):
         moved = augment.move(x[:, :, row : row + 1], 0, 2 - row)
         np.testing.assert_allclose(y[:, :, row : row + 1], moved, atol=1e-6)
@@ -106,7 +106,7 @@ def test_random_shifts_are_whole_pixels_within_the_limit():
 
 def test_elastic_displacement_has_the_strength_that_the_source_names():
     row = np.broadcast_to(np.arange(200.0), (200, 200))[None, None]  # each pixel is its column
-    moved = (augment.elastic(row, 34, 4, key=5) - row)[0, 0, 50:150, 50:150]
+    moved = (augment.distort(row, 5, alpha=34) - row)[0, 0, 50:150, 50:150]
     # Uniform (-1, 1) has variance 1/3; a Gaussian of sum 1 leaves 1 / (4 pi sigma^2) of it.
     assert moved.std() == pytest.approx(34 / np.sqrt(3 * 4 * np.pi * 16), rel=0.2)
     step = np.diff(moved, axis=1).std() / moved.std()
@@ -117,18 +117,18 @@ def test_a_normalized_field_has_the_same_norm_for_every_image():
     size = np.arange(60.0)
     rows = np.broadcast_to(size[:, None], (60, 60))
     places = np.stack([rows, rows.T])[None].repeat(3, axis=0)  # each pixel is where it is
-    for moved in augment.elastic(places, 40, 4, key=5, normalized=True) - places:
+    for moved in augment.distort(places, 5, alpha=40, normalized=True) - places:
         inside = moved[:, 3:-3, 3:-3]  # at the edges, places outside are 0
         assert np.sqrt(np.square(inside).sum()) == pytest.approx(40, rel=0.15)
 
 
 ALL = {
     "shift": lambda x, key: augment.shift(x, 1, key),
-    "rotate": lambda x, key: augment.rotate(x, 20, key),
-    "scale": lambda x, key: augment.scale(x, 0.2, key),
-    "shear": lambda x, key: augment.shear(x, 0.3, key),
-    "elastic": lambda x, key: augment.elastic(x, 34, 4, key),
-    "normalized": lambda x, key: augment.elastic(x, 34, 4, key, normalized=True),
+    "rotate": lambda x, key: augment.distort(x, key, degrees=20),
+    "scale": lambda x, key: augment.distort(x, key, factors=0.2),
+    "shear": lambda x, key: augment.distort(x, key, slopes=0.3),
+    "elastic": lambda x, key: augment.distort(x, key, alpha=34),
+    "normalized": lambda x, key: augment.distort(x, key, alpha=34, normalized=True),
 }
 
 

@@ -1,8 +1,8 @@
 """Distorted copies of images: shifts, rotation, scaling, shear, elastic distortion.
 
-Every function takes a batch (N, C, H, W) and a key of :mod:`tinyconv.random`, and gives each
-image a distortion of its own; equal keys give equal ones. What lies outside an image is 0. A
-range is a pair (low, high); one number r stands for (-r, r), or for (1 - r, 1 + r) of a factor.
+:func:`distort` and :func:`shift` take a batch (N, C, H, W) and a key of :mod:`tinyconv.random`, and
+give each image a distortion of its own; equal keys give equal ones. What lies outside an image is
+0. A range is a pair (low, high); a number r stands for (-r, r), or for (1 - r, 1 + r) of a factor.
 
 Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to
 visual document analysis" (ICDAR 2003).
@@ -167,7 +167,8 @@ def distort(
 ) -> Floats:
     """Scale, shear, rotate, shift and distort elastically, with a single interpolation.
 
-    A pixel at p from the centre moves to ``R K S p + t``: S scales both axes, K moves a pixel
+    Alone, ``distort(x, key, degrees=20)`` rotates, and so for the others. A pixel at p from the
+    centre moves to ``R K S p + t``: S scales both axes, K moves a pixel
     sideways by its height times the slope, R turns counterclockwise, t shifts. The elastic
     displacement is added to the place that a pixel is taken from.
 
@@ -178,9 +179,13 @@ def distort(
         factors: range of the scale, drawn for height and width separately.
         slopes: range of the shear.
         pixels: range of the shift, drawn for both directions separately, fractions included.
-        alpha: strength of the elastic distortion, 0 for none; see :func:`elastic`.
-        sigma: its smoothness.
-        normalized: whether its field has the same norm for every image.
+        alpha: strength of the elastic distortion, 0 for none: both components of the displacement
+            are uniform in (-1, 1), smoothed by a Gaussian, and multiplied by it.
+        sigma: standard deviation of that Gaussian, whose sum is 1, in pixels.
+        normalized: whether the field, before alpha, has the same norm for every image: the squares
+            of all its numbers, of both components, sum to 1, as the paper says in between. For
+            digits of 28 x 28 pixels its alpha of 34 and sigma of 4 then move a pixel up or down by
+            about 0.9, else by 1.4.
 
     Returns:
         The distorted images, of the shape and dtype of x.
@@ -243,56 +248,6 @@ def shift(x: Images, pixels: Natural, key: int) -> Floats:
     for n, (down, right) in enumerate(by.tolist()):
         y[n : n + 1] = move(x[n : n + 1], down, right)
     return y
-
-
-@checked
-def rotate(x: Images, degrees: Range, key: int) -> Floats:
-    """Turn each image counterclockwise around its centre.
-
-    >>> rotate(np.eye(3)[None, None], (90, 90), key=0)[0, 0].round(6).tolist()
-    [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
-    """
-    return distort(x, key, degrees=degrees)
-
-
-@checked
-def scale(x: Images, factors: Factors, key: int) -> Floats:
-    """Stretch each image around its centre, height and width separately.
-
-    >>> x = np.zeros((1, 1, 3, 3)); x[0, 0, 1] = 1
-    >>> scale(x, (2, 2), key=0)[0, 0].tolist()
-    [[0.5, 0.5, 0.5], [1.0, 1.0, 1.0], [0.5, 0.5, 0.5]]
-    """
-    return distort(x, key, factors=factors)
-
-
-@checked
-def shear(x: Images, slopes: Range, key: int) -> Floats:
-    """Lean each image to the right by its height times a slope; the middle row stays.
-
-    >>> x = np.zeros((1, 1, 3, 3)); x[0, 0, :, 1] = 1
-    >>> shear(x, (1, 1), key=0)[0, 0].tolist()
-    [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
-    """
-    return distort(x, key, slopes=slopes)
-
-
-@checked
-def elastic(
-    x: Images, alpha: NotNegative, sigma: Sigma, key: int, *, normalized: bool = False
-) -> Floats:
-    """Displace each pixel by a smooth random field.
-
-    Both components of the field are uniform in (-1, 1), smoothed by a Gaussian of standard
-    deviation ``sigma`` pixels whose sum is 1, and multiplied by ``alpha``. Between the two the
-    paper speaks of a field that is ``normalized``: the squares of all its numbers, of both
-    components, sum to 1. For digits of 28 x 28 pixels its alpha of 34 and sigma of 4 move a pixel
-    up or down by about 1.4, by 0.9 if normalized.
-
-    >>> elastic(np.ones((2, 1, 28, 28)), 34, 4, key=0).shape
-    (2, 1, 28, 28)
-    """
-    return distort(x, key, alpha=alpha, sigma=sigma, normalized=normalized)
 
 
 def _draw(key: int, n: int, **ranges: Any) -> list[Floats]:

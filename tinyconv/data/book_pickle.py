@@ -265,7 +265,7 @@ def _check(program: bytes) -> None:
         if instruction.name == "STRING":  # pickletools takes Python 2's bytes for ASCII
             pickletools.read_stringnl(file, decode=False)
             continue
-        argument = instruction.arg and instruction.arg.reader(file)
+        argument: Any = instruction.arg and instruction.arg.reader(file)
         if instruction.name.endswith("PUT") and not 0 <= argument < most:
             raise ValueError(f"a reference under {argument}")  # so much memory would be taken
     raise ValueError("more instructions than arrays need")

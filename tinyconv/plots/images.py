@@ -141,10 +141,10 @@ def augmentations(image: np.ndarray[Any, Any], key: int = 0, copies: int = 6) ->
     x = np.repeat(image[None, None], copies, axis=0)
     rows = {
         "shift": augment.shift(x, 2, key),
-        "rotate": augment.rotate(x, 20, key),
-        "scale": augment.scale(x, 0.25, key),
-        "shear": augment.shear(x, 0.4, key),
-        "elastic": augment.elastic(x, 34, 4, key),
+        "rotate": augment.distort(x, key, degrees=20),
+        "scale": augment.distort(x, key, factors=0.25),
+        "shear": augment.distort(x, key, slopes=0.4),
+        "elastic": augment.distort(x, key, alpha=34),
         "all": augment.distort(x, key, degrees=12, factors=0.12, slopes=0.2, pixels=1, alpha=30),
     }
     figure = Figure(figsize=(copies + 1, len(rows) * 1.05), layout="constrained")
