@@ -12,7 +12,7 @@ import numpy as np
 import tinyconv as tc
 from tinyconv import models
 from tinyconv.cli import book, data, explore, export, lessons, plot, train
-from tinyconv.cli.options import WHOLE, Parser, taken_by
+from tinyconv.cli.options import WHOLE, Parser, Verbs, taken_by
 
 __all__ = ["main"]
 
@@ -74,48 +74,39 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tinyconv {tc.__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = Verbs(parser.add_subparsers(metavar="VERB", required=True), shared)
 
-    train.add(verbs, shared)
-    predict = verbs.add_parser(
+    train.add(verbs)
+    predict = verbs.add(
         "predict",
-        parents=[shared],
-        help="tell what is in images",
-        description="Tell the class of each image, PNG or JPEG of any size. Handwritten digits may "
+        _predict,
+        "tell what is in images",
+        "Tell the class of each image, PNG or JPEG of any size. Handwritten digits may "
         "be dark on light or light on dark.",
     )
     predict.add_argument("model", type=Path, metavar="MODEL", help="file or run folder of 'train'")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    predict.set_defaults(run=_predict)
-
-    nets = verbs.add_parser(
+    verbs.add(
         "nets",
-        parents=[shared],
-        help="list the named networks",
-        description="List the named networks with the shapes of their layers, their parameters "
+        _nets,
+        "list the named networks",
+        "List the named networks with the shapes of their layers, their parameters "
         "and their multiply-adds for one image.",
     )
-    nets.set_defaults(run=_nets)
-
-    gradcheck = verbs.add_parser(
+    gradcheck = verbs.add(
         "gradcheck",
-        parents=[shared],
-        help="check every gradient of the library",
-        description="Compare the backward pass of every operation and every layer with numeric "
+        _gradcheck,
+        "check every gradient of the library",
+        "Compare the backward pass of every operation and every layer with numeric "
         "derivatives, and print the table. Exits with 1 if one is not ok.",
     )
     gradcheck.add_argument(
         "--seed", type=taken_by(WHOLE), default=0, help="of the inputs (default: 0)"
     )
-    gradcheck.set_defaults(run=_gradcheck)
-
-    plot.add(verbs, shared)
-    explore.add(verbs, shared)
-    lessons.add(verbs, shared)
-    book.add(verbs, shared)
-    export.add(verbs, shared)
+    for module in (plot, explore, lessons, book, export):
+        module.add(verbs)
     return parser
 
 

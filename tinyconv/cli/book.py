@@ -23,13 +23,13 @@ PLACES = (
 )
 
 
-def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs) -> None:
     """Add ``book`` to the command line."""
-    parser = verbs.add_parser(
+    parser = verbs.add(
         "book",
-        parents=[shared],
-        help="list or run the experiments of Nielsen's book",
-        description="Without a name, list the experiments of chapter 6 of Nielsen's book; with "
+        _book,
+        "list or run the experiments of Nielsen's book",
+        "Without a name, list the experiments of chapter 6 of Nielsen's book; with "
         "one, run it on MNIST. A run that was stopped continues where it was.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="an experiment of the list")
@@ -47,7 +47,6 @@ def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
         default=Path("runs") / "book",
         help="folder for checkpoints, models and results (default: runs/book)",
     )
-    parser.set_defaults(run=_book)
 
 
 def folder() -> Path:

@@ -16,13 +16,13 @@ from tinyconv.cli.options import Verbs
 EPOCHS = 3
 
 
-def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs) -> None:
     """Add ``explore`` to the command line."""
-    parser = verbs.add_parser(
+    parser = verbs.add(
         "explore",
-        parents=[shared],
-        help="write and open a page that shows where gradients go",
-        description="Write one HTML file, which needs no network: a small convolutional net whose "
+        _explore,
+        "write and open a page that shows where gradients go",
+        "Write one HTML file, which needs no network: a small convolutional net whose "
         "every number can be edited and followed forward and backward, and a trained one for "
         "digits that are drawn. Without MODEL it shows the newest run of runs/, or else a net that "
         "it trains on the sample first.",
@@ -39,7 +39,6 @@ def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="file to write (default: explore.html)")
     parser.add_argument("--no-open", action="store_true", help="write the file, do not open it")
-    parser.set_defaults(run=_explore)
 
 
 def _explore(options: argparse.Namespace) -> int:
@@ -83,11 +82,8 @@ def _samples(
     if shape == (1, 28, 28):
         x, y = tc.data.load("mnist-sample").test
         first = [int(np.flatnonzero(y == digit)[0]) for digit in range(10)]
-        return x[first], (np.arange(10) % _classes(net)).tolist()
+        (classes,) = net.output_shape(shape)
+        return x[first], (np.arange(10) % classes).tolist()
     if shape is None or len(shape) != 3:
         raise tc.ShapeError(f"{path}: takes inputs of shape {shape}, expected images (C, H, W)")
     return np.zeros((1, *shape), np.float32), [0]
-
-
-def _classes(net: tc.Sequential) -> int:
-    return int(np.shape(net.forward(np.zeros((1, *(net.input_shape or ())), net.dtype)))[1])

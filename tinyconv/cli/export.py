@@ -7,18 +7,17 @@ import tinyconv as tc
 from tinyconv.cli.options import Verbs
 
 
-def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs) -> None:
     """Add ``export`` to the command line."""
-    parser = verbs.add_parser(
+    parser = verbs.add(
         "export",
-        parents=[shared],
-        help="write a model as ONNX",
-        description="Write a model for ONNX Runtime and every other runtime that reads ONNX. "
+        _export,
+        "write a model as ONNX",
+        "Write a model for ONNX Runtime and every other runtime that reads ONNX. "
         'Needs pip install "tinyconv[onnx]".',
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="file that 'train' wrote")
     parser.add_argument("out", type=Path, metavar="OUT.onnx")
-    parser.set_defaults(run=_export)
 
 
 def open_model(path: Path) -> tc.Sequential:

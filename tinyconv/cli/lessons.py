@@ -9,18 +9,17 @@ from pathlib import Path
 from tinyconv.cli.options import Verbs
 
 
-def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs) -> None:
     """Add ``lessons`` to the command line."""
-    parser = verbs.add_parser(
+    parser = verbs.add(
         "lessons",
-        parents=[shared],
-        help="copy the lessons on backpropagation and convolution, as notebooks",
-        description="Copy the lessons and exercises to a folder, notebooks with their results and "
+        _lessons,
+        "copy the lessons on backpropagation and convolution, as notebooks",
+        "Copy the lessons and exercises to a folder, notebooks with their results and "
         "pictures in them, and open them where Jupyter is installed.",
     )
     parser.add_argument("--out", type=Path, default=Path("lessons"), help="default: lessons")
     parser.add_argument("--no-open", action="store_true", help="copy them, do not open them")
-    parser.set_defaults(run=_lessons)
 
 
 def _lessons(options: argparse.Namespace) -> int:

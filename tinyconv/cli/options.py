@@ -3,18 +3,32 @@
 import argparse
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from math import nan
-from typing import Any, TypeAlias
+from typing import Any
 
 from tinyconv.arguments import Number, Rule
 from tinyconv.messages import hint
 from tinyconv.spellings import OTHER_ARGUMENTS
 
-#: What a verb adds itself to.
-Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
 WHOLE = Number(whole=True)
 PLACE, COUNT = Number(whole=True, least=0), Number(whole=True, least=1)
+
+
+@dataclass
+class Verbs:
+    """What a verb adds itself to."""
+
+    actions: Any  #: argparse's
+    shared: argparse.ArgumentParser  #: the options that all have
+
+    def add(
+        self, name: str, run: Callable[[argparse.Namespace], int], help: str, about: str
+    ) -> Any:
+        """Return the parser of a verb, which then gets its arguments."""
+        verb = self.actions.add_parser(name, parents=[self.shared], help=help, description=about)
+        verb.set_defaults(run=run)
+        return verb
 
 
 def taken_by(rule: Rule) -> Callable[[str], Any]:

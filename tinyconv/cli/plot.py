@@ -14,22 +14,19 @@ Floats: TypeAlias = np.ndarray[Any, Any]
 Figure: TypeAlias = Any  # matplotlib's; only the pictures themselves import it
 
 
-def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs) -> None:
     """Add ``plot`` and its verbs to the command line."""
-    parser = verbs.add_parser(
-        "plot",
-        help="write a picture",
-        description="Write a picture of runs, networks or images to a file.",
-    )
-    pictures = parser.add_subparsers(metavar="PICTURE", required=True)
+    about = "Write a picture of runs, networks or images to a file."
+    parser = verbs.actions.add_parser("plot", help="write a picture", description=about)
+    pictures = Verbs(parser.add_subparsers(metavar="PICTURE", required=True), verbs.shared)
 
-    def picture(name: str, draw: Any, about: str) -> argparse.ArgumentParser:
-        verb = pictures.add_parser(name, parents=[shared], help=about, description=about + ".")
+    def picture(name: str, draw: Any, about: str) -> Any:
+        verb = pictures.add(name, _write, about, about + ".")
         verb.add_argument(
             "-o", "--out", type=Path, default=Path(f"{name}.png"),
             help=f"file to write; its ending says the format (default: {name}.png)",
         )  # fmt: skip
-        verb.set_defaults(run=_write, draw=draw)
+        verb.set_defaults(draw=draw)
         return verb
 
     curves = picture("curves", _curves, "loss and accuracy of one or several runs by epoch")

@@ -59,13 +59,13 @@ OPTIONS = {
 LEAST_SIDE = 16
 
 
-def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
+def add(verbs: Verbs) -> None:
     """Add ``train`` to the command line."""
-    train = verbs.add_parser(
+    train = verbs.add(
         "train",
-        parents=[shared],
-        help="train a network on digits or on data of your own",
-        description="Train a network. Writes the model, its history and a picture of both to a "
+        _train,
+        "train a network on digits or on data of your own",
+        "Train a network. Writes the model, its history and a picture of both to a "
         "run folder, with a checkpoint after every epoch. Started as 'mpiexec -n 4 tinyconv train "
         "...', four processes share each batch.",
     )
@@ -87,7 +87,7 @@ def add(verbs: Verbs, shared: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="continue the run of this folder with its own settings; --epochs may raise the total",
     )
-    train.set_defaults(run=_train, parser=train)
+    train.set_defaults(parser=train)
 
 
 def _train(options: argparse.Namespace) -> int:
