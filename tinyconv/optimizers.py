@@ -1,7 +1,9 @@
 """Update rules over the flat vector of all parameters.
 
-An optimizer is a set of constants. What it remembers from step to step is a dictionary of flat
-arrays that its caller keeps, saves and restores. Rules, constants and their order are PyTorch's.
+An optimizer is a set of constants: ``lr``, ``weight_decay`` and ``clip_norm``, see
+:class:`Optimizer`, ``eps``, which keeps a quotient finite, and others of its own. What it remembers
+from step to step is a dictionary of flat arrays that its caller keeps, saves and restores. Rules,
+constants and their order are PyTorch's.
 """
 
 from abc import ABC, abstractmethod
@@ -140,10 +142,8 @@ class SGD(Optimizer):
     with g of :class:`Optimizer`.
 
     Args:
-        lr: learning rate.
         momentum: share of the last velocity that stays, 0 <= momentum < 1.
         nesterov: look ahead along the velocity (Sutskever et al., 2013).
-        weight_decay: see :class:`Optimizer`, and so for clip_norm.
 
     Raises:
         ArgumentError: a constant is out of range, or Nesterov was asked for without momentum.
@@ -194,10 +194,7 @@ class Adagrad(Optimizer):
     stochastic optimization", 2011.
 
     Args:
-        lr: learning rate.
         initial_accumulator_value: what s starts at, 0 or more.
-        eps: keeps the quotient finite, greater than 0.
-        weight_decay: see :class:`Optimizer`, and so for clip_norm and the errors.
 
     >>> import numpy as np
     >>> w, adagrad = np.array([1.0]), Adagrad(lr=0.5)
@@ -238,12 +235,9 @@ class RMSProp(Optimizer):
     centered: Graves, "Generating sequences with recurrent neural networks", 2013.
 
     Args:
-        lr: learning rate.
         alpha: share of the mean square that stays, 0 <= alpha < 1.
-        eps: keeps the quotient finite, greater than 0.
         momentum: share of the last velocity that stays, 0 <= momentum < 1.
         centered: divide by the standard deviation instead of the root mean square.
-        weight_decay: see :class:`Optimizer`, and so for clip_norm and the errors.
 
     >>> import numpy as np
     >>> w, rmsprop = np.array([1.0]), RMSProp(lr=0.05)
@@ -302,10 +296,7 @@ class Adam(Optimizer):
     Source: Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
 
     Args:
-        lr: learning rate.
         betas: beta1 and beta2, shares of the running means that stay, each in [0, 1).
-        eps: keeps the quotient finite, greater than 0.
-        weight_decay: see :class:`Optimizer`, and so for clip_norm and the errors.
 
     >>> import numpy as np
     >>> w, adam = np.array([1.0]), Adam(lr=0.5)
@@ -356,12 +347,6 @@ class AdamW(Adam):
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019, with PyTorch's
     reading: the decay is multiplied by the learning rate.
-
-    Args:
-        lr: learning rate.
-        betas: see :class:`Adam`.
-        eps: likewise.
-        weight_decay: see :class:`Optimizer`, and so for clip_norm and the errors.
 
     >>> import numpy as np
     >>> w, adamw = np.array([2.0]), AdamW(lr=0.5, weight_decay=0.5)

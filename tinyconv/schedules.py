@@ -1,10 +1,10 @@
 """Learning-rate schedules: by what to multiply the optimizer's rate, and when.
 
 A schedule is a pure function ``schedule(t, rows) -> factor`` of how far the run has come: ``t``
-counts the epochs completed since ``fit`` began (or the steps, as its user decides), and ``rows``
-is the history, one row for each epoch completed. So a run that is resumed has the rates of one
-that was not stopped. :class:`~tinyconv.training.callbacks.Schedule` hangs one on the fit loop; any
-callable will do:
+counts the epochs completed since ``fit`` began (or the steps, as its user decides), and ``rows`` is
+the history, one row for each epoch completed. So a run that is resumed has the rates of one that
+was not stopped. An argument out of range is an ArgumentError.
+:class:`~tinyconv.training.callbacks.Schedule` hangs one on the fit loop; any callable will do:
 
 >>> inverse_time = lambda t, rows: 1 / (1 + 0.1 * t)
 >>> [round(inverse_time(epoch, []), 3) for epoch in (0, 10, 20)]
@@ -36,9 +36,6 @@ class Step:
         every: epochs (or steps) between two changes, at least 1.
         factor: greater than 0.
 
-    Raises:
-        ArgumentError: an argument is out of range.
-
     >>> schedule = Step(every=2, factor=0.5)
     >>> [schedule(epoch) for epoch in range(6)]
     [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
@@ -60,9 +57,6 @@ class Exponential:
     Args:
         factor: greater than 0.
         lowest: the floor, as a multiple of the optimizer's rate; 0 or more.
-
-    Raises:
-        ArgumentError: an argument is out of range.
 
     Ten epochs from a rate of 1e-3 to one of 1e-6:
 
@@ -93,9 +87,6 @@ class Cosine:
         length: epochs (or steps) until the lowest rate, at least 1.
         lowest: the factor at the end, from 0 to 1.
 
-    Raises:
-        ArgumentError: an argument is out of range.
-
     >>> schedule = Cosine(length=4)
     >>> [round(schedule(epoch), 3) for epoch in range(6)]
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
@@ -125,9 +116,6 @@ class OnPlateau:
         patience: epochs without improvement to wait for, at least 1. As everywhere in this
             library, the change follows the last of them; PyTorch waits for one more.
         lowest: the floor, as a multiple of the optimizer's rate; 0 or more.
-
-    Raises:
-        ArgumentError: an argument is out of range.
 
     >>> schedule = OnPlateau("val_loss", factor=0.5, patience=2)
     >>> rows = [{"val_loss": loss} for loss in (3.0, 2.0, 2.0, 2.5, 1.0)]

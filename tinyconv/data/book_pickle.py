@@ -60,7 +60,10 @@ def read_book_pickle(path: str | Path) -> list[Pair]:
         content = _Unpickler(io.BytesIO(unpacked), encoding="latin1").load()
     except _Refused as refused:
         raise DataError(f"{path}: refused, because it would execute {refused}") from None
-    except (pickle.UnpicklingError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        *(pickle.UnpicklingError, ArithmeticError, AttributeError, LookupError),
+        *(TypeError, ValueError),
+    ) as error:
         raise DataError(f"{path}: is no pickle of arrays: {error}") from None
     if not isinstance(content, list | tuple) or len(content) != 3:
         raise DataError(f"{path}: holds no three parts: training, validation and test data")

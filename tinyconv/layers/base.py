@@ -39,6 +39,9 @@ class Layer(ABC):
     :meth:`output_shape`, and one with an ``__init__`` keeps its arguments in attributes of their
     names. With :func:`tinyconv.register` files may name it.
 
+    Constructors raise an ArgumentError for an argument that is not what its annotation says or that
+    does not go with another one; sizes are at least 1, paddings at least 0.
+
     Attributes:
         params: name -> parameter, a view into the network's flat array.
         grads: name -> its gradient of the last backward pass.
@@ -322,6 +325,12 @@ class OverAxes(OneOperation):
 
     #: How many.
     _axes: int
+
+    def __init_subclass__(cls, axes: int | None = None) -> None:
+        """Say over how many axes a class goes."""
+        super().__init_subclass__()
+        if axes is not None:
+            cls._axes = axes
 
     def _set_window(
         self, kernel_size: Sizes, stride: Sizes, padding: Padding, dilation: Sizes

@@ -100,13 +100,11 @@ class _Conv(OverAxes):
         return specs
 
 
-class Conv1d(_Conv):
+class Conv1d(_Conv, axes=1):
     """As :class:`Conv2d`, from (N, C, L) to (N, O, OL)."""
 
-    _axes = 1
 
-
-class Conv2d(_Conv):
+class Conv2d(_Conv, axes=2):
     """Convolve (N, C, H, W) with ``out_channels`` kernels to (N, O, OH, OW).
 
     The arguments are PyTorch's, in PyTorch's order.
@@ -127,10 +125,6 @@ class Conv2d(_Conv):
 
     Parameters: ``weight`` (O, C/groups, KH, KW), ``bias`` (O,).
 
-    Raises:
-        ArgumentError: a size is out of range, a name unknown, or the groups do not divide the
-            channels.
-
     >>> import numpy as np
     >>> layer = Conv2d(1, 20, 5)
     >>> layer.forward(np.zeros((10, 1, 28, 28))).shape
@@ -142,13 +136,9 @@ class Conv2d(_Conv):
     tinyconv.errors.ShapeError: Conv2d: input of shape (1, 28, 28), expected (3, H, W)
     """
 
-    _axes = 2
 
-
-class Conv3d(_Conv):
+class Conv3d(_Conv, axes=3):
     """As :class:`Conv2d`, from (N, C, D, H, W) to (N, O, OD, OH, OW)."""
-
-    _axes = 3
 
 
 class _ConvTranspose(_Conv):
@@ -201,13 +191,11 @@ class _ConvTranspose(_Conv):
         return prod(shape) * self.out_channels // self.groups * prod(self.kernel_size)
 
 
-class ConvTranspose1d(_ConvTranspose):
+class ConvTranspose1d(_ConvTranspose, axes=1):
     """As :class:`ConvTranspose2d`, from (N, C, L) to (N, O, OL)."""
 
-    _axes = 1
 
-
-class ConvTranspose2d(_ConvTranspose):
+class ConvTranspose2d(_ConvTranspose, axes=2):
     """The transpose of a convolution, from (N, C, H, W) to (N, O, OH, OW): it goes up in size.
 
     The arguments are PyTorch's, in PyTorch's order; those not named here, and the errors, are those
@@ -225,10 +213,6 @@ class ConvTranspose2d(_ConvTranspose):
     (5, 4, 14, 14)
     """
 
-    _axes = 2
 
-
-class ConvTranspose3d(_ConvTranspose):
+class ConvTranspose3d(_ConvTranspose, axes=3):
     """As :class:`ConvTranspose2d`, from (N, C, D, H, W) to (N, O, OD, OH, OW)."""
-
-    _axes = 3

@@ -22,9 +22,6 @@ class Dropout(Layer):
             in Nielsen's book and in Srivastava et al. (2014). The same rate then takes smaller
             steps: (1 - p)**2 times those of the other form, for the weights that follow.
 
-    Raises:
-        ArgumentError: p is out of range.
-
     >>> import numpy as np
     >>> layer = Dropout(0.5)
     >>> x = np.ones((1, 6))

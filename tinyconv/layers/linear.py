@@ -19,9 +19,6 @@ class Linear(OneOperation):
 
     Parameters: ``weight`` (O, I), ``bias`` (O,).
 
-    Raises:
-        ArgumentError: a size is below 1, or an initializer unknown.
-
     >>> import numpy as np
     >>> Linear(640, 100).forward(np.zeros((10, 640))).shape
     (10, 100)

@@ -283,14 +283,7 @@ class LocalResponseNorm(OneOperation):
 
         y[n, c] = x[n, c] (k + alpha / size  sum of x[n, j]^2 over ``size`` channels j)^(-beta)
 
-    Args:
-        size: number of channels that a sum extends over.
-        alpha: see above; AlexNet does not divide its 1e-4 by the size 5, and has 5e-4 here.
-        beta: see above.
-        k: see above, greater than 0.
-
-    Raises:
-        ArgumentError: size is below 1, or k not positive.
+    AlexNet does not divide its alpha of 1e-4 by its size of 5, and has 5e-4 here.
 
     Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
     neural networks" (2012).

@@ -49,13 +49,11 @@ class _MaxPool(_Pool):
     operation = (ops.max_pool_nd, ops.max_pool_nd_backward)
 
 
-class MaxPool1d(_MaxPool):
+class MaxPool1d(_MaxPool, axes=1):
     """As :class:`MaxPool2d`, from (N, C, L) to (N, C, OL)."""
 
-    _axes = 1
 
-
-class MaxPool2d(_MaxPool):
+class MaxPool2d(_MaxPool, axes=2):
     """Keep the maximum of each window: (N, C, H, W) -> (N, C, OH, OW).
 
     Args:
@@ -72,13 +70,9 @@ class MaxPool2d(_MaxPool):
            [13., 15.]])
     """
 
-    _axes = 2
 
-
-class MaxPool3d(_MaxPool):
+class MaxPool3d(_MaxPool, axes=3):
     """As :class:`MaxPool2d`, from (N, C, D, H, W) to (N, C, OD, OH, OW)."""
-
-    _axes = 3
 
 
 class _AvgPool(_Pool):
@@ -101,13 +95,11 @@ class _AvgPool(_Pool):
         self.count_include_pad = count_include_pad
 
 
-class AvgPool1d(_AvgPool):
+class AvgPool1d(_AvgPool, axes=1):
     """As :class:`AvgPool2d`, from (N, C, L) to (N, C, OL)."""
 
-    _axes = 1
 
-
-class AvgPool2d(_AvgPool):
+class AvgPool2d(_AvgPool, axes=2):
     """Average each window: (N, C, H, W) -> (N, C, OH, OW).
 
     Args:
@@ -121,13 +113,9 @@ class AvgPool2d(_AvgPool):
            [10.5, 12.5]])
     """
 
-    _axes = 2
 
-
-class AvgPool3d(_AvgPool):
+class AvgPool3d(_AvgPool, axes=3):
     """As :class:`AvgPool2d`, from (N, C, D, H, W) to (N, C, OD, OH, OW)."""
-
-    _axes = 3
 
 
 class _LPPool(_Pool):
@@ -150,13 +138,11 @@ class _LPPool(_Pool):
         self.norm_type = norm_type
 
 
-class LPPool1d(_LPPool):
+class LPPool1d(_LPPool, axes=1):
     """As :class:`LPPool2d`, from (N, C, L) to (N, C, OL)."""
 
-    _axes = 1
 
-
-class LPPool2d(_LPPool):
+class LPPool2d(_LPPool, axes=2):
     """Take the p-norm of each window: (N, C, H, W) -> (N, C, OH, OW).
 
     Differs from PyTorch's where :func:`tinyconv.ops.lp_pool2d` says.
@@ -165,24 +151,17 @@ class LPPool2d(_LPPool):
         norm_type: the p of the norm, at least 1.
         kernel_size: as of :class:`AvgPool2d`, and so are stride, ceil_mode, padding and dilation.
 
-    Raises:
-        ArgumentError: norm_type is below 1 or infinite, or a size is out of range.
-
     >>> import numpy as np
     >>> LPPool2d(1, 2).forward(np.array([[[[1.0, -3.0], [3.0, -2.0]]]])).item()
     9.0
     """
 
-    _axes = 2
 
-
-class LPPool3d(_LPPool):
+class LPPool3d(_LPPool, axes=3):
     """As :class:`LPPool2d`, from (N, C, D, H, W) to (N, C, OD, OH, OW)."""
 
-    _axes = 3
 
-
-class L2Pool2d(_Pool):
+class L2Pool2d(_Pool, axes=2):
     """Take the root of the sum of squares of each window: (N, C, H, W) -> (N, C, OH, OW).
 
     The arguments are those of :class:`AvgPool2d` but for count_include_pad.
@@ -192,7 +171,6 @@ class L2Pool2d(_Pool):
     5.0
     """
 
-    _axes = 2
     operation = (ops.l2_pool_nd, ops.l2_pool_nd_backward)
 
     @checked
@@ -208,7 +186,7 @@ class L2Pool2d(_Pool):
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
 
 
-class Subsample2d(_Pool):
+class Subsample2d(_Pool, axes=2):
     """Sum up each window, times a trainable coefficient, plus a bias: LeNet-5's pooling.
 
     (N, C, H, W) -> (N, C, OH, OW). LeCun passes the result on through a sigmoid.
@@ -229,7 +207,6 @@ class Subsample2d(_Pool):
     2.5
     """
 
-    _axes = 2
     operation = (subsample_nd, subsample_nd_backward)
     _options = ("kernel_size", "stride")
     _takes_weights = True

@@ -72,9 +72,6 @@ class Pad(OneOperation):
             :func:`tinyconv.ops.pad`.
         value: of the padding in mode "zeros".
 
-    Raises:
-        ArgumentError: the padding is negative, or the mode unknown.
-
     A digit of 28 x 28 made 29 x 29, with the last row and column zero:
 
     >>> import numpy as np
@@ -104,9 +101,6 @@ class Crop(OneOperation):
 
     Args:
         cropping: how many, for all axes or for each: an integer or a (before, after) pair.
-
-    Raises:
-        ShapeError: the cropping is negative.
 
     >>> import numpy as np
     >>> Crop(2).forward(np.zeros((10, 3, 28, 28))).shape

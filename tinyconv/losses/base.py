@@ -25,7 +25,8 @@ class Loss(ABC):
 
     A loss whose targets are classes sets ``one_class``; then ``predict`` returns the class of the
     largest output, accuracy is measured, and class indices are checked before training. Any other
-    one is handed its targets as ``fit`` was, and ``predict`` returns the outputs.
+    one is handed its targets as ``fit`` was, and ``predict`` returns the outputs. Of an argument
+    that is not what its annotation says, a constructor raises an ArgumentError.
 
     Attributes:
         one_class: whether each position has one class, on axis 1 of the outputs.

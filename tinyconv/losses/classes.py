@@ -48,9 +48,6 @@ class CrossEntropyLoss(_ClassLoss):
         ignore_index: the label of samples that do not count; None for no such label.
         label_smoothing: share of each label that goes to all classes alike, 0 to 1.
 
-    Raises:
-        ArgumentError: an argument is out of range.
-
     >>> import numpy as np
     >>> loss = CrossEntropyLoss()
     >>> round(float(loss.forward(np.zeros((2, 10)), np.array([3, 4]))), 6)  # log 10
@@ -136,9 +133,6 @@ class MultiMarginLoss(OneOperation, _ClassLoss):
     Args:
         margin: greater than 0.
 
-    Raises:
-        ArgumentError: the margin is not positive.
-
     >>> import numpy as np
     >>> float(MultiMarginLoss().forward(np.array([[3.0, 2.5]]), np.array([0])))
     0.25
@@ -200,9 +194,6 @@ class Quadratic(_ClassLoss):
 
     Args:
         output: ``"sigmoid"``, which is applied to the outputs first to give a, or ``"linear"``.
-
-    Raises:
-        ArgumentError: output is neither of the two.
 
     >>> import numpy as np
     >>> loss = Quadratic()

@@ -52,9 +52,6 @@ class HuberLoss(_ElementLoss):
     Args:
         delta: where one becomes the other, greater than 0.
 
-    Raises:
-        ArgumentError: delta is not positive.
-
     >>> import numpy as np
     >>> float(HuberLoss().forward(np.array([[1.0, 5.0]]), np.array([[2.0, 2.0]])))
     1.5
