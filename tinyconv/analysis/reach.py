@@ -69,7 +69,7 @@ def _tidy(first: Ints, last: Ints) -> Interval:
 
 def _clip(first: Ints, last: Ints, shape: Shape, mode: str = "zeros") -> Interval:
     """Leave out what lies beyond the input; ``mode`` says what stands there instead of zeros."""
-    n = np.array(shape[1:], np.int64)[:, None]
+    n = _column(shape[1:])
     if mode == "replicate":
         empty = first > last
         first, last = np.clip(first, 0, n - 1), np.clip(last, 0, n - 1)
@@ -90,12 +90,6 @@ def _around(intervals: Sequence[Interval]) -> Interval:
         np.min([first for first, _ in intervals], axis=0),
         np.max([last for _, last in intervals], axis=0),
     )
-
-
-def _everything(shape: Shape, count: int) -> Interval:
-    ends = np.array(shape[1:], np.int64)[:, None] - 1
-    last = np.repeat(ends, count, axis=1)
-    return np.zeros_like(last), last
 
 
 def _column(values: tuple[int, ...]) -> Ints:
@@ -134,7 +128,8 @@ def _element(layer: Layer, shape: Shape, units: Interval, inside: bool) -> Inter
 
 
 def _whole(layer: Layer, shape: Shape, units: Interval, inside: bool) -> Interval:
-    return _everything(shape, units[0].shape[1])
+    last = np.repeat(_column(shape[1:]) - 1, units[0].shape[1], axis=1)
+    return np.zeros_like(last), last
 
 
 def _pad(layer: L.Pad, shape: Shape, units: Interval, inside: bool) -> Interval:

@@ -108,7 +108,9 @@ def _packed(layer: L.Layer, shape: Shape) -> dict[str, Any]:
         name, equation = _POOLS[kind]
         geometry = asdict(layer.window(shape[1:]))
         if isinstance(layer, L.AvgPool2d):
-            geometry["divisor"] = _divisor(layer, shape)
+            _, saved = avg_pool2d(np.zeros((1, *shape)), **layer.config())
+            divisor = np.broadcast_to(saved.divisor, saved.shape[2:])
+            geometry["divisor"] = divisor.ravel().astype(float).tolist()
         return {"kind": name, "geometry": geometry, "equation": equation}
     if kind in _ACTIVATIONS:
         name, option, equation = _ACTIVATIONS[kind]
@@ -122,12 +124,6 @@ def _packed(layer: L.Layer, shape: Shape) -> dict[str, Any]:
     if kind in (L.Flatten, L.Dropout, L.Identity):
         return {"kind": "reshape", "hidden": True}
     raise ArgumentError(f"explore: the page cannot show the layer {layer!r}")
-
-
-def _divisor(layer: L.AvgPool2d, shape: Shape) -> list[float]:
-    """Return what the sum of each window is divided by."""
-    _, saved = avg_pool2d(np.zeros((1, *shape)), **layer.config())
-    return np.broadcast_to(saved.divisor, saved.shape[2:]).ravel().astype(float).tolist()
 
 
 def _affine(layer: L.BatchNorm1d | L.BatchNorm2d) -> dict[str, Any]:

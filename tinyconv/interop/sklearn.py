@@ -88,9 +88,8 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
     def _build(self, shape: tuple[int, ...], outputs: int) -> None:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         layers = [copy.deepcopy(layer) for layer in self._layers(shape, outputs)]
-        self.net_ = Sequential(
-            [_unbound(layer) for layer in layers], seed=seed, input_shape=shape, dtype=self.dtype
-        )
+        unbound = [type(layer)(**layer.config()) for layer in layers]  # without parameters
+        self.net_ = Sequential(unbound, seed=seed, input_shape=shape, dtype=self.dtype)
         if self.net_.output_shape(shape) != (outputs,):
             raise ValueError(
                 f"net gives {self.net_.output_shape(shape)} for a sample, expected ({outputs},)"
@@ -325,8 +324,3 @@ def _default_layers(shape: tuple[int, ...], outputs: int) -> list[Layer]:
         ]
     first: list[Layer] = [L.Flatten()] if len(shape) > 1 else []
     return [*first, L.Linear(None, 100), L.ReLU(), L.Linear(100, outputs)]
-
-
-def _unbound(layer: Layer) -> Layer:
-    """Return a layer without parameters of its own, as its constructor makes it."""
-    return type(layer)(**layer.config())

@@ -37,7 +37,11 @@ class Snapshot:
                 self._looks.append((itemgetter(*own, "path"), vars(layer)))
             if others:
                 self._looks.append((attrgetter(*others, "path"), layer))
-        self._seen = [tuple(map(_kept, look(place))) for look, place in self._looks]
+        # Of lists and dictionaries a copy, since they may change in place.
+        self._seen = [
+            tuple(v.copy() if isinstance(v, list | dict) else v for v in look(place))
+            for look, place in self._looks
+        ]
 
     def holds(self) -> bool:
         """Whether all is as it was."""
@@ -46,11 +50,6 @@ class Snapshot:
             return [look(place) for look, place in self._looks] == self._seen
         except (KeyError, ValueError):  # an option is gone, or two arrays were compared, so one
             return False  # has taken the place of the other
-
-
-def _kept(value: Any) -> Any:
-    """Return a copy of a list or dictionary, which may change in place."""
-    return value.copy() if isinstance(value, list | dict) else value
 
 
 def descendants(layer: Layer) -> Iterator[Layer]:

@@ -32,18 +32,6 @@ class Exercise:
     shapes: tuple[tuple[int, ...], ...]
 
 
-def _convolution(x: Floats, w: Floats) -> Floats:
-    return np.asarray(ops.conv2d(x[None, None], w[None, None])[0][0, 0])
-
-
-def _overlapping_max(x: Floats) -> Floats:
-    return np.asarray(ops.max_pool2d(x[None, None], 2, stride=1)[0][0, 0])
-
-
-def _l2_pool(x: Floats) -> Floats:
-    return np.asarray(ops.l2_pool2d(x[None, None], 2)[0][0, 0])
-
-
 #: Name of an exercise -> the exercise.
 EXERCISES = {
     "neuron": Exercise(
@@ -64,21 +52,21 @@ EXERCISES = {
         2,
         "y[p, q] = sum_{i, j} w[i, j] x[p + i, q + j]",
         "backward(dy, x, w) -> dx, dw",
-        _convolution,
+        lambda x, w: np.asarray(ops.conv2d(x[None, None], w[None, None])[0][0, 0]),
         ((5, 6), (3, 2)),
     ),
     "overlapping max-pooling": Exercise(
         3,
         "y[p, q] = max of x[p : p + 2, q : q + 2]",
         "backward(dy, x) -> dx",
-        _overlapping_max,
+        lambda x: np.asarray(ops.max_pool2d(x[None, None], 2, stride=1)[0][0, 0]),
         ((4, 5),),
     ),
     "L2 pooling": Exercise(
         3,
         "y[p, q] = sqrt of the sum of squares of x[2 p : 2 p + 2, 2 q : 2 q + 2]",
         "backward(dy, x) -> dx",
-        _l2_pool,
+        lambda x: np.asarray(ops.l2_pool2d(x[None, None], 2)[0][0, 0]),
         ((4, 6),),
     ),
     "softplus": Exercise(

@@ -251,7 +251,7 @@ def _normalise(
     xp: ModuleType, x: Array, axes: tuple[int, ...], eps: float, parts: Parts | None = None
 ) -> tuple[Array, Array, Array, Array]:
     """Return z, 1 / sqrt(v + eps), m and v, the last three with axes of length 1."""
-    add_up = _alone if parts is None else parts.add_up
+    add_up: Callable[[Array], Array] = parts.add_up if parts else lambda values: values
     count = _count(tuple(x.shape), axes, parts)
     mean = add_up(xp.sum(x, axis=axes, keepdims=True)) / count
     centred = x - mean
@@ -259,10 +259,6 @@ def _normalise(
     var = add_up(xp.sum(centred * centred, axis=axes, keepdims=True)) / count
     scale = 1 / xp.sqrt(var + eps)
     return centred * scale, scale, mean, var
-
-
-def _alone(values: Array) -> Array:
-    return values
 
 
 def _count(shape: tuple[int, ...], axes: tuple[int, ...], parts: Parts | None) -> int:

@@ -16,16 +16,8 @@ def _labels(rng: np.random.Generator) -> Array:
     return rng.integers(0, 4, size=5)
 
 
-def _mask(rng: np.random.Generator) -> Array:
-    return rng.random((4, 6)) < 0.6
-
-
 def _probabilities(rng: np.random.Generator) -> Array:
     return rng.uniform(0.1, 0.9, size=(5, 4))
-
-
-def _argmax(rng: np.random.Generator) -> Array:
-    return ops.max_pool2d(rng.normal(size=(2, 3, 4, 4)), 2)[1].argmax
 
 
 #: Operation -> its examples: arrays, given as shapes or as functions of a generator, and options.
@@ -73,7 +65,10 @@ OP_EXAMPLES: dict[str, list[_Example]] = {
         (((2, 2, 4),), {"size": 3, "mode": "nearest"}),
     ],
     "max_unpool2d": [
-        (((2, 3, 2, 2), _argmax), {"geometry": sliding_window("example", (4, 4), (2, 2), 2)})
+        (
+            ((2, 3, 2, 2), lambda rng: ops.max_pool2d(rng.random((2, 3, 4, 4)), 2)[1].argmax),
+            {"geometry": sliding_window("example", (4, 4), (2, 2), 2)},
+        )
     ],
     "batch_norm": [(((4, 3, 2, 3), (3,), (3,)), {})],
     "layer_norm": [(((4, 3, 5),), {"normalized_shape": (3, 5)})],
@@ -88,7 +83,7 @@ OP_EXAMPLES: dict[str, list[_Example]] = {
     "elu": [(((4, 6),), {"alpha": 0.5})],
     "gelu": [(((4, 6),), {}), (((4, 6),), {"approximate": "tanh"})],
     "softplus": [(((4, 6),), {"beta": 2.0})],
-    "dropout": [(((4, 6), _mask), {"p": 0.4})],
+    "dropout": [(((4, 6), lambda rng: rng.random((4, 6)) < 0.6), {"p": 0.4})],
     "softmax": [(((5, 4),), {})],
     "log_softmax": [(((5, 4),), {})],
     "cross_entropy": [

@@ -15,10 +15,6 @@ from tinyconv.spellings import OTHER_COLUMNS
 from tinyconv.tables import columns_of, csv_table, html_table
 
 
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 @dataclass
 class History:
     """One row an epoch: a dictionary of epoch, loss, accuracy, val_loss, … and seconds.
@@ -128,7 +124,11 @@ class History:
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
         names = columns_of(self.rows)
-        return html_table(names, [[_shown(row.get(name)) for name in names] for row in self.rows])
+        shown = [
+            {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()}
+            for row in self
+        ]
+        return html_table(names, [[row.get(name, "") for name in names] for row in shown])
 
     def save(self, path: str | Path) -> None:
         """Write the table to a CSV file."""

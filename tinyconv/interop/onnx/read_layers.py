@@ -219,10 +219,6 @@ def _simple(kind: Any, **names: tuple[str, float]) -> Callable[[Source, Node, Sh
     return read
 
 
-def _gelu(source: Source, node: Node, shape: Shape) -> Layer:
-    return L.GELU(node.attributes.get("approximate", "none"))
-
-
 def read_dropout(source: Source, node: Node, shape: Shape) -> Layer:
     """Return dropout of the ratio that a node says."""
     ratio, training = source.input(node, 1), source.input(node, 2)
@@ -230,10 +226,6 @@ def read_dropout(source: Source, node: Node, shape: Shape) -> Layer:
         raise FileError(f"{node} is in training mode")
     p = float(str(np.float32(ratio))) if ratio is not None else float_of(node, "ratio", 0.5)
     return L.Dropout(p) if 0 <= p < 1 else L.Identity()
-
-
-def _nothing(source: Source, node: Node, shape: Shape) -> list[Layer]:
-    return []
 
 
 def _cast(source: Source, node: Node, shape: Shape) -> list[Layer]:
@@ -266,12 +258,12 @@ OPERATORS: dict[str, Callable[[Source, Node, Shape], Any]] = {
     "Sigmoid": _simple(L.Sigmoid),
     "Tanh": _simple(L.Tanh),
     "Softplus": _simple(L.Softplus),
-    "Gelu": _gelu,
+    "Gelu": lambda source, node, shape: L.GELU(node.attributes.get("approximate", "none")),
     "Dropout": read_dropout,
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), read_reshape),
     "Pad": read_pad,
     "Slice": read_slice,
     **dict.fromkeys(("Resize", "Upsample"), read_resize),
-    "Identity": _nothing,
+    "Identity": lambda source, node, shape: [],
     "Cast": _cast,
 }
