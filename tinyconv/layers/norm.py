@@ -147,8 +147,7 @@ class BatchNorm2d(_BatchNorm):
     State: ``running_mean`` (C,), ``running_var`` (C,), ``num_batches_tracked`` ().
 
     Raises:
-        ShapeError: a size or a number is out of range; or in training, if a channel has one
-            element only.
+        ShapeError: (in training) a channel has one element only.
 
     Source: Ioffe and Szegedy, "Batch normalization" (2015).
 
@@ -236,9 +235,6 @@ class GroupNorm(OneOperation):
         affine: whether to scale and shift each channel by parameters.
 
     Parameters: ``weight`` (C,), ``bias`` (C,), not subject to weight decay.
-
-    Raises:
-        ShapeError: a size is out of range, or the groups do not divide the channels.
 
     Source: Wu and He, "Group normalization" (2018).
 

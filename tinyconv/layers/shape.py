@@ -45,9 +45,6 @@ class Reshape(OneOperation):
     Args:
         shape: without the batch; one entry may be -1, which stands for what is left.
 
-    Raises:
-        ShapeError: the shape is no tuple of integers.
-
     >>> import numpy as np
     >>> Reshape((3, -1)).forward(np.zeros((10, 12))).shape
     (10, 3, 4)

@@ -25,10 +25,6 @@ class Upsample(Layer):
         align_corners: whether the centres of the corner elements stay where they are, in mode
             "bilinear" only; False if None.
 
-    Raises:
-        ShapeError: not exactly one of size and scale_factor is given, one is out of range, the
-            mode is unknown, or align_corners does not go with it.
-
     >>> import numpy as np
     >>> Upsample(scale_factor=(1, 2)).forward(np.array([[[[1.0, 2.0]]]]))
     array([[[[1., 1., 2., 2.]]]])

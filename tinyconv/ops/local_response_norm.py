@@ -69,9 +69,6 @@ def local_response_norm_backward(dy: Array, saved: LocalResponseNormSaved) -> Ar
         dx[n, j] = dy[n, j] s[n, j]^(-beta)
                    - 2 alpha beta / size  x[n, j] sum_c dy[n, c] x[n, c] s[n, c]^(-beta - 1)
 
-    Returns:
-        dx of the shape of x.
-
     >>> import numpy as np
     >>> y, saved = local_response_norm(np.array([[[1.0]]]), 1, alpha=1.0, beta=1.0)
     >>> local_response_norm_backward(np.array([[[4.0]]]), saved)  # (x / (1 + x^2))' = 0 at x = 1

@@ -228,11 +228,9 @@ def group_norm(
 
 
 def group_norm_backward(dy: Array, saved: NormSaved) -> tuple[Array, Array | None, Array | None]:
-    """Backpropagate through :func:`group_norm`.
+    """Backpropagate through :func:`group_norm`, as through :func:`batch_norm`.
 
-        dw[c] = sum over n, h, w of dy z
-        db[c] = sum over n, h, w of dy
-        dx as at the top of this file, over the elements of a group
+    dx is as at the top of this file, over the elements of a group.
 
     Returns:
         dx of the shape of x, dw (C,), db (C,); None for a w or b that was None.

@@ -266,12 +266,10 @@ def l2_pool_nd(
 
 
 def l2_pool_nd_backward(over: Over, dy: Array, saved: LpPoolSaved) -> Array:
-    """Backpropagate through :func:`l2_pool2d`.
+    """Backpropagate through :func:`l2_pool2d`, as through :func:`lp_pool2d` with p = 2.
 
         dx[n, c, h, w] = x[n, c, h, w] sum of dy[n, c, p, q] / y[n, c, p, q]
                          over the windows that hold (h, w)
-
-    A window that is all zero has no gradient there; it passes 0 on, not NaN.
 
     >>> import numpy as np
     >>> y, saved = l2_pool2d(np.array([[[[1.0, 2.0], [2.0, 4.0]]]]), 2)
@@ -326,21 +324,11 @@ def elements_seen(geometry: Geometry, axis: int, count_include_pad: bool) -> lis
     return [sum(at in counts for at in range(start, start + reach, step)) for start in starts]
 
 
-def prepare(
-    over: Over,
-    x: Array,
-    kernel_size: Sizes,
-    stride: Sizes | None,
-    padding: Padding,
-    dilation: Sizes = 1,
-    *,
-    ceil_mode: bool = False,
-) -> tuple[ModuleType, Geometry]:
-    """Validate what the poolings share; return the namespace of x and the geometry."""
+def prepare(over: Over, x: Array, *window: Any, **options: bool) -> tuple[ModuleType, Geometry]:
+    """Validate what the poolings share; return the namespace of x and the :func:`pool_geometry`."""
     xp = floating(over.op, x=x)
     check_rank(over.op, over.x, x=x)
-    window = (kernel_size, stride, padding, dilation)
-    return xp, pool_geometry(over.op, tuple(x.shape[2:]), *window, ceil_mode=ceil_mode)
+    return xp, pool_geometry(over.op, tuple(x.shape[2:]), *window, **options)
 
 
 def pool_geometry(

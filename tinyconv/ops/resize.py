@@ -140,9 +140,6 @@ def resize(
 def resize_backward(dy: Array, saved: ResizeSaved) -> Array:
     """Backpropagate through :func:`resize`: ``dx[i] = sum_p w[p, i] dy[p]`` along each axis.
 
-    Returns:
-        dx (N, C, *axes).
-
     >>> import numpy as np
     >>> y, saved = resize(np.array([[[0.0, 4.0]]]), 4)
     >>> resize_backward(np.array([[[0.0, 4.0, 8.0, 1.0]]]), saved)

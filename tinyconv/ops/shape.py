@@ -70,9 +70,6 @@ def pad(
 def pad_backward(dy: Array, saved: PadSaved) -> Array:
     """Backpropagate through :func:`pad`: every copy adds its dy to the element it was made of.
 
-    Args:
-        dy: (N, C, *padded size).
-
     >>> import numpy as np
     >>> y, saved = pad(np.array([[[1.0, 2.0, 3.0]]]), 1, mode="replicate")
     >>> pad_backward(np.array([[[10.0, 1.0, 2.0, 3.0, 20.0]]]), saved)
@@ -127,9 +124,6 @@ def crop(x: Array, cropping: int | tuple[int | tuple[int, int], ...]) -> tuple[A
 def crop_backward(dy: Array, saved: CropSaved) -> Array:
     """Backpropagate through :func:`crop`: dy in the middle, zeros around it.
 
-    Args:
-        dy: (N, C, *what was left).
-
     >>> import numpy as np
     >>> y, saved = crop(np.array([[[1.0, 2.0, 3.0, 4.0]]]), ((2, 1),))
     >>> crop_backward(np.array([[[5.0]]]), saved)
@@ -167,12 +161,6 @@ def flatten(x: Array) -> tuple[Array, tuple[int, ...]]:
 def flatten_backward(dy: Array, shape: tuple[int, ...]) -> Array:
     """Backpropagate through :func:`flatten`: dy in the shape of x.
 
-    Args:
-        dy: (N, the product of the other axes).
-
-    Returns:
-        dx (N, ...).
-
     >>> import numpy as np
     >>> flatten_backward(np.zeros((2, 12)), (2, 3, 4)).shape
     (2, 3, 4)
@@ -207,13 +195,6 @@ def reshape(
 
 def reshape_backward(dy: Array, saved: tuple[tuple[int, ...], tuple[int, ...]]) -> Array:
     """Backpropagate through :func:`reshape`: dy in the shape of x.
-
-    Args:
-        dy: (N, *shape).
-        saved: the shapes of x and y, from the forward pass.
-
-    Returns:
-        dx (N, ...).
 
     >>> import numpy as np
     >>> reshape_backward(np.zeros((2, 2, 6)), ((2, 3, 4), (2, 2, 6))).shape

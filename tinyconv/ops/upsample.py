@@ -143,12 +143,6 @@ def max_unpool2d(x: Array, argmax: Array, geometry: Geometry) -> tuple[Array, Ma
 def max_unpool2d_backward(dy: Array, saved: MaxPoolSaved) -> Array:
     """Backpropagate through :func:`max_unpool2d`: ``dx[n, c, p, q] = dy[n, c, argmax]``.
 
-    Args:
-        dy: (N, C, H, W).
-
-    Returns:
-        dx (N, C, OH, OW).
-
     >>> import numpy as np
     >>> from tinyconv.ops import max_pool2d
     >>> _, saved = max_pool2d(np.array([[[[1.0, 3.0], [4.0, 2.0]]]]), 2)
