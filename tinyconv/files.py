@@ -96,7 +96,8 @@ def locked(folder: str | Path) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder}: is a file, expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
+    path = folder / ".lock"
+    lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -107,9 +108,7 @@ def locked(folder: str | Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # Windows removes no open file
-            (
-                folder / ".lock"
-            ).unlink()  # who waits for a file without a name notices and opens anew
+            path.unlink()  # who waits for a file without a name notices and opens anew
         lock.release()
 
 
@@ -316,10 +315,8 @@ def check_tensors(
     Traceback (most recent call last):
     tinyconv.errors.FileError: a file: tensors missing: b; w has shape (2,), expected (3,)
     """
-    missing, unknown = (
-        sorted(shapes.keys() - tensors.keys()),
-        sorted(tensors.keys() - shapes.keys()),
-    )
+    missing = sorted(shapes.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - shapes.keys())
     wrong = []
     if strict and missing:
         wrong.append(f"tensors missing: {', '.join(missing)}")

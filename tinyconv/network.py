@@ -143,16 +143,12 @@ class Sequential(Predictor):
         first, else the loss is the network's and the optimizer ``SGD(lr=0.1)``.
 
         Args:
-            x: (N, ...), samples.
-            y: targets as ``fit`` takes them.
-            sample_weight: (N,), how often each sample counts; None for 1.
+            x: (N, ...), samples; targets and weights are those of :meth:`fit` likewise.
             lr: the rate of this step; the optimizer's if None.
 
         Raises:
-            NonFiniteError: the loss is not finite; nothing was changed.
-            ShapeError: the shapes do not fit.
-            DtypeError: samples that are not floating-point, targets that the loss does not take.
-            ArgumentError: a target is out of range.
+            NonFiniteError: the loss is not finite; nothing was changed. Other errors are those of
+                :meth:`fit`.
 
         >>> import numpy as np
         >>> import tinyconv as tc

@@ -93,8 +93,7 @@ class Predictor(Network):
         Args:
             x: (N, ...), samples; or a pair (x, y) in place of both, such as ``data.test``.
             y: targets as ``fit`` takes them.
-            metrics: see ``fit``; what suits the loss, such as the accuracy, if None.
-            sample_weight: (N,), how often each sample counts; None for 1.
+            metrics: see ``fit``, and so for sample_weight.
             batch_size: samples in memory at a time.
 
         Returns:

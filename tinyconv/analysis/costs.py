@@ -38,9 +38,7 @@ class MemoryRow:
     """Bytes that training holds for one layer.
 
     Attributes:
-        path: place in the network; ``"total"`` in the last row.
-        layer: its kind.
-        output: shape of its output.
+        path: as of :class:`FlopsRow`, and so for layer and output.
         parameters: of the layer; a gradient of the same size belongs to each.
         gradients: of the parameters.
         outputs: of the batch; nothing for a layer that only changes the shape.
@@ -98,12 +96,8 @@ def memory(net: Layer, batch: int, input_shape: Shape | None = None) -> Table[Me
     twice as much for Adam.
 
     Args:
-        net: a network or layer.
+        net: as of :func:`flops`, and so for input_shape and the errors.
         batch: samples.
-        input_shape: of one sample; what the network knows if None.
-
-    Raises:
-        ShapeError: the input shape is not known or does not fit.
 
     >>> from tinyconv.models import nielsen_fully_connected
     >>> print(memory(nielsen_fully_connected(), batch=10))

@@ -161,9 +161,7 @@ def invariance(
     Images are shifted around: what leaves on one side comes in on the other.
 
     Args:
-        net: a network or layer.
-        shift: positions to shift by, one number for every axis or one for each.
-        x: (N, C, H, W) or the like; random if None, of the shape that the network takes.
+        net: a network or layer; the other arguments are those of :func:`equivariance`.
 
     Raises:
         ShapeError: x does not fit or cannot be chosen, or the shift does not fit its axes.

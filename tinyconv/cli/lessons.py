@@ -30,11 +30,8 @@ def _lessons(options: argparse.Namespace) -> int:
         print(f"{path}  {titles[path.name]}")
     if options.no_open:
         return 0
-    if (
-        importlib.util.find_spec("notebook") is None
-        and importlib.util.find_spec("jupyterlab") is None
-    ):
-        print("Open them with any program that shows notebooks; pip install jupyterlab is one.")
-        return 0
-    application = "lab" if importlib.util.find_spec("jupyterlab") else "notebook"
-    return subprocess.call([sys.executable, "-m", "jupyter", application, str(options.out)])
+    for package, application in (("jupyterlab", "lab"), ("notebook", "notebook")):
+        if importlib.util.find_spec(package) is not None:
+            return subprocess.call([sys.executable, "-m", "jupyter", application, str(options.out)])
+    print("Open them with any program that shows notebooks; pip install jupyterlab is one.")
+    return 0

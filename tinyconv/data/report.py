@@ -61,13 +61,10 @@ class Pixels:
         'values of mean 0.87, but the net was trained on mean 0.13: are light and dark exchanged?'
         """
         width = trained.high - trained.low
-        ours, theirs = (
-            f"from {self.low:.4g} to {self.high:.4g}",
-            f"{trained.low:.4g} to {trained.high:.4g}",
-        )
         outside = self.low < trained.low - width / 2 or self.high > trained.high + width / 2
         if outside or self.high - self.low < width / 20:
-            return f"values {ours}, but the net was trained on {theirs}"
+            ours = f"values from {self.low:.4g} to {self.high:.4g}"
+            return f"{ours}, but the net was trained on {trained.low:.4g} to {trained.high:.4g}"
         if abs(self.mean - trained.mean) > 4 * trained.spread + width / 20:
             text = f"values of mean {self.mean:.2g}, but the net was trained on mean "
             text += f"{trained.mean:.2g}"

@@ -1,4 +1,7 @@
-"""Doors to other libraries. Each needs an extra of its own and imports it when it is used."""
+"""Doors to other libraries. Each needs an extra of its own and imports it when it is used.
+
+Where it is missing, that is an ImportError, whose text names the command to run.
+"""
 
 from importlib import import_module
 from typing import Any

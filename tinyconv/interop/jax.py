@@ -25,9 +25,6 @@ def function(
     Returns:
         ``f(*arrays) -> array``.
 
-    Raises:
-        ImportError: JAX is missing; the text names the command to run.
-
     >>> import jax
     >>> import jax.numpy as jnp
     >>> from tinyconv import ops

@@ -57,7 +57,6 @@ def load_weights(net: Sequential, path: str | Path) -> None:
         path: of what ``model.save_weights("net.weights.h5")`` wrote.
 
     Raises:
-        ImportError: h5py is missing; the text names the command to run.
         StateError: the network's input shape is not known yet.
         FileError: the file is damaged, or its layers are not those of the network; all that is
             missing, unknown or of another shape is listed, and nothing is changed.

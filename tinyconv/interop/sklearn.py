@@ -164,9 +164,6 @@ class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
         n_iter_: epochs.
         loss_: of the last one.
 
-    Raises:
-        ImportError: scikit-learn is missing; the text names the command to run.
-
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
     >>> model = ConvNetClassifier(image_shape=(1, 8, 8), epochs=3, random_state=0)
@@ -256,10 +253,8 @@ class ConvNetRegressor(RegressorMixin, _ConvNet):  # type: ignore[misc]
     ``net`` gets the number of targets for that of classes.
 
     Attributes:
-        net_: the network (:class:`tinyconv.Sequential`).
-        history_: a row of figures an epoch.
-        n_iter_: epochs.
-        loss_: of the last one, in units of the targets' variance.
+        loss_: of the last epoch, in units of the targets' variance; the others are those of
+            :class:`ConvNetClassifier`.
 
     >>> x = np.linspace(-1, 1, 200)[:, None]
     >>> model = ConvNetRegressor(epochs=100, random_state=0)

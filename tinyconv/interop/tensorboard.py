@@ -18,9 +18,6 @@ class TensorBoard(Logger):
     Args:
         folder: of the run; one run a folder.
 
-    Raises:
-        ImportError: tensorboardX is missing; the text names the command to run.
-
     >>> import os, tempfile
     >>> import tinyconv as tc
     >>> folder = tempfile.mkdtemp()

@@ -30,9 +30,6 @@ def function(
         ``f(*tensors, **options) -> tensor``; what is no tensor is handed on as it is. Tensors on
         the CPU share their memory with the arrays.
 
-    Raises:
-        ImportError: PyTorch is missing; the text names the command to run.
-
     >>> import torch
     >>> from tinyconv import ops
     >>> relu = function(ops.relu, ops.relu_backward)
@@ -76,7 +73,6 @@ def from_module(module: Any, input_shape: Sequence[int]) -> Sequential:
         input_shape: of one sample, such as (1, 28, 28).
 
     Raises:
-        ImportError: PyTorch or onnx is missing; the text names the command to run.
         FileError: the module does something that no layer computes.
 
     >>> import torch.nn as nn
@@ -113,7 +109,6 @@ def to_module(net: Sequential) -> Any:
         net: with parameters.
 
     Raises:
-        ImportError: PyTorch is missing; the text names the command to run.
         FileError: PyTorch has no such layers; all are named.
 
     >>> import tinyconv as tc

@@ -34,12 +34,9 @@ def matrix(layer: Layer, input_shape: Shape, title: str = "") -> Figure:
     A bar beside it says which colour is which weight.
 
     Args:
-        layer: see :func:`tinyconv.analysis.as_matrix`.
-        input_shape: of one sample, such as (1, 12); the picture has as many columns as it elements.
+        layer: as of :func:`tinyconv.analysis.as_matrix`, and so for input_shape and the errors.
+        input_shape: the picture has as many columns as it elements.
         title: above the picture.
-
-    Raises:
-        ShapeError: the layer is not linear, or does not take such an input.
 
     >>> from tinyconv.layers import Conv1d
     >>> matrix(Conv1d(1, 1, 3, stride=2), (1, 9)).axes[0].get_ylabel()
@@ -355,12 +352,7 @@ def trace(tables: Trace | Mapping[str, Trace]) -> Figure:
 
     On the logarithmic scale a gradient that vanishes is a line that falls towards the input.
 
-    Args:
-        tables: what :func:`tinyconv.analysis.trace` returned; or several, by the name in the
-            legend.
-
-    Raises:
-        StateError: there is no trace.
+    Args and errors are those of :func:`invariance`, with :func:`tinyconv.analysis.trace`.
 
     >>> from tinyconv import analysis
     >>> from tinyconv.models import nielsen_conv

@@ -1,4 +1,7 @@
-"""Hypothesis strategies: arrays away from kinks, geometries that fit, random networks."""
+"""Hypothesis strategies: arrays away from kinks, geometries that fit, random networks.
+
+Where Hypothesis is not installed, each raises an ImportError.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -60,9 +63,6 @@ def arrays_away_from_kinks(
 
     Every two elements are at least ``gap / 2`` apart and none is within ``gap / 4`` of 0, so a ReLU
     and a maximum are differentiable there. Their distribution is roughly uniform.
-
-    Raises:
-        ImportError: Hypothesis is not installed.
     """
     st = _hypothesis()
     size = int(np.prod(shape))
@@ -76,11 +76,7 @@ def arrays_away_from_kinks(
 
 
 def conv_geometries(max_batch: int = 3, max_channels: int = 3, max_size: int = 7) -> Any:
-    """Return a Hypothesis strategy for :class:`ConvGeometry`.
-
-    Raises:
-        ImportError: Hypothesis is not installed.
-    """
+    """Return a Hypothesis strategy for :class:`ConvGeometry`."""
     st = _hypothesis()
 
     @st.composite  # type: ignore[untyped-decorator]
@@ -103,11 +99,7 @@ def conv_geometries(max_batch: int = 3, max_channels: int = 3, max_size: int = 7
 
 
 def pool_geometries(max_batch: int = 2, max_channels: int = 3, max_size: int = 7) -> Any:
-    """Return a Hypothesis strategy for :class:`PoolGeometry`.
-
-    Raises:
-        ImportError: Hypothesis is not installed.
-    """
+    """Return a Hypothesis strategy for :class:`PoolGeometry`."""
     st = _hypothesis()
 
     @st.composite  # type: ignore[untyped-decorator]
@@ -132,11 +124,7 @@ def _axis(draw: Any, st: Any, max_size: int, with_dilation: bool) -> tuple[int, 
 
 
 def networks(max_layers: int = 5, classes: int = 4, dtype: str = "float64") -> Any:
-    """Return a Hypothesis strategy for small networks with a batch: ``(net, x, labels)``.
-
-    Raises:
-        ImportError: Hypothesis is not installed.
-    """
+    """Return a Hypothesis strategy for small networks with a batch: ``(net, x, labels)``."""
     st = _hypothesis()
 
     @st.composite  # type: ignore[untyped-decorator]

@@ -315,14 +315,10 @@ class EarlyStopping(KeepBest):
     """Stop when a figure has not improved for some epochs.
 
     Args:
-        monitor: entry of the history's rows; see :meth:`History.best` for which value is best.
+        monitor: as of :class:`KeepBest`, and so for the errors.
         patience: epochs without improvement to wait for.
         restore_best: whether the network gets the parameters of its best epoch, as by
             :class:`KeepBest`, and not those of the last one.
-
-    Raises:
-        ArgumentError: patience is below 1, or (in ``fit``, before the first epoch) the rows will
-            have no such entry.
     """
 
     @checked

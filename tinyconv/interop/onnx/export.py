@@ -58,7 +58,6 @@ def export(net: Sequential, path: str | Path, *, metadata: Mapping[str, str] | N
             ``pixels`` of the network, which are kept as JSON.
 
     Raises:
-        ImportError: onnx or onnxruntime is missing; the text names the command to run.
         StateError: the network's input shape is not known yet.
         FileError: ONNX cannot express some layers, all of which are named, or there is no folder
             for the file; nothing is written.

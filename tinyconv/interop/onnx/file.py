@@ -79,7 +79,6 @@ def open_model(path: Path) -> Model:
     """Read a file as far as ONNX goes.
 
     Raises:
-        ImportError: onnx is missing.
         FileError: no ONNX file, damaged, of several inputs, with a size of the input that is not
             known, with weights elsewhere than beside the file, or of another set of operators.
     """

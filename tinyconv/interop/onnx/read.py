@@ -46,7 +46,6 @@ def import_(path: str | Path) -> Sequential:
         The network, float32 or float64 as the file's input.
 
     Raises:
-        ImportError: onnx is missing; the text names the command to run.
         FileError: the file is damaged or foreign, has operators that no layer computes (all are
             named), or is not made of parts one after the other and side by side.
     """
