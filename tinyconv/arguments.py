@@ -106,14 +106,11 @@ class Numbers(Number):
         return [super(Numbers, self).take(each) for each in value]
 
 
-@dataclass(frozen=True, init=False)
 class OneOf:
     """One of some names or integers."""
 
-    names: tuple[Any, ...]
-
     def __init__(self, *names: str | int) -> None:
-        object.__setattr__(self, "names", names)
+        self.names: tuple[Any, ...] = names
 
     @property
     def expected(self) -> str:  # noqa: D102
@@ -140,16 +137,11 @@ class Kind:
         return value
 
 
-@dataclass(frozen=True, init=False)
 class Function:
     """A function that can be called with so many arguments, whatever it calls them."""
 
-    arguments: tuple[str, ...]
-    such_as: str
-
     def __init__(self, *arguments: str, such_as: str = "") -> None:
-        object.__setattr__(self, "arguments", arguments)
-        object.__setattr__(self, "such_as", such_as)
+        self.arguments, self.such_as = arguments, such_as
 
     @property
     def expected(self) -> str:  # noqa: D102

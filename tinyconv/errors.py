@@ -16,6 +16,18 @@ __all__ = [
 ]
 
 
+#: What it leads to where the content of a file is taken for what it is not.
+DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
 class ArgumentError(ValueError):
     """An argument is out of its range, unknown, or does not go with another one."""
 

@@ -17,7 +17,7 @@ from tinyconv.engines.choose import engine_for, sum_for
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.ranks import Comm, Ranks, ends_all
 from tinyconv.engines.shared import SharedEngine
-from tinyconv.errors import ArgumentError, FileError, StateError
+from tinyconv.errors import DAMAGED, ArgumentError, FileError, StateError
 from tinyconv.layers import Chain, decode
 from tinyconv.losses import LOSSES, Loss, Targets
 from tinyconv.metrics import Metric, metrics_of
@@ -417,14 +417,6 @@ def load(path: Annotated[str | Path, FilePath()], device: str = "cpu") -> Sequen
         files.copy_tensors(str(path), tensors, net._tensors())
     except FileError as error:
         raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except DAMAGED as error:
         raise FileError(f"{path}: its description is damaged ({error})") from None
     return net

@@ -161,6 +161,7 @@ class Trial:
     trace: str = ""
 
 
+@dataclass(repr=False)
 class Search:
     """What came of a search: a list of trials, in the order of the settings.
 
@@ -168,8 +169,7 @@ class Search:
         trials: one for each of the settings and each seed.
     """
 
-    def __init__(self, trials: Sequence[Trial]) -> None:
-        self.trials = [*trials]
+    trials: Sequence[Trial]
 
     def __len__(self) -> int:
         return len(self.trials)

@@ -17,12 +17,8 @@ from tinyconv.network import Sequential
 
 #: What each kind of layer computes; of others the first line of their docstring is shown.
 EQUATIONS = {
-    "Conv1d": "y[o] = b[o] + sum_c w[o,c] * x[c]",
-    "Conv2d": "y[o] = b[o] + sum_c w[o,c] * x[c]",
-    "Conv3d": "y[o] = b[o] + sum_c w[o,c] * x[c]",
-    "ConvTranspose1d": "y = b + A^T x, with A of a convolution",
-    "ConvTranspose2d": "y = b + A^T x, with A of a convolution",
-    "ConvTranspose3d": "y = b + A^T x, with A of a convolution",
+    **{f"Conv{n}d": "y[o] = b[o] + sum_c w[o,c] * x[c]" for n in (1, 2, 3)},
+    **{f"ConvTranspose{n}d": "y = b + A^T x, with A of a convolution" for n in (1, 2, 3)},
     "Linear": "y = x w^T + b",
     "MaxPool2d": "y = max x over each window",
     "AvgPool2d": "y = mean x over each window",

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyconv.data.limits import most_unpacked
-from tinyconv.errors import DataError
+from tinyconv.errors import DAMAGED, DataError
 from tinyconv.messages import shown
 
 Pair: TypeAlias = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
@@ -60,10 +60,7 @@ def read_book_pickle(path: str | Path) -> list[Pair]:
         content = _Unpickler(io.BytesIO(unpacked), encoding="latin1").load()
     except _Refused as refused:
         raise DataError(f"{path}: refused, because it would execute {refused}") from None
-    except (
-        *(pickle.UnpicklingError, ArithmeticError, AttributeError, LookupError),
-        *(TypeError, ValueError),
-    ) as error:
+    except (pickle.UnpicklingError, *DAMAGED) as error:
         raise DataError(f"{path}: is no pickle of arrays: {error}") from None
     if not isinstance(content, list | tuple) or len(content) != 3:
         raise DataError(f"{path}: holds no three parts: training, validation and test data")

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.arguments import checked
-from tinyconv.errors import FileError, StateError
+from tinyconv.errors import DAMAGED, FileError, StateError
 from tinyconv.files import check_tensors, copy_tensors
 from tinyconv.interop.extras import require
 from tinyconv.layers.base import Layer, Shape
@@ -74,7 +74,7 @@ def load_weights(net: Sequential, path: str | Path) -> None:
             arrays = {entry.ours: entry.change(stored[entry.theirs][()]) for entry in entries}
     except FileError:
         raise
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+    except (OSError, *DAMAGED) as error:
         raise FileError(f"{path}: not a file of weights of Keras ({error})") from None
     copy_tensors(str(path), arrays, into)
 
@@ -86,12 +86,8 @@ def _stored(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
         for number in variables or ():
             data = variables.get(number)
             is_here = isinstance(variables.get(number, getlink=True), h5py.HardLink)
-            if (
-                not is_here
-                or not isinstance(data, h5py.Dataset)
-                or data.external
-                or data.is_virtual
-            ):
+            is_array = is_here and isinstance(data, h5py.Dataset)
+            if not is_array or data.external or data.is_virtual:
                 raise FileError(f"{file.filename}: {name}/{number} is no array of this file")
             yield f"{name}/vars/{number}", data
 

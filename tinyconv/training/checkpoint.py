@@ -10,7 +10,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ STATE = {
 }
 
 
+@dataclass(eq=False)
 class Checkpoint(Callback):
     """Save everything that a run needs to continue, after every epoch and when it is stopped.
 
@@ -54,19 +55,11 @@ class Checkpoint(Callback):
         machine: what changes the rounding if it does.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        tensors: Mapping[str, Array],
-        network: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        machine: Mapping[str, Any],
-    ) -> None:
-        self.folder = Path(folder)
-        self.tensors = tensors
-        self.network = network
-        self.settings = settings
-        self.machine = machine
+    folder: Path
+    tensors: Mapping[str, Array]
+    network: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    machine: Mapping[str, Any]
 
     def on_epoch_end(self, training: Training) -> None:  # noqa: D102
         self.save(training)

@@ -161,7 +161,7 @@ def kept_in(
         if folder is not None and ranks.is_first:
             locks.enter_context(files.locked(folder))
             machine = {"threads": get_num_threads(), "ranks": ranks.size}
-            keeper = checkpoints.Checkpoint(folder, tensors, about(), settings, machine)
+            keeper = checkpoints.Checkpoint(Path(folder), tensors, about(), settings, machine)
             checkpoints.begin(keeper, training, resume)
             done_before_the_run = training.position.epoch - len(training.history)
             training.epochs = done_before_the_run + epochs

@@ -6,6 +6,7 @@ against it. A network for prediction or training is rather read by
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ Values = np.ndarray[Any, Any]
 NAME = Path("model")
 
 
+@dataclass
 class Prepared(onnx.backend.base.BackendRep):  # type: ignore[misc, name-defined]
     """A model ready to run.
 
@@ -35,15 +37,10 @@ class Prepared(onnx.backend.base.BackendRep):  # type: ignore[misc, name-defined
         outputs: names of what it returns.
     """
 
-    def __init__(
-        self,
-        nodes: Sequence[Node],
-        constants: Mapping[str, Values],
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-    ) -> None:
-        self.nodes, self.constants = nodes, constants
-        self.inputs, self.outputs = inputs, outputs
+    nodes: Sequence[Node]
+    constants: Mapping[str, Values]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Values, ...]:
         """Run the model.

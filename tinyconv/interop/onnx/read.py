@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.data.report import CLASS_NAMES, PIXELS, Pixels
-from tinyconv.errors import FileError
+from tinyconv.errors import DAMAGED, FileError
 from tinyconv.files import check_json
 from tinyconv.interop.onnx.file import LARGEST_SAMPLE, Model, Node, open_model
 from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS
@@ -55,10 +55,7 @@ def import_(path: str | Path) -> Sequential:
     except FileError as error:
         text = str(error)
         raise FileError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
-    except (
-        *(ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError),
-        *(TypeError, ValueError),
-    ) as error:
+    except DAMAGED as error:
         raise FileError(f"{path}: its operators do not fit together ({error})") from None
 
 
@@ -198,11 +195,11 @@ def _meeting(gates: dict[str, tuple[int, str]], values: list[str]) -> str:
     return first
 
 
+@dataclass
 class _Rows:
     """Makes layers of rows of items."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    source: Source
 
     def layers(self, items: Items, shape: Shape) -> tuple[list[Layer], Shape]:
         """Return the layers of a row of items, and the shape of their output."""

@@ -37,18 +37,15 @@ FLOATS = (1, 10, 11, 16)
 Pairs = tuple[tuple[int, int], ...]
 
 
-def _pairs(source: Source, node: Node, axes: int, size: Shape, covered: Shape) -> Pairs:
+def _pairs(node: Node, axes: int, size: Shape, covered: Shape) -> Pairs:
     """Return the padding of a sliding window as (before, after) for each axis."""
     mode = node.attributes.get("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
         strides = tuple(node.attributes.get("strides", (1,) * axes))
         pairs = same_padding(size, covered, strides)
         return pairs if mode == "SAME_UPPER" else tuple((b, a) for a, b in pairs)
-    pads = (
-        tuple(node.attributes.get("pads", (0,) * 2 * axes))
-        if mode == "NOTSET"
-        else (0,) * (2 * axes)
-    )
+    none = (0,) * (2 * axes)
+    pads = node.attributes.get("pads", none) if mode == "NOTSET" else none
     return tuple((pads[axis], pads[axes + axis]) for axis in range(axes))
 
 
@@ -57,14 +54,14 @@ def short(pairs: Pairs) -> Any:
     return tuple(a if a == b else (a, b) for a, b in pairs)
 
 
-def _window(source: Source, node: Node, shape: Shape, kernel: Shape) -> dict[str, Any]:
+def _window(node: Node, shape: Shape, kernel: Shape) -> dict[str, Any]:
     axes = len(kernel)
     dilation = tuple(node.attributes.get("dilations", (1,) * axes))
     covered = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     return {
         "kernel_size": kernel,
         "stride": tuple(node.attributes.get("strides", (1,) * axes)),
-        "padding": short(_pairs(source, node, axes, shape[1:], covered)),
+        "padding": short(_pairs(node, axes, shape[1:], covered)),
         "dilation": dilation,
     }
 
@@ -73,7 +70,7 @@ def read_conv(source: Source, node: Node, shape: Shape) -> Layer:
     """Return a convolution, or the subsampling that a convolution says."""
     w, b = source.weight(node, 1), source.input(node, 2)
     groups = int(node.attributes.get("group", 1))
-    window = _window(source, node, shape, w.shape[2:])
+    window = _window(node, shape, w.shape[2:])
     if _is_subsampling(w, b, groups, window):
         layer: Layer = L.Subsample2d(len(w), w.shape[2:], window["stride"])
         return source.keep(layer, weight=w[:, 0, 0, 0], bias=b)
@@ -99,7 +96,7 @@ def _is_subsampling(w: Any, b: Any, groups: int, window: dict[str, Any]) -> bool
 def _conv_transpose(source: Source, node: Node, shape: Shape) -> Layer:
     w, b = source.weight(node, 1), source.input(node, 2)
     axes, groups = w.ndim - 2, int(node.attributes.get("group", 1))
-    window = _window(source, node, shape, w.shape[2:])
+    window = _window(node, shape, w.shape[2:])
     extra = tuple(node.attributes.get("output_padding", (0,) * axes))
     mode = node.attributes.get("auto_pad", "NOTSET")
     size = node.attributes.get("output_shape", ())[-axes:]
@@ -127,7 +124,7 @@ def _conv_transpose(source: Source, node: Node, shape: Shape) -> Layer:
 def _pool(kinds: tuple[Any, ...]) -> Callable[[Source, Node, Shape], Layer]:
     def read(source: Source, node: Node, shape: Shape) -> Layer:
         kernel = tuple(node.attributes["kernel_shape"])
-        window = _window(source, node, shape, kernel)
+        window = _window(node, shape, kernel)
         window["ceil_mode"] = bool(node.attributes.get("ceil_mode", 0))
         kind = kinds[len(kernel) - 1]
         if kinds is AVG_POOLS:

@@ -1,5 +1,6 @@
 """What the readers of operators look things up in: constants, and what becomes of them."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from tinyconv.layers.base import Layer
 Tensors = dict[str, np.ndarray[Any, Any]]
 
 
+@dataclass
 class Source:
     """What a file's nodes refer to, and what the layers made of them hold.
 
@@ -19,9 +21,8 @@ class Source:
         tensors: each layer that has parameters or statistics, with their values.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.tensors: list[tuple[Layer, Tensors]] = []
+    model: Model
+    tensors: list[tuple[Layer, Tensors]] = field(default_factory=list)
 
     def constant_of(self, node: Node) -> np.ndarray[Any, Any]:
         """Return the one constant among a node's inputs."""
