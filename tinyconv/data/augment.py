@@ -35,7 +35,7 @@ class _Interval:
     def take(self, value: Any) -> tuple[float, float]:
         """Return low and high."""
         number = Number()
-        if isinstance(value, tuple | list):
+        if isinstance(value, tuple | list) and len(value) == 2:
             low, high = (number.take(each) for each in value)
         else:
             low, high = self.around - number.take(value), self.around + number.take(value)
