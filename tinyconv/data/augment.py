@@ -202,15 +202,12 @@ def distort(
     """
     _check("distort", x)
     N, _, H, W = x.shape
-    angle, tall, wide, slope, down, right = _draw(
-        key,
-        N,
-        degrees=degrees,
-        height=factors,
-        width=factors,
-        slopes=slopes,
-        down=pixels,
-        right=pixels,
+    ranges = {"degrees": degrees, "height": factors, "width": factors}
+    ranges |= {"slopes": slopes, "down": pixels, "right": pixels}
+    # Uniform; each range has a stream of its own.
+    angle, tall, wide, slope, down, right = (
+        (low + (high - low) * random.uniform(random.key(key, name), N)).astype(np.float32)
+        for name, (low, high) in ranges.items()
     )
     # Rows count downwards, so this turns counterclockwise as seen.
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
@@ -248,14 +245,6 @@ def shift(x: Images, pixels: Natural, key: int) -> Floats:
     for n, (down, right) in enumerate(by.tolist()):
         y[n : n + 1] = move(x[n : n + 1], down, right)
     return y
-
-
-def _draw(key: int, n: int, **ranges: Any) -> list[Floats]:
-    """Return ``n`` uniform float32 numbers of every range; each has a stream of its own."""
-    return [
-        (low + (high - low) * random.uniform(random.key(key, name), n)).astype(np.float32)
-        for name, (low, high) in ranges.items()
-    ]
 
 
 def _gaussian(size: int, sigma: float) -> Floats:

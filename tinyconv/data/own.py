@@ -18,6 +18,7 @@ Bytes are divided by 255; other numbers are left as they are. Every reader decid
 in the file at hand before it takes memory, and gives either the whole data or one error.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ OPTIONS = {
     "task": "a CSV or .npz file",
 }
 
+#: What a path holds -> its reader, and the options that this takes.
+READERS: dict[str, tuple[Callable[..., Parts], tuple[str, ...]]] = {
+    "IDX files": (idx_folder.read_idx_folder, ()),
+    "pictures": (pictures.read_pictures, ("size", "channels")),
+    ".csv": (table.read_table, ("label", "shape", "task")),
+    ".tsv": (table.read_table, ("label", "shape", "task")),
+    ".npz": (npz.read_npz, ("shape", "task")),
+}
+
 
 def load_own(
     path: str | Path, *, validation: float = 0.1, test: float = 0.2, seed: int = 0, **options: Any
@@ -48,36 +58,24 @@ def load_own(
         DataError: the path is none of the above, or is damaged, or an option is not for it.
     """
     path = Path(path).expanduser()
-    options = {name: value for name, value in options.items() if value is not None}
-    if path.is_dir() and idx_folder.is_one(path):
-        parts = _read(path, idx_folder.read_idx_folder, options, ())
-    elif path.is_dir():
-        parts = _read(path, pictures.read_pictures, options, ("size", "channels"))
-    elif path.suffix.lower() in (".csv", ".tsv"):
-        parts = _read(path, table.read_table, options, ("label", "shape", "task"))
-    elif path.suffix.lower() == ".npz":
-        parts = _read(path, npz.read_npz, options, ("shape", "task"))
-    elif path.exists():
-        raise DataError(f"{path}: is no folder, and neither a .csv, a .tsv nor a .npz file")
-    else:
+    if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    try:
-        return _split(path, parts, {"validation": validation, "test": test}, seed)
-    except MemoryError:
-        raise DataError(f"{path}: its samples do not fit into memory") from None
-
-
-def _read(path: Path, reader: Any, options: dict[str, Any], taken: tuple[str, ...]) -> Parts:
+    kind = path.suffix.lower()
+    if path.is_dir():
+        kind = "IDX files" if idx_folder.is_one(path) else "pictures"
+    if kind not in READERS:
+        raise DataError(f"{path}: is no folder, and neither a .csv, a .tsv nor a .npz file")
+    reader, taken = READERS[kind]
+    options = {name: value for name, value in options.items() if value is not None}
     for name in options:
         if name not in taken:
             raise DataError(f"{path}: {name}= is for {OPTIONS[name]}, and this is none")
     try:
-        parts: Parts = reader(path, **options)
+        return _split(path, reader(path, **options), {"validation": validation, "test": test}, seed)
     except MemoryError:
         raise DataError(f"{path}: does not fit into memory") from None
     except OSError as error:
         raise DataError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
-    return parts
 
 
 def _split(path: Path, parts: Parts, shares: dict[str, float], seed: int) -> DataSet:

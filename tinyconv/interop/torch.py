@@ -232,10 +232,9 @@ def _pool(torch: Any, layer: Any) -> Any:
     is_max = type(layer).__name__.startswith("Max")
     padding = _pool_padding(layer, is_max)
     kind = getattr(torch.nn, type(layer).__name__)
-    more = (
-        {"dilation": layer.dilation} if is_max else {"count_include_pad": layer.count_include_pad}
-    )
-    return kind(layer.kernel_size, layer.stride, padding, ceil_mode=layer.ceil_mode, **more)
+    own = "dilation" if is_max else "count_include_pad"
+    more = {name: getattr(layer, name) for name in ("ceil_mode", own)}
+    return kind(layer.kernel_size, layer.stride, padding, **more)
 
 
 def _function(compute: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -289,13 +288,8 @@ def _pad(torch: Any, layer: Any, x: Any) -> Any:
 
 
 def _upsample(torch: Any, layer: Any) -> Any:
-    factor = layer.scale_factor
-    return torch.nn.Upsample(
-        layer.size,
-        None if factor is None else tuple(map(float, factor)),
-        layer.mode,
-        layer.align_corners,
-    )
+    factor = None if layer.scale_factor is None else tuple(map(float, layer.scale_factor))
+    return torch.nn.Upsample(layer.size, factor, layer.mode, layer.align_corners)
 
 
 def _dropout(torch: Any, layer: Any) -> Any:

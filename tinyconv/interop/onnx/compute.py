@@ -53,18 +53,15 @@ def compute(node: Node, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
             v if v is None or not is_half or v.dtype != x.dtype else v.astype(np.float32)
             for v in inputs
         ]
-        made = COMPUTED.get(node.op, _by_layers)(node, *given)
+        first, *others = given
+        own = COMPUTED.get(node.op)
+        made = own(node, *given) if own else layers_of(node, first, others).forward(first)
         found = made if isinstance(made, tuple) else (made,)
         return tuple(y.astype(x.dtype) if is_half and y.dtype == np.float32 else y for y in found)
     except FileError:
         raise
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise FileError(f"{node}: {error}") from None
-
-
-def _by_layers(node: Node, x: Array, *others: Array | None) -> Array:
-    """Map x by the layers that the reader makes of a node and its other inputs."""
-    return layers_of(node, x, others).forward(x)
 
 
 def layers_of(node: Node, x: Array, others: Sequence[Array | None]) -> Chain:
@@ -159,11 +156,8 @@ def _over_classes(op: Callable[[Array], tuple[Array, Any]]) -> Callable[..., Arr
             axis = node.attributes.get("axis", 1) % x.ndim
             return op(x.reshape(math.prod(x.shape[:axis]), -1))[0].reshape(x.shape)
         moved = np.moveaxis(x, node.attributes.get("axis", -1), -1)
-        return np.moveaxis(
-            op(moved.reshape(-1, moved.shape[-1]))[0].reshape(moved.shape),
-            -1,
-            node.attributes.get("axis", -1),
-        )
+        y = op(moved.reshape(-1, moved.shape[-1]))[0].reshape(moved.shape)
+        return np.moveaxis(y, -1, node.attributes.get("axis", -1))
 
     return run
 

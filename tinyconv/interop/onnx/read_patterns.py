@@ -140,13 +140,9 @@ def _grouped_norm(source: Source, items: Items, shape: Shape) -> Found:
     (_, norm, _, scale, shift), C = [i for i in items[:5] if isinstance(i, Node)], shape[0]
     ones, zeros = source.input(norm, 1), source.input(norm, 2)
     w, b = source.constant_of(scale), source.constant_of(shift)
-    plain = ones is not None and zeros is not None and (ones == 1).all() and not zeros.any()
-    axes = len(shape) - 1
-    if (
-        not plain
-        or ones is None
-        or not (w.size == b.size == C and varies_along_channels(w, C, axes))
-    ):
+    if ones is None or zeros is None or (ones != 1).any() or zeros.any():
+        return None, 0
+    if not (w.size == b.size == C and varies_along_channels(w, C, len(shape) - 1)):
         return None, 0
     layer = L.GroupNorm(len(ones), C, eps=float_of(norm, "epsilon", 1e-5))
     return source.keep(layer, weight=w.reshape(C), bias=b.reshape(C)), 5
