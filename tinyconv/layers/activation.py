@@ -7,6 +7,8 @@ from tinyconv.layers.base import OneOperation, Shape
 from tinyconv.ops import activation as ops
 from tinyconv.ops import activation_smooth as smooth
 
+__all__ = ["ELU", "GELU", "LeakyReLU", "ReLU", "ScaledTanh", "SiLU", "Sigmoid", "Softplus", "Tanh"]
+
 
 class _Activation(OneOperation):
     """What all activations share: they keep the shape."""

@@ -14,6 +14,8 @@ from tinyconv.layers.base import Layer, Shape
 from tinyconv.messages import shown
 from tinyconv.parameters import ParameterSpec
 
+__all__ = ["Chain", "Container", "Parallel", "Residual"]
+
 
 class Container(Layer):
     """What all containers share: parameters are named ``"<child>.<name>"`` as in PyTorch."""

@@ -13,6 +13,8 @@ from tinyconv.ops.conv_transpose import conv_transpose_nd, conv_transpose_nd_bac
 from tinyconv.ops.shape import pad
 from tinyconv.parameters import ParameterSpec
 
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
 
 class _Conv(OverAxes):
     """Convolution over any number of axes."""

@@ -9,6 +9,8 @@ from tinyconv.backend import Array, namespace
 from tinyconv.layers.base import Layer
 from tinyconv.ops.dropout import dropout, dropout_backward
 
+__all__ = ["Dropout"]
+
 
 class Dropout(Layer):
     """Drop each element with probability p in training; drop none otherwise.

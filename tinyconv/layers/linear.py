@@ -6,6 +6,8 @@ from tinyconv.layers.base import OneOperation, Shape, check_input
 from tinyconv.ops.linear import linear, linear_backward
 from tinyconv.parameters import ParameterSpec
 
+__all__ = ["Linear"]
+
 
 class Linear(OneOperation):
     """Map (N, in_features) to (N, out_features) by ``y = x w^T + b``.

@@ -14,6 +14,15 @@ from tinyconv.ops import norm as ops
 from tinyconv.ops.local_response_norm import local_response_norm, local_response_norm_backward
 from tinyconv.parameters import ParameterSpec
 
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "GroupNorm",
+    "LayerNorm",
+    "LocalResponseNorm",
+]
+
 
 def _scale_and_shift(
     shape: Shape, has_weight: bool, has_bias: bool = True

@@ -11,6 +11,10 @@ from tinyconv.ops import pool_global as whole
 from tinyconv.ops.subsample import subsample_nd, subsample_nd_backward
 from tinyconv.parameters import ParameterSpec
 
+__all__ = ["AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d"]
+__all__ += ["GlobalAvgPool", "GlobalMaxPool", "L2Pool2d", "LPPool1d", "LPPool2d", "LPPool3d"]
+__all__ += ["Subsample2d"]
+
 
 class _Pool(OverAxes):
     """What all poolings share: the window, the shapes, one operation without parameters."""

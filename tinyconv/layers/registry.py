@@ -20,22 +20,17 @@ from tinyconv.layers.base import Layer
 from tinyconv.messages import shown
 from tinyconv.registry import Registry
 
-#: The files of this folder whose public classes are layers.
+#: The files of this folder that export layers.
 _FILES = (activation, container, conv, dropout, linear, norm, pool, shape, upsample)
 
 
 def layers_in(file: ModuleType) -> list[type[Layer]]:
-    """Return the public layers that a file of this folder defines.
+    """Return the layers that a file of this folder exports.
 
     >>> layers_in(linear)
     [<class 'tinyconv.layers.linear.Linear'>]
     """
-    return [
-        kind
-        for name, kind in vars(file).items()
-        if name[0] != "_" and getattr(kind, "__module__", "") == file.__name__
-        if isinstance(kind, type) and issubclass(kind, Layer)
-    ]
+    return [getattr(file, name) for name in file.__all__]
 
 
 #: The layers that a file may name.

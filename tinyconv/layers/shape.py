@@ -9,6 +9,8 @@ from tinyconv.geometry import spread_pairs
 from tinyconv.layers.base import Layer, OneOperation, Shape
 from tinyconv.ops import shape as ops
 
+__all__ = ["Crop", "Flatten", "Identity", "Pad", "Reshape"]
+
 #: One integer for all sides, or for each axis an integer or a (before, after) pair.
 Sides = int | tuple[int | tuple[int, int], ...]
 

@@ -14,6 +14,8 @@ from tinyconv.ops.upsample import (
     upsample_nearest2d_backward,
 )
 
+__all__ = ["Upsample"]
+
 
 class Upsample(Layer):
     """Enlarge each plane: (N, C, H, W) -> (N, C, OH, OW).
