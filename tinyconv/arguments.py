@@ -125,16 +125,43 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """An object of a class."""
+class Fitting:
+    """What a function finds good; ``become`` makes of it what is taken."""
 
-    type: type
     expected: str
+    fits: Callable[[Any], bool]
+    become: Callable[[Any], Any] = lambda value: value
 
     def take(self, value: Any) -> Any:  # noqa: D102
-        if not isinstance(value, self.type):
+        if not self.fits(value):
             raise ValueError
-        return value
+        return self.become(value)
+
+
+def Kind(kind: type, expected: str) -> Rule:
+    """An object of a class."""
+    return Fitting(expected, lambda value: isinstance(value, kind))
+
+
+def Switch() -> Rule:
+    """True or False; also 0, 1 or 2, by which other libraries say how much is to be printed."""
+    kinds = int | np.integer | np.bool_
+    return Fitting("True or False", lambda v: isinstance(v, kinds) and 0 <= v <= 2, bool)
+
+
+def FilePath(expected: str = "a path") -> Rule:
+    """A path, as text or an object; not the empty one, which is the current folder."""
+
+    def fits(value: Any) -> bool:
+        is_path = isinstance(value, str | os.PathLike) and bool(os.fspath(value))
+        return is_path and "\0" not in str(value)
+
+    return Fitting(expected, fits)
+
+
+def Printable() -> Rule:
+    """A text without control characters."""
+    return Fitting("a text that can be printed", lambda v: isinstance(v, str) and v.isprintable())
 
 
 class Function:
@@ -162,53 +189,6 @@ class Function:
         return value
 
 
-@dataclass(frozen=True)
-class Switch:
-    """True or False; also 0, 1 or 2, by which other libraries say how much is to be printed."""
-
-    expected: str = "True or False"
-
-    def take(self, value: Any) -> Any:  # noqa: D102
-        if not isinstance(value, int | np.integer | np.bool_) or not 0 <= value <= 2:
-            raise ValueError
-        return bool(value)
-
-
-@dataclass(frozen=True)
-class FilePath:
-    """A path, as text or an object; not the empty one, which is the current folder."""
-
-    expected: str = "a path"
-
-    def take(self, value: Any) -> Any:  # noqa: D102
-        if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
-            raise ValueError
-        return value
-
-
-@dataclass(frozen=True)
-class Printable:
-    """A text without control characters."""
-
-    expected: str = "a text that can be printed"
-
-    def take(self, value: Any) -> Any:  # noqa: D102
-        if not isinstance(value, str) or not value.isprintable():
-            raise ValueError
-        return value
-
-
-class _Flag:
-    """True or False; no other number stands for them."""
-
-    expected = "True or False"
-
-    def take(self, value: Any) -> Any:
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError
-        return bool(value)
-
-
 Count = Annotated[int, Number(whole=True, least=1)]
 Natural = Annotated[int, Number(whole=True, least=0)]
 Positive = Annotated[float, Number(above=0)]
@@ -218,7 +198,7 @@ Share = Annotated[float, Number(least=0, below=1)]
 Fraction = Annotated[float, Number(least=0, most=1)]
 
 _PLAIN: dict[Any, Rule] = {
-    bool: _Flag(),
+    bool: Fitting("True or False", lambda v: isinstance(v, bool | np.bool_), bool),
     int: Number(whole=True),
     float: Number(),
     str: Kind(str, "a text"),
