@@ -149,6 +149,21 @@ def arguments_of(thing: Any) -> dict[str, Any]:
     return found
 
 
+class Described:
+    """What layers and losses share: the arguments that construct one again."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that construct it again; JSON, and of layers layers, can hold them.
+
+        Those of the constructor, from attributes of the same names, unless overridden.
+        """
+        return arguments_of(self)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
 @cache
 def _arguments(constructor: Any) -> tuple[str, ...]:
     """Return the names of a constructor's arguments, but for ``*args`` and ``**kwargs``."""

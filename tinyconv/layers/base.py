@@ -22,7 +22,7 @@ from tinyconv.messages import missing
 from tinyconv.ops.checks import check_shape
 from tinyconv.ops.ranks import AXES, Over
 from tinyconv.parameters import Parameters, ParameterSpec
-from tinyconv.registry import arguments_of
+from tinyconv.registry import Described
 from tinyconv.spellings import OTHER_ATTRIBUTES
 
 Shape = tuple[int, ...]
@@ -32,7 +32,7 @@ Sizes = int | tuple[int, ...]
 Operation = tuple[Callable[..., tuple[Array, Any]], Callable[..., Any]]
 
 
-class Layer(ABC):
+class Layer(Described, ABC):
     """The base of all layers, also of your own: override ``compute`` and ``compute_backward``.
 
     A layer with parameters also overrides :meth:`specs`, one that changes shapes
@@ -109,13 +109,6 @@ class Layer(ABC):
         requires_grad = property(fset=lambda self, value: self.__getattr__("requires_grad"))
 
     # What a kind of layer says about itself.
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments that construct this layer again; JSON and layers only.
-
-        Those of the constructor, from attributes of the same names, unless overridden.
-        """
-        return arguments_of(self)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of the output for an input of ``shape``, both without the batch.
@@ -282,10 +275,6 @@ class Layer(ABC):
         else:
             self._bind(self.path, self.seed, {}, {}, device, dtype)
         self.has_place = False
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 class OneOperation(Layer):

@@ -7,12 +7,7 @@ from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
 from tinyconv.layers.base import Layer, Shape, Sizes, shape_of
-from tinyconv.ops.upsample import (
-    upsample_bilinear2d,
-    upsample_bilinear2d_backward,
-    upsample_nearest2d,
-    upsample_nearest2d_backward,
-)
+from tinyconv.ops import upsample as ops
 
 __all__ = ["Upsample"]
 
@@ -57,7 +52,7 @@ class Upsample(Layer):
         self.align_corners = align_corners
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        op = upsample_nearest2d if self.mode == "nearest" else upsample_bilinear2d
+        op = ops.upsample_nearest2d if self.mode == "nearest" else ops.upsample_bilinear2d
         shape_of(lambda x: op(x, 1), shape)  # checks the input; listing all places would take long
         if self.size is not None:
             return (shape[0], *self.size)
@@ -65,13 +60,12 @@ class Upsample(Layer):
         return (shape[0], *(n * f for n, f in zip(shape[1:], self.scale_factor, strict=True)))
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
+        how: dict[str, Any] = {"scale_factor": self.scale_factor}
         if self.mode == "nearest":
-            return upsample_nearest2d(x, self.size, scale_factor=self.scale_factor)
-        return upsample_bilinear2d(
-            x, self.size, scale_factor=self.scale_factor, align_corners=bool(self.align_corners)
-        )
+            return ops.upsample_nearest2d(x, self.size, **how)
+        return ops.upsample_bilinear2d(x, self.size, **how, align_corners=bool(self.align_corners))
 
     def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
         if self.mode == "nearest":
-            return upsample_nearest2d_backward(dy, saved), {}
-        return upsample_bilinear2d_backward(dy, saved), {}
+            return ops.upsample_nearest2d_backward(dy, saved), {}
+        return ops.upsample_bilinear2d_backward(dy, saved), {}

@@ -9,7 +9,7 @@ from tinyconv.backend import Array, namespace
 from tinyconv.errors import StateError
 from tinyconv.losses.checks import check_classes
 from tinyconv.losses.targets import beside
-from tinyconv.registry import arguments_of
+from tinyconv.registry import Described
 from tinyconv.transfers import number
 
 
@@ -20,7 +20,7 @@ class _NotYet:
         raise StateError(f"{kind.__name__}: backward was called before forward")
 
 
-class Loss(ABC):
+class Loss(Described, ABC):
     """The base of all losses, also of your own: override ``forward`` and ``backward``.
 
     A loss whose targets are classes sets ``one_class``; then ``predict`` returns the class of the
@@ -56,13 +56,6 @@ class Loss(ABC):
     @property
     def metrics(self) -> tuple[str, ...]:  # noqa: D102
         return ("accuracy",) if self.one_class else ()
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments that construct this loss again; JSON can hold them.
-
-        Those of the constructor, from attributes of the same names, unless overridden.
-        """
-        return arguments_of(self)
 
     @abstractmethod
     def forward(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Array:
@@ -153,10 +146,6 @@ class Loss(ABC):
         Where processes share a batch, their gradients are weighted by it.
         """
         return float(self.samples(targets, sample_weight))
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 class OneOperation(Loss):

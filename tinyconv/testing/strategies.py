@@ -13,9 +13,18 @@ from tinyconv.backend import Array
 from tinyconv.network import Sequential
 
 
+class _Geometry:
+    """Shapes and options of an operation that fit each other."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of the operation."""
+        return {name: value for name, value in vars(self).items() if not name.endswith("_shape")}
+
+
 @dataclass(frozen=True)
-class ConvGeometry:
-    """Shapes and options of a convolution that fit each other."""
+class ConvGeometry(_Geometry):
+    """Shapes and options of :func:`tinyconv.ops.conv2d` that fit each other."""
 
     x_shape: tuple[int, int, int, int]
     w_shape: tuple[int, int, int, int]
@@ -24,26 +33,15 @@ class ConvGeometry:
     dilation: tuple[int, int]
     groups: int
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of :func:`tinyconv.ops.conv2d`."""
-        names = ("stride", "padding", "dilation", "groups")
-        return {name: getattr(self, name) for name in names}
-
 
 @dataclass(frozen=True)
-class PoolGeometry:
-    """Shapes and options of a pool that fit each other."""
+class PoolGeometry(_Geometry):
+    """Shapes and options of :func:`tinyconv.ops.max_pool2d` and the other pools."""
 
     x_shape: tuple[int, int, int, int]
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of :func:`tinyconv.ops.max_pool2d` and the other pools."""
-        return {name: getattr(self, name) for name in ("kernel_size", "stride", "padding")}
 
 
 def _hypothesis() -> Any:
@@ -85,15 +83,9 @@ def conv_geometries(max_batch: int = 3, max_channels: int = 3, max_size: int = 7
         channels, outputs = (groups * draw(st.integers(1, max_channels)) for _ in range(2))
         axes = [_axis(draw, st, max_size, with_dilation=True) for _ in range(2)]
         (H, KH, SH, PH, DH), (W, KW, SW, PW, DW) = axes
-        batch = draw(st.integers(1, max_batch))
-        return ConvGeometry(
-            (batch, channels, H, W),
-            (outputs, channels // groups, KH, KW),
-            (SH, SW),
-            (PH, PW),
-            (DH, DW),
-            groups,
-        )
+        x_shape = (draw(st.integers(1, max_batch)), channels, H, W)
+        w_shape = (outputs, channels // groups, KH, KW)
+        return ConvGeometry(x_shape, w_shape, (SH, SW), (PH, PW), (DH, DW), groups)
 
     return geometries()
 

@@ -13,16 +13,9 @@ from tinyconv import layers as L
 from tinyconv.data.report import CLASS_NAMES, PIXELS, Pixels
 from tinyconv.errors import DAMAGED, FileError
 from tinyconv.files import check_json
+from tinyconv.interop.onnx import read_patterns as patterns
 from tinyconv.interop.onnx.file import LARGEST_SAMPLE, Model, Node, open_model
 from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS
-from tinyconv.interop.onnx.read_patterns import (
-    IN_PATTERNS,
-    LONGEST,
-    PATTERNS,
-    Items,
-    Join,
-    varies_along_channels,
-)
 from tinyconv.interop.onnx.source import Source
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.losses import LOSSES
@@ -126,17 +119,17 @@ class _Import:
             if node is None or id(node) in seen:
                 continue
             seen.add(id(node))
-            if node.op not in OPERATORS and node.op not in IN_PATTERNS:
+            if node.op not in OPERATORS and node.op not in patterns.IN_PATTERNS:
                 unknown.add(str(node))
             waiting += self._data(node)
         if unknown:
             raise FileError(f"{self.path}: no layer computes {', '.join(sorted(unknown))}")
 
-    def _items(self, value: str, source: str, depth: int) -> list[Node | Join]:
+    def _items(self, value: str, source: str, depth: int) -> list[Node | patterns.Join]:
         """Return what makes ``value`` of ``source``: nodes, and joins of branches."""
         if depth > DEEPEST:
             raise FileError(f"{self.path}: branches in branches, more than {DEEPEST} deep")
-        items: list[Node | Join] = []
+        items: list[Node | patterns.Join] = []
         while value != source:
             node = self.producer.get(value)
             if node is None:
@@ -156,7 +149,7 @@ class _Import:
                 raise FileError(f"{self.path}: {node} does not depend on the input")
             fork = self._fork(data)
             branches = [self._items(name, fork, depth + 1) for name in data]
-            items.append(Join(node, branches))
+            items.append(patterns.Join(node, branches))
             value = fork
         return items[::-1]
 
@@ -201,7 +194,7 @@ class _Rows:
 
     source: Source
 
-    def layers(self, items: Items, shape: Shape) -> tuple[list[Layer], Shape]:
+    def layers(self, items: patterns.Items, shape: Shape) -> tuple[list[Layer], Shape]:
         """Return the layers of a row of items, and the shape of their output."""
         made: list[Layer] = []
         place = 0
@@ -216,15 +209,15 @@ class _Rows:
         return made, shape
 
     def _next(
-        self, items: Items, place: int, shape: Shape, made: list[Layer]
+        self, items: patterns.Items, place: int, shape: Shape, made: list[Layer]
     ) -> tuple[list[Layer], int]:
         """Return the layers of the next items, and how many items these are."""
-        for pattern in PATTERNS:
-            layer, count = pattern(self.source, items[place : place + LONGEST], shape)
+        for pattern in patterns.PATTERNS:
+            layer, count = pattern(self.source, items[place : place + patterns.LONGEST], shape)
             if count:
                 return ([] if layer is None else [layer]), count
         item = items[place]
-        if isinstance(item, Join):
+        if isinstance(item, patterns.Join):
             return [self._join(item, shape)], 1
         if item.op in ("Add", "Sum"):
             self._add_bias(item, made)
@@ -234,7 +227,7 @@ class _Rows:
         result = OPERATORS[item.op](self.source, item, shape)
         return (result if isinstance(result, list) else [result]), 1
 
-    def _join(self, join: Join, shape: Shape) -> Layer:
+    def _join(self, join: patterns.Join, shape: Shape) -> Layer:
         op = join.node.op
         branches = [self.layers(items, shape)[0] for items in join.branches]
         if op == "Add" and len(branches) == 2:
@@ -256,7 +249,7 @@ class _Rows:
             O = layer.out_features
         elif isinstance(layer, CONVS):
             O, axes = layer.out_channels, len(layer.kernel_size)
-        is_bias = constant.size in (1, O) and varies_along_channels(constant, O, axes)
+        is_bias = constant.size in (1, O) and patterns.varies_along_channels(constant, O, axes)
         if isinstance(layer, (L.Linear, *CONVS)) and not layer.bias and is_bias:
             layer.bias = True
             tensors = next(own for other, own in self.source.tensors if other is layer)

@@ -8,14 +8,8 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.errors import FileError
 from tinyconv.geometry import same_padding, transposed_window
+from tinyconv.interop.onnx import read_shapes as shapes
 from tinyconv.interop.onnx.file import Node
-from tinyconv.interop.onnx.read_shapes import (
-    read_pad,
-    read_reduce,
-    read_reshape,
-    read_resize,
-    read_slice,
-)
 from tinyconv.interop.onnx.source import Source, float_of
 from tinyconv.layers.base import Layer, Shape
 
@@ -240,8 +234,8 @@ OPERATORS: dict[str, Callable[[Source, Node, Shape], Any]] = {
     "LpPool": _pool(LP_POOLS),
     "GlobalAveragePool": _simple(L.GlobalAvgPool),
     "GlobalMaxPool": _simple(L.GlobalMaxPool),
-    "ReduceMean": read_reduce(L.GlobalAvgPool),
-    "ReduceMax": read_reduce(L.GlobalMaxPool),
+    "ReduceMean": shapes.read_reduce(L.GlobalAvgPool),
+    "ReduceMax": shapes.read_reduce(L.GlobalMaxPool),
     "Gemm": _gemm,
     "MatMul": _matmul,
     "BatchNormalization": _batch_norm,
@@ -257,10 +251,10 @@ OPERATORS: dict[str, Callable[[Source, Node, Shape], Any]] = {
     "Softplus": _simple(L.Softplus),
     "Gelu": lambda source, node, shape: L.GELU(node.attributes.get("approximate", "none")),
     "Dropout": read_dropout,
-    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), read_reshape),
-    "Pad": read_pad,
-    "Slice": read_slice,
-    **dict.fromkeys(("Resize", "Upsample"), read_resize),
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), shapes.read_reshape),
+    "Pad": shapes.read_pad,
+    "Slice": shapes.read_slice,
+    **dict.fromkeys(("Resize", "Upsample"), shapes.read_resize),
     "Identity": lambda source, node, shape: [],
     "Cast": _cast,
 }
