@@ -21,7 +21,16 @@ from tinyconv import data, errors, initializers, layers, losses, models, ops, sc
 from tinyconv.engines.thread_count import get_num_threads, set_num_threads
 from tinyconv.ensemble import Ensemble
 from tinyconv.errors import *
-from tinyconv.layers import *
+from tinyconv.layers import Layer as Layer
+from tinyconv.layers.activation import *
+from tinyconv.layers.container import *
+from tinyconv.layers.conv import *
+from tinyconv.layers.dropout import *
+from tinyconv.layers.linear import *
+from tinyconv.layers.norm import *
+from tinyconv.layers.pool import *
+from tinyconv.layers.shape import *
+from tinyconv.layers.upsample import *
 from tinyconv.losses import *
 from tinyconv.messages import missing
 from tinyconv.metrics import Metric

@@ -146,7 +146,7 @@ def Kind(kind: type, expected: str) -> Rule:
 def Switch() -> Rule:
     """True or False; also 0, 1 or 2, by which other libraries say how much is to be printed."""
     kinds = int | np.integer | np.bool_
-    return Fitting("True or False", lambda v: isinstance(v, kinds) and 0 <= v <= 2, bool)
+    return Fitting("True or False", lambda v: isinstance(v, kinds) and v in (0, 1, 2), bool)
 
 
 def FilePath(expected: str = "a path") -> Rule:

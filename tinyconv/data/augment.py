@@ -202,7 +202,7 @@ def distort(
     """
     _check("distort", x)
     N, _, H, W = x.shape
-    ranges = {"degrees": degrees, "height": factors, "width": factors}
+    ranges: dict[str, Any] = {"degrees": degrees, "height": factors, "width": factors}
     ranges |= {"slopes": slopes, "down": pixels, "right": pixels}
     # Uniform; each range has a stream of its own.
     angle, tall, wide, slope, down, right = (

@@ -26,13 +26,7 @@ from tinyconv.layers.registry import encode as encode
 from tinyconv.layers.shape import *
 from tinyconv.layers.upsample import *
 
-__all__ = ["Layer"]
-__all__ += activation.__all__
-__all__ += container.__all__
-__all__ += conv.__all__
-__all__ += dropout.__all__
-__all__ += linear.__all__
-__all__ += norm.__all__
-__all__ += pool.__all__
-__all__ += shape.__all__
-__all__ += upsample.__all__
+_FILES = (activation, container, conv, dropout, linear, norm, pool, shape, upsample)
+
+# No list that a type checker reads, so the package imports what these files export from them.
+__all__ = sorted(("Layer", *(name for file in _FILES for name in file.__all__)))
