@@ -55,7 +55,7 @@ class LinearStep(Step):
         has_panels = self.is_big and 8 * samples >= 7 * wide
         values: dict[str, Any] = {
             "items": self.O if self.by_features else 0,
-            "grain": OUTPUTS if has_panels else 4 * Q,
+            "grain": linear.LINE,  # so that no line of the cache is written by two threads
             "x": self.x.origin,
             "x_sample": self.x.sample,
             "w": address_of(self.layer.params["weight"]),
