@@ -116,13 +116,13 @@ def test_a_kill_while_resuming_leaves_a_run_that_resumes(tmp_path, monkeypatch):
 
 def test_a_folder_that_vanished_is_a_failure(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
-    finished = tc.training.callbacks.ProgressBar.on_epoch_end
+    finished = tc.ProgressBar.on_epoch_end
 
     def vanish(self, training):
         finished(self, training)
         shutil.rmtree(folder)
 
-    monkeypatch.setattr(tc.training.callbacks.ProgressBar, "on_epoch_end", vanish)
+    monkeypatch.setattr(tc.ProgressBar, "on_epoch_end", vanish)
     assert main([*QUICK, "--epochs", "1", "--out", str(folder)]) == 1
     assert "there is no folder" in capsys.readouterr().err
 

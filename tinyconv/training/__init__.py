@@ -5,12 +5,12 @@ from tinyconv.training.callbacks import (
     Callback,
     EarlyStopping,
     KeepBest,
-    ProgressBar,
     Schedule,
     StopOnInterrupt,
 )
 from tinyconv.training.history import History
 from tinyconv.training.loggers import CSVLogger, Logger
+from tinyconv.training.progress import ProgressBar
 
 __all__ = [
     "AverageWeights",

@@ -23,8 +23,9 @@ from tinyconv.training.batches import (
     as_pair,
     split_off,
 )
-from tinyconv.training.callbacks import Callback, ProgressBar, check_callback
+from tinyconv.training.callbacks import Callback, check_callback
 from tinyconv.training.fit import Training
+from tinyconv.training.progress import ProgressBar
 
 #: Returns checked samples and targets of x, y and weights or None; the first argument begins
 #: messages.
