@@ -17,7 +17,7 @@ from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import winograd
 from tinyconv.kernels.cpu.kernel import address_of
-from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 
 Array = np.ndarray[Any, Any]
 
@@ -115,7 +115,8 @@ def add_squares(
 ) -> None:
     """Add the call of a product; ``values`` are what the records of both kernels share."""
     tile, y = product.tile, product.y
-    constants = tile.L, tile.V, _rows(product), product.positions, product.squares
+    together = 4 if product.x.C % 4 == 0 and REGISTERS >= 32 else 1
+    constants = tile.L, tile.V, _rows(product), together, product.positions, product.squares
     program.call(
         name,
         compiled(winograd.forward, *constants),

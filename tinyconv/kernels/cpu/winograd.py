@@ -32,7 +32,7 @@ from llvmlite import ir
 from numba import literally, types
 
 from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
-from tinyconv.kernels.cpu.scattered import store_at, window_best
+from tinyconv.kernels.cpu.scattered import outer_at, store_at, window_best
 from tinyconv.kernels.cpu.simd import (
     INT,
     POINTER,
@@ -272,12 +272,13 @@ def transform_input(a, u, start, count, S, L):  # type: ignore[no-untyped-def]
         n, h, w = next_place(n, h, w, a.H, a.W)
 
 
-def forward(L: int, V: int, N: int, P: int, K: int) -> Any:
+def forward(L: int, V: int, N: int, G: int, P: int, K: int) -> Any:
     """Make the kernel y = max(floor, max_pool(conv(x, w) + b)), with tiles of N rows by V vectors.
 
-    A window of the pooling has P = 4 positions, the results of one tile, or is a single result.
+    It takes G channels of x at a time. A window of the pooling has P = 4 positions, the results of
+    one tile, or is a single result.
     """
-    VL, S = V * L, K + 1
+    VL, S, rows = V * L, K + 1, tuple(range(0, N * L, L))
 
     @kernel
     def winograd_forward(args, thread, first, last):  # type: ignore[no-untyped-def]
@@ -298,10 +299,10 @@ def forward(L: int, V: int, N: int, P: int, K: int) -> Any:
                     for t in range(0, count, N):
                         acc, j = zeros(N, V, L), element * v_step + o * C
                         row = element * u_step + t * L
-                        for c in range(C):  # the next panel of u is as near as the next number
+                        for c in range(0, C, G):  # the next panel of u is as near as any numbers
                             i = row + c // L * (chunk * L) + c % L
-                            acc = outer(acc, N, u, (i,), 0, L, v, j)
-                            j += VL
+                            acc = outer_at(acc, u, rows, i, v, j, G)
+                            j += G * VL
                         store_tile(m, element * m_step + o * chunk + t * VL, N, VL, acc, VL)
             n, h, w = place_of(start, a.H, a.W)
             for t in range(count):
