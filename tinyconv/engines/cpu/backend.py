@@ -90,6 +90,9 @@ class CpuBackend:
         There is none if the steps can read the batch where it is.
         """
         self.program.add_deferred()
+        if not self.training:
+            preparing = (step for step in self.steps if type(step).prepare is not Step.prepare)
+            self.program.only_after_changes(a for step in preparing for a in step.sources)
         self._input = x
         readers = [
             step

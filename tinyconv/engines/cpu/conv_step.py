@@ -26,7 +26,7 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
-from tinyconv.engines.cpu.winograd_calls import is_of_squares
+from tinyconv.engines.cpu.winograd_calls import PREDICTIONS, is_of_squares
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu import conv, conv_max
@@ -106,7 +106,7 @@ class ConvStep(ProductStep):
 
     def _choose_squares(self, product: Product, pooling: tuple[int, int, int]) -> None:
         C, O = self.product.x.C, self.product.channels
-        if self.groups == 1 and is_of_squares(self.window, C, O, self.context.batch, pooling):
+        if self.groups == 1 and is_of_squares(self.window, C, O, self._served, pooling):
             product.squares = self.window.kernel[-1]
 
     def _place_results(self) -> None:
@@ -115,6 +115,11 @@ class ConvStep(ProductStep):
     def _place_gradient(self, dy: Image) -> Image:
         """Return where the gradient of z is, if it needs no border."""
         return dy
+
+    @property
+    def _served(self) -> int:
+        """Samples that a weight serves before it changes."""
+        return self.context.batch * (1 if self.context.training else PREDICTIONS)
 
     def _bind_gradient(self, dz: Image) -> None:
         """Choose where the gradient of z is, and what makes dx of it."""
@@ -278,7 +283,7 @@ class ConvStep(ProductStep):
         tile = tile_for(C)
         vectors = tile.padded(C) // tile.L
         gathering = taps_of_gradient(window) * O * vectors * (1.25 if tile.V == 1 else 1)
-        if is_of_squares(window, C, O, self.context.batch):
+        if is_of_squares(window, C, O, self._served):
             gathering /= 1.5
         runs = prod(window.output) * O * self._channel // self.run_lanes
         return self.groups == 1 and 1.2 * runs < gathering

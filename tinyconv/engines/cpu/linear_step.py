@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
+from tinyconv.backend import Array
 from tinyconv.engines.cpu.epilogue import add_activation_backward, add_factors
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step
@@ -40,6 +41,10 @@ class LinearStep(Step):
         self.by_features = self.is_big and not (self.is_kept and has_some)
         self.V = min(4 if REGISTERS >= 32 else 2, ceil(self.I / LANES))
         self.R = min(rows_for(self.V), 6)
+
+    @property
+    def sources(self) -> list[Array]:
+        return [a for a in super().sources if a is not self.layer.params["weight"]]
 
     def prepare(self, program: Program) -> None:
         self.factors, self.bias = add_factors(self, program)

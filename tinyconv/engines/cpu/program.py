@@ -1,13 +1,14 @@
 """A list of kernel calls in phases, with Python functions between them where a plan needs any."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu import driver, threads
+from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.kernels.cpu import changes, driver, threads
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.turns import LINE
 
@@ -23,6 +24,7 @@ class _Phase:
     calls: list[tuple[int, int, int, int]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     function: Callable[[int], None] | None = None
+    flags: int = 0
 
 
 class Program:
@@ -103,6 +105,39 @@ class Program:
             for add in waiting:
                 add()
 
+    def only_after_changes(self, sources: Iterable[Array]) -> None:
+        """Let what was added so far run only if its sources changed since it last did.
+
+        Args:
+            sources: all that it reads, contiguous and of 4 bytes a number.
+        """
+        step = 4 * changes.BLOCK
+        pieces = [
+            (address_of(array) + start, min(step, array.nbytes - start) // 4)
+            for array in sources
+            for start in range(0, array.nbytes, step)
+        ]
+        if not self._phases or not pieces:
+            return
+        table = np.array(pieces, np.int64).T.copy()
+        copies = np.full((len(pieces), changes.BLOCK), -1, np.int32)
+        flags = np.zeros((self.threads, 8), np.int64)
+        self._records += [table, copies, flags]
+        kernel = compiled(changes.changes)
+        args = self.record(
+            changes.ARGS,
+            sources=address_of(table[0]),
+            counts=address_of(table[1]),
+            copies=address_of(copies),
+            flags=address_of(flags),
+        )
+        for phase in self._phases:
+            phase.flags = address_of(flags)
+        look = _Phase("changes", False, [(kernel.address, address_of(args), len(pieces), 1)])
+        look.names.append(look.name)
+        self._phases.insert(0, look)
+        self._must_begin = True
+
     def python(self, name: str, function: Callable[[int], None]) -> None:
         """Add a Python function of the number of samples, which one thread calls."""
 
@@ -126,13 +161,14 @@ class Program:
         Args:
             block: samples that pass through all calls of a phase at a time.
         """
-        compiled = [phase for phase in self._phases if phase.function is None]
-        self._calls = np.array([call for phase in compiled for call in phase.calls], driver.CALL)
-        self._table = np.zeros(len(compiled), driver.PHASE)
+        phases = [phase for phase in self._phases if phase.function is None]
+        self._calls = np.array([call for phase in phases for call in phase.calls], driver.CALL)
+        self._table = np.zeros(len(phases), driver.PHASE)
         first = 0
-        for row, phase in zip(self._table, compiled, strict=True):
+        for row, phase in zip(self._table, phases, strict=True):
             row["first"], row["last"] = first, first + len(phase.calls)
             row["block"] = block if phase.of_samples else 0
+            row["flags"] = phase.flags
             first += len(phase.calls)
         self._at = address_of(self._calls), address_of(self._table)
         self._records.append(np.zeros((self.threads, LINE), np.uint8))

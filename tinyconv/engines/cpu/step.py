@@ -87,6 +87,11 @@ class Step(UnitStep):
         self.kept_gradients: list[dict[str, int]] = []
 
     @property
+    def sources(self) -> list[Array]:
+        """What ``prepare`` makes something of: parameters and statistics."""
+        return [a for layer in self.unit.layers for a in (layer.params | layer.state).values()]
+
+    @property
     def takes_dz(self) -> bool:
         """Whether a reader may write 0 to dy where y is not positive, instead of this step."""
         return False

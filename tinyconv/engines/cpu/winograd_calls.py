@@ -31,12 +31,20 @@ ROWS = 12
 #: Results that a transformed weight serves at least, by the rows of its window: for fewer the
 #: transformation is too dear, and so is compiling it.
 RESULTS = {3: 64, 5: 256}
+#: Batches that a weight serves in predictions, as a rule, before it changes.
+PREDICTIONS = 16
 
 
 def is_of_squares(
-    window: Geometry, channels: int, outputs: int, batch: int, pooling: tuple[int, ...] = (1, 1, 1)
+    window: Geometry,
+    channels: int,
+    outputs: int,
+    samples: int,
+    pooling: tuple[int, ...] = (1, 1, 1),
 ) -> bool:
     """Whether a convolution has windows of 3 x 3 or 5 x 5, one apart, and channels for vectors.
+
+    Each of its weights has to serve enough results, of so many samples.
 
     A max-pool behind it, of ``pooling`` results, has windows of 2 x 2 if any. Without one, the last
     tile of an odd number of rows reads one row too many; what is there has to be zero.
@@ -54,7 +62,7 @@ def is_of_squares(
         and window.stride == window.dilation == (1, 1, 1)
         and window.size[0] == window.output[0] == 1
         and min(channels, outputs) >= LANES
-        and batch * prod(window.output) >= RESULTS[K] * prod(pooling)
+        and samples * prod(window.output) >= RESULTS[K] * prod(pooling)
     )
 
 

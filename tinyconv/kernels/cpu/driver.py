@@ -14,7 +14,7 @@ from numba import prange, types
 
 from tinyconv.kernels.cpu.kernel import inner, njit, record, record_at
 from tinyconv.kernels.cpu.reach import LIMIT
-from tinyconv.kernels.cpu.simd import doubles_pointer, invoke
+from tinyconv.kernels.cpu.simd import doubles_pointer, invoke, words_pointer
 from tinyconv.kernels.cpu.turns import LINE, claim, rest, set_turn, turn_of
 
 __all__ = ["CALL", "PHASE", "WORK", "compile_parallel", "compile_serial", "work"]
@@ -25,9 +25,10 @@ CALL = record("function", "args", "items", "grain")
 #: One phase: the calls from ``first`` to ``last``. ``block``: samples at a time; 0 where the
 #: calls name their items. ``guard``: 0, or the address of each thread's sums (8 float64: the loss,
 #: the number of correct samples, the reach of the gradients); the phase begins only if the loss is
-#: finite and the reach below its limit.
-PHASE = record("first", "last", "block", "guard")
-SIZE = CALL.itemsize  #: of either, in bytes
+#: finite and the reach below its limit. ``flags``: 0, or the address of each thread's flag (8
+#: words); if none is set, the calls are left out.
+PHASE = record("first", "last", "block", "guard", "flags")
+CALL_SIZE, PHASE_SIZE = CALL.itemsize, PHASE.itemsize  #: in bytes
 
 #: Addresses of the calls and of the phases, four numbers, the address of the turns, and how many
 #: members there are; behind the turns, for :func:`work`, which of them one is. Numba takes a while
@@ -53,11 +54,11 @@ def run_phase(calls, first, last, block, n, thread, threads):  # type: ignore[no
         stop = share(n, 1, thread + 1, threads)
         for start in range(share(n, 1, thread, threads), stop, block):
             for c in range(first, last):
-                call = record_at(calls + c * SIZE, CALL)
+                call = record_at(calls + c * CALL_SIZE, CALL)
                 invoke(call.function, call.args, thread, start, min(start + block, stop))
     else:
         for c in range(first, last):
-            call = record_at(calls + c * SIZE, CALL)
+            call = record_at(calls + c * CALL_SIZE, CALL)
             start = share(call.items, call.grain, thread, threads)
             stop = share(call.items, call.grain, thread + 1, threads)
             if start < stop:
@@ -77,10 +78,19 @@ def may_go_on(guard, threads):  # type: ignore[no-untyped-def]
 
 
 @inner
+def is_wanted(flags, threads):  # type: ignore[no-untyped-def]
+    """Whether a phase is to run its calls."""
+    wanted = flags == 0
+    for thread in range(0 if wanted else threads):
+        wanted = wanted or words_pointer(flags)[8 * thread] != 0
+    return wanted
+
+
+@inner
 def work(calls, phases, begin, end, n, threads, turns, member, members):  # type: ignore[no-untyped-def]
     """Be one of ``members`` that run phases: do one's own shares, and any that nobody begins."""
     for p in range(begin, end):
-        phase = record_at(phases + p * SIZE, PHASE)
+        phase = record_at(phases + p * PHASE_SIZE, PHASE)
         if not may_go_on(phase.guard, threads):
             return
         for k in range(threads):
@@ -89,7 +99,8 @@ def work(calls, phases, begin, end, n, threads, turns, member, members):  # type
             while turn_of(turn) < 2 * p + 2:
                 may_begin = thread % members == member or waited > PATIENCE
                 if may_begin and claim(turn, 2 * p):
-                    run_phase(calls, phase.first, phase.last, phase.block, n, thread, threads)
+                    if is_wanted(phase.flags, threads):
+                        run_phase(calls, phase.first, phase.last, phase.block, n, thread, threads)
                     set_turn(turn, 2 * p + 2)
                 else:
                     rest(waited > LONG)
