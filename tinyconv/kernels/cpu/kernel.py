@@ -11,6 +11,7 @@ weight. It holds no lock, allocates nothing and checks nothing.
 """
 
 import ctypes
+import gc
 import hashlib
 import io
 import warnings
@@ -46,6 +47,18 @@ def when_compiling(function: Callable[[], None] | None) -> Iterator[None]:
         yield
     finally:
         _Listener.call = before
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Collect no garbage inside: a compiler makes many objects, nearly all of them in use."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @cache
@@ -143,7 +156,8 @@ def kernel(function: Callable[..., None]) -> Any:
     compiled = _cached(
         CFunc(function, (SIGNATURE.args, SIGNATURE.return_type), {}, options), function
     )
-    compiled.compile()
+    with _without_collector():
+        compiled.compile()
     if compiled.cache_hits == 0 and _Listener.call is not None:
         listener, _Listener.call = _Listener.call, None
         listener()
@@ -164,8 +178,9 @@ def njit(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
 
     def compile_(function: Callable[..., Any]) -> Any:
         compiled = _cached(numba.njit(**options)(function), function)
-        for signature in signatures:
-            compiled.compile(signature)
+        with _without_collector():
+            for signature in signatures:
+                compiled.compile(signature)
         return compiled
 
     return compile_
