@@ -98,6 +98,15 @@ def test_gelu_against_the_error_function_of_python(dtype: str) -> None:
     np.testing.assert_allclose(dx, slope, rtol=0, atol=50 * float(np.finfo(dtype).eps))
 
 
+@pytest.mark.parametrize(("dtype", "least", "rtol"), [("f4", -12, 4e-7), ("f8", -37, 1e-12)])
+def test_gelu_keeps_its_small_tail(dtype: str, least: float, rtol: float) -> None:
+    x = np.linspace(least, 9, 901, dtype=dtype)
+    expected = [v * math.erfc(-v / math.sqrt(2)) / 2 for v in x.tolist()]
+    np.testing.assert_allclose(ops.gelu(x)[0], expected, rtol=rtol)
+    small = ops.gelu(x.astype(complex))[0]
+    np.testing.assert_allclose(small.real, expected, rtol=max(rtol, 1e-12))
+
+
 def test_tanh_gelu_comes_near_the_exact_one() -> None:
     x = np.linspace(-5, 5, 101)
     np.testing.assert_allclose(ops.gelu(x, approximate="tanh")[0], ops.gelu(x)[0], atol=5e-4)
