@@ -21,7 +21,7 @@ from tinyconv.messages import shown
 from tinyconv.registry import Registry
 
 #: The files of this folder that export layers.
-_FILES = (activation, container, conv, dropout, linear, norm, pool, shape, upsample)
+FILES = (activation, container, conv, dropout, linear, norm, pool, shape, upsample)
 
 
 def layers_in(file: ModuleType) -> list[type[Layer]]:
@@ -35,7 +35,7 @@ def layers_in(file: ModuleType) -> list[type[Layer]]:
 
 #: The layers that a file may name.
 LAYERS: Registry[Layer] = Registry(
-    Layer, (kind for file in _FILES for kind in layers_in(file) if not isabstract(kind))
+    Layer, (kind for file in FILES for kind in layers_in(file) if not isabstract(kind))
 )
 
 

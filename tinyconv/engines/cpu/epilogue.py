@@ -38,7 +38,7 @@ def add_factors(step: Any, program: Program) -> tuple[Array | None, Array | None
 def _add_norm(step: Any, program: Program, **values: int) -> Array:
     """Add the call that takes a batch norm in, and return the bias that it makes.
 
-    That is done before every prediction, from the statistics and parameters of the moment.
+    It runs before a prediction for which a parameter or a statistic is not what it was.
     """
     params, norm = step.layer.params, step.unit.find(BATCH_NORMS)
     weight, bias = params["weight"], params.get("bias")
