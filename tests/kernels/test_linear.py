@@ -77,7 +77,7 @@ def test_forward(N: int, I: int, O: int, by_features: bool) -> None:
 @pytest.mark.parametrize(("N", "I", "O"), SIZES)
 def test_backward(N: int, I: int, O: int, by_features: bool) -> None:
     dy, w = draw(N, O), draw(O, I, seed=1)
-    gradient, dx = Image(dy), poisoned((N + R, I))
+    gradient, dx, other = Image(dy), poisoned((N + R, I)), poisoned((N + R, I))
     room = np.full(2 * linear.DEPTH * V * L, np.nan, np.float32)
     values: dict[str, Any] = {
         **gradient.arguments("dy"),
@@ -87,12 +87,15 @@ def test_backward(N: int, I: int, O: int, by_features: bool) -> None:
         "O": O,
         "n": address_of(n := np.array([N])),
         "by_features": by_features,
+        "parts": (other if by_features else dx).arguments("dx")["dx"],
         "panel": address_of(room),
     }
     assert n[0] == N
-    run(linear.backward(L, R, V), linear.BACKWARD, I if by_features else N, **values)
-    np.testing.assert_allclose(dx.array[:N], dy @ w, rtol=1e-4, atol=1e-4)
-    assert np.isnan(dx.array[N:]).all()
+    run(linear.backward(L, R, V), linear.BACKWARD, O if by_features else N, **values)
+    written = [image.array for image in (dx, other) if not np.isnan(image.array[0, 0])]
+    assert len(written) == (2 if by_features and O >= 3 * L else 1)
+    np.testing.assert_allclose(sum(part[:N] for part in written), dy @ w, rtol=1e-4, atol=1e-4)
+    assert np.isnan([dx.array[N:], other.array[N:]]).all()
 
 
 @pytest.mark.parametrize(("N", "I", "O"), SIZES)

@@ -1,11 +1,14 @@
 """The step of a fully connected layer with its activation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
 from tinyconv.backend import Array
+from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.epilogue import add_activation_backward, add_factors
+from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
@@ -98,25 +101,35 @@ class LinearStep(Step):
             add_activation_backward(self, program, self.dy)
         if self.dx is None:
             return
-        if self.by_features:
+        dx, threads, name = self.dx, self.context.threads, f"{self.name}: backward"
+        # Sums over a thread's own rows cost another pass over dx, and spare one over the weight.
+        by_features = self.by_features and max(self.context.batch, threads) <= self.O
+        size = dx.array.size
+        parts: list[Image] = []
+        if by_features:
             program.meet()
+            room = self.context.arena.take((threads - 1) * size)
+            parts = [replace(dx, array=room[t * size :]) for t in range(threads - 1)]
         program.call(
-            f"{self.name}: backward",
+            name,
             compiled(linear.backward, LANES, self.R, self.V),
             linear.BACKWARD,
-            items=self.I if self.by_features else 0,
-            grain=self.V * LANES,
+            items=self.O if by_features else 0,
             dy=self.dy.origin,
             dy_sample=self.dy.sample,
             w=address_of(self.layer.params["weight"]),
-            dx=self.dx.origin,
-            dx_sample=self.dx.sample,
+            dx=dx.origin,
+            dx_sample=dx.sample,
+            parts=(parts or [dx])[0].origin,
+            part=size if parts else 0,
             I=self.I,
             O=self.O,
             n=address_of(self.context.n),
-            by_features=self.by_features,
+            by_features=by_features,
             panel=self._room(linear.DEPTH * self.V * LANES),
         )
+        for part in parts:
+            add_image(program, name, part, dx)
 
     def _room(self, numbers: int) -> int:
         """Return the address of room for so many numbers for each thread."""
@@ -128,14 +141,15 @@ class LinearStep(Step):
         block = min(BLOCK // self.R, ceil(self.O / self.R)) * self.R
         sums = max(block * width, LANES)
         panels = context.batch * linear.WIDTH
-        columns = context.batch * (ceil(self.O / context.threads) + 2 * self.R)
+        grain = linear.LINE if self.by_features else self.R  # the rows of the forward pass
+        columns = context.batch * (ceil(self.O / context.threads) + 2 * grain + self.R)
         bias = self.layer.params.get("bias")
         program.call(
             f"{self.name}: update",
             compiled(linear.update, LANES, self.R, self.V),
             linear.UPDATE,
             items=self.O,
-            grain=self.R,
+            grain=grain,
             dy=self.dy.origin,
             dy_sample=self.dy.sample,
             x=self.x.origin,

@@ -3,7 +3,8 @@ together with the update.
 
 Twin of :mod:`tinyconv.ops.linear`. Each is a matrix product. A layer with a small weight works
 through samples, so that a thread needs nobody else's results; one with a big weight through the
-rows or columns of the weight, so that each thread reads only its part of it (``by_features``).
+rows of the weight, so that each thread reads and changes only its own, which stay in the cache of
+its core (``by_features``).
 
 All but the forward pass of samples that would leave lanes empty, which takes dot products along
 the rows of both factors, make tiles of R rows by V vectors as sums of outer products: a column of R
@@ -201,27 +202,35 @@ def forward_batch(L: int, R: int, V: int) -> Any:
     return linear_forward_batch
 
 
-#: ``panel``: room for DEPTH rows of a panel for each thread.
-BACKWARD = record("dy", "dy_sample", "w", "dx", "dx_sample", "I", "O", "n", "by_features", "panel")
+#: ``panel``: room for DEPTH rows of a panel for each thread. ``parts``: where threads behind the
+#: first write what is to be added to dx, ``part`` numbers apart; if they share samples, dx and 0.
+BACKWARD = record(
+    *("dy", "dy_sample", "w", "dx", "dx_sample", "parts", "part", "I", "O", "n", "by_features"),
+    "panel",
+)
 
 
 def backward(L: int, R: int, V: int) -> Any:
-    """Make the kernel dx = dz w: [N x O] * [O x I] -> [N x I], a sum over blocks of outputs."""
+    """Make the kernel dx = dz w: [N x O] * [O x I] -> [N x I], a sum over blocks of outputs.
+
+    By features, each thread sums over its own outputs.
+    """
     VL = V * L
 
     @kernel
     def linear_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
         a = record_at(args, BACKWARD)
-        dy, w, dx = pointer(a.dy), pointer(a.w), pointer(a.dx)
+        dy, w = pointer(a.dy), pointer(a.w)
+        dx = pointer(a.parts + 4 * (thread - 1) * a.part if thread > 0 else a.dx)
         panel = pointer(a.panel + 4 * thread * DEPTH * VL)
-        I, O, dy_sample, dx_sample = a.I, a.O, a.dy_sample, a.dx_sample
-        n0, n1, c0, c1 = first, last, 0, I
+        I, dy_sample, dx_sample = a.I, a.dy_sample, a.dx_sample
+        n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
-            n0, n1, c0, c1 = 0, words_pointer(a.n)[0], first, last
-        for start in range(c0, c1, WIDTH):
-            stop = min(start + WIDTH, c1)
-            for o in range(0, O, DEPTH):
-                depth = min(DEPTH, O - o)
+            n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
+        for start in range(0, I, WIDTH):
+            stop = min(start + WIDTH, I)
+            for o in range(o0, o1, DEPTH):
+                depth = min(DEPTH, o1 - o)
                 for c in range(start, stop, VL):
                     # Rows of the weight lie far apart, and no vector may leave the last one.
                     for k in range(depth):
@@ -236,11 +245,11 @@ def backward(L: int, R: int, V: int) -> Any:
                                 prefetch(w, ahead + v)
                             ahead += I
                         place = n * dx_sample + c
-                        acc = load_tile(dx, place, R, dx_sample, V, L) if o else zeros(R, V, L)
+                        acc = load_tile(dx, place, R, dx_sample, V, L) if o > o0 else zeros(R, V, L)
                         i = n * dy_sample + o
                         for k in range(depth):
                             acc = outer_rows(acc, R, dy, i + k, dy_sample, n1 - n, panel, k * VL)
-                        store_rows(dx, place, R, dx_sample, acc, n1 - n, c1 - c)
+                        store_rows(dx, place, R, dx_sample, acc, n1 - n, I - c)
 
     return linear_backward
 
