@@ -14,9 +14,11 @@ from hypothesis import settings
 from tinyconv.backend import gpu_is_available
 
 # The processes of pytest-xdist have a core each. Threads of two of them that wait for each other
-# take five times as long; the tests of threads ask for as many as they need.
+# take five times as long; the tests of threads ask for as many as they need. Nor does another
+# process help to compile.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    importlib.import_module("tinyconv.kernels.cpu.compiling").MANY = 1000
 
 # A script's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -269,6 +269,7 @@ def test_a_first_compilation_is_announced(capsys: pytest.CaptureFixture[str]) ->
         def nothing(args, thread, first, last):  # type: ignore[no-untyped-def]
             pass
 
+        nothing.compile()
         uncached = nothing.cache_hits == 0
     assert len(calls) == uncached
 

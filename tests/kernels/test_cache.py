@@ -31,7 +31,9 @@ net.fit(np.eye(6, dtype=np.float32), np.arange(6) % 3)
 COPY = """
 import tinyconv
 from tinyconv.kernels.cpu import batch
-print(tinyconv.__file__, batch.flatten(4).cache_hits)
+kernel = batch.flatten(4)
+kernel.compile()
+print(tinyconv.__file__, kernel.cache_hits)
 """
 
 
@@ -60,7 +62,7 @@ def test_a_read_only_install_uses_the_users_cache(tmp_path: Path) -> None:
         return done.stdout
 
     assert said() == f"{package / '__init__.py'} 0\n"
-    cached = set(tmp_path.rglob("*.nbi"))
+    cached = set(tmp_path.rglob("*.nbc"))
     assert cached
     assert all(package not in path.parents for path in cached)
     assert said() == f"{package / '__init__.py'} 1\n"
@@ -81,6 +83,8 @@ def test_training_says_that_it_compiles(
             def nothing(args, thread, first, last):  # type: ignore[no-untyped-def]
                 pass
 
+            nothing.compile()
+
         return real(*arguments)
 
     monkeypatch.setattr(plan_engine, "Plan", plan)
@@ -100,6 +104,7 @@ with when_compiling(lambda: said.append("compiling")):
     @kernel
     def nought(args, thread, first, last):
         pass
+    nothing.compile(), nought.compile()
 @njit(types.int64(types.int64))
 def same(n):
     return n
@@ -153,19 +158,38 @@ def test_damaged_files_of_the_cache_are_made_again(
 ) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     assert hits(tmp_path) == COMPILED
-    indices, kernels = sorted(tmp_path.rglob("*.nbi")), sorted(tmp_path.rglob("*.nbc"))
-    assert (len(indices), len(kernels)) == (3, 3)
-    for damaged in (indices, kernels):
-        broken = {}
-        for number, path in enumerate(damaged):
-            whole = path.read_bytes()
-            middle = len(whole) // 2
-            flipped = whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
-            broken[path] = (b"", whole[:30], flipped)[number]
-            path.write_bytes(broken[path])
-        assert hits(tmp_path) == COMPILED
-        assert not [path for path, damage in broken.items() if path.read_bytes() == damage]
-        assert hits(tmp_path) == CACHED
+    broken = {}
+    files = sorted(tmp_path.rglob("*.nbc"))
+    for number, path in enumerate(files):
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
+        broken[path] = (b"", whole[:30], flipped)[number]
+        path.write_bytes(broken[path])
+    assert len(broken) == 3
+    assert hits(tmp_path) == COMPILED
+    assert not [path for path, damage in broken.items() if path.read_bytes() == damage]
+    assert hits(tmp_path) == CACHED
+
+
+def test_processes_that_compile_at_once_do_not_take_each_others_code(tmp_path: Path) -> None:
+    """One finds no file, the other neither; both write, the first one last."""
+    one, other = (kernel._Files(str(tmp_path), "convolve-7.py311", "stamp") for _ in range(2))
+    open_for_write, is_writing = one._open_for_write, []
+
+    @contextlib.contextmanager
+    def slowly(path: str) -> Iterator[io.BytesIO]:
+        with open_for_write(path) as file:
+            if not is_writing:
+                is_writing.append(path)
+                other.save(("3 x 3",), "code of 3 x 3")
+            yield file
+
+    one._open_for_write = slowly
+    one.save(("5 x 5",), "code of 5 x 5")
+    assert is_writing
+    for size in ("3 x 3", "5 x 5"):
+        assert one.load((size,)) == other.load((size,)) == f"code of {size}"
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +199,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(IndexDataCacheFile, "_save_data", full)
+    monkeypatch.setattr(IndexDataCacheFile, "_open_for_write", full)
     kernel._say_uncached.cache_clear()
     with pytest.warns(RuntimeWarning) as said:
         assert hits(tmp_path) == COMPILED

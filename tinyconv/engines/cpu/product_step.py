@@ -163,7 +163,7 @@ class ProductStep(Step):
         for key, size in (("y", 4), ("gate", 4), ("winners", 1)):
             shared[key] += size * product.end if shared[key] else 0
         if product is self.results:
-            shared["direct"] = self._kernel_of(product).address
+            shared["direct"] = self._kernel_of(product)
             shared["direct_args"] = address_of(program.record(conv.FORWARD, **values))
         add_squares(self.context, program, name, product, self.squares[id(product)], **shared)
 

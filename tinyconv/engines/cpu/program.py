@@ -9,7 +9,8 @@ import numpy as np
 
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import changes, driver, threads
-from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.compiling import compile_all
+from tinyconv.kernels.cpu.kernel import Kernel, address_of
 from tinyconv.kernels.cpu.turns import LINE
 
 Array = np.ndarray[Any, Any]
@@ -21,7 +22,7 @@ class _Phase:
 
     name: str
     of_samples: bool
-    calls: list[tuple[int, int, int, int]] = field(default_factory=list)
+    calls: list[tuple[Kernel, int, int, int]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     function: Callable[[int], None] | None = None
     flags: int = 0
@@ -42,6 +43,7 @@ class Program:
         self.sums = 0
         self._phases: list[_Phase] = []
         self._records: list[Array] = []
+        self._called: list[tuple[Array, str, Kernel]] = []
         self._must_begin = True
         self._deferred: list[Callable[[], object]] = []
         self._guarded_from: int | None = None
@@ -50,21 +52,21 @@ class Program:
     def call(
         self,
         name: str,
-        kernel: Any,
+        kernel: Kernel,
         layout: np.dtype[Any],
         items: int = 0,
         grain: int = 1,
-        **values: float,
+        **values: float | Kernel,
     ) -> Array:
         """Add a call and return its record of arguments.
 
         Args:
             name: for the profile.
-            kernel: a compiled kernel.
+            kernel: what is called.
             layout: of its record; what ``values`` does not name is 0.
             items: what the threads share, the samples of the batch if 0.
             grain: a share is a multiple of it.
-            values: the arguments.
+            values: the arguments. A kernel becomes its address in :meth:`freeze`.
         """
         args = self.record(layout, **values)
         of_samples = items == 0
@@ -72,15 +74,18 @@ class Program:
             self._phases.append(_Phase(name, of_samples))
             self._must_begin = False
         phase = self._phases[-1]
-        phase.calls.append((kernel.address, address_of(args), items, grain))
+        phase.calls.append((kernel, address_of(args), items, grain))
         phase.names.append(name)
         return args
 
-    def record(self, layout: np.dtype[Any], **values: float) -> Array:
+    def record(self, layout: np.dtype[Any], **values: float | Kernel) -> Array:
         """Return the arguments of a kernel, which the program keeps."""
         args = np.zeros(1, layout)
         for key, value in values.items():
-            args[key] = value
+            if isinstance(value, Kernel):
+                self._called.append((args, key, value))
+            else:
+                args[key] = value
         self._records.append(args)
         return args
 
@@ -133,7 +138,7 @@ class Program:
         )
         for phase in self._phases:
             phase.flags = address_of(flags)
-        look = _Phase("changes", False, [(kernel.address, address_of(args), len(pieces), 1)])
+        look = _Phase("changes", False, [(kernel, address_of(args), len(pieces), 1)])
         look.names.append(look.name)
         self._phases.insert(0, look)
         self._must_begin = True
@@ -156,13 +161,19 @@ class Program:
         self._guarded_from = len(self._phases)
 
     def freeze(self, block: int) -> None:
-        """Make the driver's arrays.
+        """Compile the kernels and make the driver's arrays.
 
         Args:
             block: samples that pass through all calls of a phase at a time.
         """
         phases = [phase for phase in self._phases if phase.function is None]
-        self._calls = np.array([call for phase in phases for call in phase.calls], driver.CALL)
+        calls = [call for phase in phases for call in phase.calls]
+        kernels = [kernel for kernel, *_ in calls] + [kernel for *_, kernel in self._called]
+        compile_all(kernels, self.threads)
+        for args, key, kernel in self._called:
+            args[key] = kernel.address
+        table = [(kernel.address, *others) for kernel, *others in calls]
+        self._calls = np.array(table, driver.CALL)
         self._table = np.zeros(len(phases), driver.PHASE)
         first = 0
         for row, phase in zip(self._table, phases, strict=True):

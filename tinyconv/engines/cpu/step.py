@@ -10,7 +10,7 @@ from tinyconv.engines.cpu.arena import NO_BORDER, Arena, Border, Image
 from tinyconv.engines.step import UnitStep
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu.activation import Chosen, find
-from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.kernel import Kernel, address_of
 from tinyconv.layers.base import Shape
 
 
@@ -26,7 +26,7 @@ class Context:
         step: number of the running training step.
         flat: all parameters.
         flat_grad: all gradients, filled for layers without kernels only.
-        rule: (address, address of arguments) of the optimizer's kernel.
+        rule: the optimizer's kernel and the address of its arguments.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Context:
         self.step = 0
         self.flat = flat
         self.flat_grad = flat_grad
-        self.rule = (0, 0)
+        self.rule: tuple[Kernel | int, int] = (0, 0)
         self._room = np.zeros(0, np.float32)
 
     def room(self, count: int) -> tuple[int, int]:

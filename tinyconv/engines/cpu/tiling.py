@@ -13,8 +13,10 @@ from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 
 @cache
 def compiled(maker: Callable[..., Any], *constants: int) -> Any:
-    """Return a kernel, compiled the first time that its maker is asked for these constants."""
-    return maker(*constants)
+    """Return a kernel, made the first time that its maker is asked for these constants."""
+    kernel = maker(*constants)
+    kernel.origin = maker, constants
+    return kernel
 
 
 def lanes_for(count: int, most: int = LANES) -> int:

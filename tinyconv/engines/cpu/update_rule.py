@@ -10,7 +10,7 @@ from tinyconv.engines.base import Sharing
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import update
-from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.kernel import Kernel, address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import Parameters
@@ -126,11 +126,11 @@ class UpdateRule:
             self._args[name] = value
 
     @property
-    def call(self) -> tuple[int, int]:
-        """Address of the kernel that gets the gradients and of its arguments."""
+    def call(self) -> tuple[Kernel, int]:
+        """The kernel that gets the gradients and the address of its arguments."""
         keeps = self.optimizer.clip_norm is not None or self.sharing is not None
         kernel = compiled(update.keep, LANES) if keeps else self._kernel
-        return kernel.address, address_of(self._args)
+        return kernel, address_of(self._args)
 
     def start(self, lr: float, step: int) -> None:
         """Set what depends on the step."""
@@ -160,7 +160,7 @@ class UpdateRule:
 
         if sharing is not None:
             program.python("sum over ranks", share)
-        gradient, rule = address_of(self.gradient), self._kernel.address
+        gradient, rule = address_of(self.gradient), self._kernel
         values: dict[str, Any] = {"function": rule, "function_args": address_of(self._args)}
         values |= {"items": P, "grain": 16 * LANES}
         if self._found is None:

@@ -13,7 +13,7 @@ weight. It holds no lock, allocates nothing and checks nothing.
 import ctypes
 import gc
 import hashlib
-import io
+import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +25,10 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 #: What kernels alone call is not compiled for calls from Python and C, a tenth of compiling's time.
@@ -71,34 +73,35 @@ def _sources() -> str:
 
 
 class _Files(IndexDataCacheFile):
-    """Numba's files of one function, each with a checksum behind what Numba reads of it.
+    """The files of one function: one for each of its signatures, machines and sets of constants.
 
-    A flipped bit in one of them would be executed, or lead to the code of another kernel. A file
-    that is damaged is one that is not there: what was in it is compiled and written again.
+    A file is named by what it is for. Numba would number them and keep an index, in which two
+    processes that compile at once can give one number to two kernels, and each then run the
+    other's code. In front of what Numba reads stands what it was made from, behind it a checksum:
+    a flipped bit would be executed. A file that is damaged or out of date is one that is not there.
     """
 
-    @contextmanager
-    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:
-        content = io.BytesIO()
-        yield content
-        with super()._open_for_write(filepath) as file:
-            file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+    def _made_from(self) -> bytes:
+        return hashlib.sha256(repr((self._version, self._source_stamp)).encode()).digest()
 
-    def _load_index(self) -> Any:
-        return super()._load_index() if _is_whole(self._index_path) else {}
+    def _path_of(self, key: object) -> str:
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
+        return str(self._data_path(self._data_name_pattern.replace("{number:d}", name)))
 
-    def _load_data(self, name: str) -> Any:
-        if not _is_whole(self._data_path(name)):
-            raise OSError(f"{name}: damaged")  # which Numba takes for a file that was removed
-        return super()._load_data(name)
+    def save(self, key: object, data: object) -> None:
+        content = self._made_from() + dumps(data)
+        with self._open_for_write(self._path_of(key)) as file:
+            file.write(content + hashlib.sha256(content).digest())
 
-
-def _is_whole(path: str) -> bool:
-    try:
-        content = Path(path).read_bytes()
-    except OSError:
-        return False
-    return content[-32:] == hashlib.sha256(content[:-32]).digest()
+    def load(self, key: object) -> object:
+        try:
+            whole = Path(self._path_of(key)).read_bytes()
+        except OSError:
+            return None
+        content, checksum = whole[:-32], whole[-32:]
+        if content[:32] != self._made_from() or hashlib.sha256(content).digest() != checksum:
+            return None
+        return pickle.loads(content[32:])
 
 
 class _Cache(FunctionCache):
@@ -147,21 +150,71 @@ def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
     return compiled
 
 
-def kernel(function: Callable[..., None]) -> Any:
-    """Compile a kernel, or fetch it from the cache; its ``address`` is what a plan keeps.
+class Kernel(CFunc):
+    """A compiled function of :data:`SIGNATURE`.
+
+    It is compiled, or fetched from the cache, when its address is first asked for, if it was not
+    before, with others (:mod:`compiling`).
+
+    Attributes:
+        origin: the function that made it and the constants that it was made for, if it is known.
+    """
+
+    origin: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+    _cache: Any
+    _cache_hits: int
+    _compile_uncached: Callable[[], Any]
+    _sig: Any
+    _targetdescr: Any
+
+    @property
+    def address(self) -> int:
+        """What a plan keeps."""
+        self.compile()
+        return int(self._wrapper_address)
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether there is a folder where other processes find what one compiles."""
+        return not isinstance(self._cache, NullCache)
+
+    @global_compiler_lock
+    def fetch(self) -> bool:
+        """Look for it in the cache; return whether it is there, or already here."""
+        if self._wrapper_address is None:
+            found = self._cache.load_overload(self._sig, self._targetdescr.target_context)
+            if found is not None:
+                self._cache_hits += 1
+                self._take(found)
+        return self._wrapper_address is not None
+
+    @global_compiler_lock
+    def compile(self) -> None:
+        """Compile it if it is not in the cache."""
+        if self.fetch():
+            return
+        with _without_collector():
+            made = self._compile_uncached()
+        self._cache.save_overload(self._sig, made)
+        self._take(made)
+        if _Listener.call is not None:
+            listener, _Listener.call = _Listener.call, None
+            listener()
+
+    def _take(self, result: Any) -> None:
+        self._library, self._wrapper_name = result.library, result.fndesc.llvm_cfunc_wrapper_name
+        self._wrapper_address = self._library.get_pointer_to_function(self._wrapper_name)
+
+
+def kernel(function: Callable[..., None]) -> Kernel:
+    """Make a kernel of a function.
 
     Of the fast-math flags only contraction is on: a product and a sum may be rounded once.
     """
     options = {"error_model": "numpy", "fastmath": {"contract"}}
-    compiled = _cached(
-        CFunc(function, (SIGNATURE.args, SIGNATURE.return_type), {}, options), function
-    )
-    with _without_collector():
-        compiled.compile()
-    if compiled.cache_hits == 0 and _Listener.call is not None:
-        listener, _Listener.call = _Listener.call, None
-        listener()
-    return compiled
+    made = Kernel(function, (SIGNATURE.args, SIGNATURE.return_type), {}, options)
+    _cached(made, function)
+    return made
 
 
 def inner(function: Callable[..., Any]) -> Any:

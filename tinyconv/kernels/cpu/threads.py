@@ -16,7 +16,7 @@ import numba
 
 from tinyconv.kernels.cpu import driver
 
-__all__ = ["run"]
+__all__ = ["run", "start"]
 
 #: How often a waiting OpenMP thread looks for work before it sleeps, from which to wake takes
 #: longer. With a quarter as many, predictions of ten digits take a third more time; five times as
@@ -45,7 +45,7 @@ def run(calls: int, phases: int, begin: int, end: int, n: int, threads: int, tur
         driver.compile_serial()(*program, 1)
         return
     if _Threads.parallel is None:
-        _start()
+        start()
     if _Threads.layer == "workqueue":  # which ends the process if two threads enter it
         with _Threads.lock:
             _run_parallel(*program)
@@ -78,10 +78,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _start() -> None:
+def start() -> None:
     """Choose the threading layer, load it and compile the parallel loop."""
     with _Threads.lock:
-        if _Threads.parallel is not None:
+        if _Threads.parallel is not None or _Threads.must_be_serial:
             return
         chosen = numba.config.THREADING_LAYER
         unset = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ

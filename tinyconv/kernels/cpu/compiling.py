@@ -1,0 +1,104 @@
+"""Several kernels that are not in the cache yet, compiled by two processes.
+
+Numba compiles under one lock, so that a thread more gains nothing. The other process,
+``python -m tinyconv.kernels.cpu.compiling FOLDER``, takes from the end of the list what this one
+takes from its beginning, and leaves it in the cache. Who takes a kernel says so by making a file;
+what the other one could not compile, this one does.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.spawn import get_executable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tinyconv.kernels.cpu import threads
+from tinyconv.kernels.cpu.kernel import Kernel
+
+__all__ = ["compile_all"]
+
+#: So many kernels take longer to compile than a process takes to begin with it, about a second.
+MANY = 6
+
+#: A file's name in the folder that the processes share.
+ORIGINS = "origins"
+
+
+def compile_all(kernels: Sequence[Kernel], processes: int) -> None:
+    """Compile kernels, or fetch them from the cache, on two cores if ``processes`` is above 1."""
+    missing = [kernel for kernel in dict.fromkeys(kernels) if not kernel.fetch()]
+    shared = [kernel for kernel in missing if kernel.origin and kernel.is_cacheable]
+    is_python = get_executable() is not None and not getattr(sys, "frozen", False)
+    if processes > 1 and len(shared) >= MANY and is_python:
+        # The loop that runs a program on threads is the last, so the other process's first.
+        jobs = [(kernel.compile, kernel.origin) for kernel in shared]
+        _share([*jobs, (threads.start, (threads.start, ()))])
+    for kernel in missing:
+        kernel.compile()
+
+
+def _share(jobs: Sequence[tuple[Callable[[], None], Any]]) -> None:
+    """Do some jobs and leave the others to another process, which has done them at the end."""
+    with TemporaryDirectory(prefix="tinyconv-") as name:
+        folder = Path(name)
+        (folder / ORIGINS).write_bytes(pickle.dumps([pickle.dumps(each) for _, each in jobs]))
+        with _other_process(folder) as other:
+            mine = [number for number in range(len(jobs)) if _do(folder, number, jobs[number][0])]
+            if other is not None and len(mine) < len(jobs):
+                other.wait()
+
+
+def _do(folder: Path, number: int, job: Callable[[], None]) -> bool:
+    """Do a job, unless the other process does; return whether it did not."""
+    try:
+        (folder / str(number)).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    job()
+    return True
+
+
+@contextmanager
+def _other_process(folder: Path) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Start the other process; None if there can be none."""
+    python, nothing = get_executable(), subprocess.DEVNULL
+    path = os.pathsep.join(each or os.getcwd() for each in sys.path)
+    try:
+        other = subprocess.Popen(
+            [os.fsdecode(python), "-P", "-m", __name__, str(folder)],
+            env=os.environ | {"PYTHONPATH": path},
+            stdin=nothing,
+            stdout=nothing,
+            stderr=nothing,
+        )
+    except OSError:
+        yield None
+        return
+    try:
+        yield other
+    finally:
+        other.kill()
+        other.wait()
+
+
+def main(folder: Path) -> None:
+    """Be the other process."""
+    origins = pickle.loads((folder / ORIGINS).read_bytes())
+    for number in reversed(range(len(origins))):
+
+        def compile_one(pickled: bytes = origins[number]) -> None:
+            maker, constants = pickle.loads(pickled)
+            made = maker(*constants)
+            if isinstance(made, Kernel):
+                made.compile()
+
+        _do(folder, number, compile_one)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
