@@ -49,7 +49,6 @@ def test_forward(N: int, I: int, O: int, by_features: bool) -> None:
         "O": O,
         "n": address_of(n := np.array([N])),
         "by_features": by_features,
-        "shares": 1,
     }
     assert n[0] == N
     count = O if by_features else N

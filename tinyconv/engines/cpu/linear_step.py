@@ -20,12 +20,13 @@ from tinyconv.layers import Linear
 from tinyconv.layers.base import Shape
 
 #: Bytes of a weight from which on threads share its rows rather than the samples, and likewise in
-#: a prediction of some samples a thread, in which each core's cache keeps the whole weight.
-SHARED_WEIGHT, KEPT_WEIGHT, SOME = 256 << 10, 1 << 20, 12
+#: a prediction of whole panels for each thread, as each core's cache keeps all of the weight.
+SHARED_WEIGHT, KEPT_WEIGHT = 256 << 10, 1 << 20
 #: Rows of the weight of which the update makes the gradient at a time.
 BLOCK = 48
-#: A tile of the forward pass of many samples: outputs, and vectors of samples.
+#: A tile of the forward pass of many samples: outputs, and vectors of samples; those of a panel.
 OUTPUTS, VECTORS = rows_for(2, 13), 2
+WIDE = VECTORS * LANES
 
 
 class LinearStep(Step):
@@ -38,10 +39,10 @@ class LinearStep(Step):
         self.layer = layer
         (self.I,), self.O = self.input_shape, layer.out_features
         self.reads_in_place, size = not context.training, 4 * self.I * self.O
+        self.share = ceil(context.batch / context.threads)
+        is_kept = not context.training and size < KEPT_WEIGHT and 8 * self.share >= 7 * WIDE
         self.is_big = size >= SHARED_WEIGHT
-        self.is_kept = size < (SHARED_WEIGHT if context.training else KEPT_WEIGHT)
-        has_some = context.batch >= SOME * context.threads
-        self.by_features = self.is_big and not (self.is_kept and has_some)
+        self.by_features = self.is_big and not is_kept
         self.V = min(4 if REGISTERS >= 32 else 2, ceil(self.I / LANES))
         self.R = min(rows_for(self.V), 6)
 
@@ -54,13 +55,10 @@ class LinearStep(Step):
 
     def forward(self, program: Program) -> None:
         context, bias = self.context, self.bias
-        shares = context.threads if self.is_kept else 1
-        samples = ceil(context.batch / shares)
-        height = context.batch if self.by_features else samples
+        height = context.batch if self.by_features else self.share
         # R * Q sums, Q of one factor and one of the other have to fit the registers.
         R, Q = (1, 8) if height == 1 else (5, 4) if REGISTERS >= 32 else (6, 2)
-        wide = VECTORS * LANES
-        has_panels = self.is_big and 8 * samples >= 7 * wide
+        has_panels = self.is_big and 8 * context.batch >= 7 * WIDE
         values: dict[str, Any] = {
             "items": self.O if self.by_features else 0,
             "grain": linear.LINE,  # so that no line of the cache is written by two threads
@@ -75,15 +73,14 @@ class LinearStep(Step):
             "I": self.I,
             "O": self.O,
             "n": address_of(context.n),
-            "wide": wide if has_panels else 0,
-            "shares": shares,
+            "wide": WIDE if has_panels else 0,
             "by_features": self.by_features,
             "parameter": self.activation.parameter,
         }
         if self.by_features:
             program.meet()
         if has_panels:
-            filled = ceil(samples / wide) * wide
+            filled = ceil(height / WIDE) * WIDE
             room, sums = self.I * filled, linear.TILES * OUTPUTS * filled
             values |= {"panels_thread": room, "sums_thread": sums}
             values |= {"panels": self._room(room), "sums": self._room(sums)}

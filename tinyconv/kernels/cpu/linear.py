@@ -69,12 +69,12 @@ OUTPUTS, LENGTH = 64, 1024
 #: ``n``: address of the number of samples in the batch. ``z``: laid out as y, what the activation
 #: is of; y itself where nobody wants it afterwards. ``factors``: 0, or what the sums of each output
 #: are multiplied by before the bias is added. ``wide``: samples of a panel of
-#: :func:`forward_batch`, 0 where there are no panels; ``shares``: among how many threads samples
-#: are shared out. For :func:`forward_batch`, of each thread: ``panels``, room for I numbers of all
-#: its samples, their number rounded up to whole panels; ``sums``, for TILES * R numbers of each.
+#: :func:`forward_batch`, 0 where there are no panels. For :func:`forward_batch`, of each thread:
+#: ``panels``, room for I numbers of all its samples, their number rounded up to whole panels;
+#: ``sums``, for TILES * R numbers of each.
 FORWARD = record(
     *("x", "x_sample", "w", "b", "factors", "z", "y", "y_sample", "I", "O", "n", "by_features"),
-    *("wide", "shares", "panels", "panels_thread", "sums", "sums_thread"),
+    *("wide", "panels", "panels_thread", "sums", "sums_thread"),
     floats=("parameter",),
 )
 
@@ -85,8 +85,8 @@ def fills_panels(a):  # type: ignore[no-untyped-def]
 
     The sums of the two differ in the last bits, so the batch chooses, not the plan that it meets.
     """
-    share = (words_pointer(a.n)[0] + a.shares - 1) // a.shares
-    return a.wide > 0 and 8 * share >= 7 * a.wide * ((share + a.wide - 1) // a.wide)
+    n = words_pointer(a.n)[0]
+    return a.wide > 0 and 8 * n >= 7 * a.wide * ((n + a.wide - 1) // a.wide)
 
 
 def forward(L: int, R: int, Q: int) -> Any:
