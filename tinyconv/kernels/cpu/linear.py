@@ -181,12 +181,18 @@ def forward_batch(L: int, R: int, V: int) -> Any:
             for k in range(0, I, L):
                 i, j = (n0 + n) * x_sample + k, (panel + k) * VL + v
                 transpose(x, i, x_sample, n1 - n0 - n, panels, j, VL, I - k, L)
+        share = (DEPTH // LINE + count - 1) // count * LINE
         for ob in range(o0, o1, ROWS):
             oe = min(ob + ROWS, o1)
             for kb in range(0, I, DEPTH):
                 ke = min(kb + DEPTH, I)
                 for p in range(count):
                     for o in range(ob, oe, R):
+                        # Each panel fetches a share of what comes next of these rows, or of others.
+                        ahead = o * I + ke if ke < I else (o + ROWS) * I
+                        for k in range(p * share, min(p * share + share, DEPTH), LINE):
+                            for r in range(R):
+                                prefetch(w, ahead + r * I + k)
                         place = (p * ROWS + o - ob) * VL
                         acc = load_tile(sums, place, R, VL, V, L) if kb else zeros(R, V, L)
                         i, j = o * I, p * I * VL
@@ -237,9 +243,15 @@ def backward(L: int, R: int, V: int) -> Any:
                         for v in range(0, VL, L):
                             row = load_first(w, (o + k) * I + c + v, I - c - v, L)
                             store(panel, k * VL + v, row)
-                    ahead = o * I + c + VL
+                    # What comes next: a panel, of whose lines this one has touched the first, and
+                    # later its factor, of which a line of each sample is fetched with each panel.
+                    ahead, line = o * I + c + VL + LINE - 1, (c - start) // VL * LINE
+                    if c + VL >= stop:
+                        ahead = (o + DEPTH) * I + start if o + DEPTH < o1 else o0 * I + stop
                     share = depth * R // (n1 - n0) + 1
                     for n in range(n0, n1, R):
+                        for r in range(R if line < DEPTH else 0):
+                            prefetch(dy, (n + r) * dy_sample + o + DEPTH + line)
                         for _ in range(min(share, depth)):
                             for v in range(0, VL, LINE):
                                 prefetch(w, ahead + v)
@@ -296,14 +308,14 @@ def update(L: int, R: int, V: int) -> Any:
                             store(panel, tile * N + n * VL + v, row)
             for o0 in range(first, last, a.block):
                 o1 = min(o0 + a.block, last)
-                for o in range(o0, o1):
-                    for k in range(0, width, LINE):
-                        prefetch(w, o * I + c + k)
                 for tile in range(0, width, VL):
                     factor, j, step = panel, tile * N, VL
                     if not packs:
                         factor, j, step = x, c + tile, x_sample
                     for o in range(o0, o1, R):
+                        for r in range(R):
+                            for v in range(0, VL, LINE):
+                                prefetch(w, (o + r) * I + c + tile + v)
                         acc, i = zeros(R, V, L), (o - first) * N
                         for n in range(N):
                             acc = outer(acc, R, columns, (i,), n * R, 1, factor, j + n * step)
