@@ -13,7 +13,7 @@ from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import SUMS, Product
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
-from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.cpu.tiling import compiled, even
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import winograd
 from tinyconv.kernels.cpu.kernel import address_of
@@ -28,6 +28,8 @@ CHUNKS = 12, 24
 WEIGHTS = 16 << 10
 #: Rows of a kernel's tile.
 ROWS = 12
+#: Bytes of the gradients of transformed weights that stay in the second cache for all tiles.
+PART = 768 << 10
 #: Results that a transformed weight serves at least, by the rows of its window: for fewer the
 #: transformation is too dear, and so is compiling it.
 RESULTS = {3: 64, 5: 256}
@@ -123,7 +125,9 @@ def add_squares(
 ) -> None:
     """Add the call of a product; ``values`` are what the records of both kernels share."""
     tile, y = product.tile, product.y
-    together = 4 if product.x.C % 4 == 0 and REGISTERS >= 32 else 1
+    # Channels of x at a time: each takes V registers, and one more the factor of a row.
+    registers = (REGISTERS - 1) // tile.V - _rows(product)
+    together = max(G for G in (4, 2, 1) if G == 1 or (registers >= G and product.x.C % G == 0))
     constants = tile.L, tile.V, _rows(product), together, product.positions, product.squares
     program.call(
         name,
@@ -139,20 +143,40 @@ def add_squares(
 
 
 def add_weight_gradient_of_squares(
-    context: Context, program: Program, name: str, product: Product, dz: Image, **values: int
+    context: Context,
+    program: Program,
+    name: str,
+    product: Product,
+    dz: Image,
+    dw: int,
+    db: int,
+    run_padded: int,
+    **values: int,
 ) -> None:
-    """Add the call of dw and db; ``values`` say where they are."""
+    """Add the calls of dw and db, which are there; ``values`` say how far threads are apart.
+
+    All tiles pass by all sums. Where these are too many for the second cache, it is faster to
+    transform the input again for each part of the outputs.
+    """
     tile, sizes = product.tile, _sizes(product)
     R = min(LANES, 1 << (SUMS // tile.V).bit_length() - 1)  # divides the vectors of channels
-    program.call(
-        name,
-        compiled(winograd.weight_gradient, tile.L, tile.V, R, product.squares),
-        winograd.WEIGHT_GRADIENT,
-        **_with_room(context, product, sizes, sizes["C_all"] * sizes["O_all"]),
-        dz=dz.origin,
-        dz_sample=dz.sample,
-        dz_row=dz.row,
-        dz_step=dz.step,
-        width=tile.width,
-        **values,
-    )
+    block = 4 * (product.squares + 1) ** 2 * sizes["C_all"] * tile.width
+    step = even(sizes["O_all"] // tile.width, max(1, PART // block)) * tile.width
+    for o in range(0, product.channels, step):
+        sizes["O"] = min(step, product.channels - o)
+        sizes["O_all"] = tile.padded(sizes["O"])
+        program.call(
+            name,
+            compiled(winograd.weight_gradient, tile.L, tile.V, R, product.squares),
+            winograd.WEIGHT_GRADIENT,
+            **_with_room(context, product, sizes, sizes["C_all"] * sizes["O_all"]),
+            dz=dz.origin + 4 * o,
+            dz_sample=dz.sample,
+            dz_row=dz.row,
+            dz_step=dz.step,
+            dw=dw + 4 * o * product.squares * run_padded,
+            db=db + 4 * o,
+            run_padded=run_padded,
+            width=tile.width,
+            **values,
+        )
