@@ -7,7 +7,6 @@ import pytest
 from images import Image, filled, poisoned
 
 from tinyconv import ops
-from tinyconv.engines.cpu.linear_step import BLOCK
 from tinyconv.engines.cpu.tiling import rows_for
 from tinyconv.kernels.cpu import linear, update
 from tinyconv.kernels.cpu.kernel import address_of
@@ -15,7 +14,7 @@ from tinyconv.kernels.cpu.simd import LANES as L
 
 Array = np.ndarray[Any, Any]
 
-#: N, I, O: less than a tile, whole tiles, more than a panel and than a block, nothing round.
+#: N, I, O: less than a tile, whole tiles, more than a panel, nothing round.
 SIZES = [(1, 1, 1), (3, 5, 7), (130, 1100, 3), (6, 64, 48), (7, 300, 131), (300, 40, 60)]
 V = 2
 R = min(rows_for(V), 6)
@@ -107,7 +106,7 @@ def test_update(N: int, I: int, O: int) -> None:
     flat = np.zeros(O * I + O, np.float32)
     rule = filled(update.ARGS, w=address_of(flat), lr=-1)
     kernel = update.sgd(L, False, False, False)
-    sizes = BLOCK * linear.WIDTH, N * linear.WIDTH, N * (O + 2 * R) + L
+    sizes = R * linear.WIDTH, N * linear.WIDTH, N * (O + 2 * R) + L
     rooms = [np.full(2 * size, np.nan, np.float32) for size in sizes]
     values: dict[str, Any] = {
         **image.arguments("x"),
@@ -121,7 +120,6 @@ def test_update(N: int, I: int, O: int) -> None:
         "panels_thread": rooms[1].size // 2,
         "columns": address_of(rooms[2]),
         "columns_thread": rooms[2].size // 2,
-        "block": BLOCK // R * R,
         "function": kernel.address,
         "function_args": address_of(rule),
         "bias_start": O * I,

@@ -22,8 +22,6 @@ from tinyconv.layers.base import Shape
 #: Bytes of a weight from which on threads share its rows rather than the samples, and likewise in
 #: a prediction of whole panels for each thread, as each core's cache keeps all of the weight.
 SHARED_WEIGHT, KEPT_WEIGHT = 256 << 10, 1 << 20
-#: Rows of the weight of which the update makes the gradient at a time.
-BLOCK = 48
 #: A tile of the forward pass of many samples: outputs, and vectors of samples; those of a panel.
 OUTPUTS, VECTORS = rows_for(2, 13), 2
 WIDE = VECTORS * LANES
@@ -135,8 +133,7 @@ class LinearStep(Step):
     def update(self, program: Program) -> None:
         assert self.dy is not None
         context, width = self.context, min(self.I, linear.WIDTH)
-        block = min(BLOCK // self.R, ceil(self.O / self.R)) * self.R
-        sums = max(block * width, LANES)
+        sums = max(self.R * width, LANES)
         panels = context.batch * linear.WIDTH
         grain = linear.LINE if self.by_features else self.R  # the rows of the forward pass
         columns = context.batch * (ceil(self.O / context.threads) + 2 * grain + self.R)
@@ -160,7 +157,6 @@ class LinearStep(Step):
             columns_thread=columns,
             sum=self._room(sums),
             sum_thread=sums,
-            block=block,
             function=context.rule[0],
             function_args=context.rule[1],
             weight_start=context.place(self.layer.params["weight"]),

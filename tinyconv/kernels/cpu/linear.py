@@ -267,12 +267,12 @@ def backward(L: int, R: int, V: int) -> Any:
 
 
 #: Room for each thread: ``panels`` for WIDTH numbers of all samples, ``columns`` for its share of
-#: dy and R numbers of all samples more, ``sum`` for the gradient of ``block`` rows of WIDTH numbers
-#: of the weight. ``function`` and ``function_args``: the optimizer's kernel (:mod:`update`), for
+#: dy and R numbers of all samples more, ``sum`` for the gradient of R rows of WIDTH numbers of the
+#: weight. ``function`` and ``function_args``: the optimizer's kernel (:mod:`update`), for
 #: the flat vector from ``weight_start`` on.
 UPDATE = record(
     *("dy", "dy_sample", "x", "x_sample", "w", "I", "n", "panels", "panels_thread", "columns"),
-    *("columns_thread", "sum", "sum_thread", "block", "function", "function_args"),
+    *("columns_thread", "sum", "sum_thread", "function", "function_args"),
     *("weight_start", "bias_start"),
 )
 
@@ -280,7 +280,7 @@ UPDATE = record(
 def update(L: int, R: int, V: int) -> Any:
     """Make the kernel dw = dz^T x: [O x N] * [N x I] -> [O x I], which hands dw to the optimizer.
 
-    Rows ``first`` to ``last`` of dw are made and used block by block, while they are in the
+    Rows ``first`` to ``last`` of dw are made and used R at a time, while they are in the first
     cache; a gradient of the size of the weight is never written to memory.
     """
     VL = V * L
@@ -306,28 +306,26 @@ def update(L: int, R: int, V: int) -> Any:
                         for v in range(0, VL, L):
                             row = load(x, n * x_sample + c + tile + v, L)
                             store(panel, tile * N + n * VL + v, row)
-            for o0 in range(first, last, a.block):
-                o1 = min(o0 + a.block, last)
+            for o in range(first, last, R):
+                stop = min(o + R, last)
                 for tile in range(0, width, VL):
+                    for r in range(R):
+                        for v in range(0, VL, LINE):
+                            prefetch(w, (o + r) * I + c + tile + v)
                     factor, j, step = panel, tile * N, VL
                     if not packs:
                         factor, j, step = x, c + tile, x_sample
-                    for o in range(o0, o1, R):
-                        for r in range(R):
-                            for v in range(0, VL, LINE):
-                                prefetch(w, (o + r) * I + c + tile + v)
-                        acc, i = zeros(R, V, L), (o - first) * N
-                        for n in range(N):
-                            acc = outer(acc, R, columns, (i,), n * R, 1, factor, j + n * step)
-                        place = (o - o0) * width + tile
-                        store_rows(dw, place, R, width, acc, o1 - o, width - tile)
+                    acc, i = zeros(R, V, L), (o - first) * N
+                    for n in range(N):
+                        acc = outer(acc, R, columns, (i,), n * R, 1, factor, j + n * step)
+                    store_rows(dw, tile, R, width, acc, stop - o, width - tile)
                 if width == I:
-                    start, stop = a.weight_start + o0 * I, a.weight_start + o1 * I
-                    invoke(a.function, a.function_args, address, start, stop)
+                    start, end = a.weight_start + o * I, a.weight_start + stop * I
+                    invoke(a.function, a.function_args, address, start, end)
                 else:
-                    for o in range(o0, o1):
-                        start, row = a.weight_start + o * I + c, address + 4 * (o - o0) * width
-                        invoke(a.function, a.function_args, row, start, start + width)
+                    for row in range(o, stop):
+                        start, sums = a.weight_start + row * I + c, address + 4 * (row - o) * width
+                        invoke(a.function, a.function_args, sums, start, start + width)
         if a.bias_start >= 0:
             for o in range(first, last, L):
                 bias = load(dy, o, L)
