@@ -80,6 +80,16 @@ def ratio(cell: str) -> str:
     return cell.split("*")[0]
 
 
+#: In the order of the README.
+LARGER = (
+    "resnet20",
+    "VGG-like, batch norm",
+    "depthwise and 1x1",
+    "autoencoder, transposed convolutions",
+    "three dimensions",
+)
+
+
 def test_the_figures_of_speed_are_those_of_the_tables():
     results = "benchmarks/RESULTS.md"
     steps = rows(results, "## A training step")
@@ -92,6 +102,12 @@ def test_the_figures_of_speed_are_those_of_the_tables():
     predictions = [row for row in rows(results, "## Prediction") if row[1] == "ONNX Runtime"]
     assert len(predictions) == 4
     assert ", ".join(ratio(row[5]) for row in predictions) in TEXT
+    by_torch = [row for row in rows(results, "## Prediction") if row[1] == "PyTorch"]
+    figures = []
+    for table in (steps, by_torch):
+        found = {row[0]: ratio(row[5]) for row in table}
+        figures.append(", ".join(found[net] for net in LARGER))
+    assert "; ".join(figures) in TEXT
     firsts = rows(results, "## The first step")
     cold, warm = (float(row[1].split()[0]) for row in firsts[:2])
     assert f"{cold:.1f} s; {warm:.1f} s" in TEXT
