@@ -63,6 +63,27 @@ def test_one_process_does_it_all_where_there_is_no_other(
     assert [each.cache_hits for each in uncached] == [0] * len(uncached)
 
 
+def test_another_process_that_hangs_is_not_waited_for(
+    uncached: list[Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    real, do = subprocess.Popen, compiling._do
+
+    def hang(*arguments: Any, **options: Any) -> Any:
+        started.append(real([sys.executable, "-c", "import time; time.sleep(600)"]))
+        return started[0]
+
+    def leave_the_first(folder: Path, number: int, job: Any) -> bool:
+        return number > 0 and do(folder, number, job)
+
+    monkeypatch.setattr(subprocess, "Popen", hang)
+    monkeypatch.setattr(compiling, "_do", leave_the_first)
+    monkeypatch.setattr(compiling, "PATIENCE", 0.01)
+    compiling.compile_all(uncached, 2)
+    assert started[0].returncode != 0
+    assert [each.cache_hits for each in uncached] == [0] * len(uncached)
+
+
 def test_few_kernels_start_no_process(
     uncached: list[Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

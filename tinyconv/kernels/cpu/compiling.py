@@ -11,7 +11,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +24,9 @@ __all__ = ["compile_all"]
 
 #: So many kernels take longer to compile than a process takes to begin with it, about a second.
 MANY = 6
+
+#: Seconds that one waits for the other process, which has no more left than a kernel or two.
+PATIENCE = 60.0
 
 #: A file's name in the folder that the processes share.
 ORIGINS = "origins"
@@ -43,14 +46,15 @@ def compile_all(kernels: Sequence[Kernel], processes: int) -> None:
 
 
 def _share(jobs: Sequence[tuple[Callable[[], None], Any]]) -> None:
-    """Do some jobs and leave the others to another process, which has done them at the end."""
+    """Do some jobs and leave the others to another process, which has done them if all is well."""
     with TemporaryDirectory(prefix="tinyconv-") as name:
         folder = Path(name)
         (folder / ORIGINS).write_bytes(pickle.dumps([pickle.dumps(each) for _, each in jobs]))
         with _other_process(folder) as other:
             mine = [number for number in range(len(jobs)) if _do(folder, number, jobs[number][0])]
             if other is not None and len(mine) < len(jobs):
-                other.wait()
+                with suppress(subprocess.TimeoutExpired):
+                    other.wait(PATIENCE)
 
 
 def _do(folder: Path, number: int, job: Callable[[], None]) -> bool:
