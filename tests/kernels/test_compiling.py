@@ -63,6 +63,17 @@ def test_one_process_does_it_all_where_there_is_no_other(
     assert [each.cache_hits for each in uncached] == [0] * len(uncached)
 
 
+def test_one_process_does_it_all_on_a_full_disk(
+    uncached: list[Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compiling, "TemporaryDirectory", full)
+    compiling.compile_all(uncached, 2)
+    assert [each.cache_hits for each in uncached] == [0] * len(uncached)
+
+
 def test_another_process_that_hangs_is_not_waited_for(
     uncached: list[Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,8 +105,9 @@ def test_few_kernels_start_no_process(
     def of_nowhere(args, thread, first, last):  # type: ignore[no-untyped-def]
         pass
 
+    of_no_module = compiled(lambda: batch.multiply())
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    compiling.compile_all([*uncached[1:], of_nowhere], 2)
+    compiling.compile_all([*uncached[1:], of_nowhere, of_no_module], 2)
     compiling.compile_all(uncached, 1)
     assert uncached[0].cache_hits == of_nowhere.cache_hits == 0
 

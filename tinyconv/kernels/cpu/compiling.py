@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from tinyconv.kernels.cpu import threads
 from tinyconv.kernels.cpu.kernel import Kernel
@@ -29,27 +28,38 @@ MANY = 6
 PATIENCE = 60.0
 
 #: A file's name in the folder that the processes share.
-ORIGINS = "origins"
+ORDERS = "orders"
 
 
 def compile_all(kernels: Sequence[Kernel], processes: int) -> None:
     """Compile kernels, or fetch them from the cache, on two cores if ``processes`` is above 1."""
     missing = [kernel for kernel in dict.fromkeys(kernels) if not kernel.fetch()]
-    shared = [kernel for kernel in missing if kernel.origin and kernel.is_cacheable]
+    jobs = [(kernel.compile, order) for kernel in missing if (order := _order(kernel))]
     is_python = get_executable() is not None and not getattr(sys, "frozen", False)
-    if processes > 1 and len(shared) >= MANY and is_python:
+    if processes > 1 and len(jobs) >= MANY and is_python:
         # The loop that runs a program on threads is the last, so the other process's first.
-        jobs = [(kernel.compile, kernel.origin) for kernel in shared]
-        _share([*jobs, (threads.start, (threads.start, ()))])
+        jobs.append((threads.start, pickle.dumps((threads.start, ()))))
+        with suppress(OSError):  # of a disk that is full or read-only
+            _share(jobs)
     for kernel in missing:
         kernel.compile()
 
 
-def _share(jobs: Sequence[tuple[Callable[[], None], Any]]) -> None:
+def _order(kernel: Kernel) -> bytes | None:
+    """Return what another process makes a kernel of; None if none can, or not for this one."""
+    if kernel.origin is None or not kernel.is_cacheable:
+        return None
+    try:
+        return pickle.dumps(kernel.origin)
+    except (pickle.PicklingError, AttributeError):  # the maker has no name in a module
+        return None
+
+
+def _share(jobs: Sequence[tuple[Callable[[], None], bytes]]) -> None:
     """Do some jobs and leave the others to another process, which has done them if all is well."""
     with TemporaryDirectory(prefix="tinyconv-") as name:
         folder = Path(name)
-        (folder / ORIGINS).write_bytes(pickle.dumps([pickle.dumps(each) for _, each in jobs]))
+        (folder / ORDERS).write_bytes(pickle.dumps([order for _, order in jobs]))
         with _other_process(folder) as other:
             mine = [number for number in range(len(jobs)) if _do(folder, number, jobs[number][0])]
             if other is not None and len(mine) < len(jobs):
@@ -92,11 +102,11 @@ def _other_process(folder: Path) -> Iterator[subprocess.Popen[bytes] | None]:
 
 def main(folder: Path) -> None:
     """Be the other process."""
-    origins = pickle.loads((folder / ORIGINS).read_bytes())
-    for number in reversed(range(len(origins))):
+    orders = pickle.loads((folder / ORDERS).read_bytes())
+    for number in reversed(range(len(orders))):
 
-        def compile_one(pickled: bytes = origins[number]) -> None:
-            maker, constants = pickle.loads(pickled)
+        def compile_one(order: bytes = orders[number]) -> None:
+            maker, constants = pickle.loads(order)
             made = maker(*constants)
             if isinstance(made, Kernel):
                 made.compile()
