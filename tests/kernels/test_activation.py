@@ -29,7 +29,7 @@ EVERY = [
     layers.SiLU(),
     layers.Softplus(2.0),
 ]
-SIZES = np.logspace(-6, 2, 97)
+SIZES = np.append(np.logspace(-6, 2, 97), [1e13, 1e20, 1e30])
 X = np.concatenate([-SIZES, [0.0, -0.0, np.inf, -np.inf, np.nan], SIZES]).astype(np.float32)
 
 
@@ -71,6 +71,7 @@ def test_kernel_equals_op(layer: Layer) -> None:
     expected = layer.forward(x)
     np.testing.assert_allclose(y[inside], expected[inside], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(dx[inside], layer.backward(dy)[inside], rtol=1e-6, atol=2e-6)
+    assert np.isfinite(dx[inside][np.isfinite(x[inside]) & np.isfinite(dy[inside])]).all()
     if chosen.needs_z:  # the slopes in the place of x give the same
         slopes, again, dz = x.copy(), np.full_like(x, np.nan), np.full_like(x, np.nan)
         keeping = activation.forward(LANES, chosen.code, 1)

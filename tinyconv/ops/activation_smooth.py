@@ -67,11 +67,12 @@ def gelu_backward(dy: Array, saved: GeluSaved) -> Array:
     x, gate, approximate = saved
     xp = incoming("gelu_backward", dy, x=x)
     if approximate == "none":
-        slope = xp.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+        change = x * xp.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
     else:
-        inner = 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * (x * x))
-        slope = gate * (1 - gate) * inner
-    return dy * (gate + x * slope)
+        # The small factor comes before any square of x, which may not be finite where that is 0.
+        change = x * (gate * (1 - gate))
+        change = 2 * math.sqrt(2 / math.pi) * (change + 3 * 0.044715 * (x * (x * change)))
+    return dy * (gate + change)
 
 
 def silu(x: Array) -> tuple[Array, SiluSaved]:

@@ -84,10 +84,10 @@ def gelu_tanh(z, p):  # type: ignore[no-untyped-def]
 
 
 def gelu_tanh_backward(dy, v, p):  # type: ignore[no-untyped-def]
-    one, square = all_lanes(ONE, v), v * v
-    gate = sigmoid(all_lanes(GATE, v) * (v + all_lanes(CUBE, v) * square * v))
-    inner = all_lanes(GATE, v) * (one + all_lanes(THREE_CUBES, v) * square)
-    return dy * (gate + v * (gate * (one - gate) * inner))
+    gate = sigmoid(all_lanes(GATE, v) * (v + all_lanes(CUBE, v) * v * v * v))
+    change = v * (gate * (all_lanes(ONE, v) - gate))  # which is 0 where a square is not finite
+    change = change + all_lanes(THREE_CUBES, v) * (v * (v * change))
+    return dy * (gate + all_lanes(GATE, v) * change)
 
 
 def silu_backward(dy, v, p):  # type: ignore[no-untyped-def]

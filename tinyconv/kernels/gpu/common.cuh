@@ -51,7 +51,8 @@ __device__ inline float deactivate(int kind, float dy, float v, float p) {
         }
         case GELU_TANH: {
             float gate = sigmoid_of(GATE * (v + CUBE * v * v * v));
-            return dy * (gate + v * gate * (1 - gate) * GATE * (1 + 3 * CUBE * v * v));
+            float change = v * (gate * (1 - gate));  // which is 0 where a square is not finite
+            return dy * (gate + GATE * (change + 3 * CUBE * (v * (v * change))));
         }
         case SILU: {
             float gate = sigmoid_of(v);
