@@ -42,10 +42,10 @@ Test accuracy in percent at the epoch of best validation accuracy, on MNIST spli
 10,000; the median where there are several seeds. Epochs are those run, of those planned. Made by
 `make_table.py` from the files in `results/`, one line a run. The vote's row in the book is of
 five nets with dropout; five others, with 20 epochs for most of them, had 99.63 together. The last
-row's figure is the aim that we set ourselves. That row was run
-when `14_distorted.py` distorted all images at the start of each epoch. It distorts each batch now,
-by the same function with other random numbers, and was not run again. The machine was busy, with
-up to three such runs on its two cores, so the minutes are upper bounds.
+row's figure is the aim that we set ourselves. That row was run when `14_distorted.py` distorted all
+images at the start of each epoch. It distorts each batch now, by the same function with other
+random numbers, and was not run again. The machine was busy, with up to three such runs on its two
+cores, so the minutes are upper bounds.
 
 | experiment | the book | median | difference | of each seed | epochs | minutes a run |
 |---|---|---|---|---|---|---|
