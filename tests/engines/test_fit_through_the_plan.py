@@ -265,8 +265,8 @@ def test_a_first_compilation_is_announced(capsys: pytest.CaptureFixture[str]) ->
     calls = []
     with kernel.when_compiling(lambda: calls.append(1)):
 
-        @kernel.kernel
-        def nothing(args, thread, first, last):  # type: ignore[no-untyped-def]
+        @kernel.kernel(kernel.record("n"))
+        def nothing(a, thread, first, last):  # type: ignore[no-untyped-def]
             pass
 
         nothing.compile()

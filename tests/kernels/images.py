@@ -50,15 +50,16 @@ def poisoned(shape: tuple[int, ...], border: int = 1) -> Image:
     return Image(np.full(shape, np.nan, np.float32), border)
 
 
-def filled(layout: Any, **values: float) -> Array:
+def filled(layout: Any, **values: float | Array) -> Array:
     """A record of arguments; values that it has no field for are left out."""
     args = np.zeros(1, layout)
     for name in args.dtype.names:
-        args[name] = values.get(name, 0)
+        value = values.get(name, 0)
+        args[name] = address_of(value) if isinstance(value, np.ndarray) else value
     return args
 
 
-def call(kernel: Any, layout: Any, samples: int, **values: float) -> None:
+def call(kernel: Any, layout: Any, samples: int, **values: float | Array) -> None:
     """Run a kernel on one thread, the samples in two pieces."""
     args = filled(layout, **values)
     middle = samples // 2

@@ -79,8 +79,8 @@ def test_training_says_that_it_compiles(
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(numba.config, "CACHE_DIR", str(tmp_path))
 
-            @kernel.kernel
-            def nothing(args, thread, first, last):  # type: ignore[no-untyped-def]
+            @kernel.kernel(kernel.record("n"))
+            def nothing(a, thread, first, last):  # type: ignore[no-untyped-def]
                 pass
 
             nothing.compile()
@@ -94,15 +94,15 @@ def test_training_says_that_it_compiles(
 
 
 ONE = """
-from tinyconv.kernels.cpu.kernel import kernel, njit, when_compiling
+from tinyconv.kernels.cpu.kernel import kernel, njit, record, when_compiling
 from numba import types
 said = []
 with when_compiling(lambda: said.append("compiling")):
-    @kernel
-    def nothing(args, thread, first, last):
+    @kernel(record("n"))
+    def nothing(a, thread, first, last):
         pass
-    @kernel
-    def nought(args, thread, first, last):
+    @kernel(record("n"))
+    def nought(a, thread, first, last):
         pass
     nothing.compile(), nought.compile()
 @njit(types.int64(types.int64))

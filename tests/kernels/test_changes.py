@@ -1,11 +1,12 @@
 """What is compared with what it was."""
 
+from typing import Any
+
 import numpy as np
 
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import batch, changes
-from tinyconv.kernels.cpu.kernel import address_of
 
 FLOAT = np.float32
 
@@ -16,8 +17,8 @@ def test_calls_run_again_only_after_a_change() -> None:
     product, factor, one = np.zeros(1, FLOAT), np.full(1, 2, FLOAT), np.ones(1, FLOAT)
     program = Program(threads=2)
     sizes = dict.fromkeys(["C", "D", "H", "W", "factor_sample"], 1)
-    values = {"x": address_of(one), "y": address_of(product), "factor": address_of(factor)}
-    program.call("product", compiled(batch.multiply), batch.DROPOUT, items=1, **values, **sizes)
+    values: dict[str, Any] = {"x": one, "y": product, "factor": factor}
+    program.call("product", compiled(batch.multiply), items=1, **values, **sizes)
     program.only_after_changes(sources)
     program.freeze(block=1)
 
@@ -41,8 +42,8 @@ def test_calls_without_sources_always_run() -> None:
     program.only_after_changes([])
     product, one = np.zeros(1, FLOAT), np.ones(1, FLOAT)
     sizes = dict.fromkeys(["C", "D", "H", "W", "factor_sample"], 1)
-    values = {"x": address_of(one), "y": address_of(product), "factor": address_of(one)}
-    program.call("product", compiled(batch.multiply), batch.DROPOUT, items=1, **values, **sizes)
+    values: dict[str, Any] = {"x": one, "y": product, "factor": one}
+    program.call("product", compiled(batch.multiply), items=1, **values, **sizes)
     program.only_after_changes([])
     program.freeze(block=1)
     for _ in range(2):

@@ -101,8 +101,8 @@ def test_few_kernels_start_no_process(
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError
 
-    @kernel
-    def of_nowhere(args, thread, first, last):  # type: ignore[no-untyped-def]
+    @kernel(batch.DROPOUT)
+    def of_nowhere(a, thread, first, last):  # type: ignore[no-untyped-def]
         pass
 
     of_no_module = compiled(lambda: batch.multiply())

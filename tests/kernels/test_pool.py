@@ -10,7 +10,7 @@ from images import Image, call, poisoned
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import pool
 from tinyconv.kernels.cpu.kernel import address_of
-from tinyconv.kernels.terms import AXES, over_three_axes, window_terms
+from tinyconv.kernels.terms import arguments_of, over_three_axes, window_terms
 from tinyconv.ops.pool import max_pool_nd, max_pool_nd_backward, pool_geometry
 from tinyconv.ops.ranks import AXES as AXES_OF_RANK
 from tinyconv.ops.ranks import Over
@@ -65,9 +65,7 @@ def test_max(name: str, C: int, L: int, V: int, with_nan: bool) -> None:
     tables = over_three_axes([window_terms(geometry, axis) for axis in range(len(size))])
     source, arrived = Image(x, 1), Image(dy, 2)
     y, dx = poisoned(expected.shape), poisoned(x.shape)
-    places: dict[str, int] = {}
-    for axis, table in zip(AXES, tables, strict=True):
-        places |= table.arguments(axis)
+    places = arguments_of(tables)
     shared = {"C": C, "winners": address_of(winners), **sizes(geometry), **places}
     values = {**source.arguments("x"), **y.arguments("y")}
     call(pool.max_(L, V), pool.ARGS, 3, **shared, **values)

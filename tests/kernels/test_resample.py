@@ -8,7 +8,7 @@ from images import Image, call, poisoned
 
 from tinyconv.kernels.cpu import resample
 from tinyconv.kernels.cpu.kernel import address_of
-from tinyconv.kernels.terms import AXES, Terms, over_three_axes
+from tinyconv.kernels.terms import Terms, arguments_of, over_three_axes
 
 Array = np.ndarray[Any, Any]
 
@@ -43,9 +43,7 @@ def run(x: Array, tables: list[Terms], y: Image, C: int, L: int, V: int, value: 
     tables = list(over_three_axes(tables))
     width = source.inside.shape[3] * C
     room = np.full(width + 256, np.nan, np.float32)
-    places: dict[str, int] = {}
-    for axis, table in zip(AXES, tables, strict=True):
-        places |= table.arguments(axis)
+    places = arguments_of(tables)
     D, H, W = y.inside.shape[1:4]
     call(
         resample.resample(L, V),

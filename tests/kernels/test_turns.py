@@ -5,7 +5,7 @@ import threading
 import numpy as np
 
 from tinyconv.kernels.cpu import driver
-from tinyconv.kernels.cpu.kernel import address_of, kernel, njit, record, record_at
+from tinyconv.kernels.cpu.kernel import address_of, kernel, njit, record
 from tinyconv.kernels.cpu.simd import words_pointer
 from tinyconv.kernels.cpu.turns import LINE
 
@@ -18,9 +18,8 @@ COUNTS = record("done", "before", "early")
 
 
 def test_every_share_is_done_once_and_behind_the_phase_before() -> None:
-    @kernel
-    def count(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, COUNTS)
+    @kernel(COUNTS)
+    def count(a, thread, first, last):  # type: ignore[no-untyped-def]
         words_pointer(a.done)[thread] += 1
         if a.before:
             for share in range(SHARES):

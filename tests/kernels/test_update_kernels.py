@@ -10,7 +10,6 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.cpu.update_rule import UpdateRule
 from tinyconv.kernels.cpu import update
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.optimizers import Optimizer
 
@@ -57,17 +56,8 @@ def test_kernel_equals_optimizer(rule: Optimizer, threads: int, factor: int) -> 
     kernel_rule, program = UpdateRule(rule, p, states[0], sharing), Program(threads)
     p.flat_grad[...] = np.nan
     gradient = np.zeros_like(p.flat)
-    function, args = kernel_rule.call
-    program.call(
-        "update",
-        compiled(update.flat),
-        update.FLAT,
-        items=p.flat.size,
-        grain=LANES,
-        dw=address_of(gradient),
-        function=function,
-        function_args=args,
-    )
+    sizes = {"items": p.flat.size, "grain": LANES}
+    program.call("update", compiled(update.flat), dw=gradient, **sizes, **kernel_rule.call)
     kernel_rule.add_rest(program, lambda: True, lambda: None)
     program.freeze(6)
     rng = np.random.default_rng(2)

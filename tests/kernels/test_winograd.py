@@ -102,7 +102,7 @@ def test_a_convolution_forward_and_backward(
     add_squares(context, program, "dx", back, v_back, **places, adds=1, floor=-np.inf)
     width, run = product.tile.width, K * C + 1
     sums, bias = (arena.take(n * product.tile.padded(O)) for n in (K * run, 1))
-    where = {"dw": address_of(sums), "db": address_of(bias), "run_padded": run}
+    where: dict[str, Any] = {"dw": sums, "db": bias, "run_padded": run}
     add_weight_gradient_of_squares(context, program, "dw", product, dz, **where)
     context._room[...] = np.nan
     program.freeze(2)

@@ -8,14 +8,15 @@ of the backward pass is the transposed one.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tinyconv.geometry import Geometry
 
-#: The axes of an image and the fields of a record that describe the tables of all three.
-AXES = ("d", "h", "w")
-FIELDS = tuple(f"{axis}_{part}" for axis in AXES for part in ("starts", "places", "weights"))
+AXES, PARTS = ("d", "h", "w"), ("starts", "places", "weights")
+#: The fields of a record that describe the tables of all three axes of an image.
+FIELDS = tuple(f"{axis}_{part}" for axis in AXES for part in PARTS)
 
 
 class Terms:
@@ -50,13 +51,16 @@ class Terms:
                     lists[place].append((element, weight))
         return Terms(lists, len(self.lists))
 
-    def arguments(self, axis: str) -> dict[str, int]:
-        """Return the addresses, for the record of a kernel; this object keeps them valid."""
-        return {
-            f"{axis}_starts": self.starts.ctypes.data,
-            f"{axis}_places": self.places.ctypes.data,
-            f"{axis}_weights": self.weights.ctypes.data,
-        }
+
+def arguments_of(tables: Sequence[Terms]) -> dict[str, Any]:
+    """Return the arguments of a kernel that are the tables of three axes."""
+    parts = [getattr(table, part) for table in tables for part in PARTS]
+    return dict(zip(FIELDS, parts, strict=True))
+
+
+def transposed(tables: Sequence[Terms]) -> tuple[Terms, ...]:
+    """Return the tables of the backward pass."""
+    return tuple(table.transposed() for table in tables)
 
 
 def over_three_axes(tables: Sequence[Terms]) -> tuple[Terms, ...]:

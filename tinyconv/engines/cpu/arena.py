@@ -50,6 +50,11 @@ class Image:
     sample: int
 
     @property
+    def size(self) -> tuple[int, int, int]:
+        """D, H, W."""
+        return self.D, self.H, self.W
+
+    @property
     def base(self) -> int:
         """Address of the first number, border included."""
         return address_of(self.array)
@@ -65,10 +70,10 @@ class Image:
         """Address of the first number inside the border."""
         return self.base + 4 * self.first
 
-    def corner(self, border: Border) -> int:
-        """Address of the first number of a narrower border."""
-        (front, _), (top, _), (left, _) = border
-        return self.origin - 4 * (front * self.plane + top * self.row + left * self.step)
+    def arguments(self, name: str) -> dict[str, int]:
+        """The arguments of a kernel that describe the inside of the buffer ``name``."""
+        strides = {key: getattr(self, key) for key in ("sample", "plane", "row", "step")}
+        return {name: self.origin, **{f"{name}_{key}": n for key, n in strides.items()}}
 
     def without_border(self) -> "Image":
         """Return the same images, of whose border nothing is known."""

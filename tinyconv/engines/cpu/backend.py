@@ -12,7 +12,7 @@ from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of, runs_of, sizes_of
+from tinyconv.engines.cpu.step import Context, Step, runs_of, sizes_of
 from tinyconv.engines.cpu.steps import STEPS
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.cpu.update_rule import UpdateRule
@@ -107,8 +107,7 @@ class CpuBackend:
         self._gather = self.program.call(
             "gather",
             compiled(batch_kernels.gather, LANES),
-            batch_kernels.GATHER,
-            **planes_of(y, "y"),
+            y=y,
             **sizes_of(y),
         )
         self._inputs = [self._gather["x"]]
@@ -203,14 +202,13 @@ class CpuTraining(CpuBackend):
     def watch(self, step: Step) -> None:
         """Add to the reach what the gradients of a step's parameters can come to."""
         assert step.dy is not None
-        inputs = address_of(self.context.arena.take(self.batch))
+        inputs = self.context.arena.take(self.batch)
         gain = max(1.0, abs(step.activation.parameter))
-        for image, sums in ((step.x, 0), (step.dy, address_of(self.sums))):
+        for image, sums in ((step.x, None), (step.dy, self.sums)):
             self.program.call(
                 f"{step.name}: reach",
                 compiled(reach.reach, LANES),
-                reach.ARGS,
-                **planes_of(image, "v"),
+                v=image,
                 **runs_of(image),
                 inputs=inputs,
                 sums=sums,
@@ -223,8 +221,7 @@ class CpuTraining(CpuBackend):
             self.program.call(
                 f"{step.name}: reach",
                 compiled(reach.reach_of_kept, LANES),
-                reach.KEPT,
-                sums=address_of(self.sums),
+                sums=self.sums,
                 **values,
             )
 

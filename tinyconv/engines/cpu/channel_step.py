@@ -6,7 +6,7 @@ from typing import Any
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.flatten_step import add_flatten, add_unflatten
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Step, planes_of
+from tinyconv.engines.cpu.step import Step
 
 
 class ChannelStep(Step):
@@ -16,14 +16,15 @@ class ChannelStep(Step):
     and back.
 
     Attributes:
-        images: x, dx, y and dy as the kernels see them.
+        images: x, dx, y and dy as the kernels see them, by these names.
     """
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         self.x, self.dx, self.y, self.dy = x, dx, y, dy
-        self.images = tuple(
-            None if image is None else self._as_image(image) for image in (x, dx, y, dy)
-        )
+        buffers = {"x": x, "dx": dx, "y": y, "dy": dy}
+        self.images: dict[str, Any] = {
+            name: image and self._as_image(image) for name, image in buffers.items()
+        }
 
     def _as_image(self, image: Image) -> Image:
         if len(self.shape) <= 4:
@@ -33,31 +34,23 @@ class ChannelStep(Step):
 
     def _arguments(self) -> dict[str, Any]:
         """The buffers and their sizes."""
-        places: dict[str, Any] = {}
-        for name, image in zip(("x", "dx", "y", "dy"), self.images, strict=True):
-            if image is not None:
-                places |= planes_of(image, name)
-        x = self.images[0]
-        assert x is not None
+        x = self.images["x"]
         # The channels of a vector are the columns of its buffer.
         W = 1 if len(self.shape) == 1 else x.W
-        return {**places, "lines": x.D * x.H, "rows": x.H, "W": W, "C": self.shape[0]}
+        return {**self.images, "lines": x.D * x.H, "rows": x.H, "W": W, "C": self.shape[0]}
 
     def forward(self, program: Program) -> None:
-        x, _, y, _ = self.images
-        if x and y:
-            add_unflatten(program, self.name, self.x, x)
-            self._forward(program)
-            add_flatten(program, self.name, y, self.y)
+        x, y = self.images["x"], self.images["y"]
+        add_unflatten(program, self.name, self.x, x)
+        self._forward(program)
+        add_flatten(program, self.name, y, self.y)
 
     def backward(self, program: Program) -> None:
-        _, dx, _, dy = self.images
-        if dy and self.dy:
-            name = f"{self.name}: backward"
-            add_unflatten(program, name, self.dy, dy)
-            self._backward(program, name)
-            if dx and self.dx:
-                add_flatten(program, name, dx, self.dx)
+        dx, dy, name = self.images["dx"], self.images["dy"], f"{self.name}: backward"
+        add_unflatten(program, name, self.dy, dy)
+        self._backward(program, name)
+        if self.dx is not None:
+            add_flatten(program, name, dx, self.dx)
 
     def _forward(self, program: Program) -> None:
         """Add the calls on images that make y."""

@@ -109,6 +109,13 @@ def over_three_axes(window: Geometry) -> Geometry:
     )
 
 
+def set_dims(dims: Array, arena: Arena, **values: int | Array) -> None:
+    """Write sizes and tables, which the arena keeps, to a record of :data:`conv.DIMS`."""
+    for name, value in values.items():
+        is_table = isinstance(value, np.ndarray)
+        dims[name] = address_of(arena.table(value)) if is_table else value
+
+
 class Product:
     """One product with its tables.
 
@@ -160,25 +167,22 @@ class Product:
         self.into = arena.table(np.arange(self.count) * self.tile.width)
         group = max(1, min(batch, ceil(GROUP / self.windows)))
         samples = np.arange(group)[:, None]
-        tables = {
-            "x_at": samples * x.sample + x_at,
-            "y_at": samples * y.sample + y_at,
-            "elements": elements[:: self.steps],
-        }
         self.dims = np.zeros(1, conv.DIMS)
         arena.arrays.append(self.dims)
-        sizes = {
-            "x_sample": x.sample,
-            "y_sample": y.sample,
-            "steps": self.count // self.steps,
-            "windows": self.windows,
-            "group": group,
-            "block": max(1, SECOND_CACHE // (4 * x.sample * group)) * group,
-            "O": channels,
-        }
-        sizes |= {name: address_of(arena.table(table)) for name, table in tables.items()}
-        for name, value in sizes.items():
-            self.dims[name] = value
+        set_dims(
+            self.dims,
+            arena,
+            x_sample=x.sample,
+            y_sample=y.sample,
+            steps=self.count // self.steps,
+            windows=self.windows,
+            group=group,
+            block=max(1, SECOND_CACHE // (4 * x.sample * group)) * group,
+            O=channels,
+            x_at=samples * x.sample + x_at,
+            y_at=samples * y.sample + y_at,
+            elements=elements[:: self.steps],
+        )
 
     def of_each_channel(self, channels: int, arena: Arena) -> "Product":
         """Let the tables, made for one channel, serve all: see kernels.cpu.depthwise."""

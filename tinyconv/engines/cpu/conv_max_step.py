@@ -9,12 +9,12 @@ import numpy as np
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import PENDING, Product, convolution
 from tinyconv.engines.cpu.conv_step import ConvStep, is_convolution, pool_sizes
+from tinyconv.engines.cpu.product_step import behind
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, planes_of
+from tinyconv.engines.cpu.step import Context, axes
 from tinyconv.engines.cpu.tiling import compiled, even, rows_for
 from tinyconv.engines.units import ACTIVATIONS, MAX, Unit
 from tinyconv.kernels.cpu import activation_pool, conv_max
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.layers.base import Shape
 
@@ -93,30 +93,22 @@ class ConvMaxStep(ConvStep):
         if self.dense is None:
             super()._add_other_activation(program)
             return
-        assert self.winners is not None
-        KD, KH, KW = self.pooling
         y, chosen = self.y, self.activation
         program.call(
             f"{self.name}: activation",
             compiled(activation_pool.maximum_of, LANES, chosen.code),
-            activation_pool.MAX,
-            **planes_of(self.dense, "x"),
-            **planes_of(y, "y"),
-            winners=address_of(self.winners) + y.first,
-            slope=0 if self.z is y else self.z.origin,
+            x=self.dense,
+            y=y,
+            winners=behind(self.winners, y.first),
+            slope=None if self.z is y else self.z,
             parameter=chosen.parameter,
             C=y.C,
-            OD=y.D,
-            OH=y.H,
-            OW=y.W,
-            KD=KD,
-            KH=KH,
-            KW=KW,
+            **axes("O", y.size),
+            **axes("K", self.pooling),
         )
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
         product, take, threads = self.product, self.context.arena.take, self.context.threads
-        assert self.winners is not None
         x, O, size = product.x, product.channels, self._channel
         L, V, KH = self.run_lanes, self.run_vectors, self.window.kernel[1]
         R = even(KH, rows_for(V, KH))
@@ -131,35 +123,25 @@ class ConvMaxStep(ConvStep):
         listed = max(O * channel, product.positions * O) + 16
         counts = max(O, product.positions) + 16
         self._keep_places(self._runs_at())
-        self.dw, self.db = take(threads * O * size), take(threads * (O + LANES))
-        self.dw_group, self.db_group = O * size, O + LANES
-        self.dw_layout = {
-            "dw_thread": O * size,
-            "width": 1,
-            "dw_block": size,
-            "db_thread": O + LANES,
-        }
+        self._take_gradients(O * size, O + LANES, width=1, block=size)
         # Here the runs of all channels are what lies side by side.
         runs = np.arange(O * size // self.run_padded) * self.run_padded
         self._keep(runs, product.run, product.run)
         program.call(
             f"{self.name}: backward",
             kernel,
-            conv_max.BACKWARD,
             **self._run_arguments(dz),
-            x=x.base,
-            winners=address_of(self.winners),
+            x=x.array,
+            area=product.positions,
+            winners=self.winners,
             y_sample=self.z.sample,
-            y_at=address_of(product.y_at),
-            dw=address_of(self.dw),
-            dw_thread=self.dw_layout["dw_thread"],
-            db=address_of(self.db),
-            db_thread=self.dw_layout["db_thread"],
+            y_at=product.y_at,
+            **self._gradients(),
             block=block,
-            places=address_of(take(threads * listed, "int32")),
-            values=address_of(take(threads * listed)),
+            places=take(threads * listed, "int32"),
+            values=take(threads * listed),
             list_thread=listed,
             list_channel=channel,
-            counts=address_of(take(threads * counts, "int32")),
+            counts=take(threads * counts, "int32"),
             counts_thread=counts,
         )

@@ -6,7 +6,7 @@ from typing import Any
 from tinyconv.engines.cpu.arena import NO_BORDER, Image
 from tinyconv.engines.cpu.conv_step import ConvStep, pool_sizes
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import planes_of
+from tinyconv.engines.cpu.step import axes
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import AVG, CONVS, Unit
 from tinyconv.kernels.cpu import activation_pool
@@ -44,34 +44,28 @@ class ConvMeanStep(ConvStep):
 
     def _add_other_activation(self, program: Program) -> None:
         code = IDENTITY if self.activation.code == RELU else self.activation.code
-        kernel = compiled(activation_pool.mean_of, LANES, code, int(self._keeps_slopes))
-        self._add(program, "mean", kernel, **planes_of(self.z, "x"), **planes_of(self.y, "y"))
+        kernel = compiled(activation_pool.mean_of, LANES, code, int(self.keeps_slopes))
+        self._add(program, "mean", kernel, x=self.z, y=self.y)
 
     def _add_dz(self, program: Program, dy: Image, dz: Image) -> None:
-        constants = (IDENTITY, 1) if self._keeps_slopes else (self.activation.code, 0)
+        constants = (IDENTITY, 1) if self.keeps_slopes else (self.activation.code, 0)
         kernel = compiled(activation_pool.mean_of_backward, LANES, *constants)
-        places = planes_of(self.z, "v") | planes_of(dy, "dy") | planes_of(dz, "dx")
-        self._add(program, "mean backward", kernel, **places)
+        self._add(program, "mean backward", kernel, v=self.z, dy=dy, dx=dz)
 
     @property
-    def _keeps_slopes(self) -> bool:
+    def keeps_slopes(self) -> bool:
         return self.activation.needs_z and self.dy is not None
 
-    def _add(self, program: Program, what: str, kernel: Any, **places: int) -> None:
-        KD, KH, KW = sizes = pool_sizes(self.unit.find(AVG))
+    def _add(self, program: Program, what: str, kernel: Any, **images: Any) -> None:
+        sizes = pool_sizes(self.unit.find(AVG))
         room, room_thread = self.context.room(self.z.W * self.z.C + 2 * LANES)
         program.call(
             f"{self.name}: {what}",
             kernel,
-            activation_pool.MEAN,
-            **places,
+            **images,
             C=self.y.C,
-            OD=self.y.D,
-            OH=self.y.H,
-            OW=self.y.W,
-            KD=KD,
-            KH=KH,
-            KW=KW,
+            **axes("O", self.y.size),
+            **axes("K", sizes),
             room=room,
             room_thread=room_thread,
             share=1 / prod(sizes),

@@ -30,9 +30,8 @@ from tinyconv.engines.cpu.winograd_calls import PREDICTIONS, is_of_squares
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu import conv, conv_max
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
-from tinyconv.kernels.terms import Terms, window_terms
+from tinyconv.kernels.terms import Terms, transposed, window_terms
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.shape import pad_sources
 
@@ -154,14 +153,12 @@ class ConvStep(ProductStep):
     # Backward.
 
     def backward(self, program: Program) -> None:
-        assert self.dy is not None
         self._add_dz(program, self.dy, self.dz)
         if self.is_trained or self.dw_makes_dx:
             self._add_weight_gradient(program, self.dz)
         self._add_input_gradient(program)
         if self.tables and self.dx is not None and self.dsource is not None:
-            tables = [table.transposed() for table in self.tables]
-            name = f"{self.name}: source backward"
+            name, tables = f"{self.name}: source backward", transposed(self.tables)
             add_resample(self.context, program, name, self.dsource, self.dx, tables)
 
     def _add_input_gradient(self, program: Program) -> None:
@@ -177,16 +174,10 @@ class ConvStep(ProductStep):
             samples = np.arange(group)[:, None]
             x_at = samples * self.dsource.sample + self.product.x_at[order]
             dz_at = samples * dz.sample + inside(dz)[order]
-            values |= {
-                "group": group,
-                "x_at": address_of(table(x_at)),
-                "dz_at": address_of(table(dz_at)),
-            }
-            names = conv_max.INPUT_GRADIENT.names or ()
-            values = {name: value for name, value in values.items() if name in names}
+            values |= {"group": group, "x_at": table(x_at), "dz_at": table(dz_at), "adds": adds}
             rows = min(ROWS, SUMS // self.run_vectors)
             kernel = compiled(conv_max.input_gradient, self.run_lanes, self.run_vectors, rows)
-            program.call(name, kernel, conv_max.INPUT_GRADIENT, **values, adds=adds)
+            program.call(name, kernel, **values)
 
     def _gate(self) -> Image | None:
         """Return x if it is the result of a ReLU whose step is to be given dz instead of dy."""
@@ -240,34 +231,32 @@ class ConvStep(ProductStep):
         program.call(
             f"{self.name}: pack",
             compiled(conv.pack, LANES),
-            conv.PACK,
             items=len(places),
-            weight=address_of(self.weight),
-            places=address_of(places),
+            weight=self.weight,
+            places=places,
             column=prod(self.window.kernel),
             columns=C,
-            w=address_of(self.w_runs),
-            into=address_of(into),
+            w=self.w_runs,
+            into=into,
             width=C,
         )
 
-    def _run_arguments(self, dz: Image) -> dict[str, int]:
+    def _run_arguments(self, dz: Image) -> dict[str, Any]:
         """What kernels over runs are told."""
         product, KH = self.product, self.window.kernel[1]
         taps, table = self.slabs // self.window.kernel[0], self.context.arena.table
         return {
             "x_sample": product.x.sample,
-            "x_at": address_of(product.x_at),
-            "area": product.positions,
+            "x_at": product.x_at,
             "windows": product.windows,
             "O": product.channels,
-            "dz": dz.base,
+            "dz": dz.array,
             "dz_sample": dz.sample,
-            "dz_at": address_of(table(inside(dz))),
-            "dx": 0 if self.dsource is None else self.dsource.base,
-            "w": 0 if self.dsource is None else address_of(self.w_runs),
+            "dz_at": table(inside(dz)),
+            "dx": None if self.dsource is None else self.dsource.array,
+            "w": None if self.dsource is None else self.w_runs,
             "slabs": self.slabs,
-            "slab_at": address_of(table(product.rows.reshape(-1, KH, taps)[:, 0].ravel())),
+            "slab_at": table(product.rows.reshape(-1, KH, taps)[:, 0].ravel()),
             "KH": KH,
             "x_row": product.x.row * self.window.dilation[1],
             "run_padded": self.run_padded,

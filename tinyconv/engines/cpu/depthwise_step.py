@@ -22,7 +22,6 @@ from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, even
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.kernels.cpu import depthwise
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
@@ -92,7 +91,6 @@ class DepthwiseStep(ProductStep):
         self._add_other_activation(program)
 
     def backward(self, program: Program) -> None:
-        assert self.dy is not None
         self._add_dz(program, self.dy, self.dz)
         if self.is_trained:
             self._add_weight_gradient(program, self.dz)
@@ -101,8 +99,8 @@ class DepthwiseStep(ProductStep):
             self._add_product(program, f"{self.name}: dx", product, packed, adds=adds)
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
-        table, take, x = self.context.arena.table, self.context.arena.take, self.source
-        (KD, KH, KW), threads, L = self.window.kernel, self.context.threads, self.product.tile.L
+        table, x = self.context.arena.table, self.source
+        (KD, KH, KW), L = self.window.kernel, self.product.tile.L
         RW = even(KW, SUMS)
         RH = even(KH, SUMS // RW)
         V = max(1, min(self.product.tile.V, SUMS // (RH * RW)))
@@ -119,30 +117,19 @@ class DepthwiseStep(ProductStep):
         self._describe(dz)
         w_row = ceil(self.C / (V * L)) * V * L
         self.places = table(slots * w_row)
-        self.dw_group, self.db_group = len(corners) * RH * RW * w_row, w_row + LANES
-        self.dw_layout = {
-            "dw_thread": self.dw_group,
-            "db_thread": self.db_group,
-            "width": w_row,
-            "dw_block": 0,
-        }
-        self.dw, self.db = take(threads * self.dw_group), take(threads * self.db_group)
+        self._take_gradients(len(corners) * RH * RW * w_row, w_row + LANES, w_row, block=0)
         self._keep(self.places, self.C, self.C)
         program.call(
             f"{self.name}: dw",
             compiled(depthwise.weight_gradient, L, V, RH, RW),
-            depthwise.WEIGHT_GRADIENT,
-            dims=address_of(self.product.dims),
-            x=x.base,
-            dz=dz.base,
-            corners=address_of(corners),
+            dims=self.product.dims,
+            x=x.array,
+            dz=dz.array,
+            corners=corners,
             blocks=len(corners),
             down=down,
             along=along,
             chunk=max(16, CHUNK // self.C),
-            dw=address_of(self.dw),
-            dw_thread=self.dw_group,
             w_row=w_row,
-            db=address_of(self.db),
-            db_thread=self.db_group,
+            **self._gradients(),
         )

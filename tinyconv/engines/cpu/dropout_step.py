@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from math import ceil, prod
+from typing import Any
 
 import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
+from tinyconv.engines.cpu.step import Context, Step, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import batch
-from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.kernel import Kernel
 from tinyconv.layers.base import Shape
 
 
@@ -25,47 +26,25 @@ class DropoutStep(Step):
     def start(self, step: int) -> None:
         self.key[0] = self.layer.mask_key(step, prod(self.shape))
 
-    def _arguments(self) -> dict[str, int]:
-        return {
-            **sizes_of(self.x),
-            "factor": address_of(self.factor),
-            "factor_sample": prod(self.shape),
-        }
-
     def forward(self, program: Program) -> None:
         kept, in_prediction = self.layer.scales
         size = self.context.batch * prod(self.shape)
         if not self.context.training:
             self.factor = np.full(size, in_prediction, np.float32)
-            self._add_product(program, self.name, self.x, self.y)
+            self._add(program, self.name, compiled(batch.multiply), self.x, self.y)
             return
         self.factor = self.context.arena.take(size)
         # uniform >= p, with both sides multiplied by 2**24, which is exact
         least = ceil(float(np.float32(self.layer.p)) * 2**24)
-        program.call(
-            self.name,
-            compiled(batch.dropout),
-            batch.DROPOUT,
-            **self._arguments(),
-            **planes_of(self.x, "x"),
-            **planes_of(self.y, "y"),
-            key=address_of(self.key),
-            least=least,
-            scale=kept,
-        )
+        kernel, options = compiled(batch.dropout), {"key": self.key, "least": least, "scale": kept}
+        self._add(program, self.name, kernel, self.x, self.y, **options)
 
     def backward(self, program: Program) -> None:
-        if self.dx is None:
-            return
-        assert self.dy is not None
-        self._add_product(program, f"{self.name}: backward", self.dy, self.dx)
+        name = f"{self.name}: backward"
+        self._add(program, name, compiled(batch.multiply), self.dy, self.dx)
 
-    def _add_product(self, program: Program, name: str, x: Image, y: Image) -> None:
-        program.call(
-            name,
-            compiled(batch.multiply),
-            batch.DROPOUT,
-            **self._arguments(),
-            **planes_of(x, "x"),
-            **planes_of(y, "y"),
-        )
+    def _add(
+        self, program: Program, name: str, kernel: Kernel, x: Image, y: Image, **options: Any
+    ) -> None:
+        options |= {"factor": self.factor, "factor_sample": prod(self.shape)}
+        program.call(name, kernel, x=x, y=y, **sizes_of(x), **options)

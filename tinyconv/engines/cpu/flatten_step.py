@@ -5,7 +5,7 @@ from typing import Any
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
+from tinyconv.engines.cpu.step import Context, Step, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import batch
@@ -25,15 +25,7 @@ def add_unflatten(program: Program, name: str, rows: Image, image: Image) -> Non
 
 def _copy(program: Program, name: str, maker: Any, image: Image, rows: Image) -> None:
     if image.origin != rows.origin:
-        program.call(
-            name,
-            compiled(maker, LANES),
-            batch.IMAGE,
-            **planes_of(image, "image"),
-            rows=rows.origin,
-            rows_sample=rows.sample,
-            **sizes_of(image),
-        )
+        program.call(name, compiled(maker, LANES), image=image, rows=rows, **sizes_of(image))
 
 
 class FlattenStep(Step):
@@ -45,19 +37,15 @@ class FlattenStep(Step):
         self.is_view = not 2 <= len(self.shape) <= 4
 
     def forward(self, program: Program) -> None:
-        if self.y.origin != self.x.origin:
-            self._add(program, self.name, self.x, self.y)
+        self._add(program, self.name, self.x, self.y)
 
     def backward(self, program: Program) -> None:
-        if self.dx is None:
-            return
-        assert self.dy is not None
-        if self.dy.origin == self.dx.origin:
-            return
         self._add(program, f"{self.name}: backward", self.dy, self.dx)
 
     def _add(self, program: Program, name: str, x: Image, y: Image) -> None:
         """Add the calls that copy x to rows and rows to y; where one is rows, a call is enough."""
+        if x.origin == y.origin:
+            return
         context, count = self.context, (y.C * y.D * y.H * y.W,)
         x_rows, y_rows = x.flattened(), y.flattened()
         rows = y_rows or x_rows or context.arena.image(context.batch, count)

@@ -1,9 +1,13 @@
 """The steps that join branches: sums and concatenations."""
 
+from dataclasses import replace
+
+import numpy as np
+
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.epilogue import add_activation_backward
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Step, planes_of, runs_of
+from tinyconv.engines.cpu.step import Step, runs_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.step import SideBySideStep, SumStep
 from tinyconv.kernels.cpu import join
@@ -20,17 +24,16 @@ def _add(
     program: Program, name: str, x: Image, other: Image, z: Image, y: Image, chosen: Chosen
 ) -> None:
     """Add the call z = x + other, y = activation(z)."""
-    program.call(
-        name,
-        compiled(join.add, LANES, chosen.code),
-        join.ADD,
-        **planes_of(x, "x"),
-        **planes_of(other, "other"),
-        **planes_of(y, "y"),
-        z=z.origin,
-        **runs_of(y),
-        parameter=chosen.parameter,
-    )
+    kernel, parameter = compiled(join.add, LANES, chosen.code), chosen.parameter
+    program.call(name, kernel, x=x, other=other, z=z, y=y, **runs_of(y), parameter=parameter)
+
+
+def _copy(program: Program, name: str, x: Image, y: Image) -> None:
+    """Add the call y = x, of which one may be a slice of the channels of a larger buffer."""
+    is_whole = x.step == y.step == x.C
+    sizes = runs_of(x) | {"positions": 1 if is_whole else x.W}
+    sizes["count"] //= sizes["positions"]
+    program.call(name, compiled(join.copy, LANES), x=x, y=y, **sizes)
 
 
 class AddStep(SumStep, Step):
@@ -49,70 +52,33 @@ class AddStep(SumStep, Step):
 
     def backward(self, program: Program) -> None:
         dy, name = self.dy, f"{self.name}: backward"
-        assert dy is not None
         if self.changes_dy and not self.has_dz:
-            add_activation_backward(self, program, dy)
+            add_activation_backward(self, program, f"{self.name}: activation backward", dy)
         for dx, adds in zip(self.dxs, self.adds, strict=True):
             if dx is not None and adds:
                 add_image(program, name, dy, dx)
             elif dx is not None and dx.origin != dy.origin:
-                program.call(
-                    name,
-                    compiled(join.copy, LANES),
-                    join.ARGS,
-                    **planes_of(dy, "x"),
-                    **planes_of(dx, "y"),
-                    positions=1,
-                    **runs_of(dy),
-                )
+                _copy(program, name, dy, dx)
 
 
 class ConcatStep(SideBySideStep, Step):
     """All inputs side by side along the channels."""
 
     def forward(self, program: Program) -> None:
-        first = 0
-        for x in self.xs:
-            self._copy(program, self.name, x, 0, self.y, first, x)
-            first += self._width(x)
+        for x, part in zip(self.xs, self._parts(self.y), strict=True):
+            _copy(program, self.name, x, part)
 
     def backward(self, program: Program) -> None:
-        assert self.dy is not None
-        first = 0
-        for x, dx in zip(self.xs, self.dxs, strict=True):
+        for dx, part in zip(self.dxs, self._parts(self.dy), strict=True):
             if dx is not None:
-                self._copy(program, f"{self.name}: backward", self.dy, first, dx, 0, x)
-            first += self._width(x)
+                _copy(program, f"{self.name}: backward", part, dx)
 
-    def _width(self, image: Image) -> int:
-        """How many numbers of the joined axis lie side by side in memory."""
-        return image.C if 2 <= len(self.shape) <= 4 else image.W
-
-    def _copy(
-        self,
-        program: Program,
-        name: str,
-        x: Image,
-        x_first: int,
-        y: Image,
-        y_first: int,
-        part: Image,
-    ) -> None:
-        """Copy a part, from one channel of x on, to one of y on."""
-        x_at, y_at = planes_of(x, "x"), planes_of(y, "y")
-        x_at["x"] += 4 * x_first
-        y_at["y"] += 4 * y_first
-        width = self._width(part)
-        program.call(
-            name,
-            compiled(join.copy, LANES),
-            join.ARGS,
-            **x_at,
-            **y_at,
-            x_step=x.C,
-            y_step=y.C,
-            planes=part.D,
-            rows=part.H,
-            positions=part.C * part.W // width,
-            count=width,
-        )
+    def _parts(self, whole: Image) -> list[Image]:
+        """Return where each input, or its gradient, lies in a buffer laid out as y."""
+        axis = "C" if 2 <= len(self.shape) <= 4 else "W"
+        sizes = [getattr(x, axis) for x in self.xs]
+        firsts = np.cumsum(sizes) - sizes
+        return [
+            replace(whole, array=whole.array[first:], **{axis: size})
+            for first, size in zip(firsts, sizes, strict=True)
+        ]

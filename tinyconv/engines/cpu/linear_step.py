@@ -14,7 +14,6 @@ from tinyconv.engines.cpu.step import Context, Step
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import linear
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.layers import Linear
 from tinyconv.layers.base import Shape
@@ -60,17 +59,15 @@ class LinearStep(Step):
         values: dict[str, Any] = {
             "items": self.O if self.by_features else 0,
             "grain": linear.LINE,  # so that no line of the cache is written by two threads
-            "x": self.x.origin,
-            "x_sample": self.x.sample,
-            "w": address_of(self.layer.params["weight"]),
-            "b": 0 if bias is None else address_of(bias),
-            "factors": 0 if self.factors is None else address_of(self.factors),
-            "z": self.z.origin,
-            "y": self.y.origin,
-            "y_sample": self.y.sample,
+            "x": self.x,
+            "w": self.layer.params["weight"],
+            "b": bias,
+            "factors": self.factors,
+            "z": self.z,
+            "y": self.y,
             "I": self.I,
             "O": self.O,
-            "n": address_of(context.n),
+            "n": context.n,
             "wide": WIDE if has_panels else 0,
             "by_features": self.by_features,
             "parameter": self.activation.parameter,
@@ -83,17 +80,16 @@ class LinearStep(Step):
             values |= {"panels_thread": room, "sums_thread": sums}
             values |= {"panels": self._room(room), "sums": self._room(sums)}
             products = compiled(linear.forward_batch, LANES, OUTPUTS, VECTORS)
-            program.call(self.name, products, linear.FORWARD, **values)
+            program.call(self.name, products, **values)
         products = compiled(linear.forward, lanes_for(self.I), even(height, R), Q)
-        program.call(self.name, products, linear.FORWARD, **values)
+        program.call(self.name, products, **values)
         if bias is not None or self.activation.code:
             finish = compiled(linear.finish, LANES, self.activation.code)
-            program.call(f"{self.name}: bias", finish, linear.FORWARD, **values)
+            program.call(f"{self.name}: bias", finish, **values)
 
     def backward(self, program: Program) -> None:
-        assert self.dy is not None
         if self.activation.code:
-            add_activation_backward(self, program, self.dy)
+            add_activation_backward(self, program, f"{self.name}: activation backward", self.dy)
         if self.dx is None:
             return
         dx, threads, name = self.dx, self.context.threads, f"{self.name}: backward"
@@ -108,57 +104,48 @@ class LinearStep(Step):
         program.call(
             name,
             compiled(linear.backward, LANES, self.R, self.V),
-            linear.BACKWARD,
             items=self.O if by_features else 0,
-            dy=self.dy.origin,
-            dy_sample=self.dy.sample,
-            w=address_of(self.layer.params["weight"]),
-            dx=dx.origin,
-            dx_sample=dx.sample,
+            dy=self.dy,
+            w=self.layer.params["weight"],
+            dx=dx,
             parts=(parts or [dx])[0].origin,
             part=size if parts else 0,
             I=self.I,
             O=self.O,
-            n=address_of(self.context.n),
+            n=self.context.n,
             by_features=by_features,
             panel=self._room(linear.DEPTH * self.V * LANES),
         )
         for part in parts:
             add_image(program, name, part, dx)
 
-    def _room(self, numbers: int) -> int:
-        """Return the address of room for so many numbers for each thread."""
-        return address_of(self.context.arena.take(self.context.threads * numbers))
+    def _room(self, numbers: int) -> Array:
+        """Return room for so many numbers for each thread."""
+        return self.context.arena.take(self.context.threads * numbers)
 
     def update(self, program: Program) -> None:
-        assert self.dy is not None
         context, width = self.context, min(self.I, linear.WIDTH)
         sums = max(self.R * width, LANES)
         panels = context.batch * linear.WIDTH
         grain = linear.LINE if self.by_features else self.R  # the rows of the forward pass
         columns = context.batch * (ceil(self.O / context.threads) + 2 * grain + self.R)
-        bias = self.layer.params.get("bias")
         program.call(
             f"{self.name}: update",
             compiled(linear.update, LANES, self.R, self.V),
-            linear.UPDATE,
             items=self.O,
             grain=grain,
-            dy=self.dy.origin,
-            dy_sample=self.dy.sample,
-            x=self.x.origin,
-            x_sample=self.x.sample,
-            w=address_of(self.layer.params["weight"]),
+            dy=self.dy,
+            x=self.x,
+            w=self.layer.params["weight"],
             I=self.I,
-            n=address_of(context.n),
+            n=context.n,
             panels=self._room(panels),
             panels_thread=panels,
             columns=self._room(columns),
             columns_thread=columns,
             sum=self._room(sums),
             sum_thread=sums,
-            function=context.rule[0],
-            function_args=context.rule[1],
+            **context.rule,
             weight_start=context.place(self.layer.params["weight"]),
-            bias_start=-1 if bias is None else context.place(bias),
+            bias_start=context.place(self.layer.params.get("bias")),
         )

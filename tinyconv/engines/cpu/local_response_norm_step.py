@@ -8,7 +8,6 @@ from tinyconv.engines.cpu.channel_step import ChannelStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.kernels.cpu import local_response_norm
-from tinyconv.kernels.cpu.kernel import address_of
 
 
 class LocalResponseNormStep(ChannelStep):
@@ -20,7 +19,7 @@ class LocalResponseNormStep(ChannelStep):
         self.L = lanes_for(self.shape[0])
         numbers = prod(self.shape)
         self._values: dict[str, Any] = {
-            "base": address_of(take(context.batch * numbers)),
+            "base": take(context.batch * numbers),
             "base_sample": numbers,
             "size": layer.size,
             "share": layer.alpha / layer.size,
@@ -32,19 +31,11 @@ class LocalResponseNormStep(ChannelStep):
         # Each has windows of its own, as they begin elsewhere among the zeros.
         thread = self.shape[0] + self._values["size"] + self.L
         window = self.context.arena.take(self.context.threads * thread)
-        program.call(
-            name,
-            kernel,
-            local_response_norm.ARGS,
-            **self._arguments(),
-            **self._values,
-            window=address_of(window),
-            window_thread=thread,
-        )
+        values = self._arguments() | self._values
+        program.call(name, kernel, window=window, window_thread=thread, **values)
 
     def _forward(self, program: Program) -> None:
         self._call(program, self.name, compiled(local_response_norm.forward, self.L))
 
     def _backward(self, program: Program, name: str) -> None:
-        if self.dx is not None:
-            self._call(program, name, compiled(local_response_norm.backward, self.L))
+        self._call(program, name, compiled(local_response_norm.backward, self.L))

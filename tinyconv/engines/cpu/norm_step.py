@@ -14,7 +14,6 @@ from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.engines.units import BATCH_NORMS, Unit
 from tinyconv.kernels.cpu import norm
 from tinyconv.kernels.cpu.activation import IDENTITY
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import GroupNorm
 from tinyconv.layers.base import Shape
@@ -62,13 +61,13 @@ class NormStep(ChannelStep):
         arrays |= {name: take(rows) for name in ("factor", "shift", "variance", "dw", "db")}
         self._arrays = arrays
         self._statistics = {
-            **{name: address_of(array) for name, array in arrays.items()},
+            **arrays,
             "stats_sample": 0 if self.is_batch else rows,
             "sums_sample": rows,
             "C": self.C,
         }
         if self.layer.params:
-            places = address_of(self.context.arena.table([0]))
+            places = self.context.arena.table([0])
             self.kept_gradients = [
                 {
                     "items": 0,
@@ -86,7 +85,7 @@ class NormStep(ChannelStep):
         """Add a call over images."""
         values = self._arguments() | self._statistics | {"parameter": self.activation.parameter}
         fields = norm.ARGS.names or ()
-        program.call(name, kernel, norm.ARGS, **{k: v for k, v in values.items() if k in fields})
+        program.call(name, kernel, **{k: v for k, v in values.items() if k in fields})
 
     def _call_small(
         self, program: Program, name: str, kernel: Any, items: int, **values: Any
@@ -94,9 +93,9 @@ class NormStep(ChannelStep):
         """Add a call over the rows of the samples, or over channels."""
         params = self.layer.params
         values = {
-            "weight": address_of(params["weight"]) if "weight" in params else 0,
-            "bias": address_of(params["bias"]) if "bias" in params else 0,
-            "n": address_of(self.context.n),
+            "weight": params.get("weight"),
+            "bias": params.get("bias"),
+            "n": self.context.n,
             "positions": self.positions,
             "size": 0 if self.is_batch else self.C // self.layer.num_groups,
             "eps": self.layer.eps,
@@ -104,7 +103,6 @@ class NormStep(ChannelStep):
         program.call(
             name,
             kernel,
-            norm.STATISTICS,
             items=items,
             grain=self.L,
             **self._statistics | values,
@@ -121,8 +119,8 @@ class NormStep(ChannelStep):
                 name,
                 compiled(norm.running, self.L),
                 C,
-                sum1=address_of(state["running_mean"]),
-                sum2=address_of(state["running_var"]),
+                sum1=state["running_mean"],
+                sum2=state["running_var"],
             )
 
     def _forward(self, program: Program) -> None:
@@ -146,7 +144,7 @@ class NormStep(ChannelStep):
         if self.is_fixed:  # dx = scale dz
             ones = self.context.arena.take(self._statistics["sums_sample"])
             ones[...] = 1
-            fixed = {"inverse": self._statistics["scale"], "factor": address_of(ones)}
+            fixed = {"inverse": self._statistics["scale"], "factor": ones}
             self._statistics = self._statistics | fixed
         elif self.is_shared:
             program.python(name, self._share_gradients)
@@ -193,8 +191,7 @@ class NormStep(ChannelStep):
                 f"{self.name}: update",
                 compiled(norm.update, self.L),
                 self.C,
-                function=context.rule[0],
-                function_args=context.rule[1],
+                **context.rule,
                 weight_start=context.place(layer.params["weight"]),
                 bias_start=context.place(layer.params["bias"]),
             )
@@ -207,13 +204,12 @@ class NormStep(ChannelStep):
         program.call(
             f"{self.name}: running statistics",
             compiled(norm.track),
-            norm.TRACK,
             items=1,
             mean=self._statistics["mean"],
             variance=self._statistics["variance"],
-            running_mean=address_of(state["running_mean"]),
-            running_var=address_of(state["running_var"]),
-            count=address_of(state["num_batches_tracked"]),
+            running_mean=state["running_mean"],
+            running_var=state["running_var"],
+            count=state["num_batches_tracked"],
             C=self.C,
             share=-1.0 if layer.momentum is None else layer.momentum,
         )

@@ -10,7 +10,6 @@ from tinyconv.engines.cpu.step import Context, Step
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import update
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
@@ -41,7 +40,6 @@ class PlainStep(Step):
 
     def backward(self, program: Program) -> None:
         def run(n: int) -> None:
-            assert self.dy is not None
             dy = np.ascontiguousarray(self.dy.channels_first(n)).reshape(n, *self.shape)
             with single_blas_thread():
                 dx = self.layer.backward(dy)
@@ -55,8 +53,8 @@ class PlainStep(Step):
             self.kept_gradients.append(
                 {
                     "items": 1,
-                    "v": address_of(gradient),
-                    "places": address_of(start),
+                    "v": gradient,
+                    "places": start,
                     "size": 1,
                     "width": gradient.size,
                     "channels": gradient.size,
@@ -73,11 +71,9 @@ class PlainStep(Step):
             program.call(
                 f"{self.name}: update",
                 compiled(update.flat),
-                update.FLAT,
                 items=parameter.size,
                 grain=LANES,
-                dw=address_of(gradient),
+                dw=gradient,
                 start=self.context.place(parameter),
-                function=self.context.rule[0],
-                function_args=self.context.rule[1],
+                **self.context.rule,
             )

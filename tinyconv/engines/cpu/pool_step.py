@@ -8,15 +8,14 @@ from tinyconv.engines.cpu.arena import NO_BORDER, Image
 from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.resample_step import add_resample, channel_tiles, places_of
-from tinyconv.engines.cpu.step import Context, Step, planes_of, runs_of, sizes_of
+from tinyconv.engines.cpu.resample_step import add_resample, channel_tiles
+from tinyconv.engines.cpu.step import Context, Step, axes, runs_of, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import MAX, NORM_POOLS, Unit
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu import lp, pool
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.kernels.terms import Terms, over_three_axes, window_terms
+from tinyconv.kernels.terms import Terms, arguments_of, over_three_axes, transposed, window_terms
 from tinyconv.layers import GlobalMaxPool, Subsample2d
 from tinyconv.layers.base import Shape
 
@@ -50,34 +49,18 @@ class MaxPoolStep(Step):
     def forward(self, program: Program) -> None:
         self.winners = self.context.arena.take(self.context.batch * prod(self.shape), "int32")
         kernel = compiled(pool.max_, *channel_tiles(self.x.C))
-        tables = places_of(self.context, self.tables)
-        self._add(program, self.name, kernel, self.x, self.y, tables)
+        self._add(program, self.name, kernel, self.x, self.y, arguments_of(self.tables))
 
     def backward(self, program: Program) -> None:
-        if self.dx is None:
-            return
-        assert self.dy is not None
         kernel = compiled(pool.max_backward_of_grid if self.grid else pool.max_backward, LANES)
-        KD, KH, KW = (1, 1, 1, *self.grid)[-3:]
-        values = {"KD": KD, "KH": KH, "KW": KW}
+        values = axes("K", (1, 1, 1, *self.grid)[-3:])
         self._add(program, f"{self.name}: backward", kernel, self.dx, self.dy, values)
 
     def _add(
-        self, program: Program, name: str, kernel: Any, x: Image, y: Image, values: dict[str, int]
+        self, program: Program, name: str, kernel: Any, x: Image, y: Image, values: dict[str, Any]
     ) -> None:
-        program.call(
-            name,
-            kernel,
-            pool.ARGS,
-            **planes_of(x, "x"),
-            **planes_of(y, "y"),
-            winners=address_of(self.winners),
-            **sizes_of(x),
-            OD=y.D,
-            OH=y.H,
-            OW=y.W,
-            **values,
-        )
+        values = {**values, **sizes_of(x), **axes("O", y.size)}
+        program.call(name, kernel, x=x, y=y, winners=self.winners, **values)
 
 
 class NormPoolStep(Step):
@@ -99,25 +82,13 @@ class NormPoolStep(Step):
 
     def backward(self, program: Program) -> None:
         x, y, dx, dy, name = self.x, self.y, self.dx, self.dy, f"{self.name}: backward"
-        if dx is None:
-            return
-        assert dy is not None
-        tables = [table.transposed() for table in self.tables]
         self._add(program, f"{name} through the root", lp.share, dy, y, dy)
-        add_resample(self.context, program, name, dy, dx, tables)
+        add_resample(self.context, program, name, dy, dx, transposed(self.tables))
         self._add(program, f"{name} through the powers", lp.slope, x, dx, dx)
 
     def _add(self, program: Program, name: str, maker: Any, x: Image, y: Image, to: Image) -> None:
-        program.call(
-            name,
-            compiled(maker, LANES, int(self.p) if self.p in (1, 2) else 0),
-            lp.ARGS,
-            **planes_of(x, "x"),
-            **planes_of(y, "y"),
-            **planes_of(to, "to"),
-            **runs_of(to),
-            p=self.p,
-        )
+        kernel = compiled(maker, LANES, int(self.p) if self.p in (1, 2) else 0)
+        program.call(name, kernel, x=x, y=y, to=to, **runs_of(to), p=self.p)
 
 
 class SubsampleStep(DepthwiseStep):
@@ -149,8 +120,6 @@ class SubsampleStep(DepthwiseStep):
 
     def backward(self, program: Program) -> None:
         super().backward(program)
-        if self.dx is None or self.dsums is None:
-            return
-        tables = [table.transposed() for table in self.tables]
-        name = f"{self.name}: sums backward"
-        add_resample(self.context, program, name, self.dsums, self.dx, tables)
+        if self.dsums is not None:
+            name, tables = f"{self.name}: sums backward", transposed(self.tables)
+            add_resample(self.context, program, name, self.dsums, self.dx, tables)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
-from tinyconv.engines.cpu.conv_dims import Product, elements_for, inside
+from tinyconv.engines.cpu.conv_dims import Product, elements_for, inside, set_dims
 from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step
@@ -20,7 +20,6 @@ from tinyconv.engines.cpu.winograd_calls import (
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import conv
 from tinyconv.kernels.cpu.activation import IDENTITY, RELU
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
@@ -41,7 +40,8 @@ class ProductStep(Step):
         groups: of channels.
         weight: of the layer, with what was taken into it.
         product: what ``dw`` is made for, (outputs, elements) a group.
-        dw, db: each thread's gradients, laid out as ``dw_layout`` says for :data:`conv.UPDATE`.
+        dw, db: each thread's gradients, ``dw_group`` and ``db_group`` numbers a group, laid out as
+            ``dw_layout`` says for :data:`conv.UPDATE`.
         places: of a channel's elements in ``dw``, in the order of the layer's weights.
         winners: of a max-pool.
         squares: transformed weights, by the identity of the product.
@@ -83,7 +83,7 @@ class ProductStep(Step):
     def _add_dz(self, program: Program, dy: Image, dz: Image) -> None:
         """Add the call that makes dz of dy, if there is anything to do."""
         if not self.has_dz and (self.changes_dy or dz is not dy):
-            add_activation_backward(self, program, dz)
+            add_activation_backward(self, program, f"{self.name}: activation backward", dz)
 
     def _pack(
         self, program: Program, product: Product, column: int, bias: Array | None
@@ -94,22 +94,22 @@ class ProductStep(Step):
         w, b = take(self.groups * product.count * channels), take(self.groups * channels)
         order = np.argsort(product.weight_at, kind="stable")  # neighbours are faster
         places, into = table(product.weight_at[order]), table(product.into[order])
+        weight, size = self.weight.ravel(), self.weight.size // self.groups
         for group in range(self.groups if product.count else 0):
             program.call(
                 f"{self.name}: pack",
                 compiled(conv.pack, LANES),
-                conv.PACK,
                 items=product.count,
-                weight=address_of(self.weight) + 4 * group * (self.weight.size // self.groups),
-                places=address_of(places),
+                weight=weight[group * size :],
+                places=places,
                 column=column,
                 columns=product.channels,
-                w=address_of(w) + 4 * group * product.count * channels,
-                into=address_of(into),
+                w=w[group * product.count * channels :],
+                into=into,
                 width=tile.width,
                 w_block=product.count * tile.width,
-                bias=0 if bias is None else address_of(bias) + 4 * group * product.channels,
-                b=address_of(b) + 4 * group * channels,
+                bias=behind(bias, group * product.channels),
+                b=b[group * channels :],
             )
         if product.squares:
             name, context = f"{self.name}: pack", self.context
@@ -138,18 +138,18 @@ class ProductStep(Step):
         for group in range(self.groups):
             place = group * product.y.C
             values |= {
-                "dims": address_of(product.dims),
-                "x": product.x.base + 4 * group * product.x.C,
-                "w": address_of(w) + 4 * group * product.count * channels,
-                "b": address_of(b) + 4 * group * channels,
-                "y": product.y.base + 4 * place,
-                "winners": 0 if self.winners is None else address_of(self.winners) + place,
-                "gate": 0 if gate is None else gate.base + 4 * place,
+                "dims": product.dims,
+                "x": product.x.array[group * product.x.C :],
+                "w": w[group * product.count * channels :],
+                "b": b[group * channels :],
+                "y": product.y.array[place:],
+                "winners": behind(self.winners, place),
+                "gate": None if gate is None else gate.array[place:],
             }
             if product.squares:
                 self._add_squares(program, name, product, values)
             else:
-                program.call(name, self._kernel_of(product), conv.FORWARD, **values)
+                program.call(name, self._kernel_of(product), **values)
 
     def _add_squares(
         self, program: Program, name: str, product: Product, values: dict[str, Any]
@@ -159,12 +159,12 @@ class ProductStep(Step):
         What it finds not to be finite is made again, but for a gradient: with that, the step will
         be refused.
         """
-        shared = {key: values[key] for key in ("b", "y", "winners", "adds", "gate", "floor")}
-        for key, size in (("y", 4), ("gate", 4), ("winners", 1)):
-            shared[key] += size * product.end if shared[key] else 0
+        shared = {key: values[key] for key in ("b", "adds", "floor")}
+        for key in ("y", "winners", "gate"):
+            shared[key] = behind(values[key], product.end)
         if product is self.results:
             shared["direct"] = self._kernel_of(product)
-            shared["direct_args"] = address_of(program.record(conv.FORWARD, **values))
+            shared["direct_args"] = program.record(shared["direct"], **values)
         add_squares(self.context, program, name, product, self.squares[id(product)], **shared)
 
     @property
@@ -174,19 +174,17 @@ class ProductStep(Step):
 
     def _add_other_activation(self, program: Program) -> None:
         if self.activation.code not in (IDENTITY, RELU):
-            add_activation(self, program)
+            add_activation(self, program, f"{self.name}: activation")
 
     def _describe(self, dz: Image) -> None:
         """Tell the product's record where the other factor of ``dw`` lies."""
-        z_at = self.context.arena.table(inside(dz))
-        self.product.dims["z_sample"] = dz.sample
-        self.product.dims["z_at"] = address_of(z_at)
-        self.product.dims["positions"] = len(z_at)
+        z_at, arena = inside(dz), self.context.arena
+        set_dims(self.product.dims, arena, z_sample=dz.sample, z_at=z_at, positions=len(z_at))
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
         """Add the calls that make dw and db of what the product reads and of ``dz``."""
-        product, take, threads = self.product, self.context.arena.take, self.context.threads
-        tile, groups, count = product.tile, self.groups, product.count
+        product, tile = self.product, self.product.tile
+        count, name = product.count, f"{self.name}: dw"
         is_even = dz.H % 2 == dz.W % 2 == 0
         by_squares = product.squares and (is_even or dz.has_border(((0, 0), (0, 1), (0, 1))))
         R, runs = (product.run, 1) if by_squares else elements_for(product.run, count, tile.V)
@@ -195,50 +193,52 @@ class ProductStep(Step):
         block = ceil(len(rows) / runs) * runs * padded * tile.width
         channels = tile.padded(product.channels)
         self._describe(dz)
-        product.dims["rows"] = address_of(self.context.arena.table(rows))
-        product.dims["row_count"] = len(rows)
-        product.dims["run"], product.dims["run_padded"] = run, padded
-        self.dw_group, self.db_group = block * channels // tile.width, channels + LANES
-        self.dw = take(threads * groups * self.dw_group)
-        self.db = take(threads * groups * self.db_group)
+        sizes = {"row_count": len(rows), "run": run, "run_padded": padded}
+        set_dims(product.dims, self.context.arena, rows=rows, **sizes)
+        self._take_gradients(block * channels // tile.width, channels + LANES, tile.width, block)
         element = np.arange(count)
         self._keep_places((element // run * padded + element % run) * tile.width)
-        self.dw_layout = {
-            "dw_thread": groups * self.dw_group,
-            "width": tile.width,
-            "dw_block": block,
-            "db_thread": groups * self.db_group,
-        }
         self._keep(self.places, tile.width, product.channels)
         if by_squares:
+            gradients = self._gradients()
             add_weight_gradient_of_squares(
-                self.context,
-                program,
-                f"{self.name}: dw",
-                product,
-                dz,
-                dw=address_of(self.dw),
-                dw_thread=self.dw_layout["dw_thread"],
-                db=address_of(self.db),
-                db_thread=self.dw_layout["db_thread"],
-                run_padded=padded,
+                self.context, program, name, product, dz, padded, **gradients
             )
             return
-        for group in range(groups):
+        for group in range(self.groups):
             program.call(
-                f"{self.name}: dw",
+                name,
                 compiled(conv.weight_gradient, tile.L, tile.V, R, runs),
-                conv.WEIGHT_GRADIENT,
-                dims=address_of(product.dims),
-                x=product.x.base + 4 * group * product.x.C,
-                dz=dz.base + 4 * group * product.channels,
-                dw=address_of(self.dw) + 4 * group * self.dw_group,
-                dw_thread=self.dw_layout["dw_thread"],
-                db=address_of(self.db) + 4 * group * self.db_group,
-                db_thread=self.dw_layout["db_thread"],
+                dims=product.dims,
+                x=product.x.array[group * product.x.C :],
+                dz=dz.array[group * product.channels :],
+                **self._gradients(group),
                 chunk=CHUNK,
                 block=ceil(CHUNK / (dz.D * dz.H * dz.W)),
             )
+
+    def _take_gradients(self, dw: int, db: int, width: int, block: int) -> None:
+        """Take memory for each thread's gradients.
+
+        Args:
+            dw: numbers for the weights of a group.
+            db: for its biases.
+            width: channels side by side in ``dw``.
+            block: how far such blocks of channels are apart.
+        """
+        take, all_groups = self.context.arena.take, self.context.threads * self.groups
+        self.dw, self.db = take(all_groups * dw), take(all_groups * db)
+        self.dw_group, self.db_group = dw, db
+        self.dw_layout = {"width": width, "dw_block": block}
+
+    def _gradients(self, group: int = 0) -> dict[str, Any]:
+        """Return the arguments that say where the threads have dw and db of a group."""
+        return {
+            "dw": self.dw[group * self.dw_group :],
+            "dw_thread": self.groups * self.dw_group,
+            "db": self.db[group * self.db_group :],
+            "db_thread": self.groups * self.db_group,
+        }
 
     def _keep_places(self, places: Array) -> None:
         """Note where element t of a channel lies in dw, in the order of the layer's weights."""
@@ -253,20 +253,18 @@ class ProductStep(Step):
             width: of a block of channels.
             channels: in all, of a group.
         """
-        layout, outputs = self.dw_layout, len(self.layer.params["weight"]) // self.groups
+        block, outputs = self.dw_layout["dw_block"], len(self.layer.params["weight"]) // self.groups
         table = self.context.arena.table(places)
         for group in range(self.groups):
-            dw = address_of(self.dw) + 4 * group * self.dw_group
-            block = layout["dw_block"]
-            self._keep_sums(dw, layout["dw_thread"], table, width, channels, block)
-            db = address_of(self.db) + 4 * group * self.db_group
-            self._keep_biases(db, layout["db_thread"], outputs)
+            dw, dw_thread, db, db_thread = self._gradients(group).values()
+            self._keep_sums(dw, dw_thread, table, width, channels, block)
+            self._keep_biases(db, db_thread, outputs)
 
-    def _keep_biases(self, db: int, db_thread: int, outputs: int) -> None:
+    def _keep_biases(self, db: Array, db_thread: int, outputs: int) -> None:
         self._keep_sums(db, db_thread, self.context.arena.table([0]), outputs, outputs, 0)
 
     def _keep_sums(
-        self, v: int, v_thread: int, places: Array, width: int, channels: int, block: int
+        self, v: Array, v_thread: int, places: Array, width: int, channels: int, block: int
     ) -> None:
         """Note sums for :func:`tinyconv.kernels.cpu.reach.reach_of_kept`."""
         self.kept_gradients.append(
@@ -274,7 +272,7 @@ class ProductStep(Step):
                 "items": self.context.threads,
                 "v": v,
                 "v_owner": v_thread,
-                "places": address_of(places),
+                "places": places,
                 "size": len(places),
                 "width": width,
                 "block": block,
@@ -283,51 +281,41 @@ class ProductStep(Step):
         )
 
     def update(self, program: Program) -> None:
-        weight, bias = self.layer.params["weight"], self.layer.params.get("bias")
-        outputs, size = len(weight) // self.groups, weight[0].size
-        weight_start = self.context.place(weight)
-        bias_start = -1 if bias is None else self.context.place(bias)
+        self._add_updates(program, self.layer.params.get("bias"))
+
+    def _add_updates(self, program: Program, bias: Array | None) -> None:
+        """Add the calls that hand what was kept of dw, and of db if it is there, to the rule."""
+        weight = self.layer.params["weight"]
+        outputs = len(weight) // self.groups
         for group in range(self.groups):
-            first = group * outputs
-            self._add_update(
-                program,
-                outputs,
-                size,
-                address_of(self.dw) + 4 * group * self.dw_group,
-                address_of(self.db) + 4 * group * self.db_group,
-                weight_start + first * size,
-                bias_start + first * (bias is not None),
-            )
+            own = slice(group * outputs, (group + 1) * outputs)
+            own_bias = None if bias is None else bias[own]
+            self._add_update(program, weight[own], own_bias, **self._gradients(group))
 
     def _add_update(
-        self,
-        program: Program,
-        outputs: int,
-        size: int,
-        dw: int,
-        db: int,
-        weight_start: int,
-        bias_start: int,
+        self, program: Program, weight: Array, bias: Array | None, **gradients: Any
     ) -> None:
-        """Add the call that hands the gradients of so many outputs to the optimizer."""
-        context, L = self.context, self.product.tile.L
+        """Add the call that hands the gradients of some outputs to the optimizer."""
+        context, L, outputs, size = self.context, self.product.tile.L, len(weight), weight[0].size
         room = max(L * max(size, 1), outputs) + L * L + LANES
         program.call(
             f"{self.name}: update",
             compiled(conv.update, L),
-            conv.UPDATE,
             items=outputs,
             grain=L,
-            dw=dw,
-            places=address_of(self.places),
+            places=self.places,
             size=size,
-            db=db,
+            **gradients,
             **self.dw_layout,
             threads=context.threads,
-            sum=address_of(context.arena.take(context.threads * room)),
+            sum=context.arena.take(context.threads * room),
             sum_thread=room,
-            function=context.rule[0],
-            function_args=context.rule[1],
-            weight_start=weight_start,
-            bias_start=bias_start,
+            **context.rule,
+            weight_start=context.place(weight),
+            bias_start=context.place(bias),
         )
+
+
+def behind(array: Array | None, start: int) -> Array | None:
+    """Return what follows the first ``start`` numbers, if there is anything."""
+    return None if array is None else array[start:]

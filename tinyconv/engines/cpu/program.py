@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import changes, driver, threads
 from tinyconv.kernels.cpu.compiling import compile_all
@@ -14,6 +15,9 @@ from tinyconv.kernels.cpu.kernel import Kernel, address_of
 from tinyconv.kernels.cpu.turns import LINE
 
 Array = np.ndarray[Any, Any]
+
+#: What an argument of a kernel is made of; see :meth:`Program.record`.
+Value: TypeAlias = float | Array | Image | Kernel | None
 
 
 @dataclass
@@ -50,25 +54,18 @@ class Program:
         self._segments: list[tuple[int, int] | Callable[[int], None]] = []
 
     def call(
-        self,
-        name: str,
-        kernel: Kernel,
-        layout: np.dtype[Any],
-        items: int = 0,
-        grain: int = 1,
-        **values: float | Kernel,
+        self, name: str, kernel: Kernel, items: int = 0, grain: int = 1, **values: Value
     ) -> Array:
         """Add a call and return its record of arguments.
 
         Args:
             name: for the profile.
             kernel: what is called.
-            layout: of its record; what ``values`` does not name is 0.
             items: what the threads share, the samples of the batch if 0.
             grain: a share is a multiple of it.
-            values: the arguments. A kernel becomes its address in :meth:`freeze`.
+            values: the arguments, see :meth:`record`.
         """
-        args = self.record(layout, **values)
+        args = self.record(kernel, **values)
         of_samples = items == 0
         if self._must_begin or self._phases[-1].of_samples != of_samples:
             self._phases.append(_Phase(name, of_samples))
@@ -78,14 +75,29 @@ class Program:
         phase.names.append(name)
         return args
 
-    def record(self, layout: np.dtype[Any], **values: float | Kernel) -> Array:
-        """Return the arguments of a kernel, which the program keeps."""
-        args = np.zeros(1, layout)
-        for key, value in values.items():
+    def record(self, kernel: Kernel, **values: Value) -> Array:
+        """Return the arguments of a kernel; the program keeps them and the arrays among them.
+
+        Args:
+            kernel: whose arguments they are.
+            values: by their names in its record; what is not named is 0. An array or a kernel
+                becomes its address (a kernel in :meth:`freeze`), None becomes 0, and an image
+                the address of its first number and, where the record asks, its strides.
+        """
+        args = np.zeros(1, kernel.layout)
+        for name, value in values.items():
             if isinstance(value, Kernel):
-                self._called.append((args, key, value))
-            else:
-                args[key] = value
+                self._called.append((args, name, value))
+            elif isinstance(value, Image):
+                self._records.append(value.array)
+                for field_name, number in value.arguments(name).items():
+                    if field_name in (kernel.layout.names or ()):
+                        args[field_name] = number
+            elif isinstance(value, np.ndarray):
+                self._records.append(value)
+                args[name] = address_of(value)
+            elif value is not None:
+                args[name] = value
         self._records.append(args)
         return args
 
@@ -127,15 +139,8 @@ class Program:
         table = np.array(pieces, np.int64).T.copy()
         copies = np.full((len(pieces), changes.BLOCK), -1, np.int32)
         flags = np.zeros((self.threads, 8), np.int64)
-        self._records += [table, copies, flags]
         kernel = compiled(changes.changes)
-        args = self.record(
-            changes.ARGS,
-            sources=address_of(table[0]),
-            counts=address_of(table[1]),
-            copies=address_of(copies),
-            flags=address_of(flags),
-        )
+        args = self.record(kernel, sources=table[0], counts=table[1], copies=copies, flags=flags)
         for phase in self._phases:
             phase.flags = address_of(flags)
         look = _Phase("changes", False, [(kernel, address_of(args), len(pieces), 1)])

@@ -5,14 +5,13 @@ from math import ceil
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, planes_of, sizes_of
+from tinyconv.engines.cpu.step import Context, Step, sizes_of
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
 from tinyconv.engines.tables import TABLES
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import resample
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.kernels.terms import AXES, Terms, over_three_axes
+from tinyconv.kernels.terms import Terms, arguments_of, over_three_axes, transposed
 from tinyconv.layers import Pad
 from tinyconv.layers.base import Shape
 
@@ -21,15 +20,6 @@ def channel_tiles(C: int) -> tuple[int, int]:
     """Return the lanes of a vector, and how many of them a tile has, for C channels."""
     L = lanes_for(C)
     return L, even(ceil(C / L), 4)
-
-
-def places_of(context: Context, tables: Sequence[Terms]) -> dict[str, int]:
-    """Return the arguments that describe the tables of three axes, and keep these alive."""
-    values: dict[str, int] = {}
-    for axis, table in zip(AXES, tables, strict=True):
-        context.arena.arrays += [table.starts, table.places, table.weights]
-        values |= table.arguments(axis)
-    return values
 
 
 def add_resample(
@@ -46,15 +36,14 @@ def add_resample(
     program.call(
         name,
         compiled(resample.resample, *channel_tiles(y.C)),
-        resample.ARGS,
-        **planes_of(x, "x"),
+        x=x,
         x_count=x.W * x.C,
-        **planes_of(y, "y"),
+        y=y,
         **sizes_of(y),
-        room=address_of(context.arena.take(context.threads * room)),
+        room=context.arena.take(context.threads * room),
         room_thread=room,
         value=value,
-        **places_of(context, tables),
+        **arguments_of(tables),
     )
 
 
@@ -75,9 +64,5 @@ class ResampleStep(Step):
         add_resample(self.context, program, self.name, self.x, self.y, tables, value)
 
     def backward(self, program: Program) -> None:
-        if self.dx is None:
-            return
-        assert self.dy is not None
-        tables = [table.transposed() for table in self.tables]
-        name = f"{self.name}: backward"
+        name, tables = f"{self.name}: backward", transposed(self.tables)
         add_resample(self.context, program, name, self.dy, self.dx, tables)

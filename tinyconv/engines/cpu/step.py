@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from tinyconv.engines.cpu.arena import NO_BORDER, Arena, Border, Image
 from tinyconv.engines.step import UnitStep
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu.activation import Chosen, find
-from tinyconv.kernels.cpu.kernel import Kernel, address_of
+from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.layers.base import Shape
 
 
@@ -26,7 +27,7 @@ class Context:
         step: number of the running training step.
         flat: all parameters.
         flat_grad: all gradients, filled for layers without kernels only.
-        rule: the optimizer's kernel and the address of its arguments.
+        rule: the arguments of a kernel that are the optimizer's kernel and its arguments.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Context:
         self.step = 0
         self.flat = flat
         self.flat_grad = flat_grad
-        self.rule: tuple[Kernel | int, int] = (0, 0)
+        self.rule: dict[str, Any] = {}
         self._room = np.zeros(0, np.float32)
 
     def room(self, count: int) -> tuple[int, int]:
@@ -52,9 +53,9 @@ class Context:
             self._room = self.arena.take(self.threads * count)
         return address_of(self._room), self._room.size // self.threads
 
-    def place(self, parameter: Array) -> int:
-        """Return where a parameter begins in the flat vector."""
-        return (address_of(parameter) - address_of(self.flat)) // 4
+    def place(self, parameter: Array | None) -> int:
+        """Return where a parameter begins in the flat vector, -1 for none."""
+        return -1 if parameter is None else (address_of(parameter) - address_of(self.flat)) // 4
 
 
 class Step(UnitStep):
@@ -68,8 +69,7 @@ class Step(UnitStep):
         has_dz: whether a reader has made dz of dy: see :attr:`takes_dz`.
         kept_gradients: where threads or samples have what gradients are sums of, after
             ``backward``: arguments of :func:`tinyconv.kernels.cpu.reach.reach_of_kept`.
-        z: laid out as y, what the activation is of; y itself unless the slope needs it. Then it
-            holds the slopes once y is made.
+        z: laid out as y, what the activation is of; y itself unless the slope needs it.
     """
 
     border: Border = NO_BORDER
@@ -80,11 +80,13 @@ class Step(UnitStep):
     identity = Chosen()
     context: Context
     activation: Chosen
+    dx: Any  #: An image or None, likewise dy.
+    dy: Any
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         self.has_dz = False
-        self.kept_gradients: list[dict[str, int]] = []
+        self.kept_gradients: list[dict[str, Any]] = []
 
     @property
     def sources(self) -> list[Array]:
@@ -110,25 +112,25 @@ class Step(UnitStep):
         if self.activation.needs_z and dy is not None:
             self.z = replace(y, array=self.context.arena.take(y.array.size))
 
+    @property
+    def keeps_slopes(self) -> bool:
+        """Whether z holds the slopes once y is made."""
+        return self.z is not self.y
+
     def start(self, step: int) -> None:
         """Set what depends on the number of the training step."""
 
 
-def rows_of(image: Image, prefix: str) -> dict[str, int]:
-    """The arguments that describe the inside of a buffer of one plane."""
-    return {prefix: image.origin, f"{prefix}_sample": image.sample, f"{prefix}_row": image.row}
+def axes(prefix: str, sizes: Sequence[int]) -> dict[str, int]:
+    """The arguments that are sizes along the three axes of a plane."""
+    return {f"{prefix}{axis}": n for axis, n in zip("DHW", sizes, strict=True)}
 
 
-def sizes_of(image: Image, prefix: str = "") -> dict[str, int]:
-    """The arguments that are the sizes of a buffer: channels, then the axes of the planes."""
-    return {f"{prefix}{name}": getattr(image, name) for name in ("C", "D", "H", "W")}
+def sizes_of(image: Image) -> dict[str, int]:
+    """The arguments that are the sizes of a buffer."""
+    return {"C": image.C, **axes("", image.size)}
 
 
 def runs_of(image: Image) -> dict[str, int]:
     """The arguments of a kernel that walks over a buffer row by row."""
     return {"planes": image.D, "rows": image.H, "count": image.W * image.C}
-
-
-def planes_of(image: Image, prefix: str) -> dict[str, int]:
-    """The arguments that describe the inside of a buffer."""
-    return {**rows_of(image, prefix), f"{prefix}_plane": image.plane}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tinyconv.engines.cpu.conv_dims import (
     input_gradient,
     inside,
     over_three_axes,
+    set_dims,
 )
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
@@ -20,7 +22,6 @@ from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import conv, depthwise, join
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
@@ -78,10 +79,9 @@ class TransposedStep(ProductStep):
             program.call(
                 f"{self.name}: pack",
                 compiled(join.copy, LANES),
-                join.ARGS,
                 items=1,
-                x=address_of(bias) + 4 * group * phase.channels,
-                y=address_of(b) + 4 * group * channels,
+                x=bias[group * phase.channels :],
+                y=b[group * channels :],
                 planes=1,
                 rows=1,
                 positions=1,
@@ -95,7 +95,6 @@ class TransposedStep(ProductStep):
         self._add_other_activation(program)
 
     def backward(self, program: Program) -> None:
-        assert self.dy is not None
         self._add_dz(program, self.dy, self.dz)
         if self.is_trained:
             self._add_weight_gradient(program, self.x)
@@ -108,40 +107,24 @@ class TransposedStep(ProductStep):
         """Add the call that sums dz: what came with dw are sums of x."""
         O, threads, arena = self.dz.C, self.context.threads, self.context.arena
         L = lanes_for(O)
-        self.bias_thread = -(-O // L) * L + LANES
-        self.dbias = arena.take(threads * self.bias_thread)
-        z_at = arena.table(inside(self.dz))
-        dims = np.zeros(1, conv.DIMS)
-        arena.arrays.append(dims)
-        dims["O"], dims["positions"] = O, len(z_at)
-        dims["z_sample"], dims["z_at"] = self.dz.sample, address_of(z_at)
-        self._keep_biases(address_of(self.dbias), self.bias_thread, O)
+        thread = -(-O // L) * L + LANES
+        db = arena.take(threads * thread)
+        self.bias_gradient: dict[str, Any] = {"db": db, "db_thread": thread}
+        dims, z_at = np.zeros(1, conv.DIMS), inside(self.dz)
+        set_dims(dims, arena, O=O, positions=len(z_at), z_sample=self.dz.sample, z_at=z_at)
+        self._keep_biases(**self.bias_gradient, outputs=O)
         program.call(
             f"{self.name}: db",
             compiled(depthwise.weight_gradient, L, 1, 1, 1),
-            depthwise.WEIGHT_GRADIENT,
-            dims=address_of(dims),
-            dz=self.dz.base,
+            dims=dims,
+            dz=self.dz.array,
             chunk=len(z_at),
-            db=address_of(self.dbias),
-            db_thread=self.bias_thread,
+            **self.bias_gradient,
         )
 
     def update(self, program: Program) -> None:
+        self._add_updates(program, None)
         bias = self.layer.params.get("bias")
-        inputs, size = len(self.weight) // self.groups, self.weight[0].size
-        for group in range(self.groups):
-            self._add_update(
-                program,
-                inputs,
-                size,
-                address_of(self.dw) + 4 * group * self.dw_group,
-                address_of(self.db) + 4 * group * self.db_group,
-                self.context.place(self.weight) + group * inputs * size,
-                -1,
-            )
         if bias is not None:
-            self.dw_layout |= {"db_thread": self.bias_thread}
-            start = self.context.place(bias)
-            dw, db = address_of(self.dw), address_of(self.dbias)
-            self._add_update(program, len(bias), 0, dw, db, start, start)
+            nothing = bias.reshape(len(bias), 1)[:, :0]
+            self._add_update(program, nothing, bias, **self.bias_gradient)

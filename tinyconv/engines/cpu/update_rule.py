@@ -10,7 +10,7 @@ from tinyconv.engines.base import Sharing
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import update
-from tinyconv.kernels.cpu.kernel import Kernel, address_of
+from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import Parameters
@@ -126,11 +126,11 @@ class UpdateRule:
             self._args[name] = value
 
     @property
-    def call(self) -> tuple[Kernel, int]:
-        """The kernel that gets the gradients and the address of its arguments."""
+    def call(self) -> dict[str, Any]:
+        """The arguments of a kernel that are the one that gets the gradients, and its own."""
         keeps = self.optimizer.clip_norm is not None or self.sharing is not None
         kernel = compiled(update.keep, LANES) if keeps else self._kernel
-        return kernel, address_of(self._args)
+        return {"function": kernel, "function_args": self._args}
 
     def start(self, lr: float, step: int) -> None:
         """Set what depends on the step."""
@@ -160,22 +160,18 @@ class UpdateRule:
 
         if sharing is not None:
             program.python("sum over ranks", share)
-        gradient, rule = address_of(self.gradient), self._kernel
-        values: dict[str, Any] = {"function": rule, "function_args": address_of(self._args)}
+        values: dict[str, Any] = {"function": self._kernel, "function_args": self._args}
         values |= {"items": P, "grain": 16 * LANES}
         if self._found is None:
             program.python("optimizer", lambda n: self._update() if was_taken() else None)
         elif clip is not None and P > 0:
-            self._squares = np.zeros((program.threads, 8))
-            values |= {"squares": address_of(self._squares), "threads": program.threads}
-            values |= {"grad": gradient, "clip": clip}
+            values |= {"squares": np.zeros((program.threads, 8)), "threads": program.threads}
+            values |= {"grad": self.gradient, "clip": clip}
             for name, maker in (("length", update.length), ("clipped", update.clipped)):
                 program.meet()
-                kernel = compiled(maker, LANES)
-                program.call(f"optimizer: {name}", kernel, update.CLIP, **values)
+                program.call(f"optimizer: {name}", compiled(maker, LANES), **values)
         elif sharing is not None and P > 0:
-            kernel = compiled(update.flat)
-            program.call("optimizer", kernel, update.FLAT, dw=gradient, **values)
+            program.call("optimizer", compiled(update.flat), dw=self.gradient, **values)
 
     def finish(self) -> None:
         """Count the step, where a kernel has taken it."""

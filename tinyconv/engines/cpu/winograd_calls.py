@@ -16,7 +16,6 @@ from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, even
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import winograd
-from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 
 Array = np.ndarray[Any, Any]
@@ -68,14 +67,14 @@ def is_of_squares(
     )
 
 
-def _sizes(product: Product) -> dict[str, int]:
+def _sizes(product: Product) -> dict[str, Any]:
     """Return what the records of kernels over tiles share; see there."""
     side = 1 if product.positions == 1 else 2
     C_all = ceil(product.x.C / LANES) * LANES
     O_all = product.tile.padded(product.channels)
     weights = 4 * (product.squares + 1) ** 2 * C_all * O_all
     return {
-        "x": product.x.base + 4 * product.start,
+        "x": product.x.array[product.start :],
         "x_sample": product.x.sample,
         "x_row": product.x.row,
         "x_step": product.x.step,
@@ -94,8 +93,8 @@ def _rows(product: Product) -> int:
 
 
 def _with_room(
-    context: Context, product: Product, sizes: dict[str, int], more: int = 0
-) -> dict[str, int]:
+    context: Context, product: Product, sizes: dict[str, Any], more: int = 0
+) -> dict[str, Any]:
     """Add a place for the transformed tiles, and ``more`` matrices' sizes, to the arguments."""
     # Behind each matrix is a vector, so that they do not fall on the same lines of the cache.
     u_step, m_step = (sizes["chunk"] * sizes[name] + LANES for name in ("C_all", "O_all"))
@@ -112,11 +111,8 @@ def add_square_weights(
     padded = product.tile.padded(product.channels)
     v = context.arena.take((K + 1) ** 2 * C * padded)
     kernel = compiled(winograd.weights, product.tile.L, K)
-    values = {"w": address_of(w), "v": address_of(v), "C": C, "width": width}
-    blocks = padded // width
-    program.defer(
-        lambda: program.call(name, kernel, winograd.WEIGHTS, items=C, blocks=blocks, **values)
-    )
+    values: dict[str, Any] = {"w": w, "v": v, "C": C, "width": width, "blocks": padded // width}
+    program.defer(lambda: program.call(name, kernel, items=C, **values))
     return v
 
 
@@ -132,9 +128,8 @@ def add_squares(
     program.call(
         name,
         compiled(winograd.forward, *constants),
-        winograd.FORWARD,
         **_with_room(context, product, _sizes(product)),
-        v=address_of(v),
+        v=v,
         y_sample=y.sample,
         y_row=y.row,
         y_step=y.step,
@@ -148,9 +143,9 @@ def add_weight_gradient_of_squares(
     name: str,
     product: Product,
     dz: Image,
-    dw: int,
-    db: int,
     run_padded: int,
+    dw: Array,
+    db: Array,
     **values: int,
 ) -> None:
     """Add the calls of dw and db, which are there; ``values`` say how far threads are apart.
@@ -168,14 +163,10 @@ def add_weight_gradient_of_squares(
         program.call(
             name,
             compiled(winograd.weight_gradient, tile.L, tile.V, R, product.squares),
-            winograd.WEIGHT_GRADIENT,
             **_with_room(context, product, sizes, sizes["C_all"] * sizes["O_all"]),
-            dz=dz.origin + 4 * o,
-            dz_sample=dz.sample,
-            dz_row=dz.row,
-            dz_step=dz.step,
-            dw=dw + 4 * o * product.squares * run_padded,
-            db=db + 4 * o,
+            dz=dz.channels(o, sizes["O"]),
+            dw=dw[o * product.squares * run_padded :],
+            db=db[o:],
             run_padded=run_padded,
             width=tile.width,
             **values,

@@ -14,7 +14,7 @@ from numba import types
 from numba.core.errors import RequireLiteralValue
 from numba.extending import overload
 
-from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -280,9 +280,8 @@ ROWS = record(
 def forward(L: int, A: int, S: int = 0) -> Any:
     """Make the kernel y = activation(x), which, if S, leaves the slopes in the place of x."""
 
-    @kernel
-    def activation(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ROWS)
+    @kernel(ROWS)
+    def activation(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, p = pointer(a.x), pointer(a.y), a.parameter
         for n in range(first, last):
             for line in range(a.planes * a.rows):
@@ -302,9 +301,8 @@ def forward(L: int, A: int, S: int = 0) -> Any:
 def backward(L: int, A: int, S: int = 0) -> Any:
     """Make the kernel dx = dy * slope(v) or, if S, dy * v; dx and dy may be one array."""
 
-    @kernel
-    def activation_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ROWS)
+    @kernel(ROWS)
+    def activation_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         v, dx, dy = pointer(a.v), pointer(a.dx), pointer(a.dy)
         for n in range(first, last):
             for line in range(a.planes * a.rows):

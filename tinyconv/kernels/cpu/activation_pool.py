@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.activation import IDENTITY, activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
     load,
@@ -43,9 +43,8 @@ def maximum_of(L: int, A: int) -> Any:
     gets which position that is, ``slope`` the slope there.
     """
 
-    @kernel
-    def activation_maximum(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, MAX)
+    @kernel(MAX)
+    def activation_maximum(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, winners, slope = (
             pointer(a.x),
             pointer(a.y),
@@ -112,9 +111,8 @@ def mean_of(L: int, A: int, S: int) -> Any:
     whole: what is too much becomes the next element.
     """
 
-    @kernel
-    def activation_mean(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, MEAN)
+    @kernel(MEAN)
+    def activation_mean(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, room = pointer(a.x), pointer(a.y), pointer(a.room + 4 * thread * a.room_thread)
         C, KH, KW, p, share = a.C, a.KH, a.KW, a.parameter, splat(a.share, L)
         count = a.OW * KW * C
@@ -152,9 +150,8 @@ def mean_of(L: int, A: int, S: int) -> Any:
 def mean_of_backward(L: int, A: int, S: int) -> Any:
     """Make the kernel dx = share * dy * slope(v) or, if S, share * dy * v, for dy of the window."""
 
-    @kernel
-    def activation_mean_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, MEAN)
+    @kernel(MEAN)
+    def activation_mean_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         v, dx, dy = pointer(a.v), pointer(a.dx), pointer(a.dy)
         room, share = pointer(a.room + 4 * thread * a.room_thread), splat(a.share, L)
         C, KH, KW, p = a.C, a.KH, a.KW, a.parameter

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, njit, record
 from tinyconv.kernels.cpu.simd import (
     load_first,
     pointer,
@@ -31,9 +31,8 @@ AHEAD = 4096
 def gather(L: int) -> Any:
     """Make the kernel that copies samples (C, D, H, W) of the batch to (D, H, W, C)."""
 
-    @kernel
-    def batch_gather(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, GATHER)
+    @kernel(GATHER)
+    def batch_gather(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, index = pointer(a.x), pointer(a.y), words_pointer(a.index)
         C, H, W, rows = a.C, a.H, a.W, a.D * a.H
         for n in range(first, last):
@@ -66,9 +65,8 @@ IMAGE = record(
 def flatten(L: int) -> Any:
     """Make the kernel that copies images to rows, in the order of (C, D, H, W)."""
 
-    @kernel
-    def batch_flatten(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, IMAGE)
+    @kernel(IMAGE)
+    def batch_flatten(a, thread, first, last):  # type: ignore[no-untyped-def]
         image, rows = pointer(a.image), pointer(a.rows)
         C, D, H, W = a.C, a.D, a.H, a.W
         positions = D * H * W
@@ -90,9 +88,8 @@ def flatten(L: int) -> Any:
 def flatten_backward(L: int) -> Any:
     """Make the kernel that copies rows to images."""
 
-    @kernel
-    def batch_flatten_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, IMAGE)
+    @kernel(IMAGE)
+    def batch_flatten_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         image, rows = pointer(a.image), pointer(a.rows)
         C, D, H, W = a.C, a.D, a.H, a.W
         positions = D * H * W
@@ -149,9 +146,8 @@ def scale(a, n, x, factor, y):  # type: ignore[no-untyped-def]
 def dropout() -> Any:
     """Make the kernel y = factor * x, which draws factor (n, c, d, h, w) from a stream."""
 
-    @kernel
-    def batch_dropout(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, DROPOUT)
+    @kernel(DROPOUT)
+    def batch_dropout(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, factor = pointer(a.x), pointer(a.y), pointer(a.factor)
         count = a.C * a.D * a.H * a.W
         key, least = np.uint64(words_pointer(a.key)[0]), np.uint64(a.least)
@@ -173,9 +169,8 @@ def dropout() -> Any:
 def multiply() -> Any:
     """Make the kernel y = factor * x, which is dropout's backward with the forward's factors."""
 
-    @kernel
-    def batch_multiply(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, DROPOUT)
+    @kernel(DROPOUT)
+    def batch_multiply(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, factor = pointer(a.x), pointer(a.y), pointer(a.factor)
         for n in range(first, last):
             scale(a, n, x, factor, y)

@@ -6,7 +6,7 @@ compare them takes a small part of the time that it takes to pack them.
 
 from typing import Any
 
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import ints_pointer, words_pointer
 
 __all__ = ["ARGS", "BLOCK", "changes"]
@@ -22,9 +22,8 @@ ARGS = record("sources", "counts", "copies", "flags")
 def changes() -> Any:
     """Make the kernel that compares pieces ``first`` to ``last`` and remembers what it found."""
 
-    @kernel
-    def find_changes(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def find_changes(a, thread, first, last):  # type: ignore[no-untyped-def]
         sources, counts = words_pointer(a.sources), words_pointer(a.counts)
         changed = 0
         for piece in range(first, last):

@@ -83,9 +83,8 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
     """
     VL, R = V * L, N * P
 
-    @kernel
-    def conv(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, FORWARD)
+    @kernel(FORWARD)
+    def conv(a, thread, first, last):  # type: ignore[no-untyped-def]
         d = record_at(a.dims, DIMS)
         x_at, y_at, elements = ints_pointer(d.x_at), ints_pointer(d.y_at), ints_pointer(d.elements)
         b, steps = pointer(a.b), d.steps
@@ -132,9 +131,8 @@ def weight_gradient(L: int, V: int, R: int, runs: int) -> Any:
     """
     VL, G = V * L, R * runs
 
-    @kernel
-    def conv_weight_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, WEIGHT_GRADIENT)
+    @kernel(WEIGHT_GRADIENT)
+    def conv_weight_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
         d = record_at(a.dims, DIMS)
         x, dz = pointer(a.x), pointer(a.dz)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
@@ -181,9 +179,8 @@ def pack(L: int) -> Any:
     distances are transposed, L columns at a time.
     """
 
-    @kernel
-    def conv_pack(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, PACK)
+    @kernel(PACK)
+    def conv_pack(a, thread, first, last):  # type: ignore[no-untyped-def]
         weight, w, column = pointer(a.weight), pointer(a.w), a.column
         places, into = ints_pointer(a.places), ints_pointer(a.into)
         row = first
@@ -232,9 +229,8 @@ def update(L: int) -> Any:
     side, L of them are taken at a time, and squares of L channels and weights transposed.
     """
 
-    @kernel
-    def conv_update(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, UPDATE)
+    @kernel(UPDATE)
+    def conv_update(a, thread, first, last):  # type: ignore[no-untyped-def]
         address, places, size = a.sum + 4 * thread * a.sum_thread, ints_pointer(a.places), a.size
         total, square = pointer(address), pointer(address + 4 * L * max(size, 1))
         across = L if a.width > 1 else 1

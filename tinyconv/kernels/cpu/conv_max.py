@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import literally
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, njit, record
 from tinyconv.kernels.cpu.scattered import add_in_turn, entries, outer_at
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
@@ -215,9 +215,8 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
     There is a dx if the record has an address for it; its border gets what nobody reads.
     """
 
-    @kernel
-    def conv_max_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, BACKWARD)
+    @kernel(BACKWARD)
+    def conv_max_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, dx, x_at = pointer(a.x), pointer(a.dx), ints_pointer(a.x_at)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         places = ints_pointer(a.places + 4 * thread * a.list_thread)
@@ -260,9 +259,8 @@ def input_gradient(L: int, V: int, N: int) -> Any:
     """
     VL = V * L
 
-    @kernel
-    def conv_input_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, INPUT_GRADIENT)
+    @kernel(INPUT_GRADIENT)
+    def conv_input_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
         x_at, dz_at, slab_at = ints_pointer(a.x_at), ints_pointer(a.dz_at), ints_pointer(a.slab_at)
         w, O, KH, padded, channel = pointer(a.w), a.O, a.KH, a.run_padded, a.slabs * a.KH
         channel *= padded
@@ -297,9 +295,8 @@ def small_backward(L: int, V: int, R: int) -> Any:
     """
     VL = V * L
 
-    @kernel
-    def conv_max_small_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, BACKWARD)
+    @kernel(BACKWARD)
+    def conv_max_small_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, dz, winners = pointer(a.x), pointer(a.dz), bytes_pointer(a.winners)
         x_at, y_at, dz_at = ints_pointer(a.x_at), ints_pointer(a.y_at), ints_pointer(a.dz_at)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)

@@ -27,9 +27,8 @@ def forward(L: int, V: int, N: int) -> Any:
     """
     VL = V * L
 
-    @kernel
-    def depthwise(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, FORWARD)
+    @kernel(FORWARD)
+    def depthwise(a, thread, first, last):  # type: ignore[no-untyped-def]
         d = record_at(a.dims, DIMS)
         x_at, y_at, elements = ints_pointer(d.x_at), ints_pointer(d.y_at), ints_pointer(d.elements)
         w, b, C, taps = pointer(a.w), pointer(a.b), d.O, d.steps
@@ -73,9 +72,8 @@ def weight_gradient(L: int, V: int, RH: int, RW: int) -> Any:
     """
     VL, R = V * L, RH * RW
 
-    @kernel
-    def depthwise_weight_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, WEIGHT_GRADIENT)
+    @kernel(WEIGHT_GRADIENT)
+    def depthwise_weight_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
         d = record_at(a.dims, DIMS)
         x_at, z_at, corners = ints_pointer(d.x_at), ints_pointer(d.z_at), ints_pointer(a.corners)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import pointer
 
 #: ``weight`` and ``w`` (O, size), ``bias``, ``b`` and ``factors`` (O,); an address of 0 stands for
@@ -25,9 +25,8 @@ ZERO, ONE = np.float32(0), np.float32(1)
 def fold() -> Any:
     """Make the kernel that writes the weights or factors, and biases, of some outputs."""
 
-    @kernel
-    def norm_fold(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def norm_fold(a, thread, first, last):  # type: ignore[no-untyped-def]
         weight, bias, w, b = pointer(a.weight), pointer(a.bias), pointer(a.w), pointer(a.b)
         gamma, beta, mean, var = pointer(a.gamma), pointer(a.beta), pointer(a.mean), pointer(a.var)
         factors = pointer(a.factors)

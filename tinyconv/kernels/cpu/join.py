@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first
 
 #: ``planes`` times ``rows`` runs; in each, ``positions`` of ``count`` numbers, ``x_step`` and
@@ -22,9 +22,8 @@ ARGS = record(
 def copy(L: int) -> Any:
     """Make the kernel y = x."""
 
-    @kernel
-    def join_copy(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def join_copy(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y = pointer(a.x), pointer(a.y)
         for n in range(first, last):
             for line in range(a.planes * a.rows):
@@ -51,9 +50,8 @@ ADD = record(*_places("x", "other", "y"), *("z", "planes", "rows", "count"), flo
 def add(L: int, A: int) -> Any:
     """Make the kernel y = activation(x + other); y may be either."""
 
-    @kernel
-    def join_add(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ADD)
+    @kernel(ADD)
+    def join_add(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, other, z, y = pointer(a.x), pointer(a.other), pointer(a.z), pointer(a.y)
         count, p = a.count, a.parameter
         for n in range(first, last):

@@ -3,11 +3,11 @@
 All kernels have one signature, so that one compiled loop (:mod:`driver`) can run any list of
 them without going back to Python:
 
-    kernel(args, thread, first, last)
+    kernel(a, thread, first, last)
 
-``args`` points to the kernel's own record of addresses and sizes, ``thread`` numbers the thread,
-and the kernel does items ``first`` to ``last`` of its work: samples of the batch, or rows of a
-weight. It holds no lock, allocates nothing and checks nothing.
+``a`` is the kernel's own record of addresses and sizes, of which it is handed the address,
+``thread`` numbers the thread, and the kernel does items ``first`` to ``last`` of its work: samples
+of the batch, or rows of a weight. It holds no lock, allocates nothing and checks nothing.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,6 @@ from numba.extending import intrinsic
 
 #: What kernels alone call is not compiled for calls from Python and C, a tenth of compiling's time.
 INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-SIGNATURE = types.void(types.voidptr, types.int64, types.int64, types.int64)
 
 
 class _Listener:
@@ -151,15 +149,17 @@ def _cached(compiled: Any, function: Callable[..., Any]) -> Any:
 
 
 class Kernel(CFunc):
-    """A compiled function of :data:`SIGNATURE`.
+    """A compiled function of the address of a record and three numbers.
 
     It is compiled, or fetched from the cache, when its address is first asked for, if it was not
     before, with others (:mod:`compiling`).
 
     Attributes:
+        layout: of its record.
         origin: the function that made it and the constants that it was made for, if it is known.
     """
 
+    layout: np.dtype[Any]
     origin: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
     _cache: Any
     _cache_hits: int
@@ -172,6 +172,12 @@ class Kernel(CFunc):
         """What a plan keeps."""
         self.compile()
         return int(self._wrapper_address)
+
+    @cached_property
+    def ctypes(self) -> Any:
+        """It as a function of Python, to which the record is its address."""
+        numbers = (ctypes.c_int64,) * 3
+        return ctypes.CFUNCTYPE(None, ctypes.c_void_p, *numbers)(self.address)
 
     @property
     def is_cacheable(self) -> bool:
@@ -206,15 +212,21 @@ class Kernel(CFunc):
         self._wrapper_address = self._library.get_pointer_to_function(self._wrapper_name)
 
 
-def kernel(function: Callable[..., None]) -> Kernel:
-    """Make a kernel of a function.
+def kernel(layout: np.dtype[Any]) -> Callable[[Callable[..., None]], Kernel]:
+    """Make a kernel of a function whose first argument is a record of that layout.
 
     Of the fast-math flags only contraction is on: a product and a sum may be rounded once.
     """
-    options = {"error_model": "numpy", "fastmath": {"contract"}}
-    made = Kernel(function, (SIGNATURE.args, SIGNATURE.return_type), {}, options)
-    _cached(made, function)
-    return made
+
+    def make(function: Callable[..., None]) -> Kernel:
+        args = (numba.from_dtype(layout), types.int64, types.int64, types.int64)
+        options = {"error_model": "numpy", "fastmath": {"contract"}}
+        made = Kernel(function, (args, types.void), {}, options)
+        made.layout = layout
+        _cached(made, function)
+        return made
+
+    return make
 
 
 def inner(function: Callable[..., Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     first_lanes,
     fma,
@@ -39,9 +39,8 @@ ARGS = record(
 def forward(L: int, A: int) -> Any:
     """Make the kernel y = activation(weight * (x - mean) * inverse + bias)."""
 
-    @kernel
-    def layer_norm(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def layer_norm(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, weight, bias = pointer(a.x), pointer(a.y), pointer(a.weight), pointer(a.bias)
         mean, inverse = pointer(a.mean), pointer(a.inverse)
         count, sets, p = a.count, a.sets, a.parameter
@@ -86,9 +85,8 @@ def backward(L: int, A: int, Y: bool, DX: bool) -> Any:
     y was the activation of.
     """
 
-    @kernel
-    def layer_norm_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def layer_norm_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, weight, bias = pointer(a.x), pointer(a.y), pointer(a.weight), pointer(a.bias)
         dx, dy = pointer(a.dx), pointer(a.dy)
         mean, inverse = pointer(a.mean), pointer(a.inverse)
@@ -138,9 +136,8 @@ def update(L: int) -> Any:
     dw = sum of dz * (x - mean) * inverse
     """
 
-    @kernel
-    def layer_norm_update(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def layer_norm_update(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, dy, mean, inverse = pointer(a.x), pointer(a.dy), pointer(a.mean), pointer(a.inverse)
         sets, count, N = a.sets, a.count, words_pointer(a.n)[0]
         address = a.gradient + 4 * thread * L

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import inner, kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     invoke,
     load,
@@ -96,9 +96,8 @@ def forward(L: int, R: int, Q: int) -> Any:
     in the first cache. Nothing is read but what x holds: it may be the caller's.
     """
 
-    @kernel
-    def linear(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, FORWARD)
+    @kernel(FORWARD)
+    def linear(a, thread, first, last):  # type: ignore[no-untyped-def]
         if fills_panels(a):
             return
         x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
@@ -131,9 +130,8 @@ def forward(L: int, R: int, Q: int) -> Any:
 def finish(L: int, A: int) -> Any:
     """Make the kernel y = activation(factors * z + b), in which z becomes the slope if kept."""
 
-    @kernel
-    def linear_finish(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, FORWARD)
+    @kernel(FORWARD)
+    def linear_finish(a, thread, first, last):  # type: ignore[no-untyped-def]
         b, y, z, factors = pointer(a.b), pointer(a.y), pointer(a.z), pointer(a.factors)
         n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
@@ -162,9 +160,8 @@ def forward_batch(L: int, R: int, V: int) -> Any:
     VL = V * L
     ROWS = TILES * R
 
-    @kernel
-    def linear_forward_batch(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, FORWARD)
+    @kernel(FORWARD)
+    def linear_forward_batch(a, thread, first, last):  # type: ignore[no-untyped-def]
         if not fills_panels(a):
             return
         x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
@@ -223,9 +220,8 @@ def backward(L: int, R: int, V: int) -> Any:
     """
     VL = V * L
 
-    @kernel
-    def linear_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, BACKWARD)
+    @kernel(BACKWARD)
+    def linear_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         dy, w = pointer(a.dy), pointer(a.w)
         dx = pointer(a.parts + 4 * (thread - 1) * a.part if thread > 0 else a.dx)
         panel = pointer(a.panel + 4 * thread * DEPTH * VL)
@@ -285,9 +281,8 @@ def update(L: int, R: int, V: int) -> Any:
     """
     VL = V * L
 
-    @kernel
-    def linear_update(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, UPDATE)
+    @kernel(UPDATE)
+    def linear_update(a, thread, first, last):  # type: ignore[no-untyped-def]
         dy, x, w = pointer(a.dy), pointer(a.x), pointer(a.w)
         address = a.sum + 4 * thread * a.sum_thread
         dw, panel = pointer(address), pointer(a.panels + 4 * thread * a.panels_thread)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import fma, load, pointer, splat, store_first
 from tinyconv.kernels.cpu.vector_math import exp, log
 
@@ -28,9 +28,8 @@ ZERO = np.float32(0)
 def forward(L: int) -> Any:
     """Make the kernel base = k + share * (sum of x**2 over the window), y = x * base**-beta."""
 
-    @kernel
-    def local_response_norm(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def local_response_norm(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, base = pointer(a.x), pointer(a.y), pointer(a.base)
         window = pointer(a.window + 4 * thread * a.window_thread)
         C, W, rows, before = a.C, a.W, a.rows, a.size // 2
@@ -62,9 +61,8 @@ def backward(L: int) -> Any:
     The sum is over the window looked at from the other side.
     """
 
-    @kernel
-    def local_response_norm_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def local_response_norm_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, dx, dy, base = pointer(a.x), pointer(a.dx), pointer(a.dy), pointer(a.base)
         window = pointer(a.window + 4 * thread * a.window_thread)
         C, W, rows, before = a.C, a.W, a.rows, (a.size - 1) // 2

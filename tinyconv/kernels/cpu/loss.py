@@ -12,7 +12,7 @@ from numba import types
 from numba.core.errors import RequireLiteralValue
 from numba.extending import overload
 
-from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -74,9 +74,8 @@ def cross_entropy(L: int) -> Any:
     dx[k] = softmax(x)[k] sum_j t[j] - t[k]
     """
 
-    @kernel
-    def loss_cross_entropy(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def loss_cross_entropy(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, dx, weight = pointer(a.x), pointer(a.dx), pointer(a.weight)
         labels, sums, scales = words_pointer(a.labels), doubles_pointer(a.sums), a.scales
         K, scale = a.K, np.float32(doubles_pointer(scales)[0])
@@ -125,9 +124,8 @@ def cross_entropy(L: int) -> Any:
 def multi_margin(L: int) -> Any:
     """Make the kernel of ``sum_{k != label} max(0, margin + x[k] - x[label])``."""
 
-    @kernel
-    def loss_multi_margin(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def loss_multi_margin(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, dx = pointer(a.x), pointer(a.dx)
         labels, sums, scales = words_pointer(a.labels), doubles_pointer(a.sums), a.scales
         scale = np.float32(doubles_pointer(scales)[0])
@@ -224,9 +222,8 @@ def _slope_of(x, t, function, p):  # type: ignore[no-untyped-def]
 def elements(L: int, F: int) -> Any:
     """Make the kernel of a loss of outputs one by one, number F of ``ELEMENTS``."""
 
-    @kernel
-    def loss_elements(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def loss_elements(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, dx, targets = pointer(a.x), pointer(a.dx), pointer(a.targets)
         labels, sums, scales = words_pointer(a.labels), doubles_pointer(a.sums), a.scales
         K, p, scale = a.K, a.parameter, splat(np.float32(doubles_pointer(scales)[0]), L)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import inner, kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -60,9 +60,8 @@ def below(a, p, P):  # type: ignore[no-untyped-def]
 def _through_images(F: int, L: int, P: int) -> Any:
     """Make a kernel by numbers alone: one that holds a function is not found in the cache."""
 
-    @kernel
-    def lp(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def lp(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, to = pointer(a.x), pointer(a.y), pointer(a.to)
         for n in range(first, last):
             for d in range(a.planes):

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     fma,
     invoke,
@@ -60,9 +60,8 @@ def moments(L: int) -> Any:
     what is left of them.
     """
 
-    @kernel
-    def norm_moments(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def norm_moments(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, mean, square = pointer(a.x), pointer(a.sum1), pointer(a.sum2)
         C, W, lines, rows = a.C, a.W, a.lines, a.rows
         of_line, of_all = splat(np.float32(1 / W), L), splat(np.float32(1 / (lines * W)), L)
@@ -97,9 +96,8 @@ def moments(L: int) -> Any:
 def normalize(L: int, A: int) -> Any:
     """Make the kernel y = activation((x - mean) * scale + shift)."""
 
-    @kernel
-    def norm_normalize(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def norm_normalize(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, mean = pointer(a.x), pointer(a.y), pointer(a.mean)
         scale, shift = pointer(a.scale), pointer(a.shift)
         C, W, rows, p = a.C, a.W, a.rows, a.parameter
@@ -123,9 +121,8 @@ def sums(L: int, A: int, Y: bool) -> Any:
     The activation's slope follows from y if ``Y``, else from what y was the activation of.
     """
 
-    @kernel
-    def norm_sums(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def norm_sums(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, dy, mean = pointer(a.x), pointer(a.y), pointer(a.dy), pointer(a.mean)
         scale, shift = pointer(a.scale), pointer(a.shift)
         sum1, sum2 = pointer(a.sum1), pointer(a.sum2)
@@ -159,9 +156,8 @@ def sums(L: int, A: int, Y: bool) -> Any:
 def backward(L: int) -> Any:
     """Make the kernel dx = inverse * (factor * dz + slope * (x - mean) + offset)."""
 
-    @kernel
-    def norm_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def norm_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, dy, dx, mean = pointer(a.x), pointer(a.dy), pointer(a.dx), pointer(a.mean)
         factor, inverse = pointer(a.factor), pointer(a.inverse)
         slope, offset = pointer(a.slope), pointer(a.offset)
@@ -201,9 +197,8 @@ STATISTICS = record(
 def parameters(L: int) -> Any:
     """Make the kernel that copies weight and bias, or 1 and 0, to ``factor`` and ``shift``."""
 
-    @kernel
-    def norm_parameters(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, STATISTICS)
+    @kernel(STATISTICS)
+    def norm_parameters(a, thread, first, last):  # type: ignore[no-untyped-def]
         weight, bias = pointer(a.weight), pointer(a.bias)
         for c in range(first, last, L):
             factor = load_first(weight, c, a.C - c, L) if a.weight else splat(ONE, L)
@@ -217,9 +212,8 @@ def parameters(L: int) -> Any:
 def batch_statistics(L: int) -> Any:
     """Make the kernel of the mean and variance of channels ``first`` to ``last`` of the batch."""
 
-    @kernel
-    def norm_batch_statistics(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, STATISTICS)
+    @kernel(STATISTICS)
+    def norm_batch_statistics(a, thread, first, last):  # type: ignore[no-untyped-def]
         means, squares = pointer(a.sum1), pointer(a.sum2)
         N, P = words_pointer(a.n)[0], np.float32(a.positions)
         eps, one = splat(a.eps, L), splat(ONE, L)
@@ -245,9 +239,8 @@ def batch_statistics(L: int) -> Any:
 def batch_gradients(L: int) -> Any:
     """Make the kernel of slope and offset of channels ``first`` to ``last``."""
 
-    @kernel
-    def norm_batch_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, STATISTICS)
+    @kernel(STATISTICS)
+    def norm_batch_gradients(a, thread, first, last):  # type: ignore[no-untyped-def]
         sum1, sum2 = pointer(a.sum1), pointer(a.sum2)
         N = words_pointer(a.n)[0]
         share = splat(np.float32(-1.0 / (N * a.positions)), L)
@@ -266,9 +259,8 @@ def batch_gradients(L: int) -> Any:
 def group_statistics() -> Any:
     """Make the kernel of the mean and variance of each group of ``size`` channels of a sample."""
 
-    @kernel
-    def norm_group_statistics(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, STATISTICS)
+    @kernel(STATISTICS)
+    def norm_group_statistics(a, thread, first, last):  # type: ignore[no-untyped-def]
         means, squares = pointer(a.sum1), pointer(a.sum2)
         mean, scale, inverse = pointer(a.mean), pointer(a.scale), pointer(a.inverse)
         factor, size = pointer(a.factor), a.size
@@ -294,9 +286,8 @@ def group_statistics() -> Any:
 def group_gradients() -> Any:
     """Make the kernel of slope and offset of each group of a sample."""
 
-    @kernel
-    def norm_group_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, STATISTICS)
+    @kernel(STATISTICS)
+    def norm_group_gradients(a, thread, first, last):  # type: ignore[no-untyped-def]
         sum1, sum2 = pointer(a.sum1), pointer(a.sum2)
         factor, slope, offset = pointer(a.factor), pointer(a.slope), pointer(a.offset)
         inverse, size = pointer(a.inverse), a.size
@@ -322,9 +313,8 @@ def update(L: int) -> Any:
     dw[c] = sum over samples of sum2[n, c] * inverse[n, c]
     """
 
-    @kernel
-    def norm_update(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, STATISTICS)
+    @kernel(STATISTICS)
+    def norm_update(a, thread, first, last):  # type: ignore[no-untyped-def]
         sum1, sum2, inverse = pointer(a.sum1), pointer(a.sum2), pointer(a.inverse)
         N = words_pointer(a.n)[0]
         for c in range(first, last, L):
@@ -353,9 +343,8 @@ TRACK = record("mean", "variance", "running_mean", "running_var", "count", "C", 
 def track() -> Any:
     """Make the kernel that moves the running statistics towards those of a batch."""
 
-    @kernel
-    def norm_track(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, TRACK)
+    @kernel(TRACK)
+    def norm_track(a, thread, first, last):  # type: ignore[no-untyped-def]
         mean, variance = pointer(a.mean), pointer(a.variance)
         running_mean, running_var = pointer(a.running_mean), pointer(a.running_var)
         count = words_pointer(a.count)
@@ -374,9 +363,8 @@ def running(L: int) -> Any:
     ``sum1`` and ``sum2`` are the running mean and variance here.
     """
 
-    @kernel
-    def norm_running(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, STATISTICS)
+    @kernel(STATISTICS)
+    def norm_running(a, thread, first, last):  # type: ignore[no-untyped-def]
         for c in range(first, last, L):
             variance = load_first(pointer(a.sum2), c, a.C - c, L)
             inverse = splat(ONE, L) / sqrt(variance + splat(a.eps, L))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import literally
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, njit, record
 from tinyconv.kernels.cpu.places import contenders, contest, store_half, where_place
 from tinyconv.kernels.cpu.simd import (
     ints_pointer,
@@ -38,9 +38,8 @@ def max_(L: int, V: int) -> Any:
     """Make the kernel of the maximum over V vectors of L channels at a time."""
     VL = V * L
 
-    @kernel
-    def max_pool(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def max_pool(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y = pointer(a.x), pointer(a.y)
         winners, no_winners = pointer(a.winners), ints_pointer(a.winners)
         d_starts, d_places = words_pointer(a.d_starts), words_pointer(a.d_places)
@@ -91,9 +90,8 @@ def clear(a, n, L):  # type: ignore[no-untyped-def]
 def max_backward(L: int) -> Any:
     """Make the backward kernel of the maximum: each dy is added where its window found it."""
 
-    @kernel
-    def max_pool_backward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def max_pool_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         dx, dy, winners = pointer(a.x), pointer(a.y), ints_pointer(a.winners)
         count = a.OW * a.C
         for n in range(first, last):
@@ -113,9 +111,8 @@ def max_backward(L: int) -> Any:
 def max_backward_of_grid(L: int) -> Any:
     """Make the backward kernel for windows side by side, which write dy or 0 to each element."""
 
-    @kernel
-    def max_pool_backward_of_grid(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def max_pool_backward_of_grid(a, thread, first, last):  # type: ignore[no-untyped-def]
         dx, dy, winners = pointer(a.x), pointer(a.y), pointer(a.winners)
         C, lines = a.C, a.OD * a.OH
         is_whole = a.OD * a.KD == a.D and a.OH * a.KH == a.H and a.OW * a.KW == a.W

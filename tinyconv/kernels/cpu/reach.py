@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     doubles_pointer,
@@ -40,9 +40,8 @@ ZERO, ONE = np.float32(0), np.float32(1)
 def reach(L: int) -> Any:
     """Make the kernel of the sums of sizes of an input or, with ``sums``, of a gradient."""
 
-    @kernel
-    def reach_of_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def reach_of_gradients(a, thread, first, last):  # type: ignore[no-untyped-def]
         v, inputs = pointer(a.v), pointer(a.inputs)
         most = 0.0
         for n in range(first, last):
@@ -75,9 +74,8 @@ KEPT = record("v", "v_owner", "places", "size", "width", "block", "channels", "s
 def reach_of_kept(L: int) -> Any:
     """Make the kernel of the sums of sizes of what owners ``first`` to ``last`` keep."""
 
-    @kernel
-    def reach_of_kept_gradients(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, KEPT)
+    @kernel(KEPT)
+    def reach_of_kept_gradients(a, thread, first, last):  # type: ignore[no-untyped-def]
         places = ints_pointer(a.places)
         for owner in range(first, last):
             v = pointer(a.v + 4 * owner * a.v_owner)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import inner, kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import inner, kernel, record
 from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first, words_pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, store_tile, zeros
 from tinyconv.kernels.terms import FIELDS
@@ -51,9 +51,8 @@ def resample(L: int, V: int) -> Any:
     """
     VL = V * L
 
-    @kernel
-    def image_resample(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def image_resample(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, y, room = pointer(a.x), pointer(a.y), pointer(a.room + 4 * thread * a.room_thread)
         d_starts, d_places = words_pointer(a.d_starts), words_pointer(a.d_places)
         h_starts, h_places = words_pointer(a.h_starts), words_pointer(a.h_places)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import (
     doubles_pointer,
     fma,
@@ -40,9 +40,8 @@ ARGS = record(
 def sgd(L: int, DECAY: bool, MOMENTUM: bool, NESTEROV: bool) -> Any:
     """Make the kernel of stochastic gradient descent, without the terms that are 0."""
 
-    @kernel
-    def update_sgd(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def update_sgd(a, dw, start, stop):  # type: ignore[no-untyped-def]
         w, velocity, decay = pointer(a.w), pointer(a.velocity), pointer(a.decay)
         dw = pointer(dw)
         lr, momentum = splat(-a.lr, L), splat(a.momentum, L)
@@ -64,9 +63,8 @@ def sgd(L: int, DECAY: bool, MOMENTUM: bool, NESTEROV: bool) -> Any:
 def adam(L: int, DECAY: bool, DECOUPLED: bool) -> Any:
     """Make the kernel of Adam or, with decoupled weight decay, of AdamW."""
 
-    @kernel
-    def update_adam(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def update_adam(a, dw, start, stop):  # type: ignore[no-untyped-def]
         w, mean, square, decay = pointer(a.w), pointer(a.mean), pointer(a.square), pointer(a.decay)
         dw = pointer(dw)
         rate, scale, eps = splat(a.rate, L), splat(a.root_scale, L), splat(a.eps, L)
@@ -94,9 +92,8 @@ def adam(L: int, DECAY: bool, DECOUPLED: bool) -> Any:
 def adagrad(L: int, DECAY: bool) -> Any:
     """Make the kernel of Adagrad."""
 
-    @kernel
-    def update_adagrad(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def update_adagrad(a, dw, start, stop):  # type: ignore[no-untyped-def]
         w, square, decay = pointer(a.w), pointer(a.square), pointer(a.decay)
         dw = pointer(dw)
         lr, eps, weight_decay = splat(a.lr, L), splat(a.eps, L), splat(a.weight_decay, L)
@@ -115,9 +112,8 @@ def adagrad(L: int, DECAY: bool) -> Any:
 def rmsprop(L: int, DECAY: bool, CENTERED: bool, MOMENTUM: bool) -> Any:
     """Make the kernel of RMSProp, whose alpha is ``beta2``."""
 
-    @kernel
-    def update_rmsprop(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def update_rmsprop(a, dw, start, stop):  # type: ignore[no-untyped-def]
         w, mean, square, decay = pointer(a.w), pointer(a.mean), pointer(a.square), pointer(a.decay)
         velocity, dw = pointer(a.velocity), pointer(dw)
         lr, eps, weight_decay = splat(a.lr, L), splat(a.eps, L), splat(a.weight_decay, L)
@@ -150,9 +146,8 @@ FLAT = record("dw", "start", "function", "function_args")
 def flat() -> Any:
     """Make the kernel that hands parameters ``first`` to ``last``, from ``start`` on, to a rule."""
 
-    @kernel
-    def update_flat(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, FLAT)
+    @kernel(FLAT)
+    def update_flat(a, thread, first, last):  # type: ignore[no-untyped-def]
         begin, end = a.start + first, a.start + last
         invoke(a.function, a.function_args, a.dw + 4 * first, begin, end)
 
@@ -165,9 +160,8 @@ def keep(L: int) -> Any:
     It serves an optimizer that has no kernel here or clips, and works on that vector afterwards.
     """
 
-    @kernel
-    def update_keep(args, dw, start, stop):  # type: ignore[no-untyped-def]
-        a = record_at(args, ARGS)
+    @kernel(ARGS)
+    def update_keep(a, dw, start, stop):  # type: ignore[no-untyped-def]
         grad, dw = pointer(a.grad), pointer(dw)
         for i in range(start, stop, L):
             store_first(grad, i, load_first(dw, i - start, stop - i, L), stop - i)
@@ -183,9 +177,8 @@ CLIP = record("grad", "squares", "threads", "function", "function_args", floats=
 def length(L: int) -> Any:
     """Make the kernel of the sum of squares of gradients ``first`` to ``last``."""
 
-    @kernel
-    def update_length(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, CLIP)
+    @kernel(CLIP)
+    def update_length(a, thread, first, last):  # type: ignore[no-untyped-def]
         grad, whole = pointer(a.grad), 0.0
         for start in range(first, last, 64 * L):
             part = splat(ZERO, L)
@@ -204,9 +197,8 @@ def clipped(L: int) -> Any:
     g = g min(1, clip / (length + 1e-6))
     """
 
-    @kernel
-    def update_clipped(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, CLIP)
+    @kernel(CLIP)
+    def update_clipped(a, thread, first, last):  # type: ignore[no-untyped-def]
         grad, squares, whole = pointer(a.grad), doubles_pointer(a.squares), 0.0
         for t in range(a.threads):
             whole += squares[8 * t]

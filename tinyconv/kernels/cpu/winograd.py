@@ -31,7 +31,7 @@ import numpy as np
 from llvmlite import ir
 from numba import literally, types
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record, record_at
+from tinyconv.kernels.cpu.kernel import kernel, njit, record
 from tinyconv.kernels.cpu.scattered import outer_at, store_at, window_best
 from tinyconv.kernels.cpu.simd import (
     INT,
@@ -210,9 +210,8 @@ def weights(L: int, K: int) -> Any:
     """Make the kernel that transforms the weights of channels ``first`` to ``last``."""
     S = K + 1
 
-    @kernel
-    def winograd_weights(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, WEIGHTS)
+    @kernel(WEIGHTS)
+    def winograd_weights(a, thread, first, last):  # type: ignore[no-untyped-def]
         w, v, row = pointer(a.w), pointer(a.v), a.C * a.width
         step = a.blocks * row
         for block in range(a.blocks):
@@ -280,9 +279,8 @@ def forward(L: int, V: int, N: int, G: int, P: int, K: int) -> Any:
     """
     VL, S, rows = V * L, K + 1, tuple(range(0, N * L, L))
 
-    @kernel
-    def winograd_forward(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, FORWARD)
+    @kernel(FORWARD)
+    def winograd_forward(a, thread, first, last):  # type: ignore[no-untyped-def]
         room = a.room + 4 * thread * a.room_thread
         u, m = pointer(room), pointer(room + 4 * S * S * a.u_step)
         v, b, y, gate = pointer(a.v), pointer(a.b), pointer(a.y), pointer(a.gate)
@@ -345,9 +343,8 @@ def weight_gradient(L: int, V: int, R: int, K: int) -> Any:
     """Make the kernel of dw and db, with tiles of R channels of x, which divide L, by V vectors."""
     VL, S = V * L, K + 1
 
-    @kernel
-    def winograd_weight_gradient(args, thread, first, last):  # type: ignore[no-untyped-def]
-        a = record_at(args, WEIGHT_GRADIENT)
+    @kernel(WEIGHT_GRADIENT)
+    def winograd_weight_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
         C, O, O_all, chunk = a.C, a.O, a.O_all, a.chunk
         room = a.room + 4 * thread * a.room_thread
         u, z = pointer(room), pointer(room + 4 * S * S * a.u_step)
