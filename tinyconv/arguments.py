@@ -261,7 +261,7 @@ def checked(target: T) -> T:
     needed = {n for n, p in signature.parameters.items() if p.default is inspect.Parameter.empty}
     is_constructor = target.__name__ == "__init__"
     #: What is checked of a call with so many arguments by place and these by name, which takes a
-    #: tenth of the time of ``bind``: where it stands, its name, its rule.
+    #: tenth of the time of ``bind``: where it stands, its name, its rule, and what was good last.
     forms: dict[tuple[Any, ...], list[Any]] = {}
 
     def learn(form: tuple[Any, ...]) -> bool:
@@ -272,7 +272,7 @@ def checked(target: T) -> T:
         if not (fits and needed <= set(given) <= set(names)):
             return False
         spots = enumerate(given)
-        forms[form] = [(i if i < count else n, n, *rules[n]) for i, n in spots if n in rules]
+        forms[form] = [[i if i < count else n, n, *rules[n], rules] for i, n in spots if n in rules]
         return True
 
     def take(args: Any, kwargs: Any) -> Any:
@@ -280,9 +280,14 @@ def checked(target: T) -> T:
         form = len(args), *kwargs
         if form in forms or learn(form):
             given = args
-            for spot, name, rule, optional in forms[form]:
+            for known in forms[form]:
+                spot, name, rule, optional, good = known
                 values = kwargs if isinstance(spot, str) else given
+                if values[spot] is good:
+                    continue
                 taken = _taken(op, name, values[spot], rule, optional)
+                if type(taken) is int:  # which nobody can change
+                    known[-1] = taken
                 if taken is not values[spot]:
                     if values is args:
                         values = given = list(args)

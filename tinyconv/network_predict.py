@@ -63,9 +63,10 @@ class Predictor(Network):
         Raises:
             NonFiniteError: one is NaN; the text says which sample's, and whether x or a weight is.
         """
-        wrong = np.isnan(outputs).any(axis=tuple(range(1, outputs.ndim)))
+        wrong = np.isnan(outputs)
         if not wrong.any():
             return outputs
+        wrong = wrong.any(axis=tuple(range(1, outputs.ndim)))
         place = int(wrong.argmax())
         why = "its numbers overflow"
         if np.isnan(to_numpy(as_array(op, "x", x)[place])).any():

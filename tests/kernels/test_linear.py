@@ -15,7 +15,7 @@ from tinyconv.kernels.cpu.simd import LANES as L
 Array = np.ndarray[Any, Any]
 
 #: N, I, O: less than a tile, whole tiles, more than a panel, nothing round.
-SIZES = [(1, 1, 1), (3, 5, 7), (130, 1100, 3), (6, 64, 48), (7, 300, 131), (300, 40, 60)]
+SIZES = [(1, 1, 1), (3, 5, 7), (130, 1100, 3), (6, 64, 48), (37, 500, 131), (300, 40, 60)]
 V = 2
 R = min(rows_for(V), 6)
 

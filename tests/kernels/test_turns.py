@@ -26,8 +26,8 @@ def test_every_share_is_done_once_and_behind_the_phase_before() -> None:
                 words_pointer(a.early)[thread] += words_pointer(a.before)[share] != 1
 
     @njit(driver.WORK, nogil=True)
-    def join(calls, phases, begin, end, n, threads, turns, member, members):  # type: ignore[no-untyped-def]
-        driver.work(calls, phases, begin, end, n, threads, turns, member, members)
+    def join(segment, n, member, members):  # type: ignore[no-untyped-def]
+        driver.work(segment, n, member, members)
 
     done, early = np.zeros((PHASES, SHARES), np.int64), np.zeros(SHARES, np.int64)
     args, calls = np.zeros(PHASES, COUNTS), np.zeros(PHASES, driver.CALL)
@@ -42,7 +42,9 @@ def test_every_share_is_done_once_and_behind_the_phase_before() -> None:
     args[LEFT_OUT + 1]["before"] = 0
     phases[LEFT_OUT]["flags"], phases[LEFT_OUT + 2]["flags"] = map(address_of, flags)
     turns = np.zeros((SHARES, LINE), np.uint8)
-    program = address_of(calls), address_of(phases), 0, PHASES, SHARES, SHARES, address_of(turns)
+    segment = np.zeros(1, driver.SEGMENT)
+    segment[0] = address_of(calls), address_of(phases), 0, PHASES, SHARES, address_of(turns)
+    program = address_of(segment), SHARES
     workers = [
         threading.Thread(target=join, args=(*program, member, MEMBERS))
         for member in range(1, MEMBERS)  # member 0 never comes

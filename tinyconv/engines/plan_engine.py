@@ -85,14 +85,13 @@ class PlanEngine(EagerEngine):
         return {name: seconds / max(self._steps, 1) for name, seconds in self._seconds.items()}
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
-        N = len(x)
         with self._lock:
             if self._is_predicting:  # a signal handler, in the middle of a prediction
                 return PlanEngine(self.net).logits(x, batch_size)
             self._is_predicting = True
             try:
-                plan, backend = self._predictor(tuple(x.shape[1:]), max(1, min(batch_size, N)))
-                image, shape = plan.output.image, plan.output.shape
+                plan, backend = self._predictor(tuple(x.shape), batch_size)
+                N, image, shape = len(x), plan.output.image, plan.output.shape
                 if 0 < N <= batch_size:
                     return backend.predict(x[:], image, shape)
                 out = np.empty((N, *shape), np.float32)
@@ -105,15 +104,16 @@ class PlanEngine(EagerEngine):
                 self._is_predicting = False
         return out
 
-    def _predictor(self, shape: tuple[int, ...], batch: int) -> tuple[Plan, CpuBackend]:
-        """Return a plan for so many samples on as many threads as are wanted, and its backend.
+    def _predictor(self, shape: tuple[int, ...], batch_size: int) -> tuple[Plan, CpuBackend]:
+        """Return a plan for such samples on as many threads as are wanted, and its backend.
 
         The network has just looked whether it was changed, and raised its version if so.
         """
         version = self.net.version
-        asked = shape, batch, version, get_num_threads()
+        asked = shape, batch_size, version, get_num_threads()
         if self._prediction is not None and asked == self._asked:
             return self._prediction
+        batch, shape = max(1, min(batch_size, shape[0])), shape[1:]
         threads = self._threads(shape, batch)
         old = None if self._prediction is None else self._prediction[1]
         if old is None or batch > old.batch or self._made_for != (shape, version, threads):

@@ -80,6 +80,10 @@ class LossStep:
         config = self.loss.config()
         weight = np.asarray(config.get("weight") or [0.0], np.float32)
         context.arena.arrays.append(weight)
+        # The mean goes over the outputs too, or they are summed, or half of that.
+        self._part = 1 / shape[0] if isinstance(self.loss, losses.MultiMarginLoss) else 1.0
+        self._part = 0.5 if isinstance(self.loss, losses.Quadratic) else self._part
+        self._fills_rows = isinstance(self.loss, losses.Quadratic | losses.SigmoidCrossEntropy)
         ignored = self.loss.ignore_index
         accuracy = kernels.BY_CLASS if self.wants_labels else kernels.BY_ELEMENT
         add_flatten(program, "loss", logits, rows)
@@ -118,7 +122,7 @@ class LossStep:
             else:
                 labels[:] = y[index]
             samples = self._weigh(labels)
-            if isinstance(self.loss, losses.Quadratic | losses.SigmoidCrossEntropy):
+            if self._fills_rows:
                 rows = self._targets[: n * count].reshape(n, count)
                 rows[:] = 0
                 rows[np.arange(n), labels] = 1
@@ -129,8 +133,8 @@ class LossStep:
 
     def _weigh(self, labels: Array) -> float:
         """Set the scales for a batch of labels; return how many of them count."""
-        loss, n, K = self.loss, len(labels), self.shape[0]
-        samples = total = float(n)
+        loss, samples = self.loss, float(len(labels))
+        total = samples
         if isinstance(loss, losses.CrossEntropyLoss):
             if loss.ignore_index is not None:
                 labels = labels[labels != loss.ignore_index]
@@ -138,19 +142,17 @@ class LossStep:
             if loss.weight is not None:
                 total = float(np.asarray(loss.weight, np.float32)[labels].sum())
         total = total or 1.0
-        # The mean goes over the outputs too, or they are summed, or half of that.
-        part = 1 / K if isinstance(loss, losses.MultiMarginLoss) else 1.0
-        part = 0.5 if isinstance(loss, losses.Quadratic) else part
-        self._scales[:] = part / total, part * samples / total
+        self._scales[:] = self._part / total, self._part * samples / total
         return samples
 
     def totals(self) -> list[float]:
         """Return what all threads found in the batch: the loss, how many are correct, the reach."""
-        return [sum(each) for each in zip(*self.sums[:, :3].tolist(), strict=True)]
+        self._found = [sum(each) for each in zip(*self.sums[:, :3].tolist(), strict=True)]
+        return self._found
 
     def take_sums(self) -> tuple[dict[str, float], float]:
-        """Return the sums over the batch of the figures by name, and of the samples."""
-        loss, correct, _ = self.totals()
+        """Return, behind :meth:`totals`, the sums over the batch by name, and of the samples."""
+        loss, correct, _ = self._found
         measured, self._figures = self._figures, Totals()
         if self.has_kernel and self.metrics:
             measured.sums["accuracy"] = correct

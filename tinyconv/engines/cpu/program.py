@@ -51,7 +51,7 @@ class Program:
         self._must_begin = True
         self._deferred: list[Callable[[], object]] = []
         self._guarded_from: int | None = None
-        self._segments: list[tuple[int, int] | Callable[[int], None]] = []
+        self._segments: list[int | Callable[[int], None]] = []  # addresses or functions
 
     def call(
         self, name: str, kernel: Kernel, items: int = 0, grain: int = 1, **values: Value
@@ -186,9 +186,9 @@ class Program:
             row["block"] = block if phase.of_samples else 0
             row["flags"] = phase.flags
             first += len(phase.calls)
-        self._at = address_of(self._calls), address_of(self._table)
-        self._records.append(np.zeros((self.threads, LINE), np.uint8))
-        self._turns = address_of(self._records[-1])
+        self._turns = np.zeros((self.threads, LINE), np.uint8)
+        self._call = np.zeros(1, driver.PHASE)  # of one call, for a profile
+        self._call_alone = self._segment(self._call, 0)
         guarded = self._guarded_from
         begin = 0
         for place, phase in enumerate(self._phases):
@@ -197,29 +197,34 @@ class Program:
                 continue
             if guarded is not None and place >= guarded:
                 self._table[begin]["guard"] = self.sums
-            if self._segments and isinstance(self._segments[-1], tuple):
-                self._segments[-1] = (self._segments[-1][0], begin + 1)
-            else:
-                self._segments.append((begin, begin + 1))
+            if not self._segments or callable(self._segments[-1]):
+                self._segments.append(self._segment(self._table, begin))
             begin += 1
+            self._records[-1]["end"] = begin
+
+    def _segment(self, phases: Array, begin: int) -> int:
+        """Return the address of a segment that begins and ends with a phase."""
+        places = {"calls": address_of(self._calls), "phases": address_of(phases)}
+        turns = address_of(self._turns)
+        values = {"begin": begin, "end": begin + 1, "threads": self.threads, "turns": turns}
+        return address_of(self.record(driver.SEGMENT, **places, **values))
 
     @property
     def is_compiled(self) -> bool:
         """Whether no Python function is in it."""
-        return all(isinstance(segment, tuple) for segment in self._segments)
+        return not any(callable(segment) for segment in self._segments)
 
     def run(self, n: int) -> None:
         """Run everything for a batch of n samples."""
         for segment in self._segments:
-            if isinstance(segment, tuple):
-                threads.run(*self._at, *segment, n, self.threads, self._turns)
-            else:
+            if callable(segment):
                 segment(n)
+            else:
+                threads.run(segment, n, self.threads)
 
     def profile(self, n: int, seconds: dict[str, float]) -> None:
         """Run everything call by call, and add up the time of each call on the whole batch."""
         begin = 0
-        single = np.zeros(1, driver.PHASE)
         for phase in self._phases:
             if phase.function is not None:
                 started = time.perf_counter()
@@ -229,11 +234,11 @@ class Program:
                 continue
             for place, name in enumerate(phase.names):
                 row = self._table[begin]
-                single[0] = row
-                single[0]["first"] = row["first"] + place
-                single[0]["last"] = row["first"] + place + 1
+                self._call[0] = row
+                self._call["first"] = row["first"] + place
+                self._call["last"] = row["first"] + place + 1
                 started = time.perf_counter()
-                threads.run(self._at[0], address_of(single), 0, 1, n, self.threads, self._turns)
+                threads.run(self._call_alone, n, self.threads)
                 passed = time.perf_counter() - started
                 seconds[name] = seconds.get(name, 0.0) + passed
             begin += 1

@@ -17,7 +17,7 @@ from tinyconv.kernels.cpu.reach import LIMIT
 from tinyconv.kernels.cpu.simd import doubles_pointer, invoke, words_pointer
 from tinyconv.kernels.cpu.turns import LINE, claim, rest, set_turn, turn_of
 
-__all__ = ["CALL", "PHASE", "WORK", "compile_parallel", "compile_serial", "work"]
+__all__ = ["CALL", "PHASE", "SEGMENT", "WORK", "compile_parallel", "compile_serial", "work"]
 
 #: One call. ``items``: what the threads share, or 0 for the samples of the batch; ``grain``: a
 #: share is a multiple of it.
@@ -28,12 +28,14 @@ CALL = record("function", "args", "items", "grain")
 #: finite and the reach below its limit. ``flags``: 0, or the address of each thread's flag (8
 #: words); if none is set, the calls are left out.
 PHASE = record("first", "last", "block", "guard", "flags")
+#: What runs at once: the phases from ``begin`` to ``end`` of those at an address, with the calls
+#: and the turns of their shares at others.
+SEGMENT = record("calls", "phases", "begin", "end", "threads", "turns")
 CALL_SIZE, PHASE_SIZE = CALL.itemsize, PHASE.itemsize  #: in bytes
 
-#: Addresses of the calls and of the phases, four numbers, the address of the turns, and how many
-#: members there are; behind the turns, for :func:`work`, which of them one is. Numba takes a while
-#: for an array.
-PROGRAM, WORK = (types.void(*[types.int64] * count) for count in (8, 9))
+#: The address of a segment, the samples, and how many members there are; before these, for
+#: :func:`work`, which of them one is. Numba takes a while for an array, and for each argument.
+RUN, WORK = (types.void(*[types.int64] * count) for count in (3, 4))
 
 #: How often one waits, some 50 ns at a time, for somebody else to begin a share, and how often
 #: before one lets others have the core.
@@ -87,10 +89,12 @@ def is_wanted(flags, threads):  # type: ignore[no-untyped-def]
 
 
 @inner
-def work(calls, phases, begin, end, n, threads, turns, member, members):  # type: ignore[no-untyped-def]
+def work(segment, n, member, members):  # type: ignore[no-untyped-def]
     """Be one of ``members`` that run phases: do one's own shares, and any that nobody begins."""
-    for p in range(begin, end):
-        phase = record_at(phases + p * PHASE_SIZE, PHASE)
+    s = record_at(segment, SEGMENT)
+    calls, threads, turns = s.calls, s.threads, s.turns
+    for p in range(s.begin, s.end):
+        phase = record_at(s.phases + p * PHASE_SIZE, PHASE)
         if not may_go_on(phase.guard, threads):
             return
         for k in range(threads):
@@ -108,20 +112,21 @@ def work(calls, phases, begin, end, n, threads, turns, member, members):  # type
 
 
 @inner
-def begin_at(begin, threads, turns):  # type: ignore[no-untyped-def]
-    """Let nothing of phase ``begin`` have begun."""
-    for thread in range(threads):
-        set_turn(turns + LINE * thread, 2 * begin)
+def begin(segment):  # type: ignore[no-untyped-def]
+    """Let nothing of the first phase have begun."""
+    s = record_at(segment, SEGMENT)
+    for thread in range(s.threads):
+        set_turn(s.turns + LINE * thread, 2 * s.begin)
 
 
 @cache
 def compile_serial() -> Any:
-    """Compile the loop over phases ``begin`` to ``end`` for n samples, threads' shares in turn."""
+    """Compile the loop over the phases of a segment for n samples, threads' shares in turn."""
 
-    @njit(PROGRAM, nogil=True)
-    def run_serial(calls, phases, begin, end, n, threads, turns, members):  # type: ignore[no-untyped-def]
-        begin_at(begin, threads, turns)
-        work(calls, phases, begin, end, n, threads, turns, 0, 1)
+    @njit(RUN, nogil=True)
+    def run_serial(segment, n, members):  # type: ignore[no-untyped-def]
+        begin(segment)
+        work(segment, n, 0, 1)
 
     return run_serial
 
@@ -129,10 +134,10 @@ def compile_serial() -> Any:
 def compile_parallel() -> Any:
     """Compile the same loop for ``members`` at once; takes a second or two."""
 
-    @njit(PROGRAM, nogil=True, parallel=True)
-    def run_parallel(calls, phases, begin, end, n, threads, turns, members):  # type: ignore[no-untyped-def]
-        begin_at(begin, threads, turns)
+    @njit(RUN, nogil=True, parallel=True)
+    def run_parallel(segment, n, members):  # type: ignore[no-untyped-def]
+        begin(segment)
         for member in prange(members):
-            work(calls, phases, begin, end, n, threads, turns, member, members)
+            work(segment, n, member, members)
 
     return run_parallel

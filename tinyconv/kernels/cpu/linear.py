@@ -56,13 +56,13 @@ __all__ = [
     "update",
 ]
 
-#: Rows of a panel.
-DEPTH = 128
+#: Rows of a panel; of a narrow one of the forward pass, as many numbers at most.
+DEPTH, PANEL = 128, 6656
 #: Columns of the gradient of a weight that are made before the optimizer gets them.
 WIDTH = 256
 #: Numbers in a line of the cache.
 LINE = 16
-TILES = 8
+TILES = 10
 #: Outputs whose rows of w stay in the second cache, and numbers of each, while samples pass.
 OUTPUTS, LENGTH = 64, 1024
 
@@ -159,6 +159,7 @@ def forward_batch(L: int, R: int, V: int) -> Any:
     """
     VL = V * L
     ROWS = TILES * R
+    MOST = PANEL // VL
 
     @kernel(FORWARD)
     def linear_forward_batch(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -171,31 +172,35 @@ def forward_batch(L: int, R: int, V: int) -> Any:
         n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
             n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
-        # Panel p holds I rows of VL samples; what is behind the last sample meets nobody.
-        count = (n1 - n0 + VL - 1) // VL
-        for n in range(0, count * VL, L):
-            panel, v = n // VL * I, n % VL
-            for k in range(0, I, L):
-                i, j = (n0 + n) * x_sample + k, (panel + k) * VL + v
-                transpose(x, i, x_sample, n1 - n0 - n, panels, j, VL, I - k, L)
-        share = (DEPTH // LINE + count - 1) // count * LINE
+        # Panels hold up to ``depth`` rows of VL samples; what is behind the last meets nobody.
+        count, pieces = (n1 - n0 + VL - 1) // VL, (I + MOST - 1) // MOST
+        depth = (I + pieces * LINE - 1) // (pieces * LINE) * LINE
+        share = (depth // LINE + count - 1) // count * LINE
         for ob in range(o0, o1, ROWS):
             oe = min(ob + ROWS, o1)
-            for kb in range(0, I, DEPTH):
-                ke = min(kb + DEPTH, I)
+            for kb in range(0, I, depth):
+                ke = min(kb + depth, I)
+                # Panels that no other outputs need are written over by the next.
+                place = kb * count * VL if o1 - o0 > ROWS else 0
+                for n in range(0, count * VL if ob == o0 else 0, L):
+                    panel, v = place + n // VL * (ke - kb) * VL, n % VL
+                    for k in range(kb, ke, L):
+                        i, j = (n0 + n) * x_sample + k, panel + (k - kb) * VL + v
+                        transpose(x, i, x_sample, n1 - n0 - n, panels, j, VL, ke - k, L)
                 for p in range(count):
+                    panel = place + p * (ke - kb) * VL
                     for o in range(ob, oe, R):
                         # Each panel fetches a share of what comes next of these rows, or of others.
                         ahead = o * I + ke if ke < I else (o + ROWS) * I
-                        for k in range(p * share, min(p * share + share, DEPTH), LINE):
+                        for k in range(p * share, min(p * share + share, depth), LINE):
                             for r in range(R):
                                 prefetch(w, ahead + r * I + k)
-                        place = (p * ROWS + o - ob) * VL
-                        acc = load_tile(sums, place, R, VL, V, L) if kb else zeros(R, V, L)
-                        i, j = o * I, p * I * VL
-                        for k in range(kb, ke):
-                            acc = outer_rows(acc, R, w, i + k, I, oe - o, panels, j + k * VL)
-                        store_tile(sums, place, R, VL, acc, VL)
+                        tile = (p * ROWS + o - ob) * VL
+                        acc = load_tile(sums, tile, R, VL, V, L) if kb else zeros(R, V, L)
+                        i = o * I + kb
+                        for k in range(ke - kb):
+                            acc = outer_rows(acc, R, w, i + k, I, oe - o, panels, panel + k * VL)
+                        store_tile(sums, tile, R, VL, acc, VL)
             for n in range(0, count * VL, L):
                 place, v = n // VL * ROWS, n % VL
                 for o in range(ob, oe, L):

@@ -13,8 +13,10 @@ import warnings
 from typing import Any
 
 import numba
+import numpy as np
 
 from tinyconv.kernels.cpu import driver
+from tinyconv.kernels.cpu.kernel import address_of
 
 __all__ = ["run", "start"]
 
@@ -35,34 +37,30 @@ class _Threads:
     lock = threading.RLock()
 
 
-def run(calls: int, phases: int, begin: int, end: int, n: int, threads: int, turns: int) -> None:
-    """Run phases ``begin`` to ``end`` of a program at these addresses for a batch of n samples.
-
-    ``turns`` is the address of a cache line for each thread (:mod:`turns`).
-    """
-    program = calls, phases, begin, end, n, threads, turns
+def run(segment: int, n: int, threads: int) -> None:
+    """Run the segment of a program at this address (:mod:`driver`) for a batch of n samples."""
     if threads == 1 or _Threads.must_be_serial:
-        driver.compile_serial()(*program, 1)
+        driver.compile_serial()(segment, n, 1)
         return
     if _Threads.parallel is None:
         start()
     if _Threads.layer == "workqueue":  # which ends the process if two threads enter it
         with _Threads.lock:
-            _run_parallel(*program)
+            _run_parallel(segment, n, threads)
     else:
-        _run_parallel(*program)
+        _run_parallel(segment, n, threads)
 
 
-def _run_parallel(*program: int) -> None:
+def _run_parallel(segment: int, n: int, threads: int) -> None:
     """Run with so many threads of Numba's pool awake, and leave the pool as it was found."""
-    awake = min(program[5], _Threads.most)
+    awake = min(threads, _Threads.most)
     before = _Threads.count_awake()
     if awake == before:
-        _Threads.parallel(*program, awake)
+        _Threads.parallel(segment, n, awake)
         return
     numba.set_num_threads(awake)
     try:
-        _Threads.parallel(*program, awake)
+        _Threads.parallel(segment, n, awake)
     finally:
         numba.set_num_threads(before)
 
@@ -91,7 +89,7 @@ def start() -> None:
             if chosen == "default":
                 numba.config.THREADING_LAYER = "omp" if _has_openmp() else "workqueue"
             parallel = driver.compile_parallel()
-            parallel(0, 0, 0, 0, 0, 0, 0, 1)
+            parallel(address_of(np.zeros(1, driver.SEGMENT)), 0, 1)
         finally:
             numba.config.THREADING_LAYER = chosen
             if unset:
