@@ -204,10 +204,12 @@ class Program:
 
     def _segment(self, phases: Array, begin: int) -> int:
         """Return the address of a segment that begins and ends with a phase."""
-        places = {"calls": address_of(self._calls), "phases": address_of(phases)}
-        turns = address_of(self._turns)
-        values = {"begin": begin, "end": begin + 1, "threads": self.threads, "turns": turns}
-        return address_of(self.record(driver.SEGMENT, **places, **values))
+        segment = np.zeros(1, driver.SEGMENT)
+        segment["calls"], segment["phases"] = address_of(self._calls), address_of(phases)
+        segment["begin"], segment["end"] = begin, begin + 1
+        segment["threads"], segment["turns"] = self.threads, address_of(self._turns)
+        self._records.append(segment)
+        return address_of(segment)
 
     @property
     def is_compiled(self) -> bool:
