@@ -178,6 +178,16 @@ def test_every_loss_and_metric(loss: Loss, kind: str) -> None:
     assert launcher.is_whole
 
 
+def test_what_does_not_count_may_have_any_logits() -> None:
+    nets = [tc.Sequential([tc.Linear(2, 2, bias=False)], seed=0) for _ in range(2)]
+    for net in nets:
+        net.forward(np.zeros((1, 2), np.float32))
+        net.parameters.flat[...] = [1e30, -1e30, 1e30, 1e30]
+    x = np.float32([[1e-30, 0], [1e30, 1e30], [0, 1e-30]])  # the second has logits NaN and inf
+    y = Targets(np.array([0, -1, 1]))
+    compare(nets, x, y, tc.CrossEntropyLoss(ignore_index=-1), tc.SGD(lr=0.1), steps=2)
+
+
 class Half(tc.losses.Loss):
     """A loss of a user's: half the mean of squares."""
 

@@ -1,5 +1,6 @@
 """A step that cannot be taken leaves everything as it was, with one text for both engines."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 import tinyconv as tc
 from tinyconv.engines.choose import engine_for
+from tinyconv.engines.cpu.backend import CpuTraining
+from tinyconv.engines.plan import Plan
 from tinyconv.losses import CrossEntropyLoss, Targets
 
 Array = np.ndarray[Any, Any]
@@ -95,6 +98,45 @@ def test_a_gradient_that_is_not_finite_is_refused_before_the_update(
     for name, array in state.items():
         np.testing.assert_array_equal(executing.optimizer_state[name], array)
     assert executing.totals().samples == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: tc.Linear(2, 2), (2,)),
+        (lambda: tc.LayerNorm(2), (2,)),
+        (lambda: tc.LayerNorm((2, 2, 2)), (2, 2, 2)),
+    ],
+    ids=["linear", "norm", "norm of images"],
+)
+def test_a_gradient_counts_behind_the_slope_of_the_activation(
+    make: Callable[[], tc.Layer], shape: tuple[int, ...]
+) -> None:
+    """1e20 comes to units that are dead, and goes no further."""
+    layers = [make(), tc.ReLU(), tc.Flatten(), tc.Linear(None, 2)]
+    net = tc.Sequential(layers, seed=0, input_shape=shape)
+    net[0].params["bias"][...] = -10
+    net[3].params["weight"][...] = [[1e20], [-1e20]]
+    plan = CpuTraining(net.parameters, shape, 3, 2, CrossEntropyLoss(), tc.SGD(lr=0.1), {})
+    Plan(net, shape, plan)
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    assert plan.run(plan.set_batch(x, Targets(np.array([0, 1, 1])), np.arange(3), 0, 0.1))
+
+
+def test_the_reach_by_hand() -> None:
+    """Behind a LeakyReLU logits of ln 3 and 0, and of -ln 3 and 0, one of each label."""
+    layers = [tc.Linear(1, 1, bias=False), tc.LeakyReLU(10.0), tc.Linear(1, 2, bias=False)]
+    net = tc.Sequential(layers, seed=0, input_shape=(1,))
+    net.parameters.flat[...] = [1, np.log(3), 0]
+    plan = CpuTraining(net.parameters, (1,), 2, 1, CrossEntropyLoss(), tc.SGD(lr=0.1), {})
+    Plan(net, (1,), plan)
+    x, y = np.array([[1], [-0.1]], np.float32), Targets(np.array([0, 0]))
+    assert plan.run(plan.set_batch(x, y, np.arange(2), 0, 0.1))
+    # Of the mean over two samples dlogits are -1/8 and 1/8, then -3/8 and 3/8, and dz behind the
+    # slopes of 1 and 10.
+    of_last = (1 + 1) * 2 / 8 + (1 + 1) * 6 / 8
+    of_first = (1 + 1) * np.log(3) / 8 + (1 + 0.1) * 10 * np.log(3) * 3 / 8
+    assert plan.sums[0, 2] == pytest.approx(of_last + of_first, rel=1e-5)
 
 
 @pytest.mark.parametrize("engine", ["plan", "eager"])

@@ -86,6 +86,17 @@ def test_nothing_counts_where_all_labels_are_ignored() -> None:
     compare(CrossEntropyLoss(ignore_index=2), (K,), outputs, np.full(4, 2))
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [CrossEntropyLoss(ignore_index=2), CrossEntropyLoss([1, 1, 0] + [1] * (K - 3))],
+    ids=repr,
+)
+def test_what_does_not_count_has_no_gradient_whatever_its_logits(loss: Loss) -> None:
+    outputs = np.ones((4, K), np.float32)
+    outputs[1] = np.nan
+    compare(loss, (K,), outputs, np.array([0, 2, 1, 2]))
+
+
 @pytest.mark.parametrize("weight", [None, [1.0] * (K - 1) + [0.0]])
 def test_a_class_that_does_not_count_may_be_impossible(weight: list[float] | None) -> None:
     outputs = np.zeros((4, K), np.float32)

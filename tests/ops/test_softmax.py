@@ -105,6 +105,17 @@ def test_an_ignored_label_does_not_count() -> None:
     np.testing.assert_allclose(dx[1:], cross_entropy_backward(1.0, saved_alone))
 
 
+def test_what_does_not_count_has_no_gradient_whatever_its_logits() -> None:
+    x = LOGITS.copy()
+    x[1] = np.nan
+    for options in ({"ignore_index": 1}, {"weight": np.array([1.0, 0.0, 1.0])}):
+        loss, saved = cross_entropy(x, np.array([0, 1]), **options)
+        assert np.isfinite(loss)
+        dx = cross_entropy_backward(1.0, saved)
+        assert dx[0].any()
+        np.testing.assert_array_equal(dx[1], 0)
+
+
 def test_no_loss_where_all_are_ignored() -> None:
     loss, saved = cross_entropy(LOGITS, np.array([1, 1]), ignore_index=1)
     assert loss == 0

@@ -103,9 +103,9 @@ class Plan:
         for step, own, dy in zip(self.steps[::-1], slots[::-1], of[:0:-1], strict=True):
             if dy is None:  # nothing here or before it is trained
                 continue
+            step.backward(program)
             if step.is_trained and not step.keeps_gradients:
                 backend.watch(step)
-            step.backward(program)
             for slot in own:
                 if slot.total is not None:
                     backend.add(f"{step.name}: sum of gradients", slot.image, slot.total)

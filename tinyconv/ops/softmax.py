@@ -190,4 +190,6 @@ def cross_entropy_backward(dy: Array | float, saved: CrossEntropySaved) -> Array
     xp = namespace("cross_entropy_backward", probabilities=probabilities)
     check_loss_dy("cross_entropy_backward", dy, probabilities=probabilities)
     share = xp.sum(targets, axis=1, keepdims=True)
-    return (probabilities * share - targets) * (dy / total)
+    # What does not count may be NaN, which times 0 would be NaN.
+    counted = xp.where(share == 0, xp.zeros_like(probabilities), probabilities)
+    return (counted * share - targets) * (dy / total)

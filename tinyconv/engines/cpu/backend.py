@@ -201,10 +201,8 @@ class CpuTraining(CpuBackend):
 
     def watch(self, step: Step) -> None:
         """Add to the reach what the gradients of a step's parameters can come to."""
-        assert step.dy is not None
         inputs = self.context.arena.take(self.batch)
-        gain = max(1.0, abs(step.activation.parameter))
-        for image, sums in ((step.x, None), (step.dy, self.sums)):
+        for image, sums in zip(step.multiplied, (None, self.sums), strict=True):
             self.program.call(
                 f"{step.name}: reach",
                 compiled(reach.reach, LANES),
@@ -212,7 +210,6 @@ class CpuTraining(CpuBackend):
                 **runs_of(image),
                 inputs=inputs,
                 sums=sums,
-                gain=gain,
             )
 
     def watch_kept(self, step: Step) -> None:

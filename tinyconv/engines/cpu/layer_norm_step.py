@@ -48,6 +48,10 @@ class LayerNormStep(Step):
             **self.rows,
         }
 
+    @property
+    def multiplied(self) -> tuple[Image, Image]:
+        return self.rows["x"], self.rows["dy"]
+
     def _as_rows(self, image: Image) -> Image:
         context, count = self.context, prod(self.shape)
         return image.flattened() or context.arena.image(context.batch, (count,))

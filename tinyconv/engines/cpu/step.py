@@ -98,6 +98,12 @@ class Step(UnitStep):
         """Whether a reader may write 0 to dy where y is not positive, instead of this step."""
         return False
 
+    @property
+    def multiplied(self) -> tuple[Image, Image]:
+        """What gradients are sums of products of: x and, once ``backward`` has made it, dz."""
+        assert self.dy is not None
+        return self.x, self.dy
+
     def connect(
         self, xs: Sequence[Image], dxs: Sequence[Image | None], y: Image, dy: Image | None
     ) -> None:

@@ -83,11 +83,19 @@ def cross_entropy(L: int) -> Any:
         costs, correct = 0.0, 0.0
         for n in range(first, last):
             i, j, label = n * a.x_sample, n * a.dx_sample, labels[n]
-            if a.ignores and label == a.ignored:
+            best, t, all_targets = 0, ZERO, ZERO
+            if not (a.ignores and label == a.ignored):
+                best = best_of(x, i, K)
+                correct += best == label
+                t = (ONE - a.smoothing) * (weight[label] if a.weight else ONE)
+                all_targets = t
+                if a.smoothing > ZERO:
+                    for k in range(K):
+                        all_targets += everywhere * (weight[k] if a.weight else ONE)
+            if all_targets == ZERO:  # the logits may be NaN, which times 0 would be NaN
                 for k in range(0, K, L):
                     store_first(dx, j + k, splat(ZERO, L), K - k)
                 continue
-            best = best_of(x, i, K)
             largest = x[i + best]
             for k in range(0, K, L):
                 z = load(x, i + k, L)
@@ -95,15 +103,12 @@ def cross_entropy(L: int) -> Any:
             whole = ZERO
             for k in range(K):
                 whole += dx[j + k]
-            log_whole = math.log(whole) + largest
-            t = (ONE - a.smoothing) * (weight[label] if a.weight else ONE)
-            cost, all_targets = 0.0, t
+            log_whole, cost = math.log(whole) + largest, 0.0
             if t > ZERO:
                 cost += t * (log_whole - x[i + label])
             if a.smoothing > ZERO:
                 for k in range(K):
                     share = everywhere * (weight[k] if a.weight else ONE)
-                    all_targets += share
                     if share > ZERO:
                         cost += share * (log_whole - x[i + k])
             part = splat(scale * all_targets / whole, L)
@@ -114,7 +119,6 @@ def cross_entropy(L: int) -> Any:
                 for k in range(K):
                     dx[j + k] -= scale * everywhere * (weight[k] if a.weight else ONE)
             costs += cost
-            correct += best == label
         sums[8 * thread] += costs * doubles_pointer(scales)[1]
         sums[8 * thread + 1] += correct
 

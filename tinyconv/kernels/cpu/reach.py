@@ -29,10 +29,7 @@ LIMIT = 1e15
 
 #: ``inputs``: for each sample the sum of the sizes of the input. ``sums``: 0, or for each thread 8
 #: float64, of which the third gets the reach.
-ARGS = record(
-    *("v", "v_sample", "v_plane", "v_row", "planes", "rows", "count", "inputs", "sums"),
-    floats=("gain",),
-)
+ARGS = record("v", "v_sample", "v_plane", "v_row", "planes", "rows", "count", "inputs", "sums")
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -56,7 +53,7 @@ def reach(L: int) -> Any:
                     size = size + absolute(load_first(v, i + k, a.count - k, L))
             found = total(size + other)
             if a.sums:
-                most += found * a.gain * (ONE + inputs[n])
+                most += found * (ONE + inputs[n])
             else:
                 inputs[n] = found
         if a.sums:

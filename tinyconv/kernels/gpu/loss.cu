@@ -140,8 +140,10 @@ KERNEL(loss_cross_entropy)(ARGUMENTS) {
             all += t;
         }
         all = block_sum(all, room.sums);
-        for (int k = threadIdx.x; k < K; k += blockDim.x)
-            slopes[k * P] = (expf(row.value(k) - largest - log_sum) * all - wanted(k)) * share;
+        for (int k = threadIdx.x; k < K; k += blockDim.x) {
+            float expected = all == 0 ? 0.0f : expf(row.value(k) - largest - log_sum) * all;
+            slopes[k * P] = (expected - wanted(k)) * share;
+        }
         count(row, loss * share, metrics, sums, room);
     }
 }
