@@ -13,6 +13,7 @@ from tinyconv.backend import Array
 from tinyconv.engines.base import Net
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.eager import REPLACED, EagerEngine
+from tinyconv.engines.kept_plans import KeptPlans
 from tinyconv.engines.plan import Plan
 from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ShapeError, StateError
@@ -47,9 +48,9 @@ class PlanEngine(EagerEngine):
 
     def forget_threads(self) -> None:
         """Begin without predictions: in a forked child, the thread of one that ran is not there."""
-        self._prediction: tuple[Plan, CpuBackend] | None = None
-        self._made_for: tuple[Any, ...] = ()
-        self._asked: tuple[Any, ...] = ()  # for what it was the answer last
+        self._plans = KeptPlans(self._make_plan)
+        self._asked: tuple[Any, ...] = ()  # the answer was
+        self._plan: Plan
         self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
         self._is_predicting = False
 
@@ -90,8 +91,8 @@ class PlanEngine(EagerEngine):
                 return PlanEngine(self.net).logits(x, batch_size)
             self._is_predicting = True
             try:
-                plan, backend = self._predictor(tuple(x.shape), batch_size)
-                N, image, shape = len(x), plan.output.image, plan.output.shape
+                plan = self._predictor(tuple(x.shape), batch_size)
+                N, image, shape, backend = len(x), plan.output.image, plan.output.shape, plan.backend
                 if 0 < N <= batch_size:
                     return backend.predict(x[:], image, shape)
                 out = np.empty((N, *shape), np.float32)
@@ -104,25 +105,21 @@ class PlanEngine(EagerEngine):
                 self._is_predicting = False
         return out
 
-    def _predictor(self, shape: tuple[int, ...], batch_size: int) -> tuple[Plan, CpuBackend]:
-        """Return a plan for such samples on as many threads as are wanted, and its backend.
+    def _predictor(self, shape: tuple[int, ...], batch_size: int) -> Plan:
+        """Return a plan for such samples on as many threads as are wanted.
 
         The network has just looked whether it was changed, and raised its version if so.
         """
-        version = self.net.version
-        asked = shape, batch_size, version, get_num_threads()
-        if self._prediction is not None and asked == self._asked:
-            return self._prediction
-        batch, shape = max(1, min(batch_size, shape[0])), shape[1:]
-        threads = self._threads(shape, batch)
-        old = None if self._prediction is None else self._prediction[1]
-        if old is None or batch > old.batch or self._made_for != (shape, version, threads):
-            backend = CpuBackend(self.net.parameters, shape, batch, threads)
-            self._prediction = Plan(self.net, shape, backend), backend
-            self._made_for = shape, version, threads
-        self._asked = asked
-        assert self._prediction is not None
-        return self._prediction
+        asked = shape, batch_size, self.net.version, get_num_threads()
+        if asked != self._asked:
+            batch, shape = max(1, min(batch_size, shape[0])), shape[1:]
+            threads = self._threads(shape, batch)
+            self._plan = self._plans.find(self.net.version, batch, shape, threads)
+            self._asked = asked
+        return self._plan
+
+    def _make_plan(self, batch: int, shape: tuple[int, ...], threads: int) -> Plan:
+        return Plan(self.net, shape, CpuBackend(self.net.parameters, shape, batch, threads))
 
     def _threads(self, shape: tuple[int, ...], batch: int) -> int:
         """Return the threads that a prediction is worth: to wake one takes a while itself."""

@@ -11,6 +11,7 @@ from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
 from tinyconv.engines.gpu.launcher import Launcher
 from tinyconv.engines.gpu.sources import holds_bytes
+from tinyconv.engines.kept_plans import KeptPlans
 from tinyconv.engines.plan import Plan
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Dropout
@@ -40,8 +41,8 @@ class GpuEngine(Engine):
     def __init__(self, net: Net, launcher: Launcher) -> None:
         self.net, self.launcher = net, launcher
         self._training: GpuTraining | None = None
-        self._prediction: tuple[GpuBackend, Plan] | None = None
-        self._trains = self._predicts = 0  # versions of the network that the plans are of
+        self._trains = 0  # the version of the network that the plan is of
+        self._plans = KeptPlans(self._make_plan)
         self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
 
     def _begin(self, verbose: bool, profile: bool) -> None:
@@ -165,26 +166,16 @@ class GpuEngine(Engine):
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
         N, shape = len(x), tuple(x.shape[1:])
         with self._lock:
-            backend, plan = self._predictor(shape, max(1, min(batch_size, N)))
+            plan = self._plans.find(self.net.refresh(), max(1, min(batch_size, N)), shape)
             out = np.empty((N, *plan.output.shape), np.float32)
             for first in range(0, N, batch_size):
                 piece = x[first : first + batch_size].astype(np.float32, copy=False)
                 try:
-                    values = backend.predict(piece, plan.output.image, plan.output.shape)
+                    values = plan.backend.predict(piece, plan.output.image, plan.output.shape)
                 except ShapeError:
                     return EagerEngine(self.net).logits(x, batch_size)
                 out[first : first + batch_size] = values
         return out
 
-    def _predictor(self, shape: tuple[int, ...], batch: int) -> tuple[GpuBackend, Plan]:
-        """Return a plan for so many samples and its backend."""
-        version = self.net.refresh()
-        if self._prediction is not None:
-            old, _ = self._prediction
-            same = (old.shape, self._predicts) == (shape, version)
-            if same and batch <= old.batch:
-                return self._prediction
-        self._predicts = version
-        backend = GpuBackend(self.launcher, self.net.parameters, shape, batch)
-        self._prediction = backend, Plan(self.net, shape, backend)
-        return self._prediction
+    def _make_plan(self, batch: int, shape: tuple[int, ...]) -> Plan:
+        return Plan(self.net, shape, GpuBackend(self.launcher, self.net.parameters, shape, batch))
