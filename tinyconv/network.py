@@ -44,7 +44,9 @@ class Sequential(Predictor):
         seed: fixes all random numbers of the network.
         dtype: ``"float32"`` or ``"float64"``.
         device: ``"cpu"`` or ``"gpu"``.
-        input_shape: of one sample, such as (1, 28, 28); taken from the first batch if None.
+        input_shape: of one sample, such as (1, 28, 28); taken from the first batch if None. Samples
+            of other shapes are welcome as well where all layers take them: images of any size
+            if nothing but a global pooling comes between convolutions and linear layers.
 
     Attributes:
         parameters: all parameters and gradients as two flat arrays (:class:`Parameters`).
@@ -295,7 +297,8 @@ class Sequential(Predictor):
         )
         self._require_trained("fit")
         warn_of_nonsense(data.some, rule.lr)
-        measured = metrics_of("fit", metrics, loss, self._sample_output)
+        outputs = self.output_shape(tuple(data.some.shape[1:]))
+        measured = metrics_of("fit", metrics, loss, outputs)
         validation = data.validation
         names = ["loss", *(metric.name for metric in measured)]
         ranks = Ranks(comm)

@@ -343,21 +343,22 @@ class Network(Chain):
             except ShapeError as error:
                 raise ShapeError(f"{error}{self._mended(tuple(x.shape[1:]))}") from None
         self.refresh()
-        check_input(op, x, self.input_shape or ())
+        shape, came = self.input_shape or (), tuple(x.shape[1:])
+        check_input(op, x, came if came != shape and self._takes(came) else shape)
+
+    def _takes(self, shape: Shape) -> bool:
+        """Whether the layers take samples of such a shape."""
+        with suppress(ShapeError):
+            self.output_shape(shape)
+            return True
+        return False
 
     def _mended(self, shape: Shape) -> str:
         """Return what makes samples fit whose shape the layers refuse, if that is known."""
         for fitting in (shape[-1:] + shape[:-1], (1, *shape)):
-            with suppress(ShapeError):
-                self.output_shape(fitting)
+            if self._takes(fitting):
                 return mended_shape("x", shape, fitting)
         return ""
-
-    @property
-    def _sample_output(self) -> Shape:
-        """Shape of the output for one sample, once the input's is known."""
-        assert self.input_shape is not None
-        return self.output_shape(self.input_shape)
 
     @checked
     def summary(self) -> str:

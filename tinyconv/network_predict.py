@@ -118,7 +118,7 @@ class Predictor(Network):
                 "such as data.test"
             )
         x, targets = self._samples("evaluate", *pair, self.loss)
-        measured = metrics_of("evaluate", metrics, self.loss, self._sample_output)
+        measured = metrics_of("evaluate", metrics, self.loss, self.output_shape(tuple(x.shape[1:])))
         return self._figures(x, targets, measured, batch_size)
 
     def score(self, x: Any, y: Array | None = None) -> float:
@@ -150,4 +150,5 @@ class Predictor(Network):
         if sample_weight is not None:
             sample_weight = as_array(op, "sample_weight", sample_weight)
         self._accept(x, op)
-        return x, check_targets(op, x, y, sample_weight, loss, self._sample_output)
+        outputs = self.output_shape(tuple(x.shape[1:]))
+        return x, check_targets(op, x, y, sample_weight, loss, outputs)

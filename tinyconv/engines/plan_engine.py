@@ -92,7 +92,8 @@ class PlanEngine(EagerEngine):
             self._is_predicting = True
             try:
                 plan = self._predictor(tuple(x.shape), batch_size)
-                N, image, shape, backend = len(x), plan.output.image, plan.output.shape, plan.backend
+                N, image, shape = len(x), plan.output.image, plan.output.shape
+                backend: CpuBackend = plan.backend
                 if 0 < N <= batch_size:
                     return backend.predict(x[:], image, shape)
                 out = np.empty((N, *shape), np.float32)
@@ -136,7 +137,8 @@ class PlanEngine(EagerEngine):
         if version != self._trains:
             old, self._trains = None, version
         if old is not None:
-            if batch <= old.batch and threads == old.threads and old.takes(y):
+            same = (shape, threads) == (old.shape, old.threads)
+            if same and batch <= old.batch and old.takes(y):
                 return old
             batch = max(batch, old.batch)
         rule = (self.loss, self.optimizer, self.optimizer_state)

@@ -131,18 +131,17 @@ class GpuEngine(Engine):
 
     def _trainer(self, x: Array, batch: int, y: Targets) -> GpuTraining:
         """Return the backend of a plan for such a batch."""
-        old, version = self._training, self.net.refresh()
+        old, version, shape = self._training, self.net.refresh(), tuple(x.shape[1:])
         if self.net.parameters is not self._parameters:
             raise StateError(REPLACED)
         of_bytes = holds_bytes(x)
         if old is not None:
-            same = version == self._trains and of_bytes == old.of_bytes and old.takes(y)
-            if same and batch <= old.batch:
+            same = (version, of_bytes, shape) == (self._trains, old.of_bytes, old.shape)
+            if same and old.takes(y) and batch <= old.batch:
                 return old
             self._settle()
             batch = max(batch, old.batch)
         self._trains = version
-        shape = tuple(x.shape[1:])
         backend = GpuTraining(
             self.launcher,
             self.net.parameters,
