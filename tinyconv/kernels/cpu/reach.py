@@ -24,7 +24,7 @@ from tinyconv.kernels.cpu.simd import (
 )
 
 #: The reach from which on the layers themselves take a step: float32 ends at 3e38, some rules
-#: square the gradient, and some slopes and divisors are larger than 1.
+#: square the gradient, and a norm may enlarge what comes in.
 LIMIT = 1e15
 
 #: ``inputs``: for each sample the sum of the sizes of the input. ``sums``: 0, or for each thread 8
