@@ -10,6 +10,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
+from tinyconv.errors import DtypeError
 from tinyconv.gradcheck import assert_gradients, check, check_adjoint
 from tinyconv.gradcheck.calls import Called
 from tinyconv.gradcheck.comparison import Comparison, Options
@@ -81,6 +82,55 @@ def test_numbers():
     assert report.ok, str(report)
     report = check(lambda a, k: a**k, lambda dy, a, k: dy * k * a ** (k - 1), [1.5, 3])
     assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("number", [3.0, np.float32(3), np.array(3.0), 1 + 2j])
+@pytest.mark.parametrize("factor", [3, 0, -2, 2.02])
+def test_a_wrong_gradient_of_a_number(number, factor):
+    report = check(lambda a: a * a, lambda dy, a: dy * factor * np.conj(a), [number])
+    assert report.verdict == "wrong"
+    assert report.hint.startswith("inputs[0]: the gradient is ")
+    assert check(lambda p: p[0] * p[1], lambda dy, p: [dy * p[1], dy], [[2.0, 3.0]]).failed
+
+
+def test_large_inputs_make_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check(np.square, lambda dy, x: 2 * x * dy, [1e100 * X]).ok
+
+
+@pytest.mark.parametrize("kind", [np.matrix, np.ma.MaskedArray])
+def test_arrays_with_rules_of_their_own_are_refused(kind):
+    with pytest.raises(DtypeError, match=f"is a {kind.__name__}, which computes by rules"):
+        check(np.square, lambda dy, x: 2 * x * dy, [X.view(kind)])
+
+
+# -- what hints must not claim ---------------------------------------------------------
+
+
+def test_a_linear_function_is_right_for_other_inputs_too_and_not_stale():
+    report = check(lambda x: 3 * x, lambda dy, x: 3.0003 * dy, [X])
+    assert "1.0001 times what it should be" in report.hint
+
+
+def test_equal_inputs_have_equal_gradients_in_no_wrong_order():
+    def backward(dy, a, b):
+        first = dy * b
+        first[1, 1] *= 1.01
+        return first, dy * a
+
+    report = check(lambda a, b: a * b, backward, [X, X.copy()])
+    assert "order" not in report.hint
+    assert "(1, 1)" in report.hint
+
+
+def test_a_gradient_that_is_not_zero_at_a_kink_is_not_zero_everywhere():
+    def backward(dy, z):  # flipped
+        return (dy * np.where(z == 0, 0, z / np.where(z == 0, 1, np.abs(z))))[::-1].copy()
+
+    report = check(np.abs, backward, [np.array([0, 1 + 1j])])
+    assert report.verdict == "wrong"
+    assert "zero everywhere" not in report.hint
 
 
 def test_no_input_to_differentiate():

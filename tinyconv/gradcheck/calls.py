@@ -195,11 +195,13 @@ def elsewhere(problem: Problem) -> Problem:
 
 
 def is_stale(called: Called, leaf: Leaf) -> bool:
-    """Tell whether a wrong gradient is right for the other point, where backward was first."""
+    """Tell whether a wrong gradient is right at the other point alone, where backward was first."""
     given, before = called.given.get(leaf), called.elsewhere.get(leaf)
     if given is None or before is None or not np.array_equal(before, given):
         return False
-    return _agrees_roughly(elsewhere(called.problem), leaf, given, called.dy)
+    problem, dy = called.problem, called.dy
+    is_right_there = _agrees_roughly(elsewhere(problem), leaf, given, dy)
+    return is_right_there and not _agrees_roughly(problem, leaf, given, dy)
 
 
 def _agrees_roughly(problem: Problem, leaf: Leaf, g: Any, dy: FloatArray) -> bool:

@@ -34,7 +34,8 @@ class Evidence:
         self.pairs = [a.name for a in self.problem.leaves if a.pairs]
         self._ks = [e.k for e in smooth]
         self.analytic, self.flat = self.known(leaf), np.array(self._ks, dtype=int) - leaf.part.start
-        self.index = np.unravel_index(self.flat, leaf.shape)
+        # NumPy has no indices of a number.
+        self.index = np.unravel_index(self.flat, leaf.shape) if leaf.shape else ()
         self.numeric = np.array([e.slope.value for e in smooth])
         self.tolerance = np.array([comparison.full_tolerance(e) for e in smooth])
         self.got = self.at(self.analytic)
@@ -90,8 +91,7 @@ class Evidence:
     def close(self, got: Any, numeric: Any = None) -> Any:
         """Tell where ``got`` is the numeric gradient, or another one, within the tolerance."""
         numeric = self.numeric if numeric is None else numeric
-        with np.errstate(all="ignore"):
-            return np.abs(got - numeric) <= 4 * self.tolerance + 1e-9 * self.size
+        return np.abs(got - numeric) <= 4 * self.tolerance + 1e-9 * self.size
 
     def matches(self, candidate: Any) -> bool:
         """Tell whether the analytic gradient, taken differently, is the numeric one."""

@@ -37,16 +37,15 @@ def say_why(comparison: Comparison, leaf: Leaf) -> str:
         for sentence in (each for each in sentences if each in again):
             if e.second is None:
                 sentence += " (at these inputs: no second draw was possible)"
-            elif family is _constant_ratio:
-                sentence += _origin(e, e.ratio() or 0.0)
+            elif family is _constant_ratio and (ratio := e.ratio()):
+                sentence += _origin(e, ratio)
             return f"{leaf.name}: {sentence}"
     return ""
 
 
 def _fitting(family: Callable[[Evidence], Hypotheses], e: Evidence) -> list[str]:
-    with np.errstate(all="ignore"):  # infinite inputs, and quotients of what may be 0
-        found = ((e.matches(a) if np.ndim(a) else bool(a), text) for a, text in family(e))
-        return [text for holds, text in found if holds]
+    found = ((e.matches(a) if np.ndim(a) else bool(a), text) for a, text in family(e))
+    return [text for holds, text in found if holds]
 
 
 # -- the whole gradient ---------------------------------------------------------------------------
@@ -70,7 +69,8 @@ def _linear_and_alone(e: Evidence) -> Hypotheses:
 
 
 def _constant_ratio(e: Evidence) -> Hypotheses:
-    yield not np.any(e.got), "the gradient is zero everywhere: it is never computed"
+    is_zero = not np.any(np.nan_to_num(e.analytic))
+    yield is_zero, "the gradient is zero everywhere: it is never computed"
     ratio = e.ratio() or 0.0
     yield abs(ratio) > 1e-9, f"the gradient is {ratio:.6g} times what it should be"
 
@@ -114,7 +114,10 @@ def _rearranged(e: Evidence) -> Hypotheses:
     """The right numbers, but of another input, conjugated, with axes swapped or shifted."""
     for leaf in (leaf for leaf in e.called.checked if leaf is not e.leaf):
         text = f"this is not its gradient, but the gradient of {leaf.name} would be: "
-        yield leaf.shape == e.leaf.shape and e.matches(e.known(leaf)), text + "the order is off"
+        others = e.comparison.elements[leaf]  # of equal inputs the other gradient is right, too
+        is_right = bool(others) and not any(element.is_wrong for element in others)
+        could_be = leaf.shape == e.leaf.shape and not is_right
+        yield could_be and e.matches(e.known(leaf)), text + "the order is off"
     for how, right in _ways(e.analytic, e.name in e.pairs):
         yield right, f"the gradient is {how}"
     g = e.analytic[..., 0] if e.name in e.pairs else e.analytic

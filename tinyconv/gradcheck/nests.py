@@ -48,7 +48,8 @@ class Nest:
     """A nest and its coordinates ``x``; ``asarray`` makes arrays of the caller's library.
 
     Raises:
-        DtypeError: a leaf holds bfloat16 or numbers of 8 bits, which tell no derivative.
+        DtypeError: a leaf holds bfloat16 or numbers of 8 bits, which tell no derivative; or it is a
+            matrix or a masked array.
     """
 
     def __init__(self, tree: Any, named: list[tuple[str, Any]], asarray: Callable[[AnyArray], Any]):
@@ -105,6 +106,9 @@ def _taken(name: str, given: Any) -> Any:
         raise DtypeError(
             f"check: {name} is {dtype}, whose few digits tell no derivative: pass it as float32"
         )
+    if isinstance(given, (np.matrix, np.ma.MaskedArray)):
+        what = f"{name} is a {type(given).__name__}"
+        raise DtypeError(f"check: {what}, which computes by rules of its own: pass an array")
     if array_api_compat.is_array_api_obj(given) or isinstance(given, (float, complex)):
         return np.array(to_numpy(given))
     return given

@@ -24,6 +24,7 @@ ROUNDING_OF_GIVEN = 1e3
 SINGLE_PRECISION = 3e-6
 
 
+@np.errstate(all="ignore")  # infinite inputs, large numbers, and quotients of what may be 0
 def look(problem: Problem, options: Options, hints: bool = True) -> Report:
     """Check a problem; without ``hints`` and samples, what two calls return is not compared."""
     comparison, seed = None, options.seed
@@ -210,7 +211,6 @@ def _lost_digits(comparison: Comparison, leaf: Leaf) -> str:
     given = called.given[leaf] if called.given else np.zeros(0)
     if called.point is not called.problem:
         return f"right in float64, but {given.dtype} loses its digits"
-    with np.errstate(over="ignore"):
-        if given.dtype == np.float64 and np.array_equal(given, given.astype(np.float32)):
-            return "the values are float32 numbers: a cast to float32"
+    if given.dtype == np.float64 and np.array_equal(given, given.astype(np.float32)):
+        return "the values are float32 numbers: a cast to float32"
     return "an intermediate result is rounded to fewer digits, or cancels"
