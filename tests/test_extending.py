@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tinyconv.errors import ArgumentError, FileError, StateError
+from tinyconv.errors import ArgumentError, FileError, ShapeError, StateError
 from tinyconv.layers import LAYERS
 from tinyconv.losses import LOSSES
 from tinyconv.optimizers import OPTIMIZERS
@@ -128,6 +128,113 @@ def test_copies_need_no_registration(copier: Any) -> None:
     assert repr(again) == repr(net)
     again.parameters.flat[...] = 0
     assert net.predict(x).any()
+
+
+class Window(tc.Layer):
+    def __init__(self, sizes: Any, options: Any) -> None:
+        self.sizes, self.options = sizes, options
+
+    def compute(self, x: Any, training: bool, step: int) -> Any:
+        return x * np.sqrt(np.float64(2)), None  # float64, whatever x is
+
+    def compute_backward(self, dy: Any, saved: Any) -> Any:
+        return dy * np.sqrt(np.float64(2)), {}
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_keep_lists_and_tuples_apart(copier: Any) -> None:
+    net = copier(tc.Sequential(Window([1, 2], {"a": (3, [4])}), Window((1, 2), None)))
+    assert [net[0].sizes, net[0].options, net[1].sizes] == [[1, 2], {"a": (3, [4])}, (1, 2)]
+
+
+@pytest.mark.parametrize("engine", ["eager", "plan"])
+def test_numbers_of_numpy_do_not_change_the_dtype(engine: str) -> None:
+    x, y = np.ones((4, 3), np.float32), np.array([0, 1, 1, 0])
+    net = tc.Sequential(tc.Linear(3, 3), Window(1, None), tc.Linear(3, 2))
+    net.fit(x, y, engine=engine, verbose=False)
+    layers = net.layers
+    net.backward(np.ones_like(net.forward(x)))
+    assert layers[1].y.dtype == layers[1].dx.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "message"),
+    [
+        (
+            "compute",
+            lambda x, s: x,
+            r"compute: an array of shape \(5, 3\) was returned, expected y",
+        ),
+        (
+            "compute",
+            lambda x, s: (x.tolist(), x),
+            r"compute: a tuple \(list, ndarray\) was returned",
+        ),
+        ("compute_backward", lambda dy, x: dy, "expected dx and a dictionary of gradients"),
+        ("compute_backward", lambda dy, x: (None, {}), r"a tuple \(NoneType, dict\) was returned"),
+        (
+            "compute_backward",
+            lambda dy, x: (dy, {}),
+            r"gradients of \[\] were returned, expected of \['weight'\]",
+        ),
+        ("compute_backward", lambda dy, x: (dy, {"weight": 1, "w": 2}), r"of \['weight', 'w'\]"),
+        ("compute_backward", lambda dy, x: (dy, [dy]), r"gradients of \[\] were returned"),
+        (
+            "compute_backward",
+            lambda dy, x: (dy, {"weight": dy}),
+            r"compute_backward: weight has shape \(5, 3\), expected \(3,\)",
+        ),
+        (
+            "compute_backward",
+            lambda dy, x: (dy[:1], {"weight": dy[0]}),
+            r"compute_backward: dx has shape \(1, 3\), expected \(5, 3\)",
+        ),
+        (
+            "output_shape",
+            lambda shape: (7,),
+            r"output_shape: y has shape \(5, 3\), expected \(5, 7",
+        ),
+    ],
+)
+def test_what_a_method_returns_is_checked(method: str, result: Any, message: str) -> None:
+    layer = Stretch()
+    setattr(layer, method, lambda *arguments: result(*arguments[:2]))
+    with pytest.raises((ArgumentError, ShapeError), match=message):
+        check_layer(layer, np.ones((5, 3)))
+
+
+def test_arguments_that_a_file_can_hold(tmp_path: Path) -> None:
+    tc.register(Window)
+    given = {"a": np.int64(3), "b": [np.float32(0.5), True], "c": None}
+    net = tc.Sequential(Window("text", given), input_shape=(3,))
+    net.save(tmp_path / "net")
+    loaded = tc.load(tmp_path / "net")[0]
+    assert (loaded.sizes, loaded.options) == ("text", {"a": 3, "b": (0.5, True), "c": None})
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (np.ones(2), "Window: options: a is an array of shape"),
+        (len, "Window: options: a is the function len, which a file cannot hold; keep numbers"),
+        (1j, "Window: options: a is 1j"),
+        ({1: 2}, "Window: options: a is {1: 2}"),
+    ],
+)
+def test_arguments_that_a_file_cannot_hold(argument: Any, message: str, tmp_path: Path) -> None:
+    tc.register(Window)
+    net = tc.Sequential(Window(1, {"a": argument}), input_shape=(3,))
+    with pytest.raises(StateError, match=message):
+        net.save(tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_frozen_has_no_wrong_gradient() -> None:
+    layer = tc.Linear(3, 2)
+    layer.trainable = False
+    report = check_layer(layer, np.random.default_rng(0).normal(size=(5, 3)))
+    assert report.ok, str(report)
+    assert [row.name for row in report.tensors] == ["x"]
 
 
 def test_a_file_brings_them_back_if_they_are_registered(tmp_path: Path) -> None:

@@ -209,6 +209,8 @@ def test_loss_and_grads_of_any_target() -> None:
         assert all(np.abs(g).max() > 0 for g in grads.values())
         halves, _ = net.loss_and_grads(x, y, sample_weight=np.arange(S) < 7)
         assert halves == pytest.approx(net.evaluate(x[:7], y[:7])["loss"])
+        listed, _ = net.loss_and_grads(x.astype("f").tolist(), y.tolist())
+        assert listed == pytest.approx(value, rel=1e-5)
 
 
 # What is refused, and the line that mends it.

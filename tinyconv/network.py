@@ -19,7 +19,8 @@ from tinyconv.engines.ranks import Comm, Ranks, ends_all
 from tinyconv.engines.shared import SharedEngine
 from tinyconv.errors import DAMAGED, ArgumentError, FileError, StateError
 from tinyconv.layers import Chain, decode
-from tinyconv.losses import LOSSES, Loss, Targets
+from tinyconv.losses import LOSSES, Loss
+from tinyconv.losses.targets import take
 from tinyconv.metrics import Metric, metrics_of
 from tinyconv.network_base import ABOUT
 from tinyconv.network_predict import Predictor
@@ -83,8 +84,9 @@ class Sequential(Predictor):
         Dropout is off, so that the loss is a function of the parameters alone.
 
         Args:
-            x: (N, ...), of the network's dtype.
-            y: (N, ...), targets as the loss takes them.
+            x: (N, ...), samples; targets and weights are those of :meth:`fit` likewise, and so are
+                the errors.
+            y: (N, ...).
             sample_weight: (N,), how often each sample counts; None for 1.
 
         Returns:
@@ -98,8 +100,10 @@ class Sequential(Predictor):
         >>> grads["0.weight"].shape
         (3, 4)
         """
-        outputs = self.forward(x)
-        targets, weight = Targets(y, sample_weight).batch(np.arange(len(x)), outputs)
+        x, given = self._samples("loss_and_grads", x, y, sample_weight, self.loss)
+        index, flat = np.arange(len(x)), self.parameters.flat
+        outputs = self.forward(take(x, index, flat).astype(flat.dtype, copy=False))
+        targets, weight = given.batch(index, outputs)
         value = self.loss.forward(outputs, targets, *(() if weight is None else (weight,)))
         self.backward(self.loss.backward())
         xp = namespace("loss_and_grads", x=x)

@@ -285,7 +285,7 @@ class Network(Chain):
             "format": "network",
             **self._about(),
             "loss": LOSSES.name_of(self.loss),
-            "loss_config": self.loss.config(),
+            "loss_config": encode(self.loss.config(), of=type(self.loss).__name__),
             "epochs": self.position.epoch,
             "steps": self.position.step,
             "class_names": None if names is None else list(names),
@@ -311,7 +311,7 @@ class Network(Chain):
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        layers = decode(state["layers"])
+        layers = decode(state["layers"], by_class=True)
         Network.__init__(self, layers, device=state["device"], **state["about"])
         self.loss, self.position = state["loss"], Position(**state["position"])
         self.class_names, self.pixels = state["class_names"], state["pixels"]

@@ -152,6 +152,37 @@ def test_nets_by_name_as_layers_and_of_its_own(
     assert model.predict(X[:3]).shape == (3,)
 
 
+def test_layers_are_taken_as_they_are_and_left_alone(sklearn: Any, digits: tuple[Any, Any]) -> None:
+    X, y = digits
+    body = [tc.Flatten(), tc.Residual(tc.Linear(64, 64)), tc.Linear(64, 10)]
+    body[1].trainable = False
+    net = tc.Sequential(body, input_shape=(1, 8, 8))  # its layers have their place
+    for given in (body, net, lambda shape, classes: net):
+        model = sklearn.ConvNetClassifier(given, image_shape=(1, 8, 8), epochs=1, engine="eager")
+        model.fit(X, np.array(list("abcdefghij"))[y])
+        assert [layer.trainable for layer in model.net_] == [True, False, True]
+        assert model.net_.class_names == list("abcdefghij")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "weight", "message"),
+    [
+        ({"net": 3}, None, "net is 3, expected layers, a function or a name"),
+        ({"net": tc.Linear(64, 10)}, None, "expected layers, a function or a name"),
+        ({"batch_size": 0}, None, "batch_size is 0, expected an integer of at least 1"),
+        ({}, -1, "Negative values in data passed to `sample_weight`"),
+    ],
+)
+def test_arguments_are_checked(
+    sklearn: Any, digits: tuple[Any, Any], arguments: Any, weight: Any, message: str
+) -> None:
+    X, y = digits
+    weights = weight and np.full(len(y), weight)
+    for kind in (sklearn.ConvNetClassifier, sklearn.ConvNetRegressor):
+        with pytest.raises(ValueError, match=message):
+            kind(**arguments, epochs=1).fit(X, y, sample_weight=weights)
+
+
 def test_what_does_not_fit_is_said(sklearn: Any, digits: tuple[Any, Any]) -> None:
     X, y = digits
     with pytest.raises(ValueError, match="X has 64 features, expected 49"):

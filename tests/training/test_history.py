@@ -1,6 +1,7 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +59,14 @@ def test_columns_and_rows() -> None:
     assert "val_loss" not in history  # not in every row
     with pytest.raises(KeyError, match="val_loss"):
         history["val_loss"]
+
+
+def test_nan_is_never_best() -> None:
+    figures = [float("nan"), 0.5, 0.25, float("nan")]
+    history = tc.History([{"f1": f, "f1_loss": f, "none": np.nan} for f in figures])
+    assert history.best("f1") is history.rows[1]
+    assert history.best("f1_loss") is history.rows[2]
+    assert history.best("none") is history.rows[0]
 
 
 def test_the_best_row_is_the_first_of_the_best() -> None:

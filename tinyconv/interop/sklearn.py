@@ -11,6 +11,7 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.interop.extras import require
 from tinyconv.layers.base import Layer
+from tinyconv.messages import shown
 from tinyconv.models import named_net
 from tinyconv.network import Sequential
 from tinyconv.optimizers import Optimizer
@@ -29,7 +30,7 @@ from sklearn.utils.validation import (  # noqa: E402
 )
 
 Values = np.ndarray[Any, Any]
-Net = str | Sequence[Layer] | Callable[[tuple[int, ...], int], Sequence[Layer]] | None
+Net = str | Sequence[Layer] | L.Chain | Callable[[tuple[int, ...], int], Sequence[Layer]] | None
 
 
 @dataclass(eq=False, repr=False)  # whose __init__ only sets attributes, as scikit-learn wants it
@@ -79,21 +80,24 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
     def _layers(self, shape: tuple[int, ...], outputs: int) -> Sequence[Layer]:
         if self.net is None:
             return _default_layers(shape, outputs)
-        if callable(self.net):
-            return self.net(shape, outputs)
         if isinstance(self.net, str):
             return named_net(self.net).build(input_shape=shape, classes=outputs).layers
-        return copy.deepcopy(list(self.net))
+        if isinstance(self.net, Sequence | L.Chain):
+            return list(self.net)
+        if isinstance(self.net, Layer) or not callable(self.net):
+            raise ValueError(f"net is {shown(self.net)}, expected layers, a function or a name")
+        return list(self.net(shape, outputs))
 
     def _build(self, shape: tuple[int, ...], outputs: int) -> None:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        layers = [copy.deepcopy(layer) for layer in self._layers(shape, outputs)]
-        unbound = [type(layer)(**layer.config()) for layer in layers]  # without parameters
+        layers = L.encode(self._layers(shape, outputs), by_class=True)
+        unbound = L.decode(layers, by_class=True)  # without parameters
         self.net_ = Sequential(unbound, seed=seed, input_shape=shape, dtype=self.dtype)
         if self.net_.output_shape(shape) != (outputs,):
             raise ValueError(
                 f"net gives {self.net_.output_shape(shape)} for a sample, expected ({outputs},)"
             )
+        self.net_.class_names = [str(label) for label in getattr(self, "classes_", ())] or None
         self.history_: list[dict[str, float]] = []
 
     def _train(self, x: Values, y: Values, weight: Values | None, epochs: int, stop: bool) -> None:
@@ -115,7 +119,7 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
             x,
             y,
             epochs=epochs,
-            batch_size=min(self.batch_size or len(x), len(x)),
+            batch_size=len(x) if self.batch_size is None else self.batch_size,
             optimizer=copy.deepcopy(self.optimizer),
             loss=self._loss,
             sample_weight=weight,
@@ -128,6 +132,16 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = len(self.history_)
         self.loss_ = self.history_[-1]["loss"]
 
+    @staticmethod
+    def _weights(x: Values, sample_weight: Any) -> Values | None:
+        """Return how often each sample counts; None for 1."""
+        if sample_weight is None:
+            return None
+        weights: Values = _check_sample_weight(
+            sample_weight, x[:, :1], dtype=np.float64, ensure_non_negative=True
+        )
+        return weights
+
     def _outputs(self, X: Any) -> Values:
         check_is_fitted(self, "net_")
         return self.net_.logits(self._samples(X, reset=False))
@@ -139,8 +153,8 @@ class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
 
     Args:
         net: a function of the shape of a sample and the number of classes that returns layers; a
-            list of layers; or a name of :data:`tinyconv.models.NETS`. None is two convolutions for
-            images and one hidden layer for rows of numbers.
+            list of layers, or a network; or a name of :data:`tinyconv.models.NETS`. None is two
+            convolutions for images and one hidden layer for rows of numbers.
         image_shape: of a sample, (C, H, W); the columns of X are reshaped to it. None leaves rows.
         epochs: how often to see every sample.
         batch_size: samples a step; None takes all of them, and then a sample of weight k counts
@@ -232,9 +246,7 @@ class ConvNetClassifier(ClassifierMixin, _ConvNet):  # type: ignore[misc]
     ) -> tuple[Values, Values, Values | None]:
         """Return samples, class indices and how often each sample counts, those that do."""
         index = np.searchsorted(self.classes_, y)
-        weight: Values | None = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, x[:, :1], dtype=np.float64)
+        weight = self._weights(x, sample_weight)
         if self.class_weight is not None:
             own = compute_sample_weight(self.class_weight, y)
             weight = own if weight is None else weight * own
@@ -291,9 +303,8 @@ class ConvNetRegressor(RegressorMixin, _ConvNet):  # type: ignore[misc]
         x = self._samples(X, not goes_on, y)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(x, y)
-        targets, weight = y.reshape(len(y), -1), None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, x[:, :1], dtype=np.float64)
+        targets, weight = y.reshape(len(y), -1), self._weights(x, sample_weight)
+        if weight is not None:
             counts = weight > 0
             x, targets, weight = x[counts], targets[counts], weight[counts]
         if not goes_on:

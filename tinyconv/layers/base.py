@@ -18,7 +18,7 @@ from tinyconv.backend import Array, device_of, from_numpy, like, namespace, requ
 from tinyconv.errors import ArgumentError, ShapeError, StateError
 from tinyconv.geometry import Padding, plain, spread, spread_pairs
 from tinyconv.initializers import initializer
-from tinyconv.messages import missing
+from tinyconv.messages import missing, shown
 from tinyconv.ops.checks import check_shape
 from tinyconv.ops.ranks import AXES, Over
 from tinyconv.parameters import Parameters, ParameterSpec
@@ -175,11 +175,13 @@ class Layer(Described, ABC):
 
         Raises:
             ShapeError: x does not fit the layer.
+            ArgumentError: ``compute`` of a layer of your own returned something else.
         """
         if not self.is_bound:
             self._bind_alone(x)
         # The result is returned from a local name, so that threads may share a network to predict.
-        y, saved = self.compute(x, training, step)
+        found = self.compute(x, training, step)
+        y, saved = self._returned("compute", found, "y and what was saved", x)
         self.x, self.y, self._saved = x, y, saved
         return y
 
@@ -198,16 +200,49 @@ class Layer(Described, ABC):
 
         Raises:
             StateError: there was no forward pass.
-            ShapeError: dy does not have the shape of y.
+            ShapeError: dy does not have the shape of y; or ``compute_backward`` of a layer of your
+                own returned a gradient of another shape.
+            ArgumentError: it returned not one gradient for each parameter.
         """
         if self.y is None:
             raise StateError(f"{type(self).__name__}: backward was called before forward")
         check_shape(f"{type(self).__name__}.backward", tuple(self.y.shape), dy=dy)
         self.dy = dy
-        self.dx, grads = self.compute_backward(dy, self._saved)
-        for name, grad in grads.items() if self.trainable else ():
-            self.grads[name][...] = grad
-        return self.dx
+        found = self.compute_backward(dy, self._saved)
+        what = "dx and a dictionary of gradients"
+        dx, grads = self._returned("compute_backward", found, what, self.x)
+        check_shape(f"{type(self).__name__}.compute_backward", tuple(self.x.shape), dx=dx)
+        self._keep(grads)
+        self.dx = dx
+        return dx
+
+    def _returned(self, method: str, found: Any, expected: str, x: Array) -> tuple[Array, Any]:
+        """Return what a method returned, of somebody's own perhaps: an array, and more."""
+        op = f"{type(self).__name__}.{method}"
+        if not (isinstance(found, tuple) and len(found) == 2 and hasattr(found[0], "dtype")):
+            names = ", ".join(type(each).__name__ for each in found) if type(found) is tuple else ""
+            came = f"a tuple ({names})" if names else shown(found)
+            raise ArgumentError(f"{op}: {came} was returned, expected {expected}")
+        y, rest = found
+        if y.dtype != x.dtype:  # there was a float64 of NumPy's among the factors
+            xp = namespace(op, x=x, y=y)
+            # It is complex where the complex step moves a parameter.
+            y = y if xp.isdtype(y.dtype, "complex floating") else xp.astype(y, x.dtype)
+        return y, rest
+
+    def _keep(self, grads: dict[str, Array]) -> None:
+        """Put gradients where the network has them."""
+        if not self.trainable:
+            return
+        op = f"{type(self).__name__}.compute_backward"
+        named = grads if isinstance(grads, dict) else {}
+        if named.keys() != self.grads.keys():
+            came, expected = list(named), list(self.grads)
+            raise ArgumentError(f"{op}: gradients of {came} were returned, expected of {expected}")
+        for name, grad in named.items():
+            own = self.grads[name]
+            check_shape(op, tuple(own.shape), **{name: grad})
+            own[...] = grad
 
     def _bind(
         self,

@@ -101,6 +101,9 @@ class Container(Layer):
             # The child's own arrays under longer names: both see every update.
             self.state.update({start + key: array for key, array in child.state.items()})
 
+    def _keep(self, grads: dict[str, Array]) -> None:
+        """Do nothing: each child has kept its own."""
+
     def walk(self) -> Iterator[Layer]:  # noqa: D102
         for child in self.children().values():
             yield from child.walk()

@@ -4,7 +4,9 @@ from inspect import isabstract
 from types import ModuleType
 from typing import Any
 
-from tinyconv.errors import FileError
+import numpy as np
+
+from tinyconv.errors import FileError, StateError
 from tinyconv.layers import (
     activation,
     container,
@@ -39,15 +41,17 @@ LAYERS: Registry[Layer] = Registry(
 )
 
 
-def encode(value: Any, *, by_class: bool = False) -> Any:
+def encode(value: Any, *, by_class: bool = False, of: str = "save") -> Any:
     """Turn a layer, and every layer inside its configuration, into what JSON can hold.
 
     Args:
         value: a layer, or what its configuration holds.
         by_class: put classes themselves in place of their names, for copies in memory.
+        of: what the value is an argument of, for messages.
 
     Raises:
-        StateError: a layer's class was not registered.
+        StateError: a layer's class was not registered, or an argument is no number, text, list or
+            dictionary of texts.
 
     >>> from tinyconv.layers import Linear
     >>> encode(Linear(2, 3, bias=False))["config"]["out_features"]
@@ -56,16 +60,28 @@ def encode(value: Any, *, by_class: bool = False) -> Any:
     if isinstance(value, Layer):
         kind = type(value) if by_class else LAYERS.name_of(value)
         frozen = {} if value.trainable else {"trainable": False}
-        return {"layer": kind, "config": encode(value.config(), by_class=by_class)} | frozen
-    if isinstance(value, dict):
-        return {name: encode(inner, by_class=by_class) for name, inner in value.items()}
+        config = encode(value.config(), by_class=by_class, of=type(value).__name__)
+        return {"layer": kind, "config": config} | frozen
     if isinstance(value, list | tuple):
-        return [encode(inner, by_class=by_class) for inner in value]
-    return value
+        inside = [encode(inner, by_class=by_class, of=of) for inner in value]
+        return tuple(inside) if by_class and isinstance(value, tuple) else inside
+    if isinstance(value, dict) and (by_class or all(isinstance(name, str) for name in value)):
+        return {
+            name: encode(inner, by_class=by_class, of=f"{of}: {name}")
+            for name, inner in value.items()
+        }
+    if not by_class and isinstance(value, np.bool_ | np.integer | np.floating):
+        return value.item()
+    if by_class or isinstance(value, str | int | float | None):
+        return value
+    raise StateError(
+        f"{of} is {shown(value)}, which a file cannot hold; keep numbers, texts, lists and "
+        "dictionaries of them by texts, or override config()"
+    )
 
 
-def decode(value: Any) -> Any:
-    """Construct the layers that :func:`encode` described.
+def decode(value: Any, *, by_class: bool = False) -> Any:
+    """Construct the layers that :func:`encode` described, with the same ``by_class``.
 
     Raises:
         FileError: there is no such layer, or it does not take such arguments.
@@ -78,16 +94,18 @@ def decode(value: Any) -> Any:
     tinyconv.errors.FileError: unknown layer 'Lambda'; if it is a class of your own, import it and
     decorate it with @tinyconv.register before loading
     """
-    if isinstance(value, list):
-        inner = [decode(element) for element in value]
+    if isinstance(value, list | tuple):
+        inside = [decode(element, by_class=by_class) for element in value]
         # JSON has no tuples, constructors take no lists of numbers.
-        return inner if any(isinstance(element, Layer) for element in inner) else tuple(inner)
+        has_layers = any(isinstance(element, Layer) for element in inside)
+        is_list = isinstance(value, list) if by_class else has_layers
+        return inside if is_list else tuple(inside)
     if not isinstance(value, dict):
         return value
     if value.keys() - {"trainable"} != {"layer", "config"}:
-        return {name: decode(inner) for name, inner in value.items()}
-    kind, config = value["layer"], decode(value["config"])
-    layer = kind(**config) if isinstance(kind, type) else LAYERS.make(kind, config)
+        return {name: decode(inner, by_class=by_class) for name, inner in value.items()}
+    kind, config = value["layer"], decode(value["config"], by_class=by_class)
+    layer = kind(**config) if by_class else LAYERS.make(kind, config)
     if "trainable" in value:
         if value["trainable"] is not False:
             raise FileError(f"trainable is {shown(value['trainable'])}, expected false or none")

@@ -12,6 +12,7 @@ from tinyconv.backend import Array
 from tinyconv.gradcheck import Report, check
 from tinyconv.layers import Layer
 from tinyconv.network import Sequential
+from tinyconv.ops.checks import check_shape
 from tinyconv.testing.examples import OP_EXAMPLES, draw, op_names
 from tinyconv.testing.stack import Stack
 
@@ -96,13 +97,18 @@ def check_layer(
         step: number of the training step, which selects dropout masks.
         settings: more arguments of :func:`tinyconv.gradcheck.check`.
 
+    Raises:
+        ShapeError: its ``output_shape`` says another shape than ``compute`` returns.
+
     >>> import numpy as np
     >>> from tinyconv import Linear
     >>> report = check_layer(Linear(4, 3), np.random.default_rng(0).normal(size=(5, 4)))
     >>> report.ok, [row.name for row in report.tensors]
     (True, ['x', 'weight', 'bias'])
     """
-    layer.forward(x, training, step)
+    y = layer.forward(x, training, step)
+    op = f"{type(layer).__name__}.output_shape"
+    check_shape(op, (len(x), *layer.output_shape(tuple(x.shape[1:]))), y=y)
     stack = Stack([layer], training, step)
     inputs = [x, *stack.parameters]
     names = ["x", *stack.names]

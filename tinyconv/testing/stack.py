@@ -37,7 +37,7 @@ class Stack:
         """Return the output, or the loss, for a batch and all parameters in order."""
         return self._run(x, self._by_layer(parameters), operator.is_)
 
-    def backward(self, dy: Array, x: Array, *parameters: Array) -> list[Array]:
+    def backward(self, dy: Array, x: Array, *parameters: Array) -> list[Array | None]:
         """Return dx and the gradient of every parameter."""
         by_layer = self._by_layer(parameters)
         self._run(x, by_layer, _equal)
@@ -48,7 +48,9 @@ class Stack:
                 held.enter_context(self._holding(place, own, with_gradients=True))
             for layer in reversed(self._layers):
                 dy = layer.backward(dy)
-            return [dy, *(g for inside in self._leaves for f in inside for g in f.grads.values())]
+            leaves = [leaf for inside in self._leaves for leaf in inside]
+            # What is frozen has no gradient.
+            return [dy, *(g if f.trainable else None for f in leaves for g in f.grads.values())]
 
     def _by_layer(self, parameters: Sequence[Array]) -> list[list[Array]]:
         remaining = iter(parameters)

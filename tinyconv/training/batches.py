@@ -14,6 +14,7 @@ from tinyconv.backend import Array
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.losses import Targets
 from tinyconv.messages import shown
+from tinyconv.training.checks import as_array, check_input
 
 #: Maps a batch (N, ...) and a key of :mod:`tinyconv.random` to a batch of the same shape.
 Augment: TypeAlias = Callable[[Any, int], Any]
@@ -45,6 +46,8 @@ class Batching:
 
         Raises:
             ShapeError: they have another shape.
+            DtypeError: they are not floating-point.
+            DeviceError: they are no array.
 
         >>> Batching(2, augment=lambda x, key: x[:, :1]).augmented(np.zeros((2, 3)), 0, 0)
         Traceback (most recent call last):
@@ -54,12 +57,14 @@ class Batching:
         if self.augment is None:
             return x
         y = self.augment(x, random.key(self.seed, "augment", epoch, number))
-        came = tuple(getattr(y, "shape", ()))
+        y = as_array("fit: augment", "what it returned", y)
+        came = tuple(y.shape)
         if came != tuple(x.shape):
             raise ShapeError(
                 f"fit: augment returned shape {came} of a batch {tuple(x.shape)}, expected equal "
                 "shapes"
             )
+        check_input("fit: augment", y, came[1:])
         return y
 
 

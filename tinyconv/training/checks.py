@@ -98,7 +98,7 @@ def check_targets(
 
     Raises:
         ShapeError: there is not one for every sample, or what the loss finds.
-        DtypeError: the loss does not take numbers of such a type.
+        DtypeError: the loss does not take numbers of such a type, or weights are none.
         ArgumentError: there is no sample, a target is out of range, a weight negative, or the loss
             takes no weights.
 
@@ -128,6 +128,10 @@ def check_targets(
     if tuple(sample_weight.shape) != (samples,):
         raise ShapeError(
             f"{op}: sample_weight has shape {tuple(sample_weight.shape)}, expected ({samples},)"
+        )
+    if not xp.isdtype(sample_weight.dtype, ("bool", "integral", "real floating")):
+        raise DtypeError(
+            f"{op}: sample_weight has dtype {sample_weight.dtype}, expected real numbers"
         )
     weight = xp.astype(sample_weight, xp.float64)
     if not bool(xp.all(xp.isfinite(weight) & (weight >= 0))) or not bool(xp.any(weight > 0)):

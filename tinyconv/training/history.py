@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,7 @@ class History:
     def best(self, name: str) -> dict[str, float]:
         """Return the first row with the highest ``name``; the lowest if it is a loss or an error.
 
-        Lowest is best of what ends in ``loss``, ``mae`` or ``mse``.
+        Lowest is best of what ends in ``loss``, ``mae`` or ``mse``; NaN is never best.
 
         Raises:
             KeyError: no row has such an entry.
@@ -80,6 +81,7 @@ class History:
         if not rows:
             raise KeyError(self._missing(name))
         choose = min if name.endswith(("loss", "mae", "mse")) else max
+        rows = [row for row in rows if not math.isnan(row[name])] or rows
         return choose(rows, key=lambda row: row[name])
 
     def _missing(self, name: str) -> str:

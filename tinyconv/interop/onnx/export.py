@@ -14,6 +14,7 @@ from tinyconv.files import write
 from tinyconv.interop.extras import require
 from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, add
 from tinyconv.interop.onnx.graph import Graph, newest_opset
+from tinyconv.layers import encode
 from tinyconv.layers.base import Layer
 from tinyconv.layers.container import Chain, Container
 from tinyconv.network import Sequential
@@ -117,7 +118,8 @@ def export(net: Sequential, path: str | Path, *, metadata: Mapping[str, str] | N
     about = dict(metadata or {})
     if net.class_names is not None:
         about["class_names"] = json.dumps(list(net.class_names))
-    about["loss"] = json.dumps({"name": type(net.loss).__name__, "config": net.loss.config()})
+    name = type(net.loss).__name__
+    about["loss"] = json.dumps({"name": name, "config": encode(net.loss.config(), of=name)})
     if net.pixels is not None:
         about["pixels"] = json.dumps(asdict(net.pixels))
     helper.set_model_props(model, about)
