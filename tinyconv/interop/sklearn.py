@@ -78,15 +78,16 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
     # The network.
 
     def _layers(self, shape: tuple[int, ...], outputs: int) -> Sequence[Layer]:
-        if self.net is None:
+        net = self.net
+        if net is None:
             return _default_layers(shape, outputs)
-        if isinstance(self.net, str):
-            return named_net(self.net).build(input_shape=shape, classes=outputs).layers
-        if isinstance(self.net, Sequence | L.Chain):
-            return list(self.net)
-        if isinstance(self.net, Layer) or not callable(self.net):
-            raise ValueError(f"net is {shown(self.net)}, expected layers, a function or a name")
-        return list(self.net(shape, outputs))
+        if isinstance(net, str):
+            return named_net(net).build(input_shape=shape, classes=outputs).layers
+        if isinstance(net, Sequence | L.Chain):
+            return list(net)
+        if isinstance(net, Layer) or not callable(net):
+            raise ValueError(f"net is {shown(net)}, expected layers, a function or a name")
+        return list(net(shape, outputs))
 
     def _build(self, shape: tuple[int, ...], outputs: int) -> None:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

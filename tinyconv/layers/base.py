@@ -204,7 +204,7 @@ class Layer(Described, ABC):
                 own returned a gradient of another shape.
             ArgumentError: it returned not one gradient for each parameter.
         """
-        if self.y is None:
+        if self.x is None or self.y is None:
             raise StateError(f"{type(self).__name__}: backward was called before forward")
         check_shape(f"{type(self).__name__}.backward", tuple(self.y.shape), dy=dy)
         self.dy = dy
