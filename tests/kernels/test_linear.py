@@ -65,7 +65,7 @@ def test_forward(N: int, I: int, O: int, by_features: bool) -> None:
     z.array[...] = np.nan
     run(many, linear.FORWARD, count, wide=N, **values)
     np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
-    run(linear.finish(L, 1), linear.FORWARD, count, **values)
+    run(linear.finish(L, 1), linear.FORWARD, N, **values)
     expected = ops.linear(x, w, b)[0]
     np.testing.assert_allclose(y.array, np.maximum(expected, 0), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(z.array, y.array > 0)  # the slopes

@@ -85,7 +85,8 @@ class LinearStep(Step):
         program.call(self.name, products, **values)
         if bias is not None or self.activation.code:
             finish = compiled(linear.finish, LANES, self.activation.code)
-            program.call(f"{self.name}: bias", finish, **values)
+            # By samples: beside each other, threads take lines of the cache from each other.
+            program.call(f"{self.name}: bias", finish, **values | {"items": 0})
 
     def backward(self, program: Program) -> None:
         if self.activation.code:

@@ -133,21 +133,18 @@ def finish(L: int, A: int) -> Any:
     @kernel(FORWARD)
     def linear_finish(a, thread, first, last):  # type: ignore[no-untyped-def]
         b, y, z, factors = pointer(a.b), pointer(a.y), pointer(a.z), pointer(a.factors)
-        n0, n1, o0, o1 = first, last, 0, a.O
-        if a.by_features:
-            n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
-        for n in range(n0, n1):
-            for o in range(o0, o1, L):
+        for n in range(first, last):
+            for o in range(0, a.O, L):
                 i = n * a.y_sample + o
                 value = load(z, i, L)
                 if a.factors:
-                    value = value * load_first(factors, o, o1 - o, L)
+                    value = value * load_first(factors, o, a.O - o, L)
                 if a.b:
-                    value = value + load_first(b, o, o1 - o, L)
+                    value = value + load_first(b, o, a.O - o, L)
                 if a.z != a.y:
                     slope = deactivate(splat(np.float32(1), L), value, A, a.parameter)
-                    store_first(z, i, slope, o1 - o)
-                store_first(y, i, activate(value, A, a.parameter), o1 - o)
+                    store_first(z, i, slope, a.O - o)
+                store_first(y, i, activate(value, A, a.parameter), a.O - o)
 
     return linear_finish
 
