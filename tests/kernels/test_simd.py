@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from tinyconv.kernels.cpu import simd, tiles, vector_math
+from tinyconv.kernels.cpu import ragged, simd, tiles, vector_math
 from tinyconv.kernels.cpu.kernel import address_of
 
 Array = np.ndarray[Any, Any]
@@ -83,10 +83,10 @@ def test_dot_products(lanes: int, rows: int, columns: int) -> None:
         tile = tiles.zeros(rows, columns, lanes)
         whole = count // lanes * lanes
         for k in range(0, whole, lanes):
-            tile = tiles.dots(tile, rows, p, k, count, rows, q, k, count, columns)
+            tile = ragged.dots(tile, rows, p, k, count, rows, q, k, count, columns)
         rest = count - whole
-        tile = tiles.dots_first(tile, rows, p, whole, count, rows, q, whole, count, columns, rest)
-        tiles.store_totals(simd.pointer(y), 0, rows, columns, tile, rows, columns, add)
+        tile = ragged.dots_first(tile, rows, p, whole, count, rows, q, whole, count, columns, rest)
+        ragged.store_totals(simd.pointer(y), 0, rows, columns, tile, rows, columns, add)
 
     rng = np.random.default_rng(0)
     a = rng.normal(size=(rows, count)).astype(np.float32)

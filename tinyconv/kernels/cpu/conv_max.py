@@ -21,10 +21,12 @@ from tinyconv.kernels.cpu.kernel import kernel, njit, record
 from tinyconv.kernels.cpu.scattered import add_in_turn, entries, outer_at
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
+    first_bit,
     fma,
     ints_pointer,
     load,
     load_first,
+    nonzero_lanes,
     pointer,
     splat,
     store,
@@ -33,9 +35,7 @@ from tinyconv.kernels.cpu.simd import (
 from tinyconv.kernels.cpu.tiles import (
     add_rows,
     add_scaled,
-    first_bit,
     load_tile,
-    nonzero_lanes,
     store_tile,
     zeros,
 )

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
 from tinyconv.kernels.cpu.kernel import inner, kernel, record
+from tinyconv.kernels.cpu.ragged import dots, dots_first, outer_rows, store_rows, store_totals
 from tinyconv.kernels.cpu.simd import (
     invoke,
     load,
@@ -29,18 +30,7 @@ from tinyconv.kernels.cpu.simd import (
     store_first,
     words_pointer,
 )
-from tinyconv.kernels.cpu.tiles import (
-    dots,
-    dots_first,
-    load_tile,
-    outer,
-    outer_rows,
-    store_rows,
-    store_tile,
-    store_totals,
-    transpose,
-    zeros,
-)
+from tinyconv.kernels.cpu.tiles import load_tile, outer, store_tile, transpose, zeros
 
 __all__ = [
     "BACKWARD",

@@ -4,235 +4,155 @@ A *table* is an array of int32. The places of a tile's rows are a tuple of whole
 :func:`entries` reads and the other functions add to their pointer.
 """
 
-from typing import Any
+from collections.abc import Iterator
 
 from llvmlite import ir
 from numba import types
 
-from tinyconv.kernels.cpu.simd import (
-    INT,
+from tinyconv.kernels.cpu.instruction import (
     INT8,
     INT32,
-    POINTER,
+    Builder,
+    Bytes,
+    Constant,
+    Int,
+    Places,
+    Pointer,
+    Table,
+    Tile,
     emit_better,
     emit_fma,
+    emit_gated,
+    emit_if_above,
     emit_load,
     emit_plus,
     emit_splat,
     emit_store,
     emit_store_first,
-    emit_tile,
     emit_times,
-    emit_vectors,
     instruction,
-    literal,
+    tile_type,
 )
-from tinyconv.kernels.cpu.tiles import emit_gated, tile_type
-
-TABLE = types.CPointer(types.int32)
-BYTES = types.CPointer(types.uint8)
+from tinyconv.kernels.cpu.tiles import emit_store_rows
 
 
-@instruction
+@instruction(result=lambda count, group: types.UniTuple(types.int64, count * group))
 def entries(
-    typing: Any,
-    table: types.Type,
-    i: types.Type,
-    last: types.Type,
-    count: types.Type,
-    group: types.Type,
-) -> Any:
+    builder: Builder, table: Table, i: Int, last: Int, count: Constant, group: Constant
+) -> Places:
     """The entries of ``count`` groups from group ``i`` on; group ``last`` stands for all beyond.
 
     A tile at the end of a table thus does its last rows several times, and needs no special case.
     """
-    N, G = literal(count), literal(group)
-    result = types.UniTuple(INT, N * G)
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        table, i, last, _, _ = args
-        places = []
-        for n in range(N):
-            group = emit_plus(builder, i, n)
-            is_inside = builder.icmp_signed("<", group, last)
-            first = emit_times(builder, builder.select(is_inside, group, last), G)
-            for g in range(G):
-                entry = builder.load(builder.gep(table, [emit_plus(builder, first, g)]))
-                places.append(builder.sext(entry, ir.IntType(64)))
-        return context.make_tuple(builder, result, places)
-
-    return result(TABLE, INT, INT, count, group), emit
+    places = []
+    for n in range(count):
+        number = emit_plus(builder, i, n)
+        is_inside = builder.icmp_signed("<", number, last)
+        first = emit_times(builder, builder.select(is_inside, number, last), group)
+        for g in range(group):
+            entry = builder.load(builder.gep(table, [emit_plus(builder, first, g)]))
+            places.append(builder.sext(entry, ir.IntType(64)))
+    return places
 
 
-@instruction
+@instruction()
 def outer_at(
-    typing: Any,
-    tile: types.Type,
-    a: types.Type,
-    places: types.Type,
-    i: types.Type,
-    b: types.Type,
-    j: types.Type,
-    steps: types.Type,
-) -> Any:
+    builder: Builder,
+    tile: Tile,
+    a: Pointer,
+    places: Places,
+    i: Int,
+    b: Pointer,
+    j: Int,
+    steps: Constant,
+) -> Tile:
     """Add ``steps`` outer products: ``tile[r, v] += a[places[r] + i + s] * b[s, v]``.
 
     Row s of b begins at ``b[j + s * columns * lanes]``: one follows the other. Several steps at a
     time need each place once, and there are fewer registers for places than for sums.
     """
-    R, S, L = places.count, literal(steps), tile.dtype.lanes
-    V = tile.count // R
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        value, a, rows, i, b, j, _ = args
-        vectors = emit_vectors(builder, value, tile)
-        columns = [emit_load(builder, b, emit_plus(builder, j, n * L), L) for n in range(S * V)]
-        for r in range(R):
-            row = builder.gep(builder.gep(a, [builder.extract_value(rows, r)]), [i])
-            for s in range(S):
-                factor = builder.load(builder.gep(row, [ir.Constant(i.type, s)]))
-                factor = emit_splat(builder, factor, L)
-                for v in range(V):
-                    n = r * V + v
-                    vectors[n] = emit_fma(builder, factor, columns[s * V + v], vectors[n])
-        return emit_tile(context, builder, tile, vectors)
-
-    return tile(tile, POINTER, places, INT, POINTER, INT, steps), emit
+    V, L = len(tile) // len(places), tile[0].type.count
+    columns = [emit_load(builder, b, emit_plus(builder, j, n * L), L) for n in range(steps * V)]
+    for r, place in enumerate(places):
+        row = builder.gep(builder.gep(a, [place]), [i])
+        for s in range(steps):
+            factor = builder.load(builder.gep(row, [ir.Constant(i.type, s)]))
+            factor = emit_splat(builder, factor, L)
+            for v in range(V):
+                n = r * V + v
+                tile[n] = emit_fma(builder, factor, columns[s * V + v], tile[n])
+    return tile
 
 
-@instruction
+@instruction()
 def products_at(
-    typing: Any,
-    tile: types.Type,
-    a: types.Type,
-    places: types.Type,
-    i: types.Type,
-    b: types.Type,
-    j: types.Type,
-) -> Any:
+    builder: Builder, tile: Tile, a: Pointer, places: Places, i: Int, b: Pointer, j: Int
+) -> Tile:
     """Add products lane by lane: ``tile[r, v] += a[places[r] + i + v * lanes] * b[j + ...]``.
 
     Every row of ``a`` meets the one row of ``b``.
     """
-    R, L = places.count, tile.dtype.lanes
-    V = tile.count // R
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        value, a, rows, i, b, j = args
-        vectors = emit_vectors(builder, value, tile)
-        columns = [emit_load(builder, b, emit_plus(builder, j, v * L), L) for v in range(V)]
-        for r in range(R):
-            row = builder.gep(a, [builder.extract_value(rows, r)])
-            for v in range(V):
-                factor = emit_load(builder, row, emit_plus(builder, i, v * L), L)
-                vectors[r * V + v] = emit_fma(builder, factor, columns[v], vectors[r * V + v])
-        return emit_tile(context, builder, tile, vectors)
-
-    return tile(tile, POINTER, places, INT, POINTER, INT), emit
+    V, L = len(tile) // len(places), tile[0].type.count
+    columns = [emit_load(builder, b, emit_plus(builder, j, v * L), L) for v in range(V)]
+    for r, place in enumerate(places):
+        row = builder.gep(a, [place])
+        for v in range(V):
+            factor = emit_load(builder, row, emit_plus(builder, i, v * L), L)
+            tile[r * V + v] = emit_fma(builder, factor, columns[v], tile[r * V + v])
+    return tile
 
 
-@instruction
-def add_at(typing: Any, tile: types.Type, a: types.Type, places: types.Type) -> Any:
+def _load_at(builder: Builder, tile: Tile, a: Pointer, places: Places) -> Iterator[ir.Value]:
+    """Yield the vectors of a tile like this one, whose row r is ``a[places[r]]`` and on."""
+    V, L = len(tile) // len(places), tile[0].type.count
+    for n in range(len(tile)):
+        yield emit_load(builder, a, emit_plus(builder, places[n // V], n % V * L), L)
+
+
+@instruction()
+def add_at(builder: Builder, tile: Tile, a: Pointer, places: Places) -> Tile:
     """Add memory: ``tile[r, v] += a[places[r] + v * lanes]``."""
-    R, L = places.count, tile.dtype.lanes
-    V = tile.count // R
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        value, a, rows = args
-        vectors = emit_vectors(builder, value, tile)
-        for n, vector in enumerate(vectors):
-            place = emit_plus(builder, builder.extract_value(rows, n // V), n % V * L)
-            vectors[n] = builder.fadd(vector, emit_load(builder, a, place, L))
-        return emit_tile(context, builder, tile, vectors)
-
-    return tile(tile, POINTER, places), emit
+    others = _load_at(builder, tile, a, places)
+    return [builder.fadd(vector, other) for vector, other in zip(tile, others, strict=True)]
 
 
-@instruction
+@instruction()
 def add_in_turn(
-    typing: Any,
-    p: types.Type,
-    i: types.Type,
-    places: types.Type,
-    tile: types.Type,
-    rows: types.Type,
-) -> Any:
+    builder: Builder, p: Pointer, i: Int, places: Places, tile: Tile, rows: Int
+) -> None:
     """Add row r of the tile to ``p[places[r] + i]``, one row after the other, for they may overlap.
 
     Only the first ``rows`` of them are added.
     """
-    R, L = places.count, tile.dtype.lanes
-    V = tile.count // R
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        p, i, at, value, rows = args
-        vectors = emit_vectors(builder, value, tile)
-        for r in range(R):
-            with builder.if_then(builder.icmp_signed(">", rows, ir.Constant(rows.type, r))):
-                first = builder.add(builder.extract_value(at, r), i)
-                for v in range(V):
-                    place = emit_plus(builder, first, v * L)
-                    total = builder.fadd(emit_load(builder, p, place, L), vectors[r * V + v])
-                    emit_store(builder, p, place, total)
-        return context.get_dummy_value()
-
-    return types.void(POINTER, INT, places, tile, INT), emit
+    V, L = len(tile) // len(places), tile[0].type.count
+    for r, place in enumerate(places):
+        with emit_if_above(builder, rows, r):
+            first = builder.add(place, i)
+            for v in range(V):
+                start = emit_plus(builder, first, v * L)
+                total = builder.fadd(emit_load(builder, p, start, L), tile[r * V + v])
+                emit_store(builder, p, start, total)
 
 
-@instruction
-def gated_at(typing: Any, tile: types.Type, a: types.Type, places: types.Type) -> Any:
+@instruction()
+def gated_at(builder: Builder, tile: Tile, a: Pointer, places: Places) -> Tile:
     """The tile with 0 where ``a[places[r] + v * lanes]`` is 0 or less: the slope of a ReLU."""
-    R, L = places.count, tile.dtype.lanes
-    V = tile.count // R
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        value, a, rows = args
-        vectors = emit_vectors(builder, value, tile)
-        for n, vector in enumerate(vectors):
-            place = emit_plus(builder, builder.extract_value(rows, n // V), n % V * L)
-            vectors[n] = emit_gated(builder, vector, emit_load(builder, a, place, L))
-        return emit_tile(context, builder, tile, vectors)
-
-    return tile(tile, POINTER, places), emit
+    gates = _load_at(builder, tile, a, places)
+    return [emit_gated(builder, vector, gate) for vector, gate in zip(tile, gates, strict=True)]
 
 
-@instruction
-def store_at(
-    typing: Any, p: types.Type, places: types.Type, tile: types.Type, count: types.Type
-) -> Any:
+@instruction()
+def store_at(builder: Builder, p: Pointer, places: Places, tile: Tile, count: Int) -> None:
     """Write row r of the tile to ``p[places[r]]``; of each row the first ``count`` numbers."""
-    R, L = places.count, tile.dtype.lanes
-    V = tile.count // R
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        p, rows, value, count = args
-        vectors = emit_vectors(builder, value, tile)
-        places = [builder.extract_value(rows, r) for r in range(R)]
-        whole = builder.icmp_signed(">=", count, ir.Constant(count.type, V * L))
-        with builder.if_else(whole) as (then, otherwise):
-            with then:
-                for n, vector in enumerate(vectors):
-                    emit_store(builder, p, emit_plus(builder, places[n // V], n % V * L), vector)
-            with otherwise:
-                for v in range(V):
-                    rest = emit_plus(builder, count, -v * L)
-                    for r in range(R):
-                        place = emit_plus(builder, places[r], v * L)
-                        emit_store_first(builder, p, place, vectors[r * V + v], rest)
-        return context.get_dummy_value()
-
-    return types.void(POINTER, places, tile, INT), emit
+    emit_store_rows(builder, p, places, tile, count)
 
 
-@instruction
+@instruction(
+    result=lambda tile, positions: tile_type(tile.count // positions, tile.dtype.lanes),
+)
 def window_best(
-    typing: Any,
-    winners: types.Type,
-    places: types.Type,
-    tile: types.Type,
-    positions: types.Type,
-    count: types.Type,
-) -> Any:
+    builder: Builder, winners: Bytes, places: Places, tile: Tile, positions: Constant, count: Int
+) -> Tile:
     """The maximum over each pooling window, a tile of as many rows as there are places.
 
     The rows of the tile are the ``positions`` of one window, then those of the next. Which
@@ -240,31 +160,24 @@ def window_best(
     first ``count`` numbers of window n. A tie goes to the first position, and NaN is greater than
     every number. Windows of one position have no winners, and the tile is the result.
     """
-    N, P, L = places.count, literal(positions), tile.dtype.lanes
-    V = tile.count // (N * P)
-    result = tile_type(N * V, L)
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        winners, rows, value, _, count = args
-        if P == 1:
-            return value
-        vectors = emit_vectors(builder, value, tile)
-        small = ir.VectorType(INT8, L)
-        maxima = []
-        for n in range(N):
-            for v in range(V):
-                best = vectors[n * P * V + v]
-                winner = ir.Constant(ir.VectorType(INT32, L), [0] * L)
-                for position in range(1, P):
-                    candidate = vectors[(n * P + position) * V + v]
-                    index = ir.Constant(winner.type, [position] * L)
-                    is_better = emit_better(builder, candidate, best)
-                    best = builder.select(is_better, candidate, best)
-                    winner = builder.select(is_better, index, winner)
-                maxima.append(best)
-                place = emit_plus(builder, builder.extract_value(rows, n), v * L)
-                rest = emit_plus(builder, count, -v * L)
-                emit_store_first(builder, winners, place, builder.trunc(winner, small), rest)
-        return emit_tile(context, builder, result, maxima)
-
-    return result(BYTES, places, tile, positions, INT), emit
+    N, P, L = len(places), positions, tile[0].type.count
+    if P == 1:
+        return tile
+    V = len(tile) // (N * P)
+    small = ir.VectorType(INT8, L)
+    maxima = []
+    for n in range(N):
+        for v in range(V):
+            best = tile[n * P * V + v]
+            winner = ir.Constant(ir.VectorType(INT32, L), [0] * L)
+            for position in range(1, P):
+                candidate = tile[(n * P + position) * V + v]
+                index = ir.Constant(winner.type, [position] * L)
+                is_better = emit_better(builder, candidate, best)
+                best = builder.select(is_better, candidate, best)
+                winner = builder.select(is_better, index, winner)
+            maxima.append(best)
+            place = emit_plus(builder, places[n], v * L)
+            rest = emit_plus(builder, count, -v * L)
+            emit_store_first(builder, winners, place, builder.trunc(winner, small), rest)
+    return maxima

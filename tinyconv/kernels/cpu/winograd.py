@@ -29,40 +29,34 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import literally, types
+from numba import literally
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record
-from tinyconv.kernels.cpu.scattered import outer_at, store_at, window_best
-from tinyconv.kernels.cpu.simd import (
-    INT,
-    POINTER,
-    bytes_pointer,
+from tinyconv.kernels.cpu.instruction import (
+    Builder,
+    Constant,
+    Int,
+    Pointer,
+    Tile,
     emit_fma,
     emit_load,
     emit_plus,
     emit_store_first,
-    emit_tile,
     emit_times,
-    emit_vectors,
     instruction,
+    tile_type,
+)
+from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.scattered import outer_at, store_at, window_best
+from tinyconv.kernels.cpu.simd import (
+    bytes_pointer,
     invoke,
-    literal,
     load,
     pointer,
     splat,
     store,
     total,
 )
-from tinyconv.kernels.cpu.tiles import (
-    at_least,
-    gated,
-    load_tile,
-    outer,
-    plus,
-    store_tile,
-    tile_type,
-    zeros,
-)
+from tinyconv.kernels.cpu.tiles import at_least, gated, load_tile, outer, plus, store_tile, zeros
 
 __all__ = ["FORWARD", "WEIGHTS", "WEIGHT_GRADIENT", "forward", "weight_gradient", "weights"]
 
@@ -97,67 +91,43 @@ def matrices(K: int) -> tuple[Array, Array, Array]:
 # Small matrices of vectors. A grid is a tile whose vectors count row by row.
 
 
-@instruction
+@instruction(result=lambda size, lanes: tile_type(size * size, lanes))
 def load_grid(
-    typing: Any,
-    p: types.Type,
-    i: types.Type,
-    down: types.Type,
-    along: types.Type,
-    size: types.Type,
-    lanes: types.Type,
-) -> Any:
+    builder: Builder, p: Pointer, i: Int, down: Int, along: Int, size: Constant, lanes: Constant
+) -> Tile:
     """The grid whose vector (r, c) is what begins at ``p[i + r * down + c * along]``."""
-    S, L = literal(size), literal(lanes)
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        p, i, down, along = args[:4]
-        vectors = []
-        for r, c in product(range(S), range(S)):
-            rows, columns = emit_times(builder, down, r), emit_times(builder, along, c)
-            vectors.append(emit_load(builder, p, emit_plus(builder, i, rows, columns), L))
-        return emit_tile(context, builder, tile_type(S * S, L), vectors)
-
-    return tile_type(S * S, L)(POINTER, INT, INT, INT, size, lanes), emit
+    vectors = []
+    for r, c in product(range(size), range(size)):
+        rows, columns = emit_times(builder, down, r), emit_times(builder, along, c)
+        vectors.append(emit_load(builder, p, emit_plus(builder, i, rows, columns), lanes))
+    return vectors
 
 
-@instruction
+@instruction()
 def store_grid(
-    typing: Any,
-    p: types.Type,
-    i: types.Type,
-    down: types.Type,
-    along: types.Type,
-    grid: types.Type,
-    rows: types.Type,
-    columns: types.Type,
-    count: types.Type,
-) -> Any:
+    builder: Builder,
+    p: Pointer,
+    i: Int,
+    down: Int,
+    along: Int,
+    grid: Tile,
+    rows: Int,
+    columns: Int,
+    count: Int,
+) -> None:
     """Write a grid to where :func:`load_grid` finds it: so many rows, columns and lanes of it."""
-    S = isqrt(grid.count)
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        p, i, down, along, value, rows, columns, count = args
-        for n, vector in enumerate(emit_vectors(builder, value, grid)):
-            r, c = divmod(n, S)
-            is_inside = builder.and_(
-                builder.icmp_signed(">", rows, ir.Constant(rows.type, r)),
-                builder.icmp_signed(">", columns, ir.Constant(columns.type, c)),
-            )
-            with builder.if_then(is_inside):
-                place = emit_plus(
-                    builder, i, emit_times(builder, down, r), emit_times(builder, along, c)
-                )
-                emit_store_first(builder, p, place, vector, count)
-        return context.get_dummy_value()
-
-    return types.void(POINTER, INT, INT, INT, grid, INT, INT, INT), emit
+    for n, vector in enumerate(grid):
+        r, c = divmod(n, isqrt(len(grid)))
+        is_inside = builder.and_(
+            builder.icmp_signed(">", rows, ir.Constant(rows.type, r)),
+            builder.icmp_signed(">", columns, ir.Constant(columns.type, c)),
+        )
+        with builder.if_then(is_inside):
+            steps = emit_times(builder, down, r), emit_times(builder, along, c)
+            emit_store_first(builder, p, emit_plus(builder, i, *steps), vector, count)
 
 
-Vectors = list[ir.Value]
-
-
-def _times(builder: ir.IRBuilder, matrix: Array, vectors: Vectors) -> Vectors:
+def _times(builder: Builder, matrix: Array, vectors: Tile) -> Tile:
     """The products of the matrix's rows with a column of vectors."""
     results = []
     for row in matrix:
@@ -177,21 +147,17 @@ def _times(builder: ir.IRBuilder, matrix: Array, vectors: Vectors) -> Vectors:
 def _both_sides(which: int, is_transposed: bool = False) -> Any:
     """Return the function X d X' of a grid d and S, where X is one of the matrices."""
 
-    @instruction
-    def transform(typing: Any, grid: types.Type, size: types.Type) -> Any:
-        matrix = matrices(literal(size) - 1)[which]
-        matrix = matrix.T if is_transposed else matrix
-        R, S = matrix.shape
-        result = tile_type(R * R, grid.dtype.lanes)
+    def matrix_of(size: int) -> Array:
+        matrix = matrices(size - 1)[which]
+        return matrix.T if is_transposed else matrix
 
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-            vectors = emit_vectors(builder, args[0], grid)
-            columns = [_times(builder, matrix, vectors[c::S]) for c in range(S)]
-            rows = [_times(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
-            vectors = [vector for row in rows for vector in row]
-            return emit_tile(context, builder, result, vectors)
-
-        return result(grid, size), emit
+    @instruction(result=lambda grid, size: tile_type(len(matrix_of(size)) ** 2, grid.dtype.lanes))
+    def transform(builder: Builder, grid: Tile, size: Constant) -> Tile:
+        matrix = matrix_of(size)
+        S = matrix.shape[1]
+        columns = [_times(builder, matrix, grid[c::S]) for c in range(S)]
+        rows = [_times(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
+        return [vector for row in rows for vector in row]
 
     return transform
 

@@ -1,0 +1,177 @@
+"""Tiles at the end of a matrix, of whose rows the first ones exist; :mod:`tiles` has whole ones.
+
+What is no row repeats the last one when it is read, and is not written.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+
+from tinyconv.kernels.cpu.instruction import (
+    Builder,
+    Constant,
+    Int,
+    Pointer,
+    Tile,
+    emit_first_lanes,
+    emit_fma,
+    emit_if_above,
+    emit_load,
+    emit_masked_load,
+    emit_plus,
+    emit_store_first,
+    emit_times,
+    emit_totals,
+    instruction,
+)
+from tinyconv.kernels.cpu.tiles import add_row, load_row
+
+__all__ = ["dots", "dots_first", "outer_rows", "store_rows", "store_totals"]
+
+
+def _start_of(builder: Builder, stride: ir.Value, row: int, count: ir.Value) -> ir.Value:
+    """Where a row begins, or the last of ``count`` rows if there are not as many."""
+    last, number = emit_plus(builder, count, -1), ir.Constant(count.type, row)
+    number = builder.select(builder.icmp_signed("<", number, last), number, last)
+    return builder.mul(stride, number)
+
+
+@instruction()
+def outer_rows(
+    builder: Builder,
+    tile: Tile,
+    rows: Constant,
+    a: Pointer,
+    i: Int,
+    stride: Int,
+    count: Int,
+    b: Pointer,
+    j: Int,
+) -> Tile:
+    """Add an outer product of whose rows the first ``count`` exist; the others repeat the last.
+
+    ``tile[r, v] += a[i + r * stride] * b[j + v * lanes]``
+    """
+    columns = load_row(builder, b, j, tile, rows)
+    for r in range(rows):
+        offset = _start_of(builder, stride, r, count)
+        row = builder.gep(a, [offset])  # the same in every round of a loop
+        add_row(builder, tile, r, builder.load(builder.gep(row, [i])), columns)
+    return tile
+
+
+@instruction()
+def dots(
+    builder: Builder,
+    tile: Tile,
+    rows: Constant,
+    a: Pointer,
+    i: Int,
+    a_stride: Int,
+    a_rows: Int,
+    b: Pointer,
+    j: Int,
+    b_stride: Int,
+    b_rows: Int,
+) -> Tile:
+    """Add products lane by lane: ``tile[r, q] += a[i + r * a_stride] * b[j + q * b_stride]``.
+
+    Both factors are vectors, and the sum of the lanes of ``tile[r, q]`` is the dot product of row
+    r of ``a`` with row q of ``b`` in the end. The first ``a_rows`` and ``b_rows`` exist; the others
+    repeat the last.
+    """
+    sides = (a, i, a_stride, a_rows), (b, j, b_stride, b_rows)
+    return _add_dots(builder, tile, rows, *sides, None)
+
+
+@instruction()
+def dots_first(
+    builder: Builder,
+    tile: Tile,
+    rows: Constant,
+    a: Pointer,
+    i: Int,
+    a_stride: Int,
+    a_rows: Int,
+    b: Pointer,
+    j: Int,
+    b_stride: Int,
+    b_rows: Int,
+    count: Int,
+) -> Tile:
+    """Do as :func:`dots` with the first ``count`` lanes alone, and touch no others."""
+    sides = (a, i, a_stride, a_rows), (b, j, b_stride, b_rows)
+    mask = emit_first_lanes(builder, count, tile[0].type.count)
+    return _add_dots(builder, tile, rows, *sides, mask)
+
+
+Side = tuple[ir.Value, ir.Value, ir.Value, ir.Value]
+
+
+def _add_dots(builder: Builder, tile: Tile, rows: int, a: Side, b: Side, mask: Any) -> Tile:
+    def fetch(side: Side, row: int) -> ir.Value:
+        p, i, stride, count = side
+        start = builder.gep(p, [_start_of(builder, stride, row, count)])  # the same in every round
+        if mask is None:
+            return emit_load(builder, start, i, tile[0].type.count)
+        return emit_masked_load(builder, start, i, mask)
+
+    V = len(tile) // rows
+    columns = [fetch(b, v) for v in range(V)]
+    for r in range(rows):
+        factor = fetch(a, r)
+        for v in range(V):
+            tile[r * V + v] = emit_fma(builder, factor, columns[v], tile[r * V + v])
+    return tile
+
+
+@instruction()
+def store_rows(
+    builder: Builder,
+    p: Pointer,
+    i: Int,
+    rows: Constant,
+    stride: Int,
+    tile: Tile,
+    row_count: Int,
+    count: Int,
+) -> None:
+    """Write row r of the tile to ``p[i + r * stride]``: the first rows, of each the first numbers.
+
+    There are ``row_count`` rows and ``count`` numbers, or all that the tile has if that is less.
+    """
+    V, L = len(tile) // rows, tile[0].type.count
+    rests = [emit_plus(builder, count, -v * L) for v in range(V)]
+    for r in range(rows):
+        with emit_if_above(builder, row_count, r):
+            for v in range(V):
+                place = emit_plus(builder, i, emit_times(builder, stride, r), v * L)
+                emit_store_first(builder, p, place, tile[r * V + v], rests[v])
+
+
+@instruction()
+def store_totals(
+    builder: Builder,
+    p: Pointer,
+    i: Int,
+    rows: Constant,
+    stride: Int,
+    tile: Tile,
+    row_count: Int,
+    count: Int,
+    add: Int,
+) -> None:
+    """Write the sum of the lanes of ``tile[r, q]`` to ``p[i + r * stride + q]``.
+
+    Only where r < ``row_count`` and q < ``count``. Where ``add`` is 1 and not 0, what is there
+    is added.
+    """
+    V = len(tile) // rows
+    lanes = 1 << (V - 1).bit_length()
+    old_mask = emit_first_lanes(builder, builder.mul(count, add), lanes)
+    for r in range(rows):
+        with emit_if_above(builder, row_count, r):
+            sums = emit_totals(builder, tile[r * V : (r + 1) * V], lanes)
+            place = emit_plus(builder, i, emit_times(builder, stride, r))
+            old = emit_masked_load(builder, p, place, old_mask)
+            emit_store_first(builder, p, place, builder.fadd(old, sums), count)
