@@ -31,7 +31,7 @@ net.fit(np.eye(6, dtype=np.float32), np.arange(6) % 3)
 COPY = """
 import tinyconv
 from tinyconv.kernels.cpu import batch
-kernel = batch.flatten(4)
+kernel = batch.flatten(4, False)
 kernel.compile()
 print(tinyconv.__file__, kernel.cache_hits)
 """

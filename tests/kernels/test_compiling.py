@@ -21,7 +21,11 @@ def uncached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Kernel]:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     compiled.cache_clear()
     made = [compiled(update.flat), compiled(batch.multiply), compiled(join.copy, 4)]
-    made += [compiled(batch.flatten, 4), compiled(linear.finish, 4, 0), compiled(update.keep, 4)]
+    made += [
+        compiled(batch.flatten, 4, False),
+        compiled(linear.finish, 4, 0),
+        compiled(update.keep, 4),
+    ]
     monkeypatch.setattr(compiling, "MANY", len(made))
     return made
 

@@ -127,11 +127,10 @@ def test_a_convolution_forward_and_backward(case: Case) -> None:
     dx, dw, _ = backward(dy, saved)
 
     arena = Arena()
-    front, top, left = window.padding
-    source = filled(arena.image(N, (C, *window.size), (front, top, left)), x)
+    source = filled(arena.image(N, (C, *window.size), window.padding), x)
     dz = filled(arena.image(N, (O, *window.output), border_of_gradient(window)), dy)
     result = arena.image(N, (O, *window.output))
-    gradient = arena.image(N, (C, *window.size), (front, top, left))
+    gradient = arena.image(N, (C, *window.size), window.padding)
     result.array[...] = gradient.array[...] = np.nan
     product = convolution(window, source, result, N, arena)
     multiply(arena, product, w, w[0].size, N)
@@ -289,7 +288,7 @@ def test_a_product_adds_and_lets_through_what_a_gate_says() -> None:
     )
     gate[0, 0, 0, 0], old[0, 0, 0, 0] = np.nan, np.nan  # NaN is not less than 0
     arena = Arena()
-    source = filled(arena.image(2, (4, 5, 6), window.padding), x)  # type: ignore[arg-type]
+    source = filled(arena.image(2, (4, 5, 6), window.padding), x)
     result, gates = (filled(arena.image(2, (20, 5, 6)), values) for values in (old, gate))
     product = convolution(window, source, result, 2, arena)
     multiply(arena, product, w, w[0].size, 2, adds=1, gate=gates.base)
@@ -310,8 +309,7 @@ def test_dx_scattered_from_few_positions(adds: int) -> None:
     dy = rng.normal(size=y.shape).astype(np.float32)
     dx, _, _ = ops.conv2d_backward(dy, saved)
     arena, padded = Arena(), 16  # a run is 4 taps of 3 channels
-    front, top, left = window.padding
-    gradient = arena.image(3, (3, *window.size), (front, top, left), spare=padded)
+    gradient = arena.image(3, (3, *window.size), window.padding, spare=padded)
     gradient.array[...] = np.nan
     filled(gradient, old)
     if adds:

@@ -88,8 +88,7 @@ def test_forward_and_backward(case: Any, C: int, L: int, V: int) -> None:
     assert db is not None
 
     arena = Arena()
-    front, top, left = window.padding
-    source = put(arena.image(N, x.shape[1:], (front, top, left)), x)
+    source = put(arena.image(N, x.shape[1:], window.padding), x)
     target = put(arena.image(N, y.shape[1:]), np.full_like(y, np.nan))
     product = convolution(window, source.channels(0, 1), target.channels(0, 1), N, arena)
     run(product, w, b, C, L, V)

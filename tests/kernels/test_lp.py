@@ -31,18 +31,17 @@ def test_each_element(p: float) -> None:
     exact, root = x.astype(np.float64), y.astype(np.float64)
     with np.errstate(all="ignore"):
         expected = {
-            lp.power: np.abs(exact) ** p,
-            lp.root: root ** (1 / p),
-            lp.share: np.where(root == 0, 0, exact / np.where(root == 0, 1, root) ** (p - 1)),
-            lp.slope: np.sign(exact) * np.abs(exact) ** (p - 1) * root,
+            lp.POWER: np.abs(exact) ** p,
+            lp.ROOT: root ** (1 / p),
+            lp.SHARE: np.where(root == 0, 0, exact / np.where(root == 0, 1, root) ** (p - 1)),
+            lp.SLOPE: np.sign(exact) * np.abs(exact) ** (p - 1) * root,
         }
-    for maker, values in expected.items():
-        first = y if maker is lp.root else x
-        np.testing.assert_allclose(run(maker(LANES, P), first, y, p), values, rtol=2e-6)
+    for what, values in expected.items():
+        first, kernel = y if what == lp.ROOT else x, lp.elements(LANES, what, P)
+        np.testing.assert_allclose(run(kernel, first, y, p), values, rtol=2e-6)
 
 
 def test_kernels_are_made_by_numbers_alone() -> None:
     """Numba keeps a kernel by what it encloses, and a function is another one at each start."""
-    for maker in (lp.power, lp.root, lp.share, lp.slope):
-        enclosed = maker(LANES, 2)._pyfunc.__closure__
-        assert {type(cell.cell_contents) for cell in enclosed} == {int}
+    enclosed = lp.elements(LANES, lp.POWER, 2)._pyfunc.__closure__
+    assert {type(cell.cell_contents) for cell in enclosed} == {int}

@@ -78,8 +78,7 @@ def test_a_convolution_forward_and_backward(
     nothing = np.zeros(1, np.float32)
     context, program = Context(N, 1, True, nothing, nothing), Program(1)
     arena = context.arena
-    front, top, left = window.padding
-    source = filled(arena.image(N, (C, *window.size), (front, top, left)), x)
+    source = filled(arena.image(N, (C, *window.size), window.padding), x)
     dz = filled(arena.image(N, (O, *window.output), border_of_gradient(window)), dy)
     result = arena.image(N, (O, *window.output))
     result.array[...] = np.nan

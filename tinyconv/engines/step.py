@@ -116,7 +116,7 @@ class UnitStep:
         """Add the calls that make y from x."""
 
     def backward(self, program: Any) -> None:
-        """Add the calls that make dx from dy."""
+        """Add the calls that make dx from dy; without parameters, a step of one input has a dx."""
 
     def update(self, program: Any) -> None:
         """Add what a refused step must not do: gradients to the rule, running statistics."""

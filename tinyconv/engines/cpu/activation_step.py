@@ -18,5 +18,4 @@ class ActivationStep(Step):
         add_activation(self, program, self.name)
 
     def backward(self, program: Program) -> None:
-        if self.dx is not None:
-            add_activation_backward(self, program, f"{self.name}: backward", self.dx)
+        add_activation_backward(self, program, f"{self.name}: backward", self.dx)

@@ -18,7 +18,7 @@ SPARE_SAMPLES, SPARE_POSITIONS = 8, 32
 Array = np.ndarray[Any, Any]
 
 #: Zeros before and behind the planes, above and below the rows, left and right of the columns.
-Border: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+Border: TypeAlias = tuple[tuple[int, int], ...]
 NO_BORDER: Border = ((0, 0), (0, 0), (0, 0))
 
 

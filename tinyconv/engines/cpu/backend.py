@@ -80,7 +80,7 @@ class CpuBackend:
             for axis in range(3)
         )
         spare = max((spare for _, spare in wanted), default=0)
-        image = self.context.arena.image(self.batch, shape, border, spare)  # type: ignore[arg-type]
+        image = self.context.arena.image(self.batch, shape, border, spare)
         self.images.append(image)
         return image
 

@@ -7,6 +7,7 @@ what all kernels of a convolution share.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
@@ -21,7 +22,6 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import REGISTERS
 
 Array = np.ndarray[Any, Any]
-Three = tuple[int, int, int]
 
 #: Vectors of sums in a tile. Ten rows of it are as many as their places find registers.
 SUMS, ROWS = (24 if REGISTERS >= 32 else 12), 10
@@ -208,7 +208,12 @@ def inside(image: Image) -> Array:
 
 
 def convolution(
-    window: Geometry, x: Image, y: Image, batch: int, arena: Arena, pooling: Three = (1, 1, 1)
+    window: Geometry,
+    x: Image,
+    y: Image,
+    batch: int,
+    arena: Arena,
+    pooling: Sequence[int] = (1, 1, 1),
 ) -> Product:
     """Return the convolution of x by a window over three axes.
 
@@ -285,8 +290,7 @@ def border_of_gradient(window: Geometry) -> Border:
             if len(phase.taps):
                 ends += [int(phase.base[0] + phase.ways[0]), int(phase.base[-1] + phase.ways[-1])]
         border.append((-min(ends), max(ends) - last))
-    front, top, left = border
-    return front, top, left
+    return tuple(border)
 
 
 def taps_of_gradient(window: Geometry) -> int:

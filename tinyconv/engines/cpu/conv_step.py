@@ -20,18 +20,16 @@ from tinyconv.engines.cpu.conv_dims import (
     taps_of_gradient,
     tile_for,
 )
-from tinyconv.engines.cpu.epilogue import add_fold
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
 from tinyconv.engines.cpu.winograd_calls import PREDICTIONS, is_of_squares
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
-from tinyconv.geometry import Geometry, sliding_window
+from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import conv, conv_max
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
-from tinyconv.kernels.terms import Terms, transposed, window_terms
+from tinyconv.kernels.terms import Terms, window_terms
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.shape import pad_sources
 
@@ -49,8 +47,6 @@ class ConvStep(ProductStep):
     over neighbouring results is the convolution, with a stride, of such means of the input.
     """
 
-    #: Whether the kernel of dw makes dx, too.
-    dw_makes_dx = False
     #: Whether a mean is one of its results without an activation.
     takes_means = True
 
@@ -58,21 +54,11 @@ class ConvStep(ProductStep):
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
         self.layer, self.groups = layer, layer.groups
-        window = over_three_axes(
-            sliding_window(
-                "plan",
-                self.input_shape[1:],
-                layer.kernel_size,
-                layer.stride,
-                layer.padding,
-                layer.dilation,
-            )
-        )
+        window = over_three_axes(layer.window(self.input_shape[1:]))
         means = pool_sizes(unit.find(AVG) if self.takes_means else None)
         self.tables, self.window = _source_of(window, means, layer.padding_mode)
         self.pooling = pool_sizes(unit.find(MAX))
-        front, top, left = self.window.padding
-        self.border = (front, top, left)
+        self.border = self.window.padding
         self._choose_runs()
         self.dx_is_like_x = self.spoils_border = self._scatters()
         if not self.dx_is_like_x:
@@ -97,13 +83,13 @@ class ConvStep(ProductStep):
         C, O = x.C // self.groups, y.C // self.groups
         source, z = self.source.channels(0, C), self.z.channels(0, O)
         self.product = convolution(self.window, source, z, batch, arena, self.pooling)
-        self.gradients: list[Product] = []
+        self.gradients = []
         if dy is not None:
             self._bind_gradient(self._place_gradient(dy))
         for product in (self.product, *self.gradients):
             self._choose_squares(product, self.pooling)
 
-    def _choose_squares(self, product: Product, pooling: tuple[int, int, int]) -> None:
+    def _choose_squares(self, product: Product, pooling: tuple[int, ...]) -> None:
         C, O = self.product.x.C, self.product.channels
         if self.groups == 1 and is_of_squares(self.window, C, O, self._served, pooling):
             product.squares = self.window.kernel[-1]
@@ -131,53 +117,27 @@ class ConvStep(ProductStep):
         dsource = self.dsource.channels(0, self.product.x.C)
         self.gradients = input_gradient(self.window, dz, dsource, batch, arena)
 
-    # Weights.
-
     def prepare(self, program: Program) -> None:
-        self.weight, self.bias = add_fold(self, program)
-        size, K = self.weight[0].size, prod(self.window.kernel)
-        self.packed = [self._pack(program, self.results, size, self.bias)]
-        self.packed += [self._pack(program, product, K, None) for product in self.gradients]
+        super().prepare(program)
         if self.dx_is_like_x and self.dy is not None and self.dsource is not None:
             self._pack_runs(program)
 
-    # Forward.
-
-    def forward(self, program: Program) -> None:
-        if self.tables:
-            name = f"{self.name}: source"
-            add_resample(self.context, program, name, self.x, self.source, self.tables)
-        self._add_product(program, self.name, self.results, self.packed[0], self._floor)
-        self._add_other_activation(program)
-
-    # Backward.
-
-    def backward(self, program: Program) -> None:
-        self._add_dz(program, self.dy, self.dz)
-        if self.is_trained or self.dw_makes_dx:
-            self._add_weight_gradient(program, self.dz)
-        self._add_input_gradient(program)
-        if self.tables and self.dx is not None and self.dsource is not None:
-            name, tables = f"{self.name}: source backward", transposed(self.tables)
-            add_resample(self.context, program, name, self.dsource, self.dx, tables)
-
     def _add_input_gradient(self, program: Program) -> None:
-        """Add the calls that make the gradient of the source."""
-        name, adds, gate = f"{self.name}: dx", self.adds_gradients and self.adds[0], self._gate()
-        for product, packed in zip(self.gradients, self.packed[1:], strict=True):
-            self._add_product(program, name, product, packed, adds=adds, gate=gate)
-        if self.dx_is_like_x and self.dsource is not None:
-            dz, values, table = self.dz, self._run_arguments(self.dz), self.context.arena.table
-            # Column by column: what neighbours in a row add to overlaps, and would have to wait.
-            order = np.arange(self.product.windows).reshape(-1, dz.W).T.ravel()
-            group = int(self.product.dims["group"][0])
-            samples = np.arange(group)[:, None]
-            x_at = samples * self.dsource.sample + self.product.x_at[order]
-            dz_at = samples * dz.sample + inside(dz)[order]
-            values |= {"group": group, "x_at": table(x_at), "dz_at": table(dz_at), "adds": adds}
-            rows = min(ROWS, SUMS // self.run_vectors)
-            kernel = compiled(conv_max.input_gradient, self.run_lanes, self.run_vectors, rows)
-            program.call(name, kernel, **values)
+        super()._add_input_gradient(program)
+        if not self.dx_is_like_x or self.dsource is None:
+            return
+        dz, values, table = self.dz, self._run_arguments(self.dz), self.context.arena.table
+        # Column by column: what neighbours in a row add to overlaps, and would have to wait.
+        order = np.arange(self.product.windows).reshape(-1, dz.W).T.ravel()
+        group = int(self.product.dims["group"][0])
+        samples = np.arange(group)[:, None]
+        x_at = samples * self.dsource.sample + self.product.x_at[order]
+        dz_at = samples * dz.sample + inside(dz)[order]
+        adds = self.adds_gradients and self.adds[0]
+        values |= {"group": group, "x_at": table(x_at), "dz_at": table(dz_at), "adds": adds}
+        rows = min(ROWS, SUMS // self.run_vectors)
+        kernel = compiled(conv_max.input_gradient, self.run_lanes, self.run_vectors, rows)
+        program.call(f"{self.name}: dx", kernel, **values)
 
     def _gate(self) -> Image | None:
         """Return x if it is the result of a ReLU whose step is to be given dz instead of dy."""
@@ -279,7 +239,7 @@ class ConvStep(ProductStep):
 
 
 def _source_of(
-    window: Geometry, means: tuple[int, int, int], padding_mode: str
+    window: Geometry, means: tuple[int, ...], padding_mode: str
 ) -> tuple[list[Terms], Geometry]:
     """Return what makes the source of x, nothing if that is x, and the window over the source."""
     axes = range(3)
@@ -309,8 +269,7 @@ def is_convolution(unit: Unit) -> bool:
     return type(unit.layers[0]) in CONVS and prod(pool_sizes(unit.find(AVG))) <= MEANS
 
 
-def pool_sizes(pool: Layer | None) -> tuple[int, int, int]:
+def pool_sizes(pool: Layer | None) -> tuple[int, ...]:
     """Return the window of a pooling over three axes."""
     window = () if pool is None else tuple(pool.config()["kernel_size"])
-    front, top, left = (1,) * (3 - len(window)) + window
-    return front, top, left
+    return (1,) * (3 - len(window)) + window

@@ -1,7 +1,7 @@
 """The step of a convolution of each channel by itself, with a batch norm and an activation."""
 
 from collections.abc import Sequence
-from math import ceil, prod
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from tinyconv.engines.cpu.conv_dims import (
     input_gradient,
     over_three_axes,
 )
-from tinyconv.engines.cpu.epilogue import add_fold
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
@@ -40,8 +39,7 @@ class DepthwiseStep(ProductStep):
         layer: Any = unit.layers[0]
         self.layer = layer
         self.window = over_three_axes(layer.window(self.input_shape[1:]))
-        front, top, left = self.window.padding
-        self.border = (front, top, left)
+        self.border = self.window.padding
         self.gradient_border = border_of_gradient(self.window)
         self.C = self.input_shape[0]
 
@@ -59,44 +57,21 @@ class DepthwiseStep(ProductStep):
         super().bind(x, dx, y, dy)
         self._choose_products(x, dx)
 
-    def _choose_products(self, x: Image, dx: Image | None) -> None:
-        """Choose what makes y of x, and dx."""
+    def _choose_products(self, source: Image, dsource: Image | None) -> None:
+        """Choose what makes y of the source, and its gradient."""
         batch, arena, window = self.context.batch, self.context.arena, self.window
-        self.source, dy = x, self.dy
-        self.product = convolution(
-            window, x.channels(0, 1), self.z.channels(0, 1), batch, arena
-        ).of_each_channel(self.C, arena)
-        self.gradients: list[Product] = []
-        if dy is None:
-            return
-        self.dz = dy
-        if dx is not None:
-            self.dz = self._bordered(dy)
-            products = input_gradient(
-                window, self.dz.channels(0, 1), dx.channels(0, 1), batch, arena
-            )
-            self.gradients = [product.of_each_channel(self.C, arena) for product in products]
-
-    def prepare(self, program: Program) -> None:
-        self.weight, bias = add_fold(self, program)
-        K = prod(self.window.kernel)
-        self.packed = [self._pack(program, self.product, K, bias)]
-        self.packed += [self._pack(program, product, K, None) for product in self.gradients]
+        self.source, self.dsource, self.dz = source, dsource, self.dy
+        products = [convolution(window, source.channels(0, 1), self.z.channels(0, 1), batch, arena)]
+        if dsource is not None:
+            self.dz = self._bordered(self.dy)
+            dz, dx = self.dz.channels(0, 1), dsource.channels(0, 1)
+            products += input_gradient(window, dz, dx, batch, arena)
+        self.product, *self.gradients = (
+            product.of_each_channel(self.C, arena) for product in products
+        )
 
     def _kernel_of(self, product: Product) -> Any:
         return compiled(depthwise.forward, product.tile.L, product.tile.V, product.tile.N)
-
-    def forward(self, program: Program) -> None:
-        self._add_product(program, self.name, self.product, self.packed[0], self._floor)
-        self._add_other_activation(program)
-
-    def backward(self, program: Program) -> None:
-        self._add_dz(program, self.dy, self.dz)
-        if self.is_trained:
-            self._add_weight_gradient(program, self.dz)
-        for product, packed in zip(self.gradients, self.packed[1:], strict=True):
-            adds = self.adds_gradients and self.adds[0]
-            self._add_product(program, f"{self.name}: dx", product, packed, adds=adds)
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
         table, x = self.context.arena.table, self.source

@@ -1,7 +1,6 @@
 """The step of a change of shape."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
@@ -15,17 +14,18 @@ from tinyconv.layers.base import Shape
 
 def add_flatten(program: Program, name: str, image: Image, rows: Image) -> None:
     """Add the call that copies images to rows in the order of the op, if these are two places."""
-    _copy(program, name, batch.flatten, image, rows)
+    _copy(program, name, False, image, rows)
 
 
 def add_unflatten(program: Program, name: str, rows: Image, image: Image) -> None:
     """Add the call that copies rows in the order of the op to images, if these are two places."""
-    _copy(program, name, batch.flatten_backward, image, rows)
+    _copy(program, name, True, image, rows)
 
 
-def _copy(program: Program, name: str, maker: Any, image: Image, rows: Image) -> None:
+def _copy(program: Program, name: str, is_back: bool, image: Image, rows: Image) -> None:
     if image.origin != rows.origin:
-        program.call(name, compiled(maker, LANES), image=image, rows=rows, **sizes_of(image))
+        kernel = compiled(batch.flatten, LANES, is_back)
+        program.call(name, kernel, image=image, rows=rows, **sizes_of(image))
 
 
 class FlattenStep(Step):

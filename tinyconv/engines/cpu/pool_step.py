@@ -76,18 +76,18 @@ class NormPoolStep(Step):
     def forward(self, program: Program) -> None:
         context, y = self.context, self.y
         powers = context.arena.image(context.batch, self.input_shape)
-        self._add(program, f"{self.name}: powers", lp.power, self.x, self.x, powers)
+        self._add(program, f"{self.name}: powers", lp.POWER, self.x, self.x, powers)
         add_resample(context, program, self.name, powers, y, self.tables)
-        self._add(program, f"{self.name}: root", lp.root, y, y, y)
+        self._add(program, f"{self.name}: root", lp.ROOT, y, y, y)
 
     def backward(self, program: Program) -> None:
         x, y, dx, dy, name = self.x, self.y, self.dx, self.dy, f"{self.name}: backward"
-        self._add(program, f"{name} through the root", lp.share, dy, y, dy)
+        self._add(program, f"{name} through the root", lp.SHARE, dy, y, dy)
         add_resample(self.context, program, name, dy, dx, transposed(self.tables))
-        self._add(program, f"{name} through the powers", lp.slope, x, dx, dx)
+        self._add(program, f"{name} through the powers", lp.SLOPE, x, dx, dx)
 
-    def _add(self, program: Program, name: str, maker: Any, x: Image, y: Image, to: Image) -> None:
-        kernel = compiled(maker, LANES, int(self.p) if self.p in (1, 2) else 0)
+    def _add(self, program: Program, name: str, what: int, x: Image, y: Image, to: Image) -> None:
+        kernel = compiled(lp.elements, LANES, what, int(self.p) if self.p in (1, 2) else 0)
         program.call(name, kernel, x=x, y=y, to=to, **runs_of(to), p=self.p)
 
 
@@ -109,17 +109,6 @@ class SubsampleStep(DepthwiseStep):
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         ProductStep.bind(self, x, dx, y, dy)
         batch, arena = self.context.batch, self.context.arena
-        self.sums = arena.image(batch, self.shape, NO_BORDER)
-        self.dsums = None if dx is None else arena.image(batch, self.shape, NO_BORDER)
-        self._choose_products(self.sums, self.dsums)
-
-    def forward(self, program: Program) -> None:
-        name = f"{self.name}: sums"
-        add_resample(self.context, program, name, self.x, self.sums, self.tables)
-        super().forward(program)
-
-    def backward(self, program: Program) -> None:
-        super().backward(program)
-        if self.dsums is not None:
-            name, tables = f"{self.name}: sums backward", transposed(self.tables)
-            add_resample(self.context, program, name, self.dsums, self.dx, tables)
+        sums = arena.image(batch, self.shape, NO_BORDER)
+        dsums = None if dx is None else arena.image(batch, self.shape, NO_BORDER)
+        self._choose_products(sums, dsums)

@@ -1,15 +1,16 @@
 """What the steps of all convolutions share: products over tables, packed weights, their update."""
 
 from collections.abc import Sequence
-from math import ceil, inf
+from math import ceil, inf, prod
 from typing import Any
 
 import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import Product, elements_for, inside, set_dims
-from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward
+from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward, add_fold
 from tinyconv.engines.cpu.program import Program
+from tinyconv.engines.cpu.resample_step import add_resample
 from tinyconv.engines.cpu.step import Context, Step
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.cpu.winograd_calls import (
@@ -18,9 +19,11 @@ from tinyconv.engines.cpu.winograd_calls import (
     add_weight_gradient_of_squares,
 )
 from tinyconv.engines.units import Unit
+from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import conv
 from tinyconv.kernels.cpu.activation import IDENTITY, RELU
 from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.kernels.terms import Terms, transposed
 from tinyconv.layers.base import Shape
 
 Array = np.ndarray[Any, Any]
@@ -37,9 +40,14 @@ class ProductStep(Step):
 
     Attributes:
         layer: the convolution.
+        window: of it, over three axes.
+        source, dsource: what it reads, and the gradient of that: x and dx or, if there are any,
+            what ``tables`` for each axis make of x.
         groups: of channels.
         weight: of the layer, with what was taken into it.
         product: what ``dw`` is made for, (outputs, elements) a group.
+        gradients: the products that make ``dsource``.
+        packed: weights and biases of the product, then of the gradients.
         dw, db: each thread's gradients, ``dw_group`` and ``db_group`` numbers a group, laid out as
             ``dw_layout`` says for :data:`conv.UPDATE`.
         places: of a channel's elements in ``dw``, in the order of the layer's weights.
@@ -49,17 +57,57 @@ class ProductStep(Step):
 
     keeps_gradients = True
     adds_gradients = True
+    #: Whether the kernel of dw makes dx, too.
+    dw_makes_dx = False
 
     layer: Any
+    window: Geometry
+    tables: Sequence[Terms] = ()
+    source: Image
+    dsource: Image | None
     groups = 1
     weight: Array
     product: Product
+    gradients: list[Product]
+    packed: list[tuple[Array, Array]]
     dz: Image
     winners: Array | None = None
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         self.squares: dict[int, Array] = {}
+
+    def prepare(self, program: Program) -> None:
+        self.weight, bias = add_fold(self, program)
+        size, K = self.weight[0].size, prod(self.window.kernel)
+        self.packed = [self._pack(program, self.results, size, bias)]
+        self.packed += [self._pack(program, product, K, None) for product in self.gradients]
+
+    def forward(self, program: Program) -> None:
+        if self.tables:
+            name = f"{self.name}: source"
+            add_resample(self.context, program, name, self.x, self.source, self.tables)
+        self._add_product(program, self.name, self.results, self.packed[0], self._floor)
+        self._add_other_activation(program)
+
+    def backward(self, program: Program) -> None:
+        self._add_dz(program, self.dy, self.dz)
+        if self.is_trained or self.dw_makes_dx:
+            self._add_weight_gradient(program, self.dz)
+        self._add_input_gradient(program)
+        if self.tables and self.dsource is not None:
+            name, tables = f"{self.name}: source backward", transposed(self.tables)
+            add_resample(self.context, program, name, self.dsource, self.dx, tables)
+
+    def _add_input_gradient(self, program: Program) -> None:
+        """Add the calls that make the gradient of the source."""
+        name, adds, gate = f"{self.name}: dx", self.adds_gradients and self.adds[0], self._gate()
+        for product, packed in zip(self.gradients, self.packed[1:], strict=True):
+            self._add_product(program, name, product, packed, adds=adds, gate=gate)
+
+    def _gate(self) -> Image | None:
+        """Return x if it is the result of a ReLU whose step is to be given dz instead of dy."""
+        return None
 
     @property
     def results(self) -> Product:

@@ -39,8 +39,7 @@ class TransposedStep(ProductStep):
         self.groups = self.layer.groups
         self.window = over_three_axes(self.layer.window(self.input_shape[1:]))
         self.border = border_of_gradient(self.window)
-        front, top, left = self.window.padding
-        self.gradient_border = (front, top, left)
+        self.gradient_border = self.window.padding
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         super().bind(x, dx, y, dy)

@@ -10,11 +10,10 @@ from math import pi, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
-from numba.core.errors import RequireLiteralValue
 from numba.extending import overload
 
-from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record
+from tinyconv.kernels.cpu.instruction import literal
+from tinyconv.kernels.cpu.kernel import INNER, images, inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -23,7 +22,6 @@ from tinyconv.kernels.cpu.simd import (
     minimum,
     pointer,
     splat,
-    store,
     store_first,
     where_at_most_zero,
     where_positive,
@@ -38,7 +36,6 @@ __all__ = [
     "Activation",
     "Chosen",
     "activate",
-    "activate_run",
     "backward",
     "deactivate",
     "find",
@@ -221,59 +218,22 @@ def deactivate(dy: Any, v: Any, activation: int, p: Any) -> Any:
     raise NotImplementedError("only inside a kernel")
 
 
-def _constant(*values: types.Type) -> list[int]:
-    if not all(isinstance(value, types.IntegerLiteral) for value in values):
-        raise RequireLiteralValue("the activation and the lanes are compile-time constants")
-    return [int(value.literal_value) for value in values]
-
-
 @overload(activate, jit_options=INNER, prefer_literal=True)
 def _activate(z, activation, p):  # type: ignore[no-untyped-def]
-    (A,) = _constant(activation)
-    function = inner(ACTIVATIONS[A].forward)
+    function = inner(ACTIVATIONS[literal(activation)].forward)
     return lambda z, activation, p: function(z, p)
 
 
 @overload(deactivate, jit_options=INNER, prefer_literal=True)
 def _deactivate(dy, v, activation, p):  # type: ignore[no-untyped-def]
-    (A,) = _constant(activation)
-    function = inner(ACTIVATIONS[A].backward)
+    function = inner(ACTIVATIONS[literal(activation)].backward)
     return lambda dy, v, activation, p: function(dy, v, p)
-
-
-def activate_run(
-    z: Any, i: int, y: Any, j: int, count: int, activation: int, p: Any, lanes: int
-) -> Any:
-    """Write the activation of ``count`` numbers from ``z[i]`` on to ``y[j]`` and what follows.
-
-    z and y may be one place, and have to be where there is no activation.
-    """
-    raise NotImplementedError("only inside a kernel")
-
-
-@overload(activate_run, jit_options=INNER, prefer_literal=True)
-def _activate_run(z, i, y, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
-    A, L = _constant(activation, lanes)
-    if A == IDENTITY:
-        return lambda z, i, y, j, count, activation, p, lanes: None
-
-    def run(z, i, y, j, count, activation, p, lanes):  # type: ignore[no-untyped-def]
-        whole = count // L * L
-        for k in range(0, whole, L):
-            store(y, j + k, activate(load(z, i + k, L), A, p))
-        if whole < count:
-            store_first(y, j + whole, activate(load(z, i + whole, L), A, p), count - whole)
-
-    return run
 
 
 #: Arguments of a kernel over ``planes`` times ``rows`` runs of ``count`` numbers a sample; ``v``: y
 #: or, where the activation needs it, x.
 ROWS = record(
-    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
-    *("v", "v_sample", "v_plane", "v_row", "dx", "dx_sample", "dx_plane", "dx_row"),
-    *("dy", "dy_sample", "dy_plane", "dy_row", "planes", "rows", "count"),
-    floats=("parameter",),
+    *images("x", "y", "v", "dx", "dy"), *("planes", "rows", "count"), floats=("parameter",)
 )
 
 

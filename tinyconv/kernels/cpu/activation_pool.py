@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.activation import IDENTITY, activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import images, kernel, record
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
     load,
@@ -29,8 +29,8 @@ ZERO, ONE = np.float32(0), np.float32(1)
 #: ``x``: (N, OD * KD, OH * KH, OW * KW, C), in windows of (KD, KH, KW) side by side. ``slope`` and
 #: the bytes of ``winners`` are laid out as y; ``slope`` is 0 where nobody wants one.
 MAX = record(
-    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row", "winners"),
-    *("slope", "C", "OD", "OH", "OW", "KD", "KH", "KW"),
+    *images("x", "y"),
+    *("winners", "slope", "C", "OD", "OH", "OW", "KD", "KH", "KW"),
     floats=("parameter",),
 )
 
@@ -95,10 +95,8 @@ def maximum_of(L: int, A: int) -> Any:
 #: same memory in the backward pass, and dx is as large. ``room``: for each thread, a row of them.
 #: ``share``: of one number in the mean.
 MEAN = record(
-    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
-    *("v", "v_sample", "v_plane", "v_row", "dx", "dx_sample", "dx_plane", "dx_row"),
-    *("dy", "dy_sample", "dy_plane", "dy_row", "C", "OD", "OH", "OW", "KD", "KH", "KW"),
-    *("room", "room_thread"),
+    *images("x", "y", "v", "dx", "dy"),
+    *("C", "OD", "OH", "OW", "KD", "KH", "KW", "room", "room_thread"),
     floats=("share", "parameter"),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.kernel import images, kernel, njit, record
 from tinyconv.kernels.cpu.simd import (
     load_first,
     pointer,
@@ -22,7 +22,7 @@ from tinyconv.kernels.cpu.tiles import (
 from tinyconv.random import GAMMA
 
 #: ``index``: sample n of the batch is sample ``index[n]`` of x, or n where the address is 0.
-GATHER = record("x", "index", "y", "y_sample", "y_plane", "y_row", "C", "D", "H", "W")
+GATHER = record(*("x", "index"), *images("y"), *("C", "D", "H", "W"))
 
 #: Numbers of the next sample that are fetched from memory while one is copied.
 AHEAD = 4096
@@ -56,14 +56,14 @@ def gather(L: int) -> Any:
 
 
 #: ``image``: (D, H, W, C) of each sample; ``rows``: (C * D * H * W,).
-IMAGE = record(
-    *("image", "image_sample", "image_plane", "image_row", "rows", "rows_sample"),
-    *("C", "D", "H", "W"),
-)
+IMAGE = record(*images("image"), *("rows", "rows_sample", "C", "D", "H", "W"))
 
 
-def flatten(L: int) -> Any:
-    """Make the kernel that copies images to rows, in the order of (C, D, H, W)."""
+def flatten(L: int, BACK: bool) -> Any:
+    """Make the kernel that copies images to rows, in the order of (C, D, H, W), or rows to images.
+
+    It does the latter if ``BACK``.
+    """
 
     @kernel(IMAGE)
     def batch_flatten(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -80,37 +80,18 @@ def flatten(L: int) -> Any:
                 for w in range(0, length, L):
                     for c in range(0, C, L):
                         x, y = i + w * C + c, j + c * positions + w
-                        transpose(image, x, C, length - w, rows, y, positions, C - c, L)
+                        if BACK:
+                            transpose(rows, y, positions, C - c, image, x, C, length - w, L)
+                        else:
+                            transpose(image, x, C, length - w, rows, y, positions, C - c, L)
 
     return batch_flatten
-
-
-def flatten_backward(L: int) -> Any:
-    """Make the kernel that copies rows to images."""
-
-    @kernel(IMAGE)
-    def batch_flatten_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
-        image, rows = pointer(a.image), pointer(a.rows)
-        C, D, H, W = a.C, a.D, a.H, a.W
-        positions = D * H * W
-        rows_of_plane, length = (1, H * W) if a.image_row == W * C else (H, W)
-        for n in range(first, last):
-            for row in range(D * rows_of_plane):
-                plane, h = row // rows_of_plane, row % rows_of_plane
-                i = n * a.image_sample + plane * a.image_plane + h * a.image_row
-                j = n * a.rows_sample + row * length
-                for w in range(0, length, L):
-                    for c in range(0, C, L):
-                        x, y = i + w * C + c, j + c * positions + w
-                        transpose(rows, y, positions, C - c, image, x, C, length - w, L)
-
-    return batch_flatten_backward
 
 
 #: ``key``: address of the stream's key; ``least``: what the upper 24 bits of a number must reach
 #: for its element to stay. ``factor`` (N, C * D * H * W): ``scale`` where it stays, else 0.
 DROPOUT = record(
-    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
+    *images("x", "y"),
     *("factor", "factor_sample", "C", "D", "H", "W", "key", "least"),
     floats=("scale",),
 )

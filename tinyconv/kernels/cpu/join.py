@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import images, kernel, record
 from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first
 
 #: ``planes`` times ``rows`` runs; in each, ``positions`` of ``count`` numbers, ``x_step`` and
 #: ``y_step`` apart.
 ARGS = record(
-    *("x", "x_sample", "x_plane", "x_row", "x_step", "y", "y_sample", "y_plane", "y_row", "y_step"),
-    *("planes", "rows", "positions", "count"),
+    *images("x"), "x_step", *images("y"), *("y_step", "planes", "rows", "positions", "count")
 )
 
 
@@ -38,13 +37,9 @@ def copy(L: int) -> Any:
     return join_copy
 
 
-def _places(*names: str) -> tuple[str, ...]:
-    return tuple(f"{name}{part}" for name in names for part in ("", "_sample", "_plane", "_row"))
-
-
 #: Runs of ``count`` numbers in images of one size. ``z``: laid out as y, what the activation is of;
 #: y itself where nobody wants it afterwards.
-ADD = record(*_places("x", "other", "y"), *("z", "planes", "rows", "count"), floats=("parameter",))
+ADD = record(*images("x", "other", "y"), *("z", "planes", "rows", "count"), floats=("parameter",))
 
 
 def add(L: int, A: int) -> Any:

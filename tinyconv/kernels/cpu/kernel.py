@@ -256,6 +256,15 @@ def record(*fields: str, floats: tuple[str, ...] = ()) -> np.dtype[Any]:
     return np.dtype([(name, np.int64) for name in fields] + [(name, np.float32) for name in floats])
 
 
+def images(*names: str) -> tuple[str, ...]:
+    """Return the fields that say where images lie: address, and strides from one to the next.
+
+    >>> images("x")
+    ('x', 'x_sample', 'x_plane', 'x_row')
+    """
+    return tuple(f"{name}{part}" for name in names for part in ("", "_sample", "_plane", "_row"))
+
+
 @intrinsic
 def record_at(typing: Any, address: types.Type, layout: types.Type) -> Any:
     """In a kernel: the record of that layout at an address, which is a pointer or an integer.

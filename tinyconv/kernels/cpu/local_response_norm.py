@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import images, kernel, record
 from tinyconv.kernels.cpu.simd import fma, load, pointer, splat, store_first
 from tinyconv.kernels.cpu.vector_math import exp, log
 
@@ -16,8 +16,7 @@ from tinyconv.kernels.cpu.vector_math import exp, log
 #: numbers of one position's channels between zeros, ``window_thread`` apart. ``share``: alpha over
 #: the size.
 ARGS = record(
-    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
-    *("dx", "dx_sample", "dx_plane", "dx_row", "dy", "dy_sample", "dy_plane", "dy_row"),
+    *images("x", "y", "dx", "dy"),
     *("lines", "rows", "W", "C", "base", "base_sample", "window", "window_thread", "size"),
     floats=("share", "beta", "k"),
 )

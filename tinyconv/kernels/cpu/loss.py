@@ -8,10 +8,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.core.errors import RequireLiteralValue
 from numba.extending import overload
 
+from tinyconv.kernels.cpu.instruction import literal
 from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
@@ -209,17 +208,13 @@ def slope_of(x: Any, t: Any, function: int, p: Any) -> Any:
 
 @overload(cost_of, jit_options=INNER, prefer_literal=True)
 def _cost_of(x, t, function, p):  # type: ignore[no-untyped-def]
-    if not isinstance(function, types.IntegerLiteral):
-        raise RequireLiteralValue("function")
-    cost = inner(FUNCTIONS[function.literal_value][0])
+    cost = inner(FUNCTIONS[literal(function)][0])
     return lambda x, t, function, p: cost(x, t, p)
 
 
 @overload(slope_of, jit_options=INNER, prefer_literal=True)
 def _slope_of(x, t, function, p):  # type: ignore[no-untyped-def]
-    if not isinstance(function, types.IntegerLiteral):
-        raise RequireLiteralValue("function")
-    slope = inner(FUNCTIONS[function.literal_value][1])
+    slope = inner(FUNCTIONS[literal(function)][1])
     return lambda x, t, function, p: slope(x, t, p)
 
 

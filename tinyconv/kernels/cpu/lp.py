@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import inner, kernel, record
+from tinyconv.kernels.cpu.kernel import images, inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -27,15 +27,11 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.vector_math import exp, log
 
-__all__ = ["ARGS", "power", "root", "share", "slope"]
+__all__ = ["ARGS", "POWER", "ROOT", "SHARE", "SLOPE", "elements"]
 
 #: ``to``: where the result goes, which may be x or y itself. ``rows`` runs of ``count`` numbers
 #: a plane.
-ARGS = record(
-    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
-    *("to", "to_sample", "to_plane", "to_row", "planes", "rows", "count"),
-    floats=("p",),
-)
+ARGS = record(*images("x", "y", "to"), *("planes", "rows", "count"), floats=("p",))
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -55,33 +51,6 @@ def below(a, p, P):  # type: ignore[no-untyped-def]
     if P == 1:
         return all_lanes(ONE, a)
     return a if P == 2 else to_power(a, p - ONE)
-
-
-def _through_images(F: int, L: int, P: int) -> Any:
-    """Make a kernel by numbers alone: one that holds a function is not found in the cache."""
-
-    @kernel(ARGS)
-    def lp(a, thread, first, last):  # type: ignore[no-untyped-def]
-        x, y, to = pointer(a.x), pointer(a.y), pointer(a.to)
-        for n in range(first, last):
-            for d in range(a.planes):
-                for h in range(a.rows):
-                    i = n * a.x_sample + d * a.x_plane + h * a.x_row
-                    j = n * a.y_sample + d * a.y_plane + h * a.y_row
-                    k = n * a.to_sample + d * a.to_plane + h * a.to_row
-                    for c in range(0, a.count, L):
-                        one, other = load(x, i + c, L), load(y, j + c, L)
-                        if F == POWER:
-                            value = power_of(one, a.p, P)
-                        elif F == ROOT:
-                            value = root_of(one, a.p, P)
-                        elif F == SHARE:
-                            value = share_of(one, other, a.p, P)
-                        else:
-                            value = slope_of(one, other, a.p, P)
-                        store_first(to, k + c, value, a.count - c)
-
-    return lp
 
 
 @inner
@@ -111,21 +80,32 @@ def slope_of(x, sums, p, P):  # type: ignore[no-untyped-def]
     return where_positive(size, with_sign_of(below(size, p, P), x), x) * sums
 
 
-def power(L: int, P: int) -> Any:
-    """Make the kernel to = |x|^p."""
-    return _through_images(POWER, L, P)
+def elements(L: int, F: int, P: int) -> Any:
+    """Make the kernel of what is done to the elements, by its number.
 
+    POWER: to = |x|^p. ROOT: to = x^(1/p). SHARE: to = x / y^(p-1), and 0 where y is 0; x is the
+    gradient of y. SLOPE: to = sign(x) |x|^(p-1) y; y is a sum of shares.
+    """
 
-def root(L: int, P: int) -> Any:
-    """Make the kernel to = x^(1/p)."""
-    return _through_images(ROOT, L, P)
+    @kernel(ARGS)
+    def lp(a, thread, first, last):  # type: ignore[no-untyped-def]
+        x, y, to = pointer(a.x), pointer(a.y), pointer(a.to)
+        for n in range(first, last):
+            for d in range(a.planes):
+                for h in range(a.rows):
+                    i = n * a.x_sample + d * a.x_plane + h * a.x_row
+                    j = n * a.y_sample + d * a.y_plane + h * a.y_row
+                    k = n * a.to_sample + d * a.to_plane + h * a.to_row
+                    for c in range(0, a.count, L):
+                        one, other = load(x, i + c, L), load(y, j + c, L)
+                        if F == POWER:
+                            value = power_of(one, a.p, P)
+                        elif F == ROOT:
+                            value = root_of(one, a.p, P)
+                        elif F == SHARE:
+                            value = share_of(one, other, a.p, P)
+                        else:
+                            value = slope_of(one, other, a.p, P)
+                        store_first(to, k + c, value, a.count - c)
 
-
-def share(L: int, P: int) -> Any:
-    """Make the kernel to = x / y^(p-1), and 0 where y is 0; x is the gradient of y."""
-    return _through_images(SHARE, L, P)
-
-
-def slope(L: int, P: int) -> Any:
-    """Make the kernel to = sign(x) |x|^(p-1) y; y is a sum of shares."""
-    return _through_images(SLOPE, L, P)
+    return lp

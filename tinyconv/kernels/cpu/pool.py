@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import literally
 
-from tinyconv.kernels.cpu.kernel import kernel, njit, record
+from tinyconv.kernels.cpu.kernel import images, kernel, njit, record
 from tinyconv.kernels.cpu.places import contenders, contest, store_half, where_place
 from tinyconv.kernels.cpu.simd import (
     ints_pointer,
@@ -27,8 +27,7 @@ from tinyconv.kernels.terms import FIELDS
 #: its sample of x each maximum lies; -1 for a window that sees nothing. The tables (:mod:`terms`)
 #: name the elements of each window. (KD, KH, KW): window, for :func:`max_backward_of_grid` alone.
 ARGS = record(
-    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
-    *("winners", "C", "D", "H", "W", "OD", "OH", "OW", "KD", "KH", "KW", *FIELDS),
+    *images("x", "y"), *("winners", "C", "D", "H", "W", "OD", "OH", "OW", "KD", "KH", "KW", *FIELDS)
 )
 
 ZERO, LOWEST = np.float32(0), np.float32(-np.inf)

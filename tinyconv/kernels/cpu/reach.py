@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import images, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     doubles_pointer,
@@ -29,7 +29,7 @@ LIMIT = 1e15
 
 #: ``inputs``: for each sample the sum of the sizes of the input. ``sums``: 0, or for each thread 8
 #: float64, of which the third gets the reach.
-ARGS = record("v", "v_sample", "v_plane", "v_row", "planes", "rows", "count", "inputs", "sums")
+ARGS = record(*images("v"), *("planes", "rows", "count", "inputs", "sums"))
 
 ZERO, ONE = np.float32(0), np.float32(1)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.kernel import inner, kernel, record
+from tinyconv.kernels.cpu.kernel import images, inner, kernel, record
 from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first, words_pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, store_tile, zeros
 from tinyconv.kernels.terms import FIELDS
@@ -19,7 +19,7 @@ __all__ = ["ARGS", "resample"]
 #: ``D H W`` belong to y, ``x_count`` is the W * C of x. ``room``: for each thread, one row of x.
 #: ``value``: of an element of y that has no terms.
 ARGS = record(
-    *("x", "x_sample", "x_plane", "x_row", "x_count", "y", "y_sample", "y_plane", "y_row"),
+    *(*images("x"), "x_count", *images("y")),
     *("C", "D", "H", "W", "room", "room_thread", *FIELDS),
     floats=("value",),
 )
