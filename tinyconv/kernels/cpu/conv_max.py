@@ -94,11 +94,12 @@ def list_winners(a, n0, n1, places, values, counts, L):  # type: ignore[no-untyp
 
 
 @njit()
-def add_listed(y, i, y_row, x, j, x_row, places, values, first, last, R, V, L):  # type: ignore[no-untyped-def]
+def add_listed(y, i, y_row, x, j, x_row, listed, R, V, L):  # type: ignore[no-untyped-def]
     """Add multiples of x to R rows of V vectors from ``y[i]`` on, which lie ``y_row`` apart.
 
     Entry k of the list adds ``values[k]`` times the rows from ``x[j + places[k]]`` on.
     """
+    places, values, first, last = listed
     acc = load_tile(y, i, literally(R), y_row, literally(V), literally(L))
     for k in range(first, last):
         acc = add_scaled(acc, literally(R), values[k], x, j + places[k], x_row)
@@ -112,6 +113,7 @@ def add_to_weight(a, n0, dw, db, places, values, counts, R, REST, V, L):  # type
     for o in range(a.O):
         first = o * a.list_channel
         last = first + counts[o]
+        listed = places, values, first, last
         bias = ZERO
         for k in range(first, last):
             bias += values[k]
@@ -122,37 +124,9 @@ def add_to_weight(a, n0, dw, db, places, values, counts, R, REST, V, L):  # type
                 j = n0 * a.x_sample + slab_at[slab] + kh * a.x_row
                 for q in range(0, padded, V * L):
                     if kh + R <= a.KH:
-                        add_listed(
-                            dw,
-                            i + q,
-                            padded,
-                            x,
-                            j + q,
-                            a.x_row,
-                            places,
-                            values,
-                            first,
-                            last,
-                            R,
-                            V,
-                            L,
-                        )
+                        add_listed(dw, i + q, padded, x, j + q, a.x_row, listed, R, V, L)
                     else:
-                        add_listed(
-                            dw,
-                            i + q,
-                            padded,
-                            x,
-                            j + q,
-                            a.x_row,
-                            places,
-                            values,
-                            first,
-                            last,
-                            REST,
-                            V,
-                            L,
-                        )
+                        add_listed(dw, i + q, padded, x, j + q, a.x_row, listed, REST, V, L)
 
 
 @njit()
@@ -179,7 +153,7 @@ def list_channels(a, n, window, places, values, counts, L):  # type: ignore[no-u
 
 
 @njit()
-def add_to_input(a, start, places, values, first, last, R, REST, V, L):  # type: ignore[no-untyped-def]
+def add_to_input(a, start, listed, R, REST, V, L):  # type: ignore[no-untyped-def]
     """Add to the window of dx from ``start`` on what the listed channels give."""
     dx, w, slab_at, padded = pointer(a.dx), pointer(a.w), ints_pointer(a.slab_at), a.run_padded
     for slab in range(a.slabs):
@@ -188,25 +162,9 @@ def add_to_input(a, start, places, values, first, last, R, REST, V, L):  # type:
             j = (slab * a.KH + kh) * padded
             for q in range(0, padded, V * L):
                 if kh + R <= a.KH:
-                    add_listed(
-                        dx, i + q, a.x_row, w, j + q, padded, places, values, first, last, R, V, L
-                    )
+                    add_listed(dx, i + q, a.x_row, w, j + q, padded, listed, R, V, L)
                 else:
-                    add_listed(
-                        dx,
-                        i + q,
-                        a.x_row,
-                        w,
-                        j + q,
-                        padded,
-                        places,
-                        values,
-                        first,
-                        last,
-                        REST,
-                        V,
-                        L,
-                    )
+                    add_listed(dx, i + q, a.x_row, w, j + q, padded, listed, REST, V, L)
 
 
 def backward(L: int, V: int, R: int, REST: int) -> Any:
@@ -238,7 +196,8 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
                             end = begin + counts[position]
                             if begin < end:
                                 start = n * a.x_sample + x_at[window * a.area + position]
-                                add_to_input(a, start, places, values, begin, end, R, REST, V, L)
+                                listed = places, values, begin, end
+                                add_to_input(a, start, listed, R, REST, V, L)
 
     return conv_max_backward
 
