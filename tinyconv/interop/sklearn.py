@@ -83,11 +83,10 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
             return _default_layers(shape, outputs)
         if isinstance(net, str):
             return named_net(net).build(input_shape=shape, classes=outputs).layers
-        if isinstance(net, Sequence | L.Chain):
-            return list(net)
-        if isinstance(net, Layer) or not callable(net):
+        layers = net(shape, outputs) if callable(net) and not isinstance(net, Layer) else net
+        if not isinstance(layers, Sequence | L.Chain):
             raise ValueError(f"net is {shown(net)}, expected layers, a function or a name")
-        return list(net(shape, outputs))
+        return list(layers)
 
     def _build(self, shape: tuple[int, ...], outputs: int) -> None:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
