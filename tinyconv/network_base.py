@@ -268,7 +268,7 @@ class Network(Chain):
                 f"load_state_dict: tensors is {shown(tensors)}, expected names and arrays, such as "
                 "what state_dict() returns, or the path of a safetensors file"
             )
-        arrays = {name: files.array_of(array) for name, array in tensors.items()}
+        arrays = {str(name): files.array_of(array) for name, array in tensors.items()}
         return files.copy_tensors(source, arrays, self._tensors(), strict=strict)
 
     @checked

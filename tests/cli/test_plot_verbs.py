@@ -71,6 +71,14 @@ def test_a_digit_of_ones_own(model, tmp_path):
         assert (tmp_path / "out.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.parametrize("layer", [[], ["--layer", "0"]])
+def test_filters_of_a_net_without_convolutions(layer, tmp_path, capsys):
+    path = tmp_path / "net"
+    tc.Sequential(tc.Linear(3, 2), input_shape=(3,)).save(path)
+    assert main(["plot", "filters", str(path), *layer]) == 1
+    assert capsys.readouterr().err == f"tinyconv: {path}: has no convolutions\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,7 +8,7 @@ import pytest
 
 import tinyconv as tc
 from tinyconv import ops
-from tinyconv.errors import FileError
+from tinyconv.errors import ArgumentError, FileError
 from tinyconv.interop import torch as ttorch
 from tinyconv.models import NETS
 from tinyconv.training.checks import as_array
@@ -82,6 +82,30 @@ def test_the_mode_of_a_module_is_left_as_it_was(torch: Any) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout())
     ttorch.from_module(module.train(), (3,))
     assert module.training
+
+
+def test_a_module_that_decides_by_numbers_is_warned_of(torch: Any) -> None:
+    class Decides(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return torch.relu(x) if x.sum() > 0 else torch.tanh(x)
+
+    with pytest.warns(torch.jit.TracerWarning, match="might cause the trace to be incorrect"):
+        ttorch.from_module(torch.nn.Sequential(torch.nn.Linear(3, 2), Decides()), (3,))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "message"),
+    [
+        (3, (3,), "module is 3, expected an nn.Module"),
+        ("Linear", 3, "input_shape is 3, expected integers of at least 1"),
+        ("Linear", (0, 3), "input_shape is .0, 3., expected integers of at least 1"),
+    ],
+)
+def test_what_is_no_module_or_shape(torch: Any, module: Any, shape: Any, message: str) -> None:
+    if module == "Linear":
+        module = torch.nn.Linear(3, 2)
+    with pytest.raises(ArgumentError, match=message):
+        ttorch.from_module(module, shape)
 
 
 def test_a_module_of_foreign_operators(torch: Any) -> None:

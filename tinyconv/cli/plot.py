@@ -126,10 +126,8 @@ def _filters(plots: Any, options: argparse.Namespace) -> Figure:
     places = {n: part for n, part in enumerate(net.layers) if isinstance(part, tc.Conv2d)}
     layer = min(places, default=None) if options.layer is None else options.layer
     if layer not in places:
-        raise tc.ShapeError(
-            f"{options.model}: the convolutions are layers {list(places)}"
-            + ("" if layer is None else f", not {layer}")
-        )
+        there = f"the convolutions are layers {list(places)}, not {layer}"
+        raise tc.ShapeError(f"{options.model}: {there if places else 'has no convolutions'}")
     return plots.filters(places[layer], f"filters of layer {layer}")
 
 

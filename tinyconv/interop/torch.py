@@ -4,16 +4,17 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from tinyconv import layers as L
-from tinyconv.arguments import checked
-from tinyconv.errors import FileError
+from tinyconv.arguments import Numbers, checked
+from tinyconv.errors import ArgumentError, FileError
 from tinyconv.geometry import spread_pairs
 from tinyconv.interop.extras import require
 from tinyconv.layers.base import Layer
+from tinyconv.messages import shown
 from tinyconv.network import Sequential
 
 
@@ -61,7 +62,10 @@ def function(
     return call
 
 
-def from_module(module: Any, input_shape: Sequence[int]) -> Sequential:
+@checked
+def from_module(
+    module: Any, input_shape: Annotated[Sequence[int], Numbers(whole=True, least=1)]
+) -> Sequential:
     """Return the network that a PyTorch module computes in evaluation mode, with its weights.
 
     The module is traced by PyTorch's own exporter and read as
@@ -69,10 +73,11 @@ def from_module(module: Any, input_shape: Sequence[int]) -> Sequential:
 
     Args:
         module: an ``nn.Module`` of one input whose layers lie one after the other, with residual
-            sums and branches.
+            sums and branches. PyTorch warns of one that decides by numbers, which a trace cannot.
         input_shape: of one sample, such as (1, 28, 28).
 
     Raises:
+        ArgumentError: it is no module, or the shape none.
         FileError: the module does something that no layer computes.
 
     >>> import torch.nn as nn
@@ -84,11 +89,14 @@ def from_module(module: Any, input_shape: Sequence[int]) -> Sequential:
     require("onnx", "onnx")
     from tinyconv.interop.onnx import import_
 
+    if not isinstance(module, torch.nn.Module):
+        raise ArgumentError(f"from_module: module is {shown(module)}, expected an nn.Module")
     was_training, kind = module.training, next(iter(module.parameters()), torch.zeros(1)).dtype
     module.eval()
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's, of its own future
+            warnings.simplefilter("default", torch.jit.TracerWarning)
             path = Path(folder) / "module.onnx"
             sample = torch.zeros(2, *input_shape, dtype=kind)
             torch.onnx.export(module, (sample,), str(path), dynamo=False)
