@@ -102,7 +102,9 @@ class Sequential(Predictor):
         """
         x, given = self._samples("loss_and_grads", x, y, sample_weight, self.loss)
         index, flat = np.arange(len(x)), self.parameters.flat
-        outputs = self.forward(take(x, index, flat).astype(flat.dtype, copy=False))
+        if (type(x), x.dtype) != (type(flat), flat.dtype):
+            x = take(x, index, flat).astype(flat.dtype, copy=False)
+        outputs = self.forward(x)
         targets, weight = given.batch(index, outputs)
         value = self.loss.forward(outputs, targets, *(() if weight is None else (weight,)))
         self.backward(self.loss.backward())
