@@ -112,6 +112,18 @@ def test_the_hours_are_counted_across_stops(script_parts, tmp_path):
     assert 5 <= float(clock.state()["seconds"]) < 60
 
 
+def test_the_rectified_net_is_simards_but_for_its_units(script_parts):
+    from simard_rectified import rectified
+
+    net, papers = rectified(seed=0), tc.models.simard2003(seed=0)
+    assert net.output_shape((1, 28, 28)) == (10,)
+    for layer, other in zip(net.layers, papers.layers, strict=True):
+        if isinstance(other, tc.Tanh):
+            assert isinstance(layer, tc.ReLU)
+        else:
+            assert {**layer.config(), "weight_init": 0} == {**other.config(), "weight_init": 0}
+
+
 def test_the_small_net(digits, script_parts):
     """Its sizes, the rate's rise and fall, and that its distortions keep shapes."""
     from small_net import Settings

@@ -10,6 +10,8 @@ Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural n
 visual document analysis" (ICDAR 2003).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from runs import run
 
@@ -29,14 +31,19 @@ def falling(epochs: int, batches: int) -> list[tc.Callback]:
     return [tc.Schedule(tc.schedules.Step(every=100, factor=0.3))]
 
 
-if __name__ == "__main__":
+def train(name: str, build: Callable[..., tc.Sequential], seeds: int) -> None:
+    """Train nets so, as a row of the table."""
     run(
-        "simard",
-        build=tc.models.simard2003,
+        name,
+        build=build,
         optimizer=tc.SGD(lr=RATE * BATCH),
         epochs=500,
         batch_size=BATCH,
         augment=distort,
         callbacks=falling,
-        seeds=3,
+        seeds=seeds,
     )
+
+
+if __name__ == "__main__":
+    train("simard", tc.models.simard2003, seeds=3)
