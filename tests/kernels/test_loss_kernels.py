@@ -60,6 +60,7 @@ def compare(loss: Loss, shape: tuple[int, ...], outputs: Array, targets: Array) 
         program.run(n)
         expected = figures(metrics, loss, outputs[index], targets[index])
         samples = loss.samples(targets[index])
+        step.totals()
         taken, seen = step.take_sums()
         assert seen == samples
         assert set(taken) == set(expected)
