@@ -15,8 +15,8 @@ ROWS = {
     "vote of at most ten small nets, `vote.py`": ("vote", 99.80),
     "an earlier small net, without its looks": ("slim-net", 99.70),
     "Simard's net, elastic distortions, `simard.py`": ("simard", 99.60),
-    "the same, its fields not normalized": ("simard-stronger", 99.60),
     "the same with rectified units, `simard_rectified.py`": ("simard-rectified", 99.60),
+    "Simard's net, its fields not normalized": ("simard-stronger", 99.60),
     "Cireşan's perceptron, `ciresan.py`": ("ciresan", 99.65),
 }
 
