@@ -1,6 +1,7 @@
 """The processes that train together, the *ranks*: who they are, and what they ask of each other."""
 
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -117,6 +118,9 @@ class Ranks:
 #: This process without others.
 ALONE = Ranks(None)
 
+#: Seconds that ``mpiexec`` has to pass on what a rank wrote: it drops the rest at the rank's end.
+PASSED_ON = 0.5
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -135,9 +139,10 @@ def ends_all(fit: Callable[P, R]) -> Callable[P, R]:
             return fit(*args, **kwargs)
         except BaseException as error:
             if hasattr(comm, "Abort") and comm.Get_size() > 1:
-                traceback.print_exc()
-                print(f"rank {comm.Get_rank()} ends all ranks: {error!r}", file=sys.stderr)
+                text = "".join(traceback.format_exception(error))
+                sys.stderr.write(f"{text}rank {comm.Get_rank()} ends all ranks: {error!r}\n")
                 sys.stderr.flush()
+                time.sleep(PASSED_ON)
                 comm.Abort(1)
             raise
 
