@@ -1,8 +1,7 @@
 """Simard's convolutional net, trained as in ``simard.py``, with rectified linear units.
 
-The paper does not name its units; those of its years were sigmoids. After 20 epochs the other
-10,000 training digits were named rightly by 99.21 % with rectified units, by 98.87 % with tanh and
-by 98.46 % with LeCun's scaled tanh.
+The paper does not name its units; those of its years were sigmoids. Rectified ones were preferred
+to tanh and to LeCun's scaled tanh by the validation digits after 20 epochs.
 """
 
 from simard import train
