@@ -1,5 +1,6 @@
 """What ``fit`` takes: pairs, batches, lists and frames, shares, transforms; what it continues."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_batches_whose_number_nobody_knows() -> None:
 
     expected = rates(batches)
     assert numbers == [3] * 6
-    for source in (Stream(batches), generate):
+    for source in (Stream(batches), generate, lambda: iter(batches), partial(iter, batches)):
         numbers.clear()
         found = rates(source)
         assert numbers == [0, 0, 3, 3, 3, 3]
@@ -231,6 +232,7 @@ X, Y = data()
     [
         ((X,), {}, "fit: x is an array of shape (20, 3) and y is missing; expected x and y, or"),
         (([X],), {}, "fit: batch 1 is an array of shape (20, 3), expected (x, y) or (x, y, sam"),
+        ((lambda: 5,), {}, "fit: x is 5 and y is missing; expected x and y, or batches"),
         ((5,), {}, "fit: x is 5 and y is missing; expected x and y, or batches (x, y) in a list"),
         (
             (iter([(X, Y)]),),

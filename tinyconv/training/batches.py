@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from inspect import isgeneratorfunction
+from inspect import isroutine
 from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
@@ -123,7 +123,7 @@ class IterableBatches:
 
     Args:
         batches: gives (x, y) or (x, y, sample_weight) in every epoch anew, or is a function that
-            yields them; or gives them once, for one epoch.
+            yields or returns what does; or gives them once, for one epoch.
         accept: returns checked samples and targets for x, y and weights or None.
         how: they are transformed.
 
@@ -142,14 +142,11 @@ class IterableBatches:
         accept: Callable[[Any, Any, Any], tuple[Array, Targets]],
         how: Batching,
     ) -> None:
-        self._begin: Callable[[], Iterator[Any]] = partial(iter, batches)
-        if isgeneratorfunction(batches):
-            self._begin = batches
-        elif not isinstance(batches, Iterable) or hasattr(batches, "shape"):
-            raise ArgumentError(
-                f"fit: x is {shown(batches)} and y is missing; expected x and y, or batches (x, y) "
-                "in a list or in anything else that can be gone through"
-            )
+        self._begin: Callable[[], Iterator[Any]]
+        if isroutine(batches) or isinstance(batches, partial):
+            self._begin = lambda: iter(_batches(batches()))
+        else:
+            self._begin = partial(iter, _batches(batches))
         self.accept, self.how = accept, how
         #: Whether there is one epoch of them.
         self.once = isinstance(batches, Iterator)
@@ -200,6 +197,16 @@ class IterableBatches:
         x, targets = self.accept(*batch, *[None] * (3 - len(batch)))
         x = self.how.augmented(x, epoch, number)
         return x, targets, np.arange(len(targets))
+
+
+def _batches(given: Any) -> Any:
+    """Return what gives batches; refuse what cannot be gone through."""
+    if isinstance(given, Iterable) and not hasattr(given, "shape"):
+        return given
+    raise ArgumentError(
+        f"fit: x is {shown(given)} and y is missing; expected x and y, or batches (x, y) in a list "
+        "or in anything else that can be gone through"
+    )
 
 
 def as_pair(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any] | None:
