@@ -69,11 +69,26 @@ def figures(history: tc.History) -> np.ndarray[Any, Any]:
         ]
     ),
     is_weighted=st.booleans(),
+    callbacks=st.sampled_from(
+        [
+            [],
+            [tc.AverageWeights(0.5)],
+            [tc.KeepBest("val_loss"), tc.Schedule(tc.schedules.Exponential(0.5))],
+            [tc.EarlyStopping(monitor="val_loss", patience=1), tc.AverageWeights(0.5)],
+        ]
+    ),
 )
 def test_ranks_train_as_one_process_does(
-    size: int, engine: str, batch_size: int, loss: Any, optimizer: Any, is_weighted: bool
+    size: int,
+    engine: str,
+    batch_size: int,
+    loss: Any,
+    optimizer: Any,
+    is_weighted: bool,
+    callbacks: Any,
 ) -> None:
     arguments: dict[str, Any] = {
+        "callbacks": callbacks,
         "engine": engine,
         "batch_size": batch_size,
         "loss": loss,
@@ -82,7 +97,7 @@ def test_ranks_train_as_one_process_does(
     }
     if is_weighted:
         arguments["sample_weight"] = WEIGHTS
-    alone, history = trained(**arguments)
+    alone, history = trained(**copy.deepcopy(arguments))
     results = on_ranks(size, lambda comm: trained(comm, **copy.deepcopy(arguments)))
     for together, its_history in results:
         np.testing.assert_array_equal(together.parameters.flat, results[0][0].parameters.flat)
@@ -101,17 +116,31 @@ def test_dropout_masks_of_parts_are_those_of_the_batch() -> None:
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(tmp_path) -> None:
-    whole, _ = trained(epochs=3)
-    trained(epochs=1, checkpoint=tmp_path)
+    def part(comm: Any = None, epochs: int = 3, **more: Any) -> Any:
+        return trained(comm, epochs=epochs, callbacks=[tc.AverageWeights(0.8)], **more)
+
+    whole, _ = part()
+    part(epochs=1, checkpoint=tmp_path)
     with pytest.warns(UserWarning, match="began with ranks 1 and goes on with 2"):
-        results = on_ranks(
-            2, lambda comm: trained(comm, epochs=3, checkpoint=tmp_path, resume=True)
-        )
+        results = on_ranks(2, lambda comm: part(comm, checkpoint=tmp_path, resume=True))
     for together, history in results:
         assert len(history) == 3
         np.testing.assert_allclose(
             together.parameters.flat, whole.parameters.flat, rtol=2e-4, atol=2e-5
         )
+
+
+def test_a_callback_may_be_used_again() -> None:
+    """What it remembers of the run before is no state to begin with."""
+
+    def twice(comm: Any = None) -> np.ndarray:
+        averaging = tc.AverageWeights(0.8)
+        trained(comm, callbacks=[averaging])
+        return trained(comm, callbacks=[averaging])[0].parameters.flat
+
+    alone = twice()
+    for flat in on_ranks(2, twice):
+        np.testing.assert_allclose(flat, alone, rtol=2e-4, atol=2e-5)
 
 
 class StopAt(tc.Callback):

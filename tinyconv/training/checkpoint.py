@@ -108,27 +108,34 @@ def read_state(folder: str | Path) -> tuple[dict[str, np.ndarray[Any, Any]], dic
     return tensors, state
 
 
-def begin(checkpoint: Checkpoint, training: Training, resume: bool) -> None:
+#: What callbacks are to continue from: the start of the names of one's arrays -> its state.
+States = dict[str, dict[str, Array]]
+
+
+def begin(checkpoint: Checkpoint, training: Training, resume: bool) -> States:
     """Bring a run to where the checkpoint in its folder left it; leave it where there is none.
 
     The caller has the folder locked, so what another process was writing there has no owner.
+
+    Returns:
+        The states that the callbacks got; none where the run begins.
 
     Raises:
         FileError: as :func:`restore`; or there is one, and the run is not to be resumed.
     """
     sweep(checkpoint.folder / FILE)
     if not exists(checkpoint.folder):
-        return
+        return {}
     if not resume:
         raise FileError(
             f"{checkpoint.folder}: holds the checkpoint of a run already; resume=True continues "
             "it, another folder begins another"
         )
-    restore(checkpoint, training)
+    return restore(checkpoint, training)
 
 
-def restore(checkpoint: Checkpoint, training: Training) -> None:
-    """Bring a run to where the checkpoint in its folder left it.
+def restore(checkpoint: Checkpoint, training: Training) -> States:
+    """Bring a run to where the checkpoint in its folder left it; return the callbacks' states.
 
     Raises:
         FileError: the checkpoint is corrupt, or of another network or other settings.
@@ -154,25 +161,33 @@ def restore(checkpoint: Checkpoint, training: Training) -> None:
         into[f"optimizer.{name}"] = array
     of_callbacks = {k: tensors.pop(k) for k in [*tensors] if k.startswith("callback.")}
     copy_tensors(str(checkpoint.folder), tensors, into)
+    states: States = {}
     for start, callback in _named(training.callbacks):
-        callback.restore(
-            {k.removeprefix(start): v for k, v in of_callbacks.items() if k.startswith(start)}
-        )
+        states[start] = {
+            k.removeprefix(start): v for k, v in of_callbacks.items() if k.startswith(start)
+        }
+        callback.restore(states[start])
     training.position, training.totals, training.lr = position, totals, float(state["lr"])
     training.history.rows = state["history"]
+    return states
 
 
-def spread(training: Training, tensors: Mapping[str, Array], callbacks: Sequence[Callback]) -> None:
+def spread(
+    training: Training,
+    tensors: Mapping[str, Array],
+    callbacks: Sequence[Callback],
+    states: States,
+) -> None:
     """Bring all ranks to where the first one is.
 
     Args:
         training: the run, changed in place.
         tensors: parameters and state of the network by name, likewise.
         callbacks: those that all ranks have, likewise.
+        states: what those of the first rank were restored from.
     """
     memory = training.engine.optimizer_state
     arrays = {**tensors, **{f"optimizer.{name}": array for name, array in memory.items()}}
-    states = {name: callback.state() for name, callback in _named(callbacks)}
     of_run = (training.position, training.totals, training.lr, training.epochs)
     mine = (arrays, states, of_run, training.history.rows)
     if training.ranks.is_first:

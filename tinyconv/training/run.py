@@ -158,16 +158,17 @@ def kept_in(
         raise StateError("fit: resume=True needs checkpoint=, the folder to resume from")
     epochs = training.epochs - training.position.epoch
     ranks, callbacks = training.ranks, training.callbacks
+    states: checkpoints.States = {}
     with ExitStack() as locks:
         if folder is not None and ranks.is_first:
             locks.enter_context(files.locked(folder))
             machine = {"threads": get_num_threads(), "ranks": ranks.size}
             keeper = checkpoints.Checkpoint(Path(folder), tensors, about(), settings, machine)
-            checkpoints.begin(keeper, training, resume)
+            states = checkpoints.begin(keeper, training, resume)
             done_before_the_run = training.position.epoch - len(training.history)
             training.epochs = done_before_the_run + epochs
             training.callbacks = [*callbacks, keeper]
         if ranks.size > 1:
             ranks.check_same(settings)
-            checkpoints.spread(training, tensors, callbacks)
+            checkpoints.spread(training, tensors, callbacks, states)
         yield
