@@ -250,9 +250,9 @@ class Sequential(Predictor):
                 where there is none. The data must be the same: a fingerprint of them is kept.
             comm: a communicator of ``mpi4py``, or one like it, whose processes share each batch:
                 every one calls ``fit`` with the same arguments and data, and gets the same weights
-                as one process would, to rounding. Callbacks run in each process; the first one
-                alone writes the checkpoint and shows progress, of its own part until the epoch
-                ends. An exception in one ends all.
+                as one process would, to rounding. Callbacks run in each process, but loggers in the
+                first one alone, which writes the checkpoint too and shows progress, of its own part
+                until the epoch ends. An exception in one ends all.
             sync_batch_norm: whether batch normalisation takes its statistics of the whole batch
                 with ``comm``, which takes three more messages a layer, and not of its process's
                 part alone.
@@ -309,7 +309,7 @@ class Sequential(Predictor):
         names = ["loss", *(metric.name for metric in measured)]
         ranks = Ranks(comm)
         verbose = verbose and ranks.is_first
-        hung = check_callbacks(callbacks, verbose, names, validation is not None)
+        hung = check_callbacks(callbacks, verbose, names, validation is not None, ranks)
         executing = engine_for(self, engine)
         if profile and type(executing) is EagerEngine:
             raise ArgumentError(

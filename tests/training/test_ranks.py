@@ -130,6 +130,23 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path) -> None:
         )
 
 
+def test_the_first_rank_logs(tmp_path) -> None:
+    class Kept(tc.Logger):
+        def __init__(self) -> None:
+            self.epochs: list[int] = []
+
+        def log(self, figures: dict[str, float], epoch: int) -> None:
+            self.epochs.append(epoch)
+
+    def work(comm: ThreadComm) -> list[int]:
+        kept = Kept()
+        trained(comm, callbacks=[kept, tc.CSVLogger(tmp_path / f"{comm.Get_rank()}.csv")])
+        return kept.epochs
+
+    assert on_ranks(2, work) == [[1, 2], []]
+    assert [path.name for path in tmp_path.iterdir()] == ["0.csv"]
+
+
 def test_a_callback_may_be_used_again() -> None:
     """What it remembers of the run before is no state to begin with."""
 

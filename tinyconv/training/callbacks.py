@@ -33,6 +33,9 @@ class Callback:
     #: Names of what it adds to the rows of the history, for the callbacks behind it to monitor.
     adds: Sequence[str] = ()
 
+    #: Whether the first of the processes that train together has it alone, as what writes should.
+    first_rank_only: bool = False
+
     def check(self, figures: Sequence[str]) -> None:
         """Look before the first epoch at the figures that a row of the history will have.
 

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 class Logger(Callback):
     """Hands the figures of each epoch on; override :meth:`log`, which is all that a logger needs.
 
-    Figures that another callback adds are among them if it stands in front.
+    Figures that another callback adds are among them if it stands in front. Of processes that train
+    together, the first one logs.
 
     >>> class Printed(Logger):
     ...     def log(self, figures, epoch):
     ...         print(epoch, sorted(figures))
     """
+
+    first_rank_only = True
 
     def log(self, figures: dict[str, float], epoch: int) -> None:
         """Take the figures of one epoch.
@@ -51,6 +54,8 @@ class CSVLogger(Callback):
     >>> print(path.read_text().splitlines()[0])
     epoch,loss,accuracy,lr,seconds,samples_per_second
     """
+
+    first_rank_only = True
 
     @checked
     def __init__(self, path: Annotated[str | Path, FilePath()]) -> None:

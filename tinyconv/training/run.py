@@ -10,6 +10,7 @@ from typing import Any
 from tinyconv import files
 from tinyconv.backend import Array
 from tinyconv.data.splits import DataSet
+from tinyconv.engines.ranks import Ranks
 from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ArgumentError, StateError
 from tinyconv.losses import Targets
@@ -119,9 +120,13 @@ def read_data(
 
 
 def check_callbacks(
-    callbacks: Sequence[Callback], verbose: bool, figures: Sequence[str], validates: bool
+    callbacks: Sequence[Callback],
+    verbose: bool,
+    figures: Sequence[str],
+    validates: bool,
+    ranks: Ranks,
 ) -> list[Callback]:
-    """Return the callbacks of a run, each checked against what will be measured.
+    """Return the callbacks of a run that this process has, checked against what will be measured.
 
     Raises:
         ArgumentError: one is no callback, or monitors a figure that there will not be.
@@ -133,7 +138,8 @@ def check_callbacks(
         check_callback(callback)
         callback.check(names)
         names += callback.adds
-    return [*([ProgressBar()] if verbose else []), *callbacks]
+    shown_and_given = [*([ProgressBar()] if verbose else []), *callbacks]
+    return [each for each in shown_and_given if ranks.is_first or not each.first_rank_only]
 
 
 @contextmanager
