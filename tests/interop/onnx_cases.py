@@ -185,3 +185,61 @@ def runtime_outputs(path: Path, x: Any) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, {"x": x}), strict=True))
+
+
+def residual_net(torch: Any) -> Any:
+    nn = torch.nn
+
+    class Block(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, C: int, O: int, stride: int) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(C, O, 3, stride, 1, bias=False), nn.BatchNorm2d(O)
+            self.c = nn.Conv2d(O, O, 3, 1, 1)
+            same = C == O and stride == 1
+            self.shortcut = nn.Identity() if same else nn.Conv2d(C, O, 1, stride)
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.c(torch.relu(self.b(self.a(x)))) + self.shortcut(x))
+
+    class Net(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(Block(3, 3, 1), Block(3, 6, 2))
+            self.last = nn.Linear(6, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = torch.nn.functional.adaptive_avg_pool2d(self.blocks(x), 1)
+            return self.last(x.view(x.size(0), -1))
+
+    return Net()
+
+
+def modules(torch: Any) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    nn = torch.nn
+    return {
+        "lenet": (
+            nn.Sequential(
+                *(nn.Conv2d(1, 6, 5, padding=2), nn.GELU(), nn.MaxPool2d(2)),
+                *(nn.Conv2d(6, 16, 5), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten()),
+                *(nn.Linear(400, 20), nn.Softplus(), nn.Dropout(0.3), nn.LayerNorm(20)),
+                nn.Linear(20, 10),
+            ),
+            (1, 28, 28),
+        ),
+        "autoencoder": (
+            nn.Sequential(
+                *(nn.Conv2d(1, 4, 3, 2, 1), nn.LeakyReLU(0.1), nn.GroupNorm(2, 4)),
+                *(nn.ConvTranspose2d(4, 2, 3, 2, 1, 1), nn.Upsample(scale_factor=2), nn.Sigmoid()),
+            ),
+            (1, 8, 8),
+        ),
+        "reflected": (
+            nn.Sequential(
+                nn.Upsample(scale_factor=2, mode="bilinear"),
+                nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
+                *(nn.ELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            ),
+            (1, 8, 8),
+        ),
+        "residual": (residual_net(torch), (3, 16, 16)),
+    }

@@ -11,65 +11,9 @@ import tinyconv as tc
 from tinyconv.errors import FileError
 from tinyconv.interop import onnx as tonnx
 
+from .onnx_cases import modules, runtime_outputs
+
 pytestmark = pytest.mark.oracle
-
-
-def residual_net(torch: Any) -> Any:
-    nn = torch.nn
-
-    class Block(nn.Module):  # type: ignore[misc, name-defined]
-        def __init__(self, C: int, O: int, stride: int) -> None:
-            super().__init__()
-            self.a, self.b = nn.Conv2d(C, O, 3, stride, 1, bias=False), nn.BatchNorm2d(O)
-            self.c = nn.Conv2d(O, O, 3, 1, 1)
-            same = C == O and stride == 1
-            self.shortcut = nn.Identity() if same else nn.Conv2d(C, O, 1, stride)
-
-        def forward(self, x: Any) -> Any:
-            return torch.relu(self.c(torch.relu(self.b(self.a(x)))) + self.shortcut(x))
-
-    class Net(nn.Module):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.blocks = nn.Sequential(Block(3, 3, 1), Block(3, 6, 2))
-            self.last = nn.Linear(6, 10)
-
-        def forward(self, x: Any) -> Any:
-            x = torch.nn.functional.adaptive_avg_pool2d(self.blocks(x), 1)
-            return self.last(x.view(x.size(0), -1))
-
-    return Net()
-
-
-def modules(torch: Any) -> dict[str, tuple[Any, tuple[int, ...]]]:
-    nn = torch.nn
-    return {
-        "lenet": (
-            nn.Sequential(
-                *(nn.Conv2d(1, 6, 5, padding=2), nn.GELU(), nn.MaxPool2d(2)),
-                *(nn.Conv2d(6, 16, 5), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten()),
-                *(nn.Linear(400, 20), nn.Softplus(), nn.Dropout(0.3), nn.LayerNorm(20)),
-                nn.Linear(20, 10),
-            ),
-            (1, 28, 28),
-        ),
-        "autoencoder": (
-            nn.Sequential(
-                *(nn.Conv2d(1, 4, 3, 2, 1), nn.LeakyReLU(0.1), nn.GroupNorm(2, 4)),
-                *(nn.ConvTranspose2d(4, 2, 3, 2, 1, 1), nn.Upsample(scale_factor=2), nn.Sigmoid()),
-            ),
-            (1, 8, 8),
-        ),
-        "reflected": (
-            nn.Sequential(
-                nn.Upsample(scale_factor=2, mode="bilinear"),
-                nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
-                *(nn.ELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-            ),
-            (1, 8, 8),
-        ),
-        "residual": (residual_net(torch), (3, 16, 16)),
-    }
 
 
 @pytest.mark.parametrize("name", ["lenet", "autoencoder", "reflected", "residual"])
@@ -104,7 +48,13 @@ def test_networks_that_pytorchs_other_exporter_writes(
     )
 
 
-def save(path: Path, nodes: list[Any], *initializers: Any, shape: Any = ("N", 2, 4, 4)) -> Path:
+def save(
+    path: Path,
+    nodes: list[Any],
+    *initializers: Any,
+    shape: Any = ("N", 2, 4, 4),
+    opset: int = 17,
+) -> Path:
     """Write a model of these nodes from x to y."""
     import onnx
     from onnx import helper
@@ -114,7 +64,7 @@ def save(path: Path, nodes: list[Any], *initializers: Any, shape: Any = ("N", 2,
         for name, dims in (("x", shape), ("y", None))
     )
     graph = helper.make_graph(nodes, "test", [x], [y], list(initializers))
-    opsets = [helper.make_opsetid("", 17)]
+    opsets = [helper.make_opsetid("", opset)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     return path
 
@@ -122,7 +72,7 @@ def save(path: Path, nodes: list[Any], *initializers: Any, shape: Any = ("N", 2,
 def node(op: str, inputs: str, output: str = "y", **attributes: Any) -> Any:
     from onnx import helper
 
-    return helper.make_node(op, inputs.split(), [output], **attributes)
+    return helper.make_node(op, inputs.split(), output.split(), **attributes)
 
 
 def constant(name: str, value: Any) -> Any:
@@ -149,6 +99,88 @@ def test_branches_that_share_a_part(tmp_path: Path) -> None:
     ]
     with pytest.raises(FileError, match=r"part of several branches|no layer computes Mul"):
         tonnx.import_(save(tmp_path / "net.onnx", nodes))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([("MaxPool", "x", "a m", {"kernel_shape": [1, 1]}), ("Cast", "m", "y", {"to": 1})], "'m'"),
+        ([("Dropout", "x", "a m", {}), ("Cast", "m", "y", {"to": 1})], "another output of Dropout"),
+        ([("Concat", "x c x", "y", {"axis": 1})], "branches and constants"),
+        ([("Sum", "x c x", "y", {})], "branches and constants"),
+        ([("Reshape", "x one", "y", {})], "makes a batch of 1 of any"),
+        ([("Softmax", "x", "y", {"axis": 3})], "no layer computes Softmax"),
+        ([("Softmax", "x", "y", {})], "no layer computes Softmax"),
+        (
+            [("Flatten", "x", "a", {"axis": 1}), ("Gemm", "a w b", "y", {})],
+            r"bias of shape \(2, 1\)",
+        ),
+        ([("Relu", "x", "a", {}), ("Tanh", "a", "y", {}), ("Tanh", "x", "z", {})], "2 outputs"),
+        ([("MatMul", "x square", "y", {})], "no layer computes MatMul"),
+    ],
+)
+def test_what_would_be_other_numbers(nodes: Any, message: str, tmp_path: Path) -> None:
+    """Files that ONNX Runtime runs and that no network here gives the numbers of."""
+    import onnx
+
+    constants = {
+        "c": np.ones((2, 2, 4, 4), np.float32),
+        "one": np.array([1, -1]),
+        "w": np.ones((32, 2), np.float32),
+        "b": np.ones((2, 1), np.float32),
+        "square": np.ones((4, 4), np.float32),
+    }
+    made = [node(op, ins, outs, **how) for op, ins, outs, how in nodes]
+    path = save(tmp_path / "net.onnx", made, *(constant(*item) for item in constants.items()))
+    if "2 outputs" in message:
+        model = onnx.load(path)
+        model.graph.output.add().name = "z"
+        onnx.save(model, path)
+    runtime_outputs(path, np.ones((2, 2, 4, 4), np.float32))
+    with pytest.raises(FileError, match=message):
+        tonnx.import_(path)
+
+
+EDGE = ("Pad", "x pads", "a", {"mode": "edge"})
+CONV = ("Conv", "x h", "y", {})
+JOINED = ("Concat", "n rest", "s", {"axis": 0})
+
+
+@pytest.mark.parametrize(
+    ("version", "nodes"),
+    [
+        (17, [("Flatten", "x", "y", {"axis": -3})]),
+        (17, [("Flatten", "x", "a", {}), ("Gemm", "a w b", "y", {"alpha": 0.5, "beta": 3.0})]),
+        (17, [EDGE, ("Conv", "a k", "y", {"auto_pad": "SAME_UPPER"})]),
+        (17, [EDGE, ("Conv", "a k b", "y", {"group": 2})]),
+        (9, [("Slice", "x", "y", {"starts": [1, 0], "ends": [9, -1], "axes": [2, 3]})]),
+        (17, [("Shape", "x", "n", {"end": 1}), JOINED, ("Reshape", "x s", "y", {})]),
+        (17, [("Conv", "x full nan", "y", {})]),
+        (9, [("Unsqueeze", "f", "g", {"axes": [2]}), ("Unsqueeze", "g", "h", {"axes": [3]}), CONV]),
+        (11, [("GlobalMaxPool", "x", "a", {}), ("Squeeze", "a", "y", {})]),
+    ],
+)
+def test_what_other_files_say(version: int, nodes: Any, tmp_path: Path) -> None:
+    """Attributes that few exporters write."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "w": rng.normal(size=(32, 3)),
+        "b": rng.normal(size=(1, 3) if nodes[-1][0] == "Gemm" else 2),
+        "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        "k": np.ones((2, 1 if "group" in nodes[-1][3] else 2, 3, 3)),
+        "f": rng.normal(size=(2, 2)),
+        "full": rng.normal(size=(2, 2, 1, 1)),
+        "nan": np.array([1.0, np.nan]),
+        "rest": np.array([-1]),
+    }
+    arrays = {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in constants.items()}
+    made = [node(op, ins, outs, **how) for op, ins, outs, how in nodes]
+    path = save(
+        tmp_path / "net.onnx", made, *(constant(*item) for item in arrays.items()), opset=version
+    )
+    x = rng.normal(size=(3, 2, 4, 4)).astype(np.float32)
+    found = tonnx.import_(path).forward(x)
+    np.testing.assert_allclose(found, runtime_outputs(path, x)["y"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_graph_in_a_circle(tmp_path: Path) -> None:

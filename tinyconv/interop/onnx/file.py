@@ -41,8 +41,11 @@ class Node:
     @cached_property
     def reference(self) -> Any:
         """What computes the operator as ONNX defines it."""
-        evaluators = require("onnx.reference", "onnx")
-        return evaluators.ReferenceEvaluator(self.proto, {"": self.opset})
+        onnx, evaluators = require("onnx", "onnx"), require("onnx.reference", "onnx")
+        values = [onnx.ValueInfoProto(name=name) for name in self.outputs]
+        # Of a node alone ONNX takes some operators to be of its newest version.
+        graph = onnx.helper.make_graph([self.proto], "node", [], values)
+        return evaluators.ReferenceEvaluator(graph, {"": self.opset})
 
     def __str__(self) -> str:
         return f"{self.op} ({self.name or self.outputs[0]})"
@@ -262,13 +265,15 @@ def _fold(model: Model, room: int) -> None:
 def _sizes(model: Model, node: Node) -> tuple[int | None, ...] | None:
     """Return the dimensions that a node computes of a shape, as exporters do for a reshape."""
     if node.op == "Shape":
-        return model.shapes.get(node.inputs[0])
-    known = []
+        shape = model.shapes.get(node.inputs[0])
+        return shape and shape[node.attributes.get("start", 0) : node.attributes.get("end")]
+    known: list[tuple[int | None, ...] | None] = []
     for name in node.inputs:
-        value = model.sizes.get(name)
-        if value is None and name in model.constants and model.constants[name].ndim <= 1:
-            value = tuple(int(n) for n in model.constants[name].ravel())
-        known.append(value)
+        value = model.constants.get(name)
+        if value is not None and value.ndim <= 1 and value.dtype.kind in "iu":
+            known.append(tuple(value.ravel().tolist()))
+        else:
+            known.append(model.sizes.get(name))
     if not known or known[0] is None:
         return None
     if node.op in ("Cast", "Identity", "Squeeze", "Unsqueeze"):

@@ -7,16 +7,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tinyconv import layers as L
 from tinyconv.data.report import CLASS_NAMES, PIXELS, Pixels
-from tinyconv.errors import DAMAGED, FileError
+from tinyconv.errors import DAMAGED, FileError, ShapeError
 from tinyconv.files import check_json
 from tinyconv.interop.onnx import read_patterns as patterns
 from tinyconv.interop.onnx.file import LARGEST_SAMPLE, Model, Node, open_model
 from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS
-from tinyconv.interop.onnx.source import Source
+from tinyconv.interop.onnx.source import Source, bias_of
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.losses import LOSSES
 from tinyconv.network import Sequential
@@ -63,12 +61,14 @@ class _Import:
 
     def network(self) -> Sequential:
         model = self.model
-        output = self._logits()
+        output, softmax = self._logits()
         self._refuse_unknown(output)
         items = self._items(output, model.x, 0)
         source = Source(model)
-        layers, _ = _Rows(source).layers(items, model.input_shape)
+        layers, shape = _Rows(source).layers(items, model.input_shape)
         layers = layers or [L.Identity()]
+        if softmax is not None and not _is_over_classes(softmax, shape):
+            raise FileError(f"{self.path}: no layer computes {softmax} of samples of shape {shape}")
         # Nothing of a size that the file merely claims is allocated.
         claimed = sum(
             prod(spec.shape) for spec in (L.Chain(layers).specs(model.input_shape) or {}).values()
@@ -94,14 +94,20 @@ class _Import:
         check_json(self.path, value, form, name)
         return value
 
-    def _logits(self) -> str:
+    def _logits(self) -> tuple[str, Node | None]:
         """Return the name of the output, or of the value that a last softmax makes it of."""
         names = self.model.outputs
         if "logits" in names:
-            return "logits"
+            return "logits", None
+        if len(names) != 1:
+            raise FileError(
+                f"{self.path}: {len(names)} outputs ({', '.join(names)}), expected one, or one "
+                "called logits"
+            )
         node = self.producer.get(names[0])
-        is_softmax = node is not None and node.op in ("Softmax", "LogSoftmax")
-        return node.inputs[0] if node is not None and is_softmax else names[0]
+        if node is not None and node.op in ("Softmax", "LogSoftmax"):
+            return node.inputs[0], node
+        return names[0], None
 
     def _data(self, node: Node) -> list[str]:
         """Return the inputs of a node that the network's input reaches and that are computed on.
@@ -134,6 +140,8 @@ class _Import:
             node = self.producer.get(value)
             if node is None:
                 raise FileError(f"{self.path}: {value!r} does not come from {source!r}")
+            if value != node.outputs[0]:
+                raise FileError(f"{self.path}: no layer gives {value!r}, another output of {node}")
             if id(node) in self.used:
                 raise FileError(
                     f"{self.path}: {node} is part of several branches, expected branches that "
@@ -176,6 +184,13 @@ class _Import:
         return gates
 
 
+def _is_over_classes(softmax: Node, shape: Shape) -> bool:
+    """Whether a softmax is over the axis that networks here have the classes in."""
+    axis = softmax.attributes.get("axis", -1 if softmax.opset >= 13 else 1)
+    # Before opset 13 the axes behind the named one belong to it.
+    return axis in (1, -len(shape)) and (softmax.opset >= 13 or prod(shape[1:]) == 1)
+
+
 def _meeting(gates: dict[str, tuple[int, str]], values: list[str]) -> str:
     """Return where the ways back from values, from gate to gate, meet first."""
     first, *others = values
@@ -201,7 +216,10 @@ class _Rows:
         while place < len(items):
             found, count = self._next(items, place, shape, made)
             for layer in found:
-                shape = layer.output_shape(shape)
+                try:
+                    shape = layer.output_shape(shape)
+                except ShapeError as error:
+                    raise FileError(f"no layer computes {items[place]} ({error})") from None
                 if prod(shape) > LARGEST_SAMPLE:
                     raise FileError(f"{items[place]} gives a sample the shape {shape}")
             made += found
@@ -229,6 +247,8 @@ class _Rows:
 
     def _join(self, join: patterns.Join, shape: Shape) -> Layer:
         op = join.node.op
+        if len(join.branches) != len(join.node.inputs):
+            raise FileError(f"no layer computes {join.node} of branches and constants")
         branches = [self.layers(items, shape)[0] for items in join.branches]
         if op == "Add" and len(branches) == 2:
             body, other = branches if branches[0] else branches[::-1]
@@ -244,15 +264,13 @@ class _Rows:
         """Take a constant that is added into the bias of the layer in front."""
         constant = self.source.constant_of(node)
         layer = made[-1] if made else None
-        O, axes = 0, 0
+        bias = None
         if isinstance(layer, L.Linear):
-            O = layer.out_features
+            bias = bias_of(constant, layer.out_features, 0)
         elif isinstance(layer, CONVS):
-            O, axes = layer.out_channels, len(layer.kernel_size)
-        is_bias = constant.size in (1, O) and patterns.varies_along_channels(constant, O, axes)
-        if isinstance(layer, (L.Linear, *CONVS)) and not layer.bias and is_bias:
+            bias = bias_of(constant, layer.out_channels, len(layer.kernel_size))
+        if isinstance(layer, (L.Linear, *CONVS)) and bias is not None and not layer.bias:
             layer.bias = True
-            tensors = next(own for other, own in self.source.tensors if other is layer)
-            tensors["bias"] = np.broadcast_to(constant.reshape(-1), (O,)).copy()
+            next(own for other, own in self.source.tensors if other is layer)["bias"] = bias
             return
         raise FileError(f"no layer computes {node} with a constant of shape {constant.shape}")

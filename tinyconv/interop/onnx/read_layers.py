@@ -10,7 +10,7 @@ from tinyconv.errors import FileError
 from tinyconv.geometry import same_padding, transposed_window
 from tinyconv.interop.onnx import read_shapes as shapes
 from tinyconv.interop.onnx.file import Node
-from tinyconv.interop.onnx.source import Source, float_of
+from tinyconv.interop.onnx.source import Source, bias_of, float_of
 from tinyconv.layers.base import Layer, Shape
 
 #: Operators of which only the first inputs are computed on; the others say how.
@@ -60,12 +60,21 @@ def _window(node: Node, shape: Shape, kernel: Shape) -> dict[str, Any]:
     }
 
 
-def read_conv(source: Source, node: Node, shape: Shape) -> Layer:
-    """Return a convolution, or the subsampling that a convolution says."""
+def read_conv(source: Source, node: Node, shape: Shape, pad: L.Pad | None = None) -> Layer:
+    """Return a convolution, or the subsampling that a convolution says.
+
+    Args:
+        source: the constants.
+        node: a Conv.
+        shape: of its input.
+        pad: what stands in front of it, for the convolution to do.
+    """
     w, b = source.weight(node, 1), source.input(node, 2)
     groups = int(node.attributes.get("group", 1))
     window = _window(node, shape, w.shape[2:])
-    if _is_subsampling(w, b, groups, window):
+    if pad is not None:
+        window |= {"padding": short(pad.padding), "padding_mode": pad.mode}  # type: ignore[arg-type]
+    elif _is_subsampling(w, b, groups, window):
         layer: Layer = L.Subsample2d(len(w), w.shape[2:], window["stride"])
         return source.keep(layer, weight=w[:, 0, 0, 0], bias=b)
     kind = CONVS[w.ndim - 3]
@@ -137,16 +146,16 @@ def _pool(kinds: tuple[Any, ...]) -> Callable[[Source, Node, Shape], Layer]:
 def _gemm(source: Source, node: Node, shape: Shape) -> Layer:
     w, b = source.input(node, 1), source.input(node, 2)
     attributes = node.attributes
-    if w is None or attributes.get("transA") or attributes.get("alpha", 1) != 1:
-        raise FileError(f"{node}: expected alpha 1 and the first factor as it is")
-    if not attributes.get("transB"):
-        w = w.T
-    if b is not None and b.size not in (1, len(w)):
+    if w is None or attributes.get("transA"):
+        raise FileError(f"{node}: expected the first factor as it is")
+    w = (w if attributes.get("transB") else w.T) * np.float32(attributes.get("alpha", 1))
+    bias = None if b is None else bias_of(b, len(w), 0)
+    if b is not None and bias is None:
         raise FileError(f"{node}: its bias of shape {b.shape} is not one number an output")
-    if b is not None:
-        b = np.broadcast_to(b.reshape(-1) * np.float32(attributes.get("beta", 1)), len(w)).copy()
-    layer = L.Linear(w.shape[1], len(w), bias=b is not None)
-    return source.keep(layer, weight=w, bias=b)
+    if bias is not None:
+        bias = bias * np.float32(attributes.get("beta", 1))
+    layer = L.Linear(w.shape[1], len(w), bias=bias is not None)
+    return source.keep(layer, weight=w, bias=bias)
 
 
 def _matmul(source: Source, node: Node, shape: Shape) -> Layer:
@@ -157,7 +166,8 @@ def _matmul(source: Source, node: Node, shape: Shape) -> Layer:
 
 
 def _batch_norm(source: Source, node: Node, shape: Shape) -> Layer:
-    if node.attributes.get("training_mode"):
+    # Before opset 14, what has the statistics as outputs trains.
+    if node.attributes.get("training_mode") or (node.opset < 14 and len(node.outputs) > 1):
         raise FileError(f"{node} is in training mode")
     w, b, mean, var = (source.weight(node, place) for place in range(1, 5))
     layer = NORMS[len(shape) - 1](len(w), eps=float_of(node, "epsilon", 1e-5))

@@ -9,9 +9,9 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.interop.onnx.file import Node
-from tinyconv.interop.onnx.read_layers import CONVS, read_conv, read_dropout, short
+from tinyconv.interop.onnx.read_layers import read_conv, read_dropout
 from tinyconv.interop.onnx.read_shapes import read_pad
-from tinyconv.interop.onnx.source import Source, float_of
+from tinyconv.interop.onnx.source import Source, bias_of, float_of
 from tinyconv.layers.base import Layer, Shape
 
 
@@ -33,11 +33,6 @@ LONGEST = 5
 IN_PATTERNS = ("Add", "Sum", "Concat", "Mul", "Div", "Erf", "Greater", "Where")
 
 Found = tuple[Layer | None, int]
-
-
-def varies_along_channels(value: np.ndarray[Any, Any], O: int, axes: int) -> bool:
-    """Whether a constant differs along the channels only."""
-    return value.size == 1 or (value.ndim >= axes + 1 and value.shape[-axes - 1] == O)
 
 
 def _ops(items: Items) -> list[str]:
@@ -109,13 +104,10 @@ def _padded_conv(source: Source, items: Items, shape: Shape) -> Found:
     assert isinstance(second, Node)
     pad = read_pad(source, first, shape)
     assert isinstance(pad, L.Pad)
-    if pad.mode == "zeros" or any(second.attributes.get("pads", ())):
+    is_same = second.attributes.get("auto_pad", "NOTSET").startswith("SAME")
+    if pad.mode == "zeros" or is_same or any(second.attributes.get("pads", ())):
         return None, 0
-    layer = read_conv(source, second, pad.output_shape(shape))
-    if isinstance(layer, CONVS):
-        layer.padding, layer.padding_mode = short(pad.padding), pad.mode  # type: ignore[arg-type]
-        return layer, 2
-    return None, 0
+    return read_conv(source, second, pad.output_shape(shape), pad), 2
 
 
 def _softplus_join(source: Source, items: Items, shape: Shape) -> Found:
@@ -125,10 +117,10 @@ def _softplus_join(source: Source, items: Items, shape: Shape) -> Found:
         condition, large, small = item.branches
         if _ops(condition) in (["Greater"], ["Mul", "Greater"]) and not large:
             limit = _scalar(source, condition[-1], "Greater")
-            if limit is not None and limit >= 15 and _ops(small) == ["Softplus"]:
-                return L.Softplus(), 1
-            layer, count = _scaled(source, small, shape) if small else (None, 0)
-            if limit is not None and limit >= 15 and count == len(small):
+            is_plain = _ops(small) == ["Softplus"]
+            layer, count = (L.Softplus(), 1) if is_plain else _scaled(source, small, shape)
+            is_whole = isinstance(layer, L.Softplus) and count == len(small)
+            if limit is not None and limit >= 15 and is_whole:
                 return layer, 1
     return None, 0
 
@@ -139,13 +131,13 @@ def _grouped_norm(source: Source, items: Items, shape: Shape) -> Found:
         return None, 0
     (_, norm, _, scale, shift), C = [i for i in items[:5] if isinstance(i, Node)], shape[0]
     ones, zeros = source.input(norm, 1), source.input(norm, 2)
-    w, b = source.constant_of(scale), source.constant_of(shift)
+    w, b = (bias_of(source.constant_of(node), C, len(shape) - 1) for node in (scale, shift))
     if ones is None or zeros is None or (ones != 1).any() or zeros.any():
         return None, 0
-    if not (w.size == b.size == C and varies_along_channels(w, C, len(shape) - 1)):
+    if w is None or b is None:
         return None, 0
     layer = L.GroupNorm(len(ones), C, eps=float_of(norm, "epsilon", 1e-5))
-    return source.keep(layer, weight=w.reshape(C), bias=b.reshape(C)), 5
+    return source.keep(layer, weight=w, bias=b), 5
 
 
 PATTERNS: tuple[Callable[[Source, Items, Shape], Found], ...] = (

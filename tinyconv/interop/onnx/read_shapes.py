@@ -20,14 +20,16 @@ MODES = {"constant": "zeros", "reflect": "reflect", "edge": "replicate", "wrap":
 def read_reshape(source: Source, node: Node, shape: Shape) -> list[Layer]:
     """Reshape, Flatten, Squeeze and Unsqueeze: by the shape that ONNX infers or the node says."""
     if node.op == "Flatten":
-        if node.attributes.get("axis", 1) != 1:
+        if node.attributes.get("axis", 1) not in (1, -len(shape)):
             raise FileError(f"{node} joins the samples, expected axis 1")
         return [L.Flatten()]
     target: Sequence[int | None] | None = source.model.shapes.get(node.outputs[0])
     axes = node.attributes.get("axes") if node.op != "Reshape" else None
     if node.op != "Reshape" and axes is None and source.input(node, 1) is not None:
         axes = source.input(node, 1)
-    if axes is not None:
+    if node.op == "Squeeze" and axes is None:
+        target = (None, *(n for n in shape if n != 1))
+    elif axes is not None:
         change = np.expand_dims if node.op == "Unsqueeze" else np.squeeze
         # A batch of none shows that no axis is taken for the batch or put before it.
         changed = change(np.empty((0, *shape)), tuple(int(a) for a in axes)).shape
@@ -40,6 +42,9 @@ def read_reshape(source: Source, node: Node, shape: Shape) -> list[Layer]:
             target = [shape[at - 1] if n == 0 and at else n for at, n in enumerate(said)]
     if not target or None in target[1:]:
         raise FileError(f"{node}: the shape that it gives is not known")
+    batch = source.model.shapes.get(source.model.x, (None,))[0]
+    if target[0] not in (batch, None, 0, -1):
+        raise FileError(f"{node} makes a batch of {target[0]} of any: it mixes samples")
     sizes = tuple(int(n) for n in target[1:] if n is not None)
     whole = math.prod(shape)
     if sizes.count(-1) == 1:
@@ -76,13 +81,16 @@ def read_pad(source: Source, node: Node, shape: Shape) -> Layer:
 
 def read_slice(source: Source, node: Node, shape: Shape) -> Layer:
     """Return the layer that cuts planes."""
-    starts, ends, axes, steps = (source.input(node, place) for place in range(1, 5))
-    if starts is None or ends is None or (steps is not None and set(steps.tolist()) != {1}):
+    inputs = (source.input(node, place) for place in range(1, 5))
+    starts, ends, axes, steps = (None if value is None else value.tolist() for value in inputs)
+    if node.opset < 10:
+        starts, ends, axes = (node.attributes.get(name) for name in ("starts", "ends", "axes"))
+    if starts is None or ends is None or set(steps or ()) - {1}:
         raise FileError(f"{node}: expected steps of 1")
     rank = len(shape) + 1
     places = range(rank) if axes is None else [int(a) % rank for a in axes]
     cropping = [(0, 0)] * rank
-    for place, start, end in zip(places, starts.tolist(), ends.tolist(), strict=False):
+    for place, start, end in zip(places, starts, ends, strict=False):
         if place < 2:
             raise FileError(f"{node}: expected a cut of planes")
         n = shape[place - 1]

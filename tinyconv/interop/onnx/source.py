@@ -38,7 +38,7 @@ class Source:
         found = [self.model.constants[n] for n in node.inputs if n in self.model.constants]
         if len(found) != 1 or found[0].size != 1:
             return None
-        if op == "Div" and node.inputs[0] in self.model.constants:
+        if op not in ("Add", "Mul") and node.inputs[0] in self.model.constants:
             return None
         return float(found[0].reshape(()))
 
@@ -65,6 +65,22 @@ class Source:
         """Remember the values of a layer's parameters."""
         self.tensors.append((layer, {k: v for k, v in tensors.items() if v is not None}))
         return layer
+
+
+def bias_of(value: np.ndarray[Any, Any], O: int, axes: int) -> np.ndarray[Any, Any] | None:
+    """Return one number for each of O channels, None if adding ``value`` does something else.
+
+    Args:
+        value: what is added to (N, O, ...).
+        O: how many channels there are.
+        axes: how many axes there are behind the channels.
+    """
+    target = (1, O, *(1,) * axes)
+    if value.ndim > len(target) or any(
+        n not in (1, whole) for n, whole in zip(value.shape[::-1], target[::-1], strict=False)
+    ):
+        return None
+    return np.broadcast_to(value, target).reshape(O)
 
 
 def float_of(node: Node, name: str, default: float) -> float:
