@@ -118,6 +118,29 @@ def test_members_are_what_they_would_be_alone(processes, digits, tmp_path):
     assert more[0]["epoch"] == [3, 4]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_members_go_on_with_what_their_optimizers_remember(processes, digits):
+    ensemble, alone = tc.Ensemble(nets()), nets()
+    for optimizer in (tc.Adam(), None):
+        ensemble.fit(*digits, processes=processes, optimizer=optimizer, verbose=False)
+        for net in alone:
+            net.fit(*digits, optimizer=optimizer, verbose=False)
+    for member, net in zip(ensemble.nets, alone, strict=True):
+        np.testing.assert_array_equal(member.parameters.flat, net.parameters.flat)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_members_take_what_a_network_takes(processes, digits):
+    x, y = digits
+    expected = tc.Ensemble(nets())
+    expected.fit(x, y, processes=1, **ARGUMENTS)
+    for given in ((x.tolist(), y.tolist()), (digits,), (tc.data.Split(x, y),)):
+        ensemble = tc.Ensemble(nets())
+        ensemble.fit(*given, processes=processes, **ARGUMENTS)
+        for one, other in zip(ensemble.nets, expected.nets, strict=True):
+            np.testing.assert_array_equal(one.parameters.flat, other.parameters.flat)
+
+
 def test_bytes_reach_the_processes(digits):
     x, y = digits
     ensemble, alone = tc.Ensemble(nets((1, 2))), nets((1,))[0]

@@ -86,8 +86,8 @@ class Ensemble:
     @checked
     def fit(
         self,
-        x: Array,
-        y: Array,
+        x: Any,
+        y: Array | None = None,
         *,
         processes: Count | None = None,
         checkpoint: Annotated[str | Path | None, FilePath()] = None,
@@ -99,7 +99,8 @@ class Ensemble:
         trained again alone.
 
         Args:
-            x: (S, ...), samples in host memory; the processes share them.
+            x: (S, ...), samples in host memory; the processes share them. Or what else
+                :meth:`Sequential.fit` takes in place of samples and targets.
             y: (S, ...), targets as the members' loss takes them.
             processes: members trained at a time; 1 trains them one after the other in this
                 process, None one a core, or what ``joblib.parallel_config`` names.
@@ -114,8 +115,6 @@ class Ensemble:
             ArgumentError: processes is below 1, or what ``Sequential.fit`` finds. An exception of
                 a member leaves the others trained; a note of it names the seeds that failed.
         """
-        for net in self.nets:
-            net.build(tuple(x.shape[1:]))
         calls = [
             (net, x, y, arguments | {"checkpoint": checkpoint and Path(checkpoint) / str(number)})
             for number, net in enumerate(self.nets)
@@ -126,10 +125,7 @@ class Ensemble:
             if attempt.error is not None:
                 failed[net.seed] = attempt.error
             elif attempt.value[0] is not net:
-                trained = attempt.value[0]
-                net.load_state_dict(trained.state_dict())
-                net.position, net.loss = trained.position, trained.loss
-                net.class_names, net.pixels = trained.class_names, trained.pixels
+                net._become(attempt.value[0])
         for error in failed.values():
             seeds = ", ".join(map(str, failed))
             error.add_note(
@@ -185,7 +181,7 @@ class Ensemble:
 
 
 def _fitted(
-    net: Sequential, x: Array, y: Array, arguments: dict[str, Any]
+    net: Sequential, x: Any, y: Array | None, arguments: dict[str, Any]
 ) -> tuple[Sequential, History]:
     """Train a network, in a process of its own as a copy, and return it."""
     history = net.fit(x, y, **arguments)

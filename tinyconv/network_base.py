@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -298,25 +299,41 @@ class Network(Chain):
         files.write_tensors(path, self._tensors(), about)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle and copy what ``save`` writes: copies of views would be views of nothing."""
+        """Pickle and copy what ``save`` writes: copies of views would be views of nothing.
+
+        And what the optimizer remembers, so that a copy trains on as the network itself would.
+        """
         return {
             "layers": encode(self.layers, by_class=True),
             "about": {"input_shape": self.input_shape, "seed": self.seed, "dtype": self.dtype},
             "device": self.device,
-            "loss": self.loss,
-            "position": asdict(self.position),
-            "class_names": self.class_names,
-            "pixels": self.pixels,
+            "trained": self._trained(),
             "tensors": {} if self._parameters is None else self.state_dict(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         layers = decode(state["layers"], by_class=True)
         Network.__init__(self, layers, device=state["device"], **state["about"])
-        self.loss, self.position = state["loss"], Position(**state["position"])
-        self.class_names, self.pixels = state["class_names"], state["pixels"]
+        self.__dict__.update(state["trained"])
         if state["tensors"]:
             self.load_state_dict(state["tensors"])
+
+    def _trained(self) -> dict[str, Any]:
+        """Return what training leaves behind beside the tensors, by attribute."""
+        return {
+            "_loss": self.loss,
+            "position": replace(self.position),
+            "class_names": self.class_names,
+            "pixels": self.pixels,
+            "_rule": (self._rule[0], deepcopy(self._rule[1])),
+        }
+
+    def _become(self, copy: "Network") -> None:
+        """Take over what training has made of a copy."""
+        if self.input_shape is None and copy.input_shape is not None:
+            self.build(copy.input_shape)
+        self.load_state_dict(copy.state_dict())
+        self.__dict__.update(copy._trained())
 
     def _tensors(self) -> dict[str, Array]:
         self.refresh()
