@@ -208,7 +208,7 @@ def test_tables_of_numbers_to_be_predicted(tmp_path):
         f"warning: values from {data.train.x.min():.4g} to {data.train.x.max():.4g} are too large "
         "to learn from; bring them to about 0 to 1",
     ]
-    assert tc.data.load(path, task="classification").class_names == ("-0.25", "-0.5", "0.0")
+    assert tc.data.load(path, task="classification").class_names == ("-0.5", "-0.25", "0.0")
 
 
 def test_whole_numbers_are_classes_unless_it_is_said(tmp_path):
@@ -500,7 +500,10 @@ ROWS = "label,a,b\n" + "0,1,2\n1,3,4\n" * 20
         (ROWS + "0,1,nan\n", "NaN or infinite"),
         (ROWS + "0,1,1e99\n", "NaN or infinite"),
         (ROWS + '0,1,"2\n', "is no table"),
-        (ROWS + ",1,2\n", "which cannot be printed"),
+        (ROWS + ",1,2\n", "line 42 has the label '', which is none"),
+        (ROWS + "NaN,1,2\n", "line 42 has the label 'NaN', which is none"),
+        (ROWS + "\a,1,2\n", "which cannot be printed"),
+        (",label\n" + "0,0\n1,1\n" * 20, "no columns beside its index and its label"),
         (ROWS.replace("label", "c"), "which column holds the label"),
         (ROWS.replace("a,b", "a,target"), "which column holds the label"),
         (ROWS.replace("\n1,", "\n0,"), "1 classes"),

@@ -18,7 +18,7 @@ ENDS = ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
 
 def is_one(folder: Path) -> bool:
     """Tell whether a folder holds files that are named as IDX files are."""
-    return any(path.name.endswith(ENDS) for path in folder.iterdir())
+    return bool(_files(folder))
 
 
 def read_idx_folder(folder: Path) -> Parts:
@@ -29,9 +29,7 @@ def read_idx_folder(folder: Path) -> Parts:
             images lack their labels, or labels their images.
     """
     found: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.name.endswith(ENDS):
-            continue
+    for path in _files(folder):
         role = _role(path)
         if role in found:
             raise DataError(
@@ -59,6 +57,15 @@ def read_idx_folder(folder: Path) -> Parts:
     if "train" not in arrays:
         raise DataError(f"{folder}: has no file of train images")
     return Parts(arrays, "pictures", like_mnist=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the IDX files; those whose names begin with a dot are some system's own."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name.endswith(ENDS) and not path.name.startswith(".") and path.is_file()
+    ]
 
 
 def _role(path: Path) -> tuple[str, str]:

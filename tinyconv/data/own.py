@@ -90,6 +90,11 @@ def _split(path: Path, parts: Parts, shares: dict[str, float], seed: int) -> Dat
             raise DataError(
                 f"{path}: its {name} part has {len(x)} samples and {len(labels)} labels"
             )
+    if len({x.dtype == np.uint8 for x, _ in parts.arrays.values()}) > 1:
+        raise DataError(
+            f"{path}: one part holds bytes, which are divided by 255, and another other numbers; "
+            "expected one type"
+        )
     names, numbered = _numbered(path, parts)
     missing = {name: share for name, share in shares.items() if name not in parts.arrays}
     arrays = {name: (x, numbered[name]) for name, (x, _) in parts.arrays.items()}

@@ -32,6 +32,7 @@ PARTS = {
 DEFAULT_SIZE = 28  # of pictures that differ in size: what the named nets are made for
 MOST_BYTES = 4 << 30  # of the pixels of all pictures
 MOST_PIXELS = 50_000_000  # of one picture, which take 200 MB while it is read
+ORIENTATION = 0x0112  # where EXIF says how the camera was held; above 4 it lay on its side
 MOST_SIDE = 4096  # of the size asked for
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -60,7 +61,7 @@ def read_pictures(
     sizes, grey = set(), True
     for path in paths:  # the headers alone
         with opened(path) as image:
-            sizes.add((image.height, image.width))
+            sizes.add(_upright_size(image))
             grey = grey and image.mode.partition(";")[0] in ("1", "L", "LA", "I")
     if size is None:
         size = sizes.copy().pop() if len(sizes) == 1 else (DEFAULT_SIZE, DEFAULT_SIZE)
@@ -122,6 +123,13 @@ def read_picture(
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         pixels = image.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(pixels).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _upright_size(image: "Image") -> tuple[int, int]:
+    """Return (H, W) of a picture that is turned as its camera was held, from its header."""
+    noted = any("exif" in str(key) or "xmp" in str(key) for key in image.info)
+    turned = noted and image.getexif().get(ORIENTATION, 1) > 4
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """CSV and TSV: a sample a row, one column the label, a class or a number, the others numbers.
 
-The first row is a header if none of its cells is a number. Columns are separated by the one of
-comma, semicolon and tab that the first row has most of.
+The first row is a header if none of its cells is a number, or if those that are count 0, 1, 2, …
+and no sample has the label that it would have. A first column without a name, the index of a data
+frame, is left out. Columns are separated by the one of comma, semicolon and tab that the first row
+has most of.
 """
 
 import csv
@@ -65,12 +67,13 @@ def _read(
         raise DataError(f"{path}: is empty")
     if not 2 <= len(first) <= MOST_COLUMNS:
         raise DataError(f"{path}: has {len(first):,} columns, expected 2 to {MOST_COLUMNS:,}")
-    header = None if any(map(_is_number, first)) else [cell.strip() for cell in first]
+    header, doubtful = _header(first)
     if header is not None:
         first = next(rows, None)
         if first is None:
             raise DataError(f"{path}: has a header and no rows")
     column = _label_column(path, header, first, label)
+    left_out = {column} if header is None or header[0] or not column else {0, column}
     # Four bytes a number and eight a label: rows of Python's objects would take forty times that.
     numbers, labels, known = array("f"), array("q"), dict[str, int]()
     width = len(first if header is None else header)
@@ -81,7 +84,12 @@ def _read(
             raise DataError(
                 f"{path}: line {lines.line_num} has {len(row)} columns, expected {width}"
             )
-        labels.append(known.setdefault(row.pop(column).strip(), len(known)))
+        name = row[column].strip()
+        if not name or (_is_number(name) and math.isnan(float(name))):
+            raise DataError(f"{path}: line {lines.line_num} has the label {name!r}, which is none")
+        labels.append(known.setdefault(name, len(known)))
+        for place in sorted(left_out, reverse=True):
+            del row[place]
         if len(known) > most:
             if (task or _task(known)) != "regression":
                 raise DataError(f"{path}: has more than {MOST_CLASSES:,} different labels")
@@ -94,10 +102,18 @@ def _read(
                 f"{path}: line {lines.line_num} has {wrong[:40]!r} for a number"
             ) from None
         row = next(rows, None)
-    x = np.frombuffer(numbers, np.float32).reshape(len(labels), width - 1)
-    x, about = _pixels(x, header, column, shape is None)
+    if doubtful and (name := doubtful.pop(column).strip()) in known:  # it was a sample
+        labels.insert(0, known[name])
+        numbers[:0] = array("f", map(float, doubtful))
+    if len(left_out) == width:
+        raise DataError(f"{path}: has no columns beside its index and its label")
+    x = np.frombuffer(numbers, np.float32).reshape(len(labels), width - len(left_out))
+    names = [cell for n, cell in enumerate(header or ()) if n not in left_out]
+    x, about = _pixels(x, names, shape is None)
     if about and shape is None:
         shape = (1, math.isqrt(x.shape[1]), math.isqrt(x.shape[1]))
+    if len(left_out) > 1:
+        about = "; ".join(filter(None, ("a first column without a name left out", about)))
     if shape is not None:
         x = as_samples(str(path), x, shape)
     kind = "pictures" if x.ndim == 4 else "numbers"
@@ -109,9 +125,28 @@ def _read(
             wrong = next(name for name in known if not _is_number(name))
             raise DataError(f"{path}: the label {wrong[:40]!r} is no number") from None
         return Parts({"train": Part(x, values[codes][:, np.newaxis])}, kind, about=about)
-    names, places = _sorted(known)
+    class_names, places = _sorted(known)
     part = Part(x, places[codes])
-    return Parts({"train": part}, kind, names, like_mnist=True, about=about)
+    return Parts({"train": part}, kind, class_names, like_mnist=True, about=about)
+
+
+def _header(first: list[str]) -> tuple[list[str] | None, list[str]]:
+    """Return the names of the columns, None if the first row is a sample, and the row if in doubt.
+
+    >>> _header(["a", "b"]), _header(["1", "b"])
+    ((['a', 'b'], []), (None, []))
+    >>> _header(["kind", "0", "1"])
+    (['kind', '1', '2'], ['kind', '0', '1'])
+    """
+    cells = [cell.strip() for cell in first]
+    numbers = [cell for cell in cells if _is_number(cell)]
+    if not numbers:
+        return cells, []
+    if len(numbers) == len(cells) or numbers != list(map(str, range(len(numbers)))):
+        return None, []
+    # A number is a place among the columns, so that it names no other one.
+    names = [str(place) if _is_number(cell) else cell for place, cell in enumerate(cells)]
+    return names, [] if "" in cells else first
 
 
 def _task(labels: Collection[str]) -> str:
@@ -144,11 +179,13 @@ def _label_column(
             return names.index(str(label))
         if str(label).isdecimal() and int(label) < len(names):
             return int(label)
-        listed = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
-        raise DataError(f"{path}: has no column {label!r} for the label; its columns: {listed}")
+        some = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+        raise DataError(f"{path}: has no column {label!r} for the label; its columns: {some}")
     lowered = [name.lower() for name in names]
     words = [n for n, cell in enumerate(first) if not _is_number(cell)]
-    for candidates in ([lowered.index(name) for name in LABELS if name in lowered], words):
+    named = [n for n, name in enumerate(lowered) if name and not _is_number(name)]
+    listed = [lowered.index(name) for name in LABELS if name in lowered]
+    for candidates in (listed, words, named):
         if len(candidates) == 1:
             return candidates[0]
     raise DataError(
@@ -159,10 +196,9 @@ def _label_column(
 
 
 def _pixels(
-    x: np.ndarray[Any, Any], header: list[str] | None, column: int, square: bool
+    x: np.ndarray[Any, Any], names: list[str], square: bool
 ) -> tuple[np.ndarray[Any, Any], str]:
     """Return columns that are named as pixels as bytes, and what was done."""
-    names = [name for n, name in enumerate(header or []) if n != column]
     if not names or not all(map(PIXEL.fullmatch, names)):
         return x, ""
     if square and math.isqrt(x.shape[1]) ** 2 != x.shape[1]:
@@ -175,12 +211,10 @@ def _pixels(
 def _sorted(known: dict[str, int]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
     """Return the labels in their order, and the place in it of each in the order of the file.
 
-    Labels that are all integers sort as such, so that 10 comes after 9.
+    Labels that are all numbers sort as such, so that 10 comes after 9.
     """
-    try:
-        names = sorted(known, key=int)
-    except ValueError:
-        names = sorted(known)
+    is_numeric = all(map(_is_number, known))
+    names = sorted(known, key=lambda name: (float(name) if is_numeric else 0.0, name))
     places = np.empty(len(names), np.int64)
     places[[known[name] for name in names]] = np.arange(len(names))
     return tuple(names), places
