@@ -16,7 +16,7 @@ from tinyconv.data.report import CLASS_NAMES, PIXELS, Pixels
 from tinyconv.engines.base import Engine
 from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
-from tinyconv.layers import Chain, Layer, decode, encode, initialize
+from tinyconv.layers import Chain, Layer, Place, decode, encode, new_parameters
 from tinyconv.layers.base import Shape
 from tinyconv.layers.snapshot import Snapshot, descendants
 from tinyconv.layers.summary import HEAD, summary_rows
@@ -131,11 +131,11 @@ class Network(Chain):
     def _make_parameters(self, input_shape: Shape | None) -> None:
         specs = self.specs(input_shape)
         assert specs is not None
-        own = Parameters(specs, self.dtype, self.device)
-        initialize(own, self.seed)
+        place = Place("", self.seed, self.dtype, self.device)
+        own = new_parameters(specs, place)
         if self._parameters is not None and self._parameters.specs != own.specs:
             self._rule = self._rule[0], None  # what it remembers is of other parameters
-        self._bind("", self.seed, own.values, own.grads, self.device, self.dtype)
+        self._bind(place, own.values, own.grads)
         self._parameters = own
         self._bound = {
             layer: (dict(layer.params), dict(layer.state)) for layer in descendants(self)

@@ -10,6 +10,7 @@ import tinyconv as tc
 from tinyconv.engines.choose import engine_for
 from tinyconv.engines.cpu.backend import CpuTraining
 from tinyconv.engines.plan import Plan
+from tinyconv.layers import Place
 from tinyconv.losses import CrossEntropyLoss, Targets
 
 Array = np.ndarray[Any, Any]
@@ -164,7 +165,7 @@ def test_large_and_dropped_values_train_in_both_engines_alike(value: float) -> N
     x[:, ::2] = value
     nets = [tc.Sequential([tc.Dropout(0.5), tc.Linear(40, 3)], seed=2) for _ in range(2)]
     kept = tc.Dropout(0.5)
-    kept._bind("0", 2, {}, {}, "cpu")
+    kept._bind(Place("0", 2), {}, {})
     x = np.where(kept.forward(np.ones_like(x), True, 0) > 0, np.float32(1), x)
     for net, engine in zip(nets, ("plan", "eager"), strict=True):
         net.fit(x, np.arange(6) % 3, engine=engine, verbose=False, shuffle=False)

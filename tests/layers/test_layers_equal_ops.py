@@ -8,7 +8,7 @@ import pytest
 import tinyconv as tc
 from tinyconv import ops, random
 from tinyconv.errors import DeviceError, DtypeError, ShapeError, StateError
-from tinyconv.layers import Chain, Layer, decode, encode
+from tinyconv.layers import Chain, Layer, Place, decode, encode
 
 IMAGE = (3, 2, 6, 5)
 
@@ -120,7 +120,7 @@ def test_conv2d_counts_its_multiplications() -> None:
 
 def bound_dropout(p: float, seed: int, path: str) -> tc.Dropout:
     layer = tc.Dropout(p)
-    layer._bind(path, seed, {}, {}, "cpu")
+    layer._bind(Place(path, seed), {}, {})
     return layer
 
 

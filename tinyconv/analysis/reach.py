@@ -164,11 +164,11 @@ def _chain(layer: Chain, shape: Shape, units: Interval, inside: bool) -> Interva
     return units
 
 
-def _branches(layer: Container, shape: Shape, units: Interval, inside: bool) -> Interval:
+def _branches(
+    layer: L.Residual | L.Parallel, shape: Shape, units: Interval, inside: bool
+) -> Interval:
     seen = [reach(child, given, units, inside) for _, child, given in layer.child_inputs(shape)]
-    if isinstance(layer, L.Residual) and layer.shortcut is None:
-        seen.append(units)
-    return _around(seen)
+    return _around(seen + [units] * layer.adds_input)
 
 
 def _register(rule: Callable[[Any, Shape, Interval, bool], Interval], *kinds: type[Layer]) -> None:

@@ -2,7 +2,8 @@
 
 from tinyconv.layers.activation import *
 from tinyconv.layers.base import Layer as Layer
-from tinyconv.layers.base import initialize as initialize
+from tinyconv.layers.base import Place as Place
+from tinyconv.layers.base import new_parameters as new_parameters
 from tinyconv.layers.container import *
 from tinyconv.layers.conv import *
 from tinyconv.layers.dropout import *

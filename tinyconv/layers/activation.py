@@ -3,7 +3,8 @@
 from typing import Annotated
 
 from tinyconv.arguments import OneOf, Positive, checked
-from tinyconv.layers.base import OneOperation, Shape
+from tinyconv.layers.base import Shape
+from tinyconv.layers.operation import OneOperation
 from tinyconv.ops import activation as ops
 from tinyconv.ops import activation_smooth as smooth
 

@@ -6,30 +6,34 @@ A layer contains no mathematics. Its forward and backward call one operation of
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from tinyconv import random
 from tinyconv.arguments import checked
 from tinyconv.backend import Array, device_of, from_numpy, like, namespace, require_floating
-from tinyconv.errors import ArgumentError, ShapeError, StateError
-from tinyconv.geometry import Padding, plain, spread, spread_pairs
+from tinyconv.errors import ArgumentError, StateError
 from tinyconv.initializers import initializer
-from tinyconv.messages import missing, shown
+from tinyconv.layers.returned import array_and_more, copy_gradients
+from tinyconv.messages import missing
 from tinyconv.ops.checks import check_shape
-from tinyconv.ops.ranks import AXES, Over
 from tinyconv.parameters import Parameters, ParameterSpec
 from tinyconv.registry import Described
 from tinyconv.spellings import OTHER_ATTRIBUTES
 
 Shape = tuple[int, ...]
-#: One for all spatial axes, or one for each.
-Sizes = int | tuple[int, ...]
-#: Forward and backward.
-Operation = tuple[Callable[..., tuple[Array, Any]], Callable[..., Any]]
+
+
+class Place(NamedTuple):
+    """Where a layer stands in a network, and what its arrays are."""
+
+    path: str
+    seed: int
+    dtype: str = "float32"
+    device: str = "cpu"
 
 
 class Layer(Described, ABC):
@@ -179,9 +183,9 @@ class Layer(Described, ABC):
         """
         if not self.is_bound:
             self._bind_alone(x)
+        op, found = f"{type(self).__name__}.compute", self.compute(x, training, step)
         # The result is returned from a local name, so that threads may share a network to predict.
-        found = self.compute(x, training, step)
-        y, saved = self._returned("compute", found, "y and what was saved", x)
+        y, saved = array_and_more(op, found, "y and what was saved", x)
         self.x, self.y, self._saved = x, y, saved
         return y
 
@@ -208,51 +212,22 @@ class Layer(Described, ABC):
             raise StateError(f"{type(self).__name__}: backward was called before forward")
         check_shape(f"{type(self).__name__}.backward", tuple(self.y.shape), dy=dy)
         self.dy = dy
-        found = self.compute_backward(dy, self._saved)
-        what = "dx and a dictionary of gradients"
-        dx, grads = self._returned("compute_backward", found, what, self.x)
-        check_shape(f"{type(self).__name__}.compute_backward", tuple(self.x.shape), dx=dx)
-        self._keep(grads)
+        op, found = (
+            f"{type(self).__name__}.compute_backward",
+            self.compute_backward(dy, self._saved),
+        )
+        dx, grads = array_and_more(op, found, "dx and a dictionary of gradients", self.x)
+        check_shape(op, tuple(self.x.shape), dx=dx)
+        self._keep(op, grads)
         self.dx = dx
         return dx
 
-    def _returned(self, method: str, found: Any, expected: str, x: Array) -> tuple[Array, Any]:
-        """Return what a method returned, of somebody's own perhaps: an array, and more."""
-        op = f"{type(self).__name__}.{method}"
-        if not (isinstance(found, tuple) and len(found) == 2 and hasattr(found[0], "dtype")):
-            names = ", ".join(type(each).__name__ for each in found) if type(found) is tuple else ""
-            came = f"a tuple ({names})" if names else shown(found)
-            raise ArgumentError(f"{op}: {came} was returned, expected {expected}")
-        y, rest = found
-        if y.dtype != x.dtype:  # there was a float64 of NumPy's among the factors
-            xp = namespace(op, x=x, y=y)
-            # It is complex where the complex step moves a parameter.
-            y = y if xp.isdtype(y.dtype, "complex floating") else xp.astype(y, x.dtype)
-        return y, rest
-
-    def _keep(self, grads: dict[str, Array]) -> None:
+    def _keep(self, op: str, grads: Any) -> None:
         """Put gradients where the network has them."""
-        if not self.trainable:
-            return
-        op = f"{type(self).__name__}.compute_backward"
-        named = grads if isinstance(grads, dict) else {}
-        if named.keys() != self.grads.keys():
-            came, expected = list(named), list(self.grads)
-            raise ArgumentError(f"{op}: gradients of {came} were returned, expected of {expected}")
-        for name, grad in named.items():
-            own = self.grads[name]
-            check_shape(op, tuple(own.shape), **{name: grad})
-            own[...] = grad
+        if self.trainable:
+            copy_gradients(op, grads, self.grads)
 
-    def _bind(
-        self,
-        path: str,
-        seed: int,
-        values: dict[str, Array],
-        grads: dict[str, Array],
-        device: str,
-        dtype: str = "float32",
-    ) -> None:
+    def _bind(self, place: Place, values: dict[str, Array], grads: dict[str, Array]) -> None:
         """Take views of the network's parameters and gradients, which :meth:`specs` asked for.
 
         Raises:
@@ -264,7 +239,7 @@ class Layer(Described, ABC):
                 f"{type(self).__name__}: the layer {what} already, of another network or its own; "
                 "make a new one"
             )
-        self.path, self.seed = path, seed
+        self.path, self.seed, dtype, device = place
         self.params, self.grads = values, grads
         self.state = {
             name: from_numpy(value.astype(dtype) if value.dtype.kind == "f" else value, device)
@@ -301,131 +276,18 @@ class Layer(Described, ABC):
         require_floating(name, namespace(name, x=x), x=x)
         shape = tuple(x.shape[1:])
         self.output_shape(shape)  # raises before a size that is wrong is taken over
+        place = Place(self.path, self.seed, str(x.dtype), device_of(x))
         specs = self.specs(shape)
-        dtype, device = str(x.dtype), device_of(x)
-        if specs:
-            own = Parameters(specs, dtype, device)
-            initialize(own, self.seed)
-            self._bind(self.path, self.seed, own.values, own.grads, device, dtype)
-        else:
-            self._bind(self.path, self.seed, {}, {}, device, dtype)
+        own = new_parameters(specs, place) if specs else None
+        self._bind(place, own.values if own else {}, own.grads if own else {})
         self.has_place = False
 
 
-class OneOperation(Layer):
-    """What layers share that call one operation, whose options are their arguments."""
-
-    #: The latter gives dx and, of a layer that has such parameters, dw and db.
-    operation: Operation
-    #: Names of its options, arguments of the layer all; None where all of these are options.
-    _options: tuple[str, ...] | None = None
-    #: Whether it takes a weight w and a bias b.
-    _takes_weights = False
-
-    def _call(self, place: int, *arguments: Any, **options: Any) -> Any:
-        """Call the operation: the forward one, place 0, or the backward one, place 1."""
-        return self.operation[place](*arguments, **options)
-
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        return shape_of(lambda x: self._call(0, x, **self.config()), shape)
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        names = self._options
-        options = self.config() if names is None else {name: getattr(self, name) for name in names}
-        if self._takes_weights:
-            options |= {"w": self.params.get("weight"), "b": self.params.get("bias")}
-        y, saved = self._call(0, x, **options)
-        return y, saved
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        found = self._call(1, dy, saved)
-        dx, *gradients = found if isinstance(found, tuple) else (found,)
-        named = zip(("weight", "bias"), gradients, strict=False)
-        return dx, {name: gradient for name, gradient in named if gradient is not None}
-
-
-class OverAxes(OneOperation):
-    """What layers share whose operation goes over any number of spatial axes."""
-
-    #: How many.
-    _axes: int
-
-    def __init_subclass__(cls, axes: int | None = None) -> None:
-        """Say over how many axes a class goes."""
-        super().__init_subclass__()
-        if axes is not None:
-            cls._axes = axes
-
-    def _set_window(
-        self, kernel_size: Sizes, stride: Sizes, padding: Padding, dilation: Sizes
-    ) -> None:
-        """Keep the sizes of a sliding window, one for each axis.
-
-        Raises:
-            ShapeError: one is out of range, or there are not as many as axes.
-        """
-        name, axes = type(self).__name__, self._axes
-        self.kernel_size = spread(name, "kernel_size", kernel_size, axes, least=1)
-        self.stride = spread(name, "stride", stride, axes, least=1)
-        if padding not in ("same", "valid"):
-            spread_pairs(name, "padding", padding, axes)
-        padding = plain(padding)
-        self.padding: Padding = (padding,) * axes if isinstance(padding, int) else padding
-        self.dilation = spread(name, "dilation", dilation, axes, least=1)
-
-    @property
-    def _window(self) -> tuple[Any, Any, Any, Any]:
-        return self.kernel_size, self.stride, self.padding, self.dilation
-
-    def _check_planes(self, shape: Shape, channels: int | None = None) -> None:
-        check_input(type(self).__name__, shape, channels, " ".join(("C", *AXES[self._axes])))
-
-    def _call(self, place: int, *arguments: Any, **options: Any) -> Any:
-        over = Over.of(self.operation[place].__name__, self._axes)
-        return super()._call(place, over, *arguments, **options)
-
-
-def initialize(parameters: Parameters, seed: int) -> None:
-    """Fill parameters with initial values: each one's depend on the seed and its name alone."""
-    for name, spec in parameters.specs.items():
-        rng = random.generator(random.key(seed, "initialize", name))
+def new_parameters(specs: Mapping[str, ParameterSpec], place: Place) -> Parameters:
+    """Return parameters with initial values: each one's depend on the seed and its name alone."""
+    own = Parameters(specs, place.dtype, place.device)
+    for name, spec in specs.items():
+        rng = random.generator(random.key(place.seed, "initialize", name))
         drawn = initializer(spec.initializer)(rng, spec.shape, spec.fan_in, spec.fan_out)
-        view = parameters.values[name]
-        view[...] = like(view, drawn.astype(str(view.dtype)))
-
-
-def shape_of(op: Callable[[Array], tuple[Array, Any]], shape: Shape) -> Shape:
-    """Return the shape that an operation gives a sample of ``shape``, by asking it.
-
-    It is applied to an empty batch, which costs nothing, so its own checks are the only ones.
-
-    >>> from tinyconv.ops import crop
-    >>> shape_of(lambda x: crop(x, 2), (3, 28, 28))
-    (3, 24, 24)
-    """
-    y, _ = op(np.zeros((0, *shape)))
-    return tuple(y.shape[1:])
-
-
-def check_input(op: str, shape: Shape, features: int | None, *layouts: str) -> None:
-    """Check the shape of an input, without the batch, against what a layer was made for.
-
-    Args:
-        op: the name of the layer.
-        shape: of one sample.
-        features: length of its first axis; None for any.
-        layouts: the axes that it may have, by name; ``...`` stands for any others.
-
-    Raises:
-        ShapeError: it has other axes, or the first one another length.
-
-    >>> check_input("BatchNorm1d", (4, 28, 28), 3, "C", "C L")
-    Traceback (most recent call last):
-    tinyconv.errors.ShapeError: BatchNorm1d: input of shape (4, 28, 28), expected (3,) or (3, L)
-    """
-    ways = [layout.split() for layout in layouts]
-    fits = any(len(axes) == len(shape) or (shape and axes[-1] == "...") for axes in ways)
-    if not fits or features not in (None, shape[0]):
-        ways = [[str(features or axes[0]), *(axes[1:] or [""])] for axes in ways]
-        expected = " or ".join(f"({', '.join(axes).rstrip()})" for axes in ways)
-        raise ShapeError(f"{op}: input of shape {shape}, expected {expected}")
+        own.values[name][...] = like(own.values[name], drawn.astype(place.dtype))
+    return own

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from tinyconv.arguments import OneOf, checked
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError, ShapeError
-from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.base import Layer, Place, Shape
 from tinyconv.messages import shown
 from tinyconv.parameters import ParameterSpec
 
@@ -77,31 +78,20 @@ class Container(Layer):
     def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
         return sum(child.multiply_adds(given) for _, child, given in self.child_inputs(shape))
 
-    def _bind(
-        self,
-        path: str,
-        seed: int,
-        values: dict[str, Array],
-        grads: dict[str, Array],
-        device: str,
-        dtype: str = "float32",
-    ) -> None:
-        super()._bind(path, seed, values, grads, device, dtype)
+    def _bind(self, place: Place, values: dict[str, Array], grads: dict[str, Array]) -> None:
+        super()._bind(place, values, grads)
         self.state = {}
         for name, child in self.children().items():
             start = f"{name}."
             child._bind(
-                f"{path}.{name}" if path else name,
-                seed,
+                place._replace(path=f"{place.path}.{name}" if place.path else name),
                 {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)},
                 {k.removeprefix(start): v for k, v in grads.items() if k.startswith(start)},
-                device,
-                dtype,
             )
             # The child's own arrays under longer names: both see every update.
             self.state.update({start + key: array for key, array in child.state.items()})
 
-    def _keep(self, grads: dict[str, Array]) -> None:
+    def _keep(self, op: str, grads: Any) -> None:
         """Do nothing: each child has kept its own."""
 
     def walk(self) -> Iterator[Layer]:  # noqa: D102
@@ -213,7 +203,56 @@ class Chain(Container):
         return f"{type(self).__name__}([{', '.join(map(repr, self.layers))}])"
 
 
-class Residual(Container):
+class _Branches(Container):
+    """Layers side by side, which all get x, and whose outputs are joined."""
+
+    #: How: added up, or one behind the other along the channels.
+    join = "add"
+    #: What messages say of the list of shapes that are joined.
+    _given: str
+
+    @property
+    def adds_input(self) -> bool:
+        """Whether x itself is one more of what is joined."""
+        return False
+
+    def output_shape(self, shape: Shape) -> Shape:
+        shapes = [_output_shape(name, c, given) for name, c, given in self.child_inputs(shape)]
+        shapes += [shape] * self.adds_input
+        self._check(shapes)
+        if self.join == "add":
+            return shapes[0]
+        return (sum(given[0] for given in shapes), *shapes[0][1:])
+
+    def _check(self, shapes: list[Shape]) -> None:
+        first = 1 if self.join == "concat" else 0
+        if any(shape[first:] != shapes[0][first:] for shape in shapes):
+            what = "shapes that differ in channels only" if first else "equal shapes"
+            raise ShapeError(
+                f"{type(self).__name__}: {self._given.format(shapes)}, expected {what}"
+            )
+
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
+        parts = [child.forward(x, training, step) for child in self.children().values()]
+        parts += [x] * self.adds_input
+        self._check([tuple(part.shape[1:]) for part in parts])
+        if self.join == "add":
+            return sum(parts[1:], start=parts[0]), None
+        y = namespace(type(self).__name__, x=x).concat(parts, axis=1)
+        return y, [part.shape[1] for part in parts]
+
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:
+        branches = self.children().values()
+        parts = [dy] * len(branches)
+        if self.join == "concat":
+            ends = [0, *accumulate(saved)]
+            parts = [dy[:, first:end, ...] for first, end in pairwise(ends)]
+        dxs = [branch.backward(part) for branch, part in zip(branches, parts, strict=True)]
+        dxs += [dy] * self.adds_input
+        return sum(dxs[1:], start=dxs[0]), {}
+
+
+class Residual(_Branches):
     """Add what a body makes of x to x, or to what a shortcut makes of it.
 
         y = body(x) + shortcut(x),    dx = body'(dy) + shortcut'(dy)
@@ -233,6 +272,8 @@ class Residual(Container):
     tinyconv.errors.ShapeError: Residual: body gives (3,) and shortcut (4,), expected equal shapes
     """
 
+    _given = "body gives {0[0]} and shortcut {0[1]}"
+
     @checked
     def __init__(
         self, body: Layer | Sequence[Layer], shortcut: Layer | Sequence[Layer] | None = None
@@ -244,37 +285,15 @@ class Residual(Container):
         self._check_layers_differ()
 
     def children(self) -> dict[str, Layer]:  # noqa: D102
-        if self.shortcut is None:
-            return {"body": self.body}
-        return {"body": self.body, "shortcut": self.shortcut}
+        own = {"body": self.body}
+        return own if self.shortcut is None else own | {"shortcut": self.shortcut}
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        body = _output_shape("body", self.body, shape)
-        other = shape
-        if self.shortcut is not None:
-            other = _output_shape("shortcut", self.shortcut, shape)
-        if body != other:
-            raise ShapeError(
-                f"Residual: body gives {body} and shortcut {other}, expected equal shapes"
-            )
-        return body
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        y = self.body.forward(x, training, step)
-        other = x if self.shortcut is None else self.shortcut.forward(x, training, step)
-        if y.shape != other.shape:
-            raise ShapeError(
-                f"Residual: body gives {tuple(y.shape[1:])} and shortcut "
-                f"{tuple(other.shape[1:])}, expected equal shapes"
-            )
-        return y + other, None
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        other = dy if self.shortcut is None else self.shortcut.backward(dy)
-        return self.body.backward(dy) + other, {}
+    @property
+    def adds_input(self) -> bool:  # noqa: D102
+        return self.shortcut is None
 
 
-class Parallel(Container):
+class Parallel(_Branches):
     """Give x to every branch and join what they return.
 
         concat: y = [branch_0(x), branch_1(x), ...] along the channels, dx = sum branch_k'(dy_k)
@@ -290,6 +309,8 @@ class Parallel(Container):
     >>> Parallel([Linear(4, 3), Linear(4, 2)]).output_shape((4,))
     (5,)
     """
+
+    _given = "branches give {0}"
 
     @checked
     def __init__(
@@ -312,39 +333,6 @@ class Parallel(Container):
 
     def children(self) -> dict[str, Layer]:  # noqa: D102
         return {str(place): branch for place, branch in enumerate(self.branches)}
-
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        shapes = [_output_shape(name, c, given) for name, c, given in self.child_inputs(shape)]
-        self._check(shapes)
-        if self.join == "add":
-            return shapes[0]
-        return (sum(given[0] for given in shapes), *shapes[0][1:])
-
-    def _check(self, shapes: list[Shape]) -> None:
-        first = 1 if self.join == "concat" else 0
-        if any(shape[first:] != shapes[0][first:] for shape in shapes):
-            what = "shapes that differ in channels only" if first else "equal shapes"
-            raise ShapeError(f"Parallel: branches give {shapes}, expected {what}")
-
-    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
-        parts = [branch.forward(x, training, step) for branch in self.branches]
-        self._check([tuple(part.shape[1:]) for part in parts])
-        if self.join == "concat":
-            y = namespace("Parallel", x=x).concat(parts, axis=1)
-        else:
-            y = sum(parts[1:], start=parts[0])
-        return y, [part.shape[1] for part in parts]
-
-    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
-        dx, first = None, 0
-        for branch, channels in zip(self.branches, saved, strict=True):
-            part = dy
-            if self.join == "concat":
-                part = dy[:, first : first + channels, ...]
-                first += channels
-            own = branch.backward(part)
-            dx = own if dx is None else dx + own
-        return dx, {}
 
 
 def in_a_row(layers: Iterable[Layer]) -> list[Layer]:

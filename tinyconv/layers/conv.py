@@ -7,7 +7,8 @@ from tinyconv.arguments import Count, OneOf, checked
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, sliding_window, spread, transposed_window
 from tinyconv.initializers import InitializerName
-from tinyconv.layers.base import Operation, OverAxes, Shape, Sizes, shape_of
+from tinyconv.layers.base import Shape
+from tinyconv.layers.operation import Operation, OverAxes, Sizes, shape_of, weight_and_bias
 from tinyconv.ops.conv import conv_nd, conv_nd_backward
 from tinyconv.ops.conv_transpose import conv_transpose_nd, conv_transpose_nd_backward
 from tinyconv.ops.shape import pad
@@ -85,21 +86,11 @@ class _Conv(OverAxes):
             )
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:
-        if self.in_channels is None:
-            if shape is None:
-                return None
-            self._check_input(shape)
-            self.in_channels = shape[0]
-        area = prod(self.kernel_size)
-        fan_in = self.in_channels // self.groups * area
-        fan_out = self.out_channels // self.groups * area
-        weight = self._weight_shape(self.in_channels)
-        specs = {"weight": ParameterSpec(weight, self.weight_init, fan_in, fan_out)}
-        if self.bias:
-            specs["bias"] = ParameterSpec(
-                (self.out_channels,), self.bias_init, fan_in, fan_out, decay=False
-            )
-        return specs
+        C, area = self._size("in_channels", shape), prod(self.kernel_size)
+        if C is None:
+            return None
+        fans = C // self.groups * area, self.out_channels // self.groups * area
+        return weight_and_bias(self, self._weight_shape(C), self.out_channels, *fans)
 
 
 class Conv1d(_Conv, axes=1):

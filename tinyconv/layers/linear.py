@@ -2,7 +2,8 @@
 
 from tinyconv.arguments import Count, checked
 from tinyconv.initializers import InitializerName
-from tinyconv.layers.base import OneOperation, Shape, check_input
+from tinyconv.layers.base import Shape
+from tinyconv.layers.operation import OneOperation, check_input, weight_and_bias
 from tinyconv.ops.linear import linear, linear_backward
 from tinyconv.parameters import ParameterSpec
 
@@ -52,12 +53,7 @@ class Linear(OneOperation):
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         I, O = self._size("in_features", shape), self.out_features
-        if I is None:
-            return None
-        specs = {"weight": ParameterSpec((O, I), self.weight_init, I, O)}
-        if self.bias:
-            specs["bias"] = ParameterSpec((O,), self.bias_init, I, O, decay=False)
-        return specs
+        return None if I is None else weight_and_bias(self, (O, I), O, I, O)
 
     def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
         return shape[0] * self.out_features

@@ -9,7 +9,8 @@ from tinyconv.arguments import Count, Fraction, Positive, checked
 from tinyconv.backend import Array, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
-from tinyconv.layers.base import OneOperation, Shape, check_input, shape_of
+from tinyconv.layers.base import Shape
+from tinyconv.layers.operation import OneOperation, check_input, shape_of
 from tinyconv.ops import norm as ops
 from tinyconv.ops.local_response_norm import local_response_norm, local_response_norm_backward
 from tinyconv.parameters import ParameterSpec

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from tinyconv.arguments import Count, Number, checked
 from tinyconv.geometry import Geometry, Padding
-from tinyconv.layers.base import OneOperation, OverAxes, Shape, Sizes, check_input
+from tinyconv.layers.base import Shape
+from tinyconv.layers.operation import OneOperation, OverAxes, Sizes, check_input
 from tinyconv.ops import pool as ops
 from tinyconv.ops import pool_global as whole
 from tinyconv.ops.subsample import subsample_nd, subsample_nd_backward

@@ -6,7 +6,8 @@ from tinyconv.arguments import OneOf, checked, integer
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread_pairs
-from tinyconv.layers.base import Layer, OneOperation, Shape
+from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.operation import OneOperation
 from tinyconv.ops import shape as ops
 
 __all__ = ["Crop", "Flatten", "Identity", "Pad", "Reshape"]

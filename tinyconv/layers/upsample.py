@@ -6,7 +6,8 @@ from tinyconv.arguments import OneOf, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
-from tinyconv.layers.base import Layer, Shape, Sizes, shape_of
+from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.operation import Sizes, shape_of
 from tinyconv.ops import upsample as ops
 
 __all__ = ["Upsample"]
