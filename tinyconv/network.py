@@ -26,9 +26,9 @@ from tinyconv.network_base import ABOUT
 from tinyconv.network_predict import Predictor
 from tinyconv.optimizers import OPTIMIZERS, SGD, Optimizer
 from tinyconv.training.batches import Augment, Batching
-from tinyconv.training.callbacks import Callback
+from tinyconv.training.callbacks import Callback, Position, Training
 from tinyconv.training.checks import warn_of_nonsense
-from tinyconv.training.fit import Position, Training, fit
+from tinyconv.training.fit import fit
 from tinyconv.training.history import History
 from tinyconv.training.run import check_callbacks, kept_in, read_data
 

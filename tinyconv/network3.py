@@ -36,8 +36,7 @@ from tinyconv.layers import Tanh as TanhLayer
 from tinyconv.layers.base import Shape
 from tinyconv.network import Sequential
 from tinyconv.optimizers import SGD
-from tinyconv.training.callbacks import Callback
-from tinyconv.training.fit import Training
+from tinyconv.training.callbacks import Callback, Training
 
 __all__ = [
     "ConvPoolLayer",

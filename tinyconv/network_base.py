@@ -27,8 +27,8 @@ from tinyconv.optimizers import SGD, Optimizer
 from tinyconv.parameters import Parameters
 from tinyconv.spellings import OTHER_METHODS
 from tinyconv.tables import html_table, text_table
+from tinyconv.training.callbacks import Position
 from tinyconv.training.checks import check_input
-from tinyconv.training.fit import Position
 
 _COUNT = Number(whole=True, least=0)
 

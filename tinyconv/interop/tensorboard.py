@@ -1,13 +1,11 @@
 """The figures of a run for TensorBoard, by tensorboardX, which needs no TensorFlow."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinyconv.interop.extras import require
-from tinyconv.training.loggers import Logger
-
-if TYPE_CHECKING:
-    from tinyconv.training.fit import Training
+from tinyconv.training.callbacks import Training
+from tinyconv.training.progress import Logger
 
 
 class TensorBoard(Logger):
@@ -33,7 +31,7 @@ class TensorBoard(Logger):
         self._writers = require("tensorboardX", "tensorboard")
         self._writer: Any = None
 
-    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+    def on_train_begin(self, training: Training) -> None:  # noqa: D102
         done = training.position.epoch
         self._writer = self._writers.SummaryWriter(
             str(self.folder), purge_step=done + 1 if done else None
@@ -44,5 +42,5 @@ class TensorBoard(Logger):
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
 
-    def on_train_end(self, training: "Training") -> None:  # noqa: D102
+    def on_train_end(self, training: Training) -> None:  # noqa: D102
         self._writer.close()

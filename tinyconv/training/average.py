@@ -1,16 +1,13 @@
 """A moving average of the weights, which answers better than the weights of any one step."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 
 from tinyconv.arguments import Number, checked
 from tinyconv.backend import Array, like
 from tinyconv.files import check_tensors
-from tinyconv.training.callbacks import Callback, held
-
-if TYPE_CHECKING:
-    from tinyconv.training.fit import Training
+from tinyconv.training.callbacks import Callback, Training, held
 
 
 class AverageWeights(Callback):
@@ -48,7 +45,7 @@ class AverageWeights(Callback):
         self.decay = decay
         self._restored: dict[str, Array] = {}
 
-    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+    def on_train_begin(self, training: Training) -> None:  # noqa: D102
         now, self._holds_average = _arrays(training), False
         #: What the network does not hold: the average in an epoch, the trained weights after it.
         self._other = {name: array.copy() for name, array in now.items()}
@@ -61,20 +58,20 @@ class AverageWeights(Callback):
             array[...] = like(array, self._restored[name])
         self._restored = {}
 
-    def on_epoch_begin(self, training: "Training") -> None:  # noqa: D102
+    def on_epoch_begin(self, training: Training) -> None:  # noqa: D102
         self._let_it_hold(False, training)
 
-    def on_batch_end(self, training: "Training") -> None:  # noqa: D102
+    def on_batch_end(self, training: Training) -> None:  # noqa: D102
         share = max(1 - self.decay, 9 / (10 + training.position.step))
         for name, array in _arrays(training).items():
             average = self._other[name]
             average += share * (array - average)
         self._let_it_hold(training.position.batch == training.batches, training)
 
-    def on_train_end(self, training: "Training") -> None:  # noqa: D102
+    def on_train_end(self, training: Training) -> None:  # noqa: D102
         self._let_it_hold(True, training)
 
-    def _let_it_hold(self, average: bool, training: "Training") -> None:
+    def _let_it_hold(self, average: bool, training: Training) -> None:
         """Give the network the average, or the trained weights, if it holds the others."""
         if average == self._holds_average:
             return
@@ -95,6 +92,6 @@ class AverageWeights(Callback):
 _HOLDS = "holds_average"
 
 
-def _arrays(training: "Training") -> dict[str, Array]:
+def _arrays(training: Training) -> dict[str, Array]:
     """Return what is averaged: all but the counters of batches."""
     return {name: a for name, a in held(training).items() if "int" not in str(a.dtype)}

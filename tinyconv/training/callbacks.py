@@ -3,27 +3,81 @@
 import inspect
 import signal
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import numpy as np
 
 from tinyconv.arguments import Count, Function, OneOf, checked
 from tinyconv.backend import Array, like
+from tinyconv.engines.base import Engine, Totals
+from tinyconv.engines.ranks import ALONE, Ranks
 from tinyconv.errors import ArgumentError
 from tinyconv.files import check_tensors
 from tinyconv.messages import hint, shown
+from tinyconv.parameters import Parameters
 from tinyconv.schedules import ScheduleFunction
+from tinyconv.training.history import History
 
-if TYPE_CHECKING:
-    from tinyconv.training.fit import Training
+
+@dataclass
+class Position:
+    """How far training has come.
+
+    Attributes:
+        epoch: epochs completed since the network was made.
+        batch: batches completed of the running epoch.
+        step: training steps since the network was made.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+@dataclass
+class Training:
+    """A run in progress, as callbacks see it.
+
+    Attributes:
+        engine: executes the steps.
+        parameters: of the network.
+        state: running statistics of the network, by name.
+        epochs: the epoch at which the run ends.
+        batches: batches in an epoch; 0 as long as nobody knows.
+        position: how far training has come.
+        totals: sums of an epoch that was interrupted and is now resumed.
+        history: a row for every epoch completed.
+        lr: learning rate of the next step; a callback may change it.
+        callbacks: called in this order.
+        stop: None, or the reason to stop after the current batch.
+        last_batch_size: samples in the batch that has just ended.
+        ended: whether the loop came to its end, and no exception broke a batch off halfway.
+        ranks: the processes that train together; what one of them wants to stop, all stop.
+    """
+
+    engine: Engine
+    parameters: Parameters
+    epochs: int
+    batches: int
+    position: Position
+    history: History
+    lr: float
+    state: Mapping[str, Array] = field(default_factory=dict)
+    callbacks: Sequence["Callback"] = ()
+    totals: Totals = field(default_factory=Totals)
+    stop: str | None = None
+    last_batch_size: int = 0
+    ended: bool = False
+    ranks: Ranks = ALONE
 
 
 class Callback:
     """The base of all callbacks: override what you need.
 
-    Every method is handed the running :class:`~tinyconv.training.fit.Training`, whose fields it
-    may read; setting ``training.stop`` to a reason ends the run after the current batch.
+    Every method is handed the running :class:`Training`, whose fields it may read; setting
+    ``training.stop`` to a reason ends the run after the current batch.
 
     >>> class Announce(Callback):
     ...     def on_epoch_end(self, training):
@@ -43,19 +97,19 @@ class Callback:
             ArgumentError: one that the callback needs will not be there.
         """
 
-    def on_train_begin(self, training: "Training") -> None:
+    def on_train_begin(self, training: Training) -> None:
         """Before the first batch."""
 
-    def on_epoch_begin(self, training: "Training") -> None:
+    def on_epoch_begin(self, training: Training) -> None:
         """Before the first batch of an epoch."""
 
-    def on_batch_end(self, training: "Training") -> None:
+    def on_batch_end(self, training: Training) -> None:
         """After every batch."""
 
-    def on_epoch_end(self, training: "Training") -> None:
+    def on_epoch_end(self, training: Training) -> None:
         """After the last batch of an epoch and its validation; its row is in the history."""
 
-    def on_train_end(self, training: "Training") -> None:
+    def on_train_end(self, training: Training) -> None:
         """After the last batch, also when the run was stopped or an error ended it.
 
         Called in the reverse of the callbacks' order.
@@ -138,15 +192,15 @@ class Schedule(Callback):
         if isinstance(monitor, str):
             check_monitor(type(self.schedule).__name__, monitor, figures)
 
-    def on_epoch_begin(self, training: "Training") -> None:  # noqa: D102
+    def on_epoch_begin(self, training: Training) -> None:  # noqa: D102
         self._set(training)
 
-    def on_batch_end(self, training: "Training") -> None:  # noqa: D102
+    def on_batch_end(self, training: Training) -> None:  # noqa: D102
         # After the last batch the row of the epoch is yet to be written, with the rate it had.
         if self.per == "step" and training.position.batch != training.batches:
             self._set(training)
 
-    def _set(self, training: "Training") -> None:
+    def _set(self, training: Training) -> None:
         # The history has a row for each epoch of this run, also where it was resumed.
         t = len(training.history)
         if self.per == "step":
@@ -160,7 +214,7 @@ class Schedule(Callback):
         training.lr = training.engine.optimizer.lr * float(factor)
 
 
-def held(training: "Training") -> dict[str, Array]:
+def held(training: Training) -> dict[str, Array]:
     """Return the arrays that a network consists of: its parameters and its state."""
     state = {f"state.{name}": array for name, array in training.state.items()}
     return {"parameters": training.parameters.flat, **state}
@@ -185,18 +239,18 @@ class KeepBest(Callback):
     def check(self, figures: Sequence[str]) -> None:  # noqa: D102
         check_monitor(type(self).__name__, self.monitor, figures)
 
-    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+    def on_train_begin(self, training: Training) -> None:  # noqa: D102
         if not training.history.rows:
             self._best = {}  # of an earlier run; a resumed one has rows
         elif self._best:
             shapes = {name: tuple(array.shape) for name, array in held(training).items()}
             check_tensors(f"{type(self).__name__} in the checkpoint", self._best, shapes)
 
-    def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
+    def on_epoch_end(self, training: Training) -> None:  # noqa: D102
         if training.history.best(self.monitor) is training.history.rows[-1]:
             self._best = {name: array.copy() for name, array in held(training).items()}
 
-    def on_train_end(self, training: "Training") -> None:  # noqa: D102
+    def on_train_end(self, training: Training) -> None:  # noqa: D102
         for name, array in held(training).items() if self._best else ():
             best = self._best[name]
             array[...] = like(array, best) if isinstance(best, np.ndarray) else best
@@ -226,17 +280,17 @@ class EarlyStopping(KeepBest):
         self.patience = patience
         self.restore_best = restore_best
 
-    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+    def on_train_begin(self, training: Training) -> None:  # noqa: D102
         super().on_train_begin(training)
         if training.history.rows:  # a run resumed after it was stopped here
             self._stop(training)
 
-    def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
+    def on_epoch_end(self, training: Training) -> None:  # noqa: D102
         if self.restore_best:
             super().on_epoch_end(training)
         self._stop(training)
 
-    def _stop(self, training: "Training") -> None:
+    def _stop(self, training: Training) -> None:
         best = training.history.best(self.monitor)["epoch"]
         if training.history.rows[-1]["epoch"] - best >= self.patience:
             training.stop = f"{self.monitor} has not improved for {self.patience} epochs"
@@ -285,7 +339,7 @@ class StopOnInterrupt(Callback):
     def interrupted(self) -> bool:  # noqa: D102
         return self.signal != 0
 
-    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+    def on_train_begin(self, training: Training) -> None:  # noqa: D102
         self.signal = 0
         if threading.current_thread() is not threading.main_thread():
             return  # signals can only be caught in the main thread
@@ -301,7 +355,7 @@ class StopOnInterrupt(Callback):
             if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._previous[number] = signal.signal(number, handle)
 
-    def on_train_end(self, training: "Training") -> None:  # noqa: D102
+    def on_train_end(self, training: Training) -> None:  # noqa: D102
         if threading.current_thread() is threading.main_thread():
             while self._previous:
                 signal.signal(*self._previous.popitem())

@@ -21,8 +21,7 @@ from tinyconv.backend import Array
 from tinyconv.engines.base import Totals
 from tinyconv.errors import FileError
 from tinyconv.files import check_json, copy_tensors, read_tensors, sweep, write_tensors
-from tinyconv.training.callbacks import Callback
-from tinyconv.training.fit import Position, Training
+from tinyconv.training.callbacks import Callback, Position, Training
 
 FILE = "checkpoint.safetensors"
 
@@ -70,9 +69,7 @@ class Checkpoint(Callback):
 
     def save(self, training: Training) -> None:
         """Write the checkpoint now, between two batches."""
-        tensors = {f"network.{name}": array for name, array in self.tensors.items()}
-        for name, array in training.engine.optimizer_state.items():
-            tensors[f"optimizer.{name}"] = array
+        tensors = _arrays(self.tensors, training)
         for start, callback in _named(training.callbacks):
             for name, array in callback.state().items():
                 tensors[start + name] = array
@@ -156,11 +153,8 @@ def restore(checkpoint: Checkpoint, training: Training) -> States:
             "it will not have the bits of a run that was not stopped",
             stacklevel=5,
         )
-    into = {f"network.{name}": array for name, array in checkpoint.tensors.items()}
-    for name, array in training.engine.optimizer_state.items():
-        into[f"optimizer.{name}"] = array
     of_callbacks = {k: tensors.pop(k) for k in [*tensors] if k.startswith("callback.")}
-    copy_tensors(str(checkpoint.folder), tensors, into)
+    copy_tensors(str(checkpoint.folder), tensors, _arrays(checkpoint.tensors, training))
     states: States = {}
     for start, callback in _named(training.callbacks):
         states[start] = {
@@ -186,8 +180,7 @@ def spread(
         callbacks: those that all ranks have, likewise.
         states: what those of the first rank were restored from.
     """
-    memory = training.engine.optimizer_state
-    arrays = {**tensors, **{f"optimizer.{name}": array for name, array in memory.items()}}
+    arrays = _arrays(tensors, training)
     of_run = (training.position, training.totals, training.lr, training.epochs)
     mine = (arrays, states, of_run, training.history.rows)
     if training.ranks.is_first:
@@ -218,6 +211,12 @@ def _differences(place: str, saved: Any, expected: Any) -> Iterator[tuple[str, A
         return
     for name, one, other in pairs:
         yield from _differences(f"{place}.{name}" if place else name, one, other)
+
+
+def _arrays(tensors: Mapping[str, Array], training: Training) -> dict[str, Array]:
+    """Return the arrays of a network and of its optimizer by their names in a checkpoint."""
+    parts = {"network": tensors, "optimizer": training.engine.optimizer_state}
+    return {f"{part}.{name}": a for part, arrays in parts.items() for name, a in arrays.items()}
 
 
 def _named(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:

@@ -1,70 +1,16 @@
 """The training loop: epochs, batches, validation, callbacks. It computes nothing itself."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 
-from tinyconv.backend import Array, namespace
-from tinyconv.engines.base import Engine, Totals
-from tinyconv.engines.ranks import ALONE, Ranks, Stopped
+from tinyconv.backend import namespace
+from tinyconv.engines.base import Totals
+from tinyconv.engines.ranks import Stopped
 from tinyconv.errors import NonFiniteError
-from tinyconv.parameters import Parameters
 from tinyconv.training.batches import Batches
-from tinyconv.training.callbacks import Callback
+from tinyconv.training.callbacks import Position, Training
 from tinyconv.training.history import History
-
-
-@dataclass
-class Position:
-    """How far training has come.
-
-    Attributes:
-        epoch: epochs completed since the network was made.
-        batch: batches completed of the running epoch.
-        step: training steps since the network was made.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-
-
-@dataclass
-class Training:
-    """A run in progress, as callbacks see it.
-
-    Attributes:
-        engine: executes the steps.
-        parameters: of the network.
-        state: running statistics of the network, by name.
-        epochs: the epoch at which the run ends.
-        batches: batches in an epoch; 0 as long as nobody knows.
-        position: how far training has come.
-        totals: sums of an epoch that was interrupted and is now resumed.
-        history: a row for every epoch completed.
-        lr: learning rate of the next step; a callback may change it.
-        callbacks: called in this order.
-        stop: None, or the reason to stop after the current batch.
-        last_batch_size: samples in the batch that has just ended.
-        ended: whether the loop came to its end, and no exception broke a batch off halfway.
-        ranks: the processes that train together; what one of them wants to stop, all stop.
-    """
-
-    engine: Engine
-    parameters: Parameters
-    epochs: int
-    batches: int
-    position: Position
-    history: History
-    lr: float
-    state: Mapping[str, Array] = field(default_factory=dict)
-    callbacks: Sequence[Callback] = ()
-    totals: Totals = field(default_factory=Totals)
-    stop: str | None = None
-    last_batch_size: int = 0
-    ended: bool = False
-    ranks: Ranks = ALONE
 
 
 def fit(

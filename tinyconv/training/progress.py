@@ -1,15 +1,14 @@
-"""How training says where it is: a live bar, or one line an epoch."""
+"""How training says where it is: a bar, a line an epoch, a CSV file, anybody's way of tracking."""
 
 import sys
 import time
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TextIO
+from pathlib import Path
+from typing import Annotated, Any, TextIO
 
-from tinyconv.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from tinyconv.training.fit import Training
+from tinyconv.arguments import FilePath, checked
+from tinyconv.training.callbacks import Callback, Training
 
 
 class ProgressBar(Callback):
@@ -29,7 +28,7 @@ class ProgressBar(Callback):
         self._bar: Any = None
         self._last = 0.0
 
-    def on_train_begin(self, training: "Training") -> None:  # noqa: D102
+    def on_train_begin(self, training: Training) -> None:  # noqa: D102
         file = self.file or sys.stderr
         self._started, self._seen = time.perf_counter(), 0
         in_notebook = type(file).__module__.startswith("ipykernel.")
@@ -45,11 +44,11 @@ class ProgressBar(Callback):
                 bar_format="{desc} {bar} {n_fmt}/{total_fmt} batches [{remaining} left{postfix}]",
             )
 
-    def on_epoch_begin(self, training: "Training") -> None:  # noqa: D102
+    def on_epoch_begin(self, training: Training) -> None:  # noqa: D102
         if self._bar is not None:
             self._bar.set_description_str(f"epoch {training.position.epoch + 1}/{training.epochs}")
 
-    def on_batch_end(self, training: "Training") -> None:  # noqa: D102
+    def on_batch_end(self, training: Training) -> None:  # noqa: D102
         self._seen += training.last_batch_size
         if self._bar is None:
             return
@@ -62,7 +61,7 @@ class ProgressBar(Callback):
             figures = ", ".join(_said(name, value) for name, value in means.items())
             self._bar.set_postfix_str(f"{figures}, {speed:,.0f} samples/s", refresh=False)
 
-    def on_epoch_end(self, training: "Training") -> None:  # noqa: D102
+    def on_epoch_end(self, training: Training) -> None:  # noqa: D102
         row = training.history.rows[-1]
         figures = [_said(k, v) for k, v in row.items() if k not in _NO_FIGURES]
         line = "  ".join([f"epoch {row['epoch']}/{training.epochs}", *figures])
@@ -73,7 +72,7 @@ class ProgressBar(Callback):
             with suppress(OSError):  # who read it has left, or its disk is full; training goes on
                 print(line, file=self.file or sys.stderr, flush=True)
 
-    def on_train_end(self, training: "Training") -> None:  # noqa: D102
+    def on_train_end(self, training: Training) -> None:  # noqa: D102
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -112,3 +111,58 @@ def _said(name: str, value: float) -> str:
     is_share = name.removeprefix("val_").startswith(("accuracy", "top_"))
     words = name.replace("val_", "validation ", 1).replace("_", " ")
     return f"{words} {value:.2%}" if is_share else f"{words} {value:.4f}"
+
+
+class Logger(Callback):
+    """Hands the figures of each epoch on; override :meth:`log`, which is all that a logger needs.
+
+    Figures that another callback adds are among them if it stands in front. Of processes that train
+    together, the first one logs.
+
+    >>> class Printed(Logger):
+    ...     def log(self, figures, epoch):
+    ...         print(epoch, sorted(figures))
+    """
+
+    first_rank_only = True
+
+    def log(self, figures: dict[str, float], epoch: int) -> None:
+        """Take the figures of one epoch.
+
+        Args:
+            figures: by name, as in a row of the history: loss, accuracy, val_loss, ..., seconds.
+            epoch: counted from 1.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define log(figures, epoch)")
+
+    def on_epoch_end(self, training: Training) -> None:  # noqa: D102
+        figures = dict(training.history.rows[-1])
+        self.log(figures, int(figures.pop("epoch")))
+
+
+class CSVLogger(Callback):
+    """Keep the history in a CSV file, which is whole after every epoch.
+
+    A run that is resumed from a checkpoint goes on in the same table.
+
+    Args:
+        path: of the file; what was there is replaced.
+
+    >>> import pathlib, tempfile
+    >>> import tinyconv as tc
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "history.csv")
+    >>> net = tc.Sequential(tc.Linear(2, 2))
+    >>> data = [[0.0, 1.0], [1.0, 0.0]], [0, 1]
+    >>> _ = net.fit(*data, epochs=2, callbacks=[tc.CSVLogger(path)], verbose=False)
+    >>> print(path.read_text().splitlines()[0])
+    epoch,loss,accuracy,lr,seconds,samples_per_second
+    """
+
+    first_rank_only = True
+
+    @checked
+    def __init__(self, path: Annotated[str | Path, FilePath()]) -> None:
+        self.path = path
+
+    def on_epoch_end(self, training: Training) -> None:  # noqa: D102
+        training.history.save(self.path)

@@ -24,8 +24,7 @@ from tinyconv.training.batches import (
     as_pair,
     split_off,
 )
-from tinyconv.training.callbacks import Callback, check_callback
-from tinyconv.training.fit import Training
+from tinyconv.training.callbacks import Callback, Training, check_callback
 from tinyconv.training.progress import ProgressBar
 
 #: Returns checked samples and targets of x, y and weights or None; the first argument begins
