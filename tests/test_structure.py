@@ -44,6 +44,7 @@ FLOORS = {
     "training": 5,
     "network": 6,
     "network_base": 6,
+    "network_files": 6,
     "network_predict": 6,
     "gradcheck": 7,
     "models": 7,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array, like, to_numpy
-from tinyconv.errors import FileError
+from tinyconv.errors import DAMAGED, FileError
 from tinyconv.messages import shown
 
 #: Written into every file; a file with a higher one is refused.
@@ -275,6 +275,27 @@ def check_json(source: str | Path, value: Any, form: Any, place: str = "") -> No
         what = f"{place or 'it'} is {shown(value)}"
         raise FileError(f"{source}: its description is damaged ({what})")
     return None
+
+
+@contextmanager
+def naming(path: Path, damage: str = "its description is damaged") -> Iterator[None]:
+    """Let errors begin with the path of a file, and say ``damage`` of what its content led to.
+
+    Raises:
+        FileError: in the place of any error of damaged content.
+
+    >>> with naming(Path("net.safetensors")):
+    ...     {}["layers"]
+    Traceback (most recent call last):
+    tinyconv.errors.FileError: net.safetensors: its description is damaged ('layers')
+    """
+    try:
+        yield
+    except FileError as error:
+        text = str(error)
+        raise FileError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
+    except DAMAGED as error:
+        raise FileError(f"{path}: {damage} ({error})") from None
 
 
 def array_of(value: Any) -> np.ndarray[Any, Any]:

@@ -1,8 +1,7 @@
 """A network as its user sees it: build, train, ask, save, load."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,12 +16,11 @@ from tinyconv.engines.choose import engine_for, sum_for
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.ranks import Comm, Ranks, ends_all
 from tinyconv.engines.shared import SharedEngine
-from tinyconv.errors import DAMAGED, ArgumentError, FileError, StateError
-from tinyconv.layers import Chain, decode
+from tinyconv.errors import ArgumentError
 from tinyconv.losses import LOSSES, Loss
 from tinyconv.losses.targets import take
 from tinyconv.metrics import Metric, metrics_of
-from tinyconv.network_base import ABOUT
+from tinyconv.network_files import read_network
 from tinyconv.network_predict import Predictor
 from tinyconv.optimizers import OPTIMIZERS, SGD, Optimizer
 from tinyconv.training.batches import Augment, Batching
@@ -284,14 +282,13 @@ class Sequential(Predictor):
         """
         loss = self.loss if loss is None else LOSSES.of("fit", loss)
         rule = self._rule[0] if optimizer is None else OPTIMIZERS.of("fit", optimizer)
-        chosen = loss
         if sync_batch_norm and comm is None and not resume:  # what ranks began, one may end
             raise ArgumentError(
                 "fit: sync_batch_norm is True and comm is None, expected the communicator of the "
                 "processes that share the batch, or False"
             )
         data = read_data(
-            lambda op, xs, ys, weight: self._samples(op, xs, ys, weight, chosen),
+            partial(self._samples, loss=loss),
             x,
             y,
             sample_weight,
@@ -305,11 +302,11 @@ class Sequential(Predictor):
         warn_of_nonsense(data.some, rule.lr)
         outputs = self.output_shape(tuple(data.some.shape[1:]))
         measured = metrics_of("fit", metrics, loss, outputs)
-        validation = data.validation
         names = ["loss", *(metric.name for metric in measured)]
         ranks = Ranks(comm)
         verbose = verbose and ranks.is_first
-        hung = check_callbacks(callbacks, verbose, names, validation is not None, ranks)
+        validates = data.validation is not None
+        hung = check_callbacks(callbacks, verbose, names, validates, ranks)
         executing = engine_for(self, engine)
         if profile and type(executing) is EagerEngine:
             raise ArgumentError(
@@ -346,17 +343,15 @@ class Sequential(Predictor):
             callbacks=hung,
             ranks=ranks,
         )
-
-        def validate() -> dict[str, float]:
-            assert validation is not None
-            return self._figures(*validation, measured, ranks=ranks)
-
+        validate = None
+        if data.validation is not None:
+            validate = partial(self._figures, *data.validation, measured, ranks=ranks)
         with (
             self._trained_by_one(),
             kept_in(checkpoint, training, resume, self._tensors(), self._about, settings),
         ):
             try:
-                return fit(training, data.batches, None if validation is None else validate)
+                return fit(training, data.batches, validate)
             finally:
                 self.position = training.position
                 self._rule = rule, executing.optimizer_state
@@ -373,17 +368,6 @@ class Sequential(Predictor):
             why = f"every layer is frozen; set net[{owners[-1].path!r}].trainable = True, for one"
         raise ArgumentError(f"{op}: there is nothing to train: {why}")
 
-    @contextmanager
-    def _trained_by_one(self) -> Iterator[None]:
-        """Keep other threads from training the network at the same time."""
-        if self._trainer == os.getpid():
-            raise StateError("fit: the network is being trained already, by another fit")
-        self._trainer = os.getpid()
-        try:
-            yield
-        finally:
-            self._trainer = None
-
 
 @checked
 def load(path: Annotated[str | Path, FilePath()], device: str = "cpu") -> Sequential:
@@ -397,35 +381,14 @@ def load(path: Annotated[str | Path, FilePath()], device: str = "cpu") -> Sequen
         FileError: the file is missing, corrupt, foreign, or of a later version.
         DeviceError: the device is not there.
     """
-    path = Path(path)
     check_device(device)
-    if (path / "model.safetensors").is_file():
-        path /= "model.safetensors"
-    tensors, about = files.read_tensors(path, "network")
-    files.check_json(path, about, ABOUT)
-    try:
-        shape = about["input_shape"]
-        layers = decode(about["layers"])
-        # Shapes are compared before anything of a size that the file merely claims is allocated.
-        chain = Chain(layers)
-        specs = chain.specs(None if shape is None else tuple(shape)) or {}
-        shapes = {name: spec.shape for name, spec in specs.items()}
-        shapes |= {name: value.shape for name, value in chain.state_values().items()}
-        files.check_tensors(str(path), tensors, shapes)
-        net = Sequential(
-            layers,
-            seed=about["seed"],
-            dtype=about["dtype"],
-            device=device,
-            input_shape=None if shape is None else tuple(shape),
-        )
+    path, layers, tensors, about = read_network(path)
+    with files.naming(path):
+        kept = {name: about[name] for name in ("seed", "dtype", "input_shape")}
+        net = Sequential(layers, device=device, **kept)
         net.loss = LOSSES.make(about["loss"], about["loss_config"])
         net.position = Position(epoch=about["epochs"], step=about["steps"])
         net.class_names = about["class_names"] and tuple(about["class_names"])
         net.pixels = about["pixels"] and Pixels(**about["pixels"])
         files.copy_tensors(str(path), tensors, net._tensors())
-    except FileError as error:
-        raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except DAMAGED as error:
-        raise FileError(f"{path}: its description is damaged ({error})") from None
     return net

@@ -1,7 +1,8 @@
 """What a network is before it is trained: layers with parameters of its own, and its files."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from tinyconv import files
-from tinyconv.arguments import FilePath, Number, OneOf, checked
+from tinyconv.arguments import FilePath, checked
 from tinyconv.backend import Array, check_device, like, namespace, to_numpy
-from tinyconv.data.report import CLASS_NAMES, PIXELS, Pixels
+from tinyconv.data.report import Pixels
 from tinyconv.engines.base import Engine
 from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
 from tinyconv.geometry import spread
@@ -29,24 +30,6 @@ from tinyconv.spellings import OTHER_METHODS
 from tinyconv.tables import html_table, text_table
 from tinyconv.training.callbacks import Position
 from tinyconv.training.checks import check_input
-
-_COUNT = Number(whole=True, least=0)
-
-#: What the JSON in the file of a network is.
-ABOUT = {
-    "format": str,
-    "version": _COUNT,
-    "layers": [dict],
-    "input_shape": (None, [Number(whole=True, least=1)]),
-    "seed": int,
-    "dtype": OneOf("float32", "float64"),
-    "loss": str,
-    "loss_config": dict,
-    "epochs": _COUNT,
-    "steps": _COUNT,
-    "class_names": CLASS_NAMES,
-    "pixels": PIXELS,
-}
 
 
 class Network(Chain):
@@ -349,6 +332,17 @@ class Network(Chain):
         }
 
     # Checks and looks.
+
+    @contextmanager
+    def _trained_by_one(self) -> Iterator[None]:
+        """Keep other threads from training the network at the same time."""
+        if self._trainer == os.getpid():
+            raise StateError("fit: the network is being trained already, by another fit")
+        self._trainer = os.getpid()
+        try:
+            yield
+        finally:
+            self._trainer = None
 
     def _accept(self, x: Array, op: str = "Sequential") -> None:
         """Build on the first batch; check the shape and the kind of every batch."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from tinyconv import layers as L
 from tinyconv.data.report import CLASS_NAMES, PIXELS, Pixels
-from tinyconv.errors import DAMAGED, FileError, ShapeError
-from tinyconv.files import check_json
+from tinyconv.errors import FileError, ShapeError
+from tinyconv.files import check_json, naming
 from tinyconv.interop.onnx import read_patterns as patterns
 from tinyconv.interop.onnx.file import LARGEST_SAMPLE, Model, Node, open_model
 from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS
@@ -41,13 +41,8 @@ def import_(path: str | Path) -> Sequential:
             named), or is not made of parts one after the other and side by side.
     """
     path = Path(path)
-    try:
+    with naming(path, "its operators do not fit together"):
         return _Import(path, open_model(path)).network()
-    except FileError as error:
-        text = str(error)
-        raise FileError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
-    except DAMAGED as error:
-        raise FileError(f"{path}: its operators do not fit together ({error})") from None
 
 
 @dataclass

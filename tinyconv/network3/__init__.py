@@ -17,120 +17,33 @@ Source: Nielsen, "Neural Networks and Deep Learning", chapter 6.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from tinyconv import data
-from tinyconv.backend import Array
 from tinyconv.data.book_pickle import read_book_pickle
 from tinyconv.errors import DataError, ShapeError, StateError
-from tinyconv.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
-from tinyconv.layers import ReLU as ReLULayer
-from tinyconv.layers import Sigmoid as SigmoidLayer
-from tinyconv.layers import Tanh as TanhLayer
+from tinyconv.layers import Flatten, Layer
 from tinyconv.layers.base import Shape
 from tinyconv.network import Sequential
+from tinyconv.network3 import layers
+from tinyconv.network3.layers import *
 from tinyconv.optimizers import SGD
 from tinyconv.training.callbacks import Callback, Training
 
-__all__ = [
-    "ConvPoolLayer",
-    "FullyConnectedLayer",
-    "Network",
-    "ReLU",
-    "Shared",
-    "SoftmaxLayer",
-    "linear",
-    "load_data_shared",
-    "sigmoid",
-    "tanh",
-]
+__all__ = ["Network", "load_data_shared"]
+__all__ += layers.__all__
 
 # The listings say "import network3" and "from network3 import ...", without the package.
 sys.modules.setdefault("network3", sys.modules[__name__])
 
-Floats: TypeAlias = np.ndarray[Any, Any]
-Activation: TypeAlias = Callable[[Floats], Floats]
-
 #: The book prints a line every so many batches.
 BATCHES_A_LINE = 1000
-
-
-# Activation functions.
-
-
-def linear(z: Floats) -> Floats:
-    """Return z itself."""
-    return z
-
-
-def ReLU(z: Floats) -> Floats:
-    """Return max(0, z).
-
-    >>> ReLU(np.array([-1.0, 2.0])).tolist()
-    [0.0, 2.0]
-    """
-    return np.maximum(0.0, z)
-
-
-def sigmoid(z: Floats) -> Floats:
-    """Return 1 / (1 + exp(-z)).
-
-    >>> sigmoid(np.array([0.0])).tolist()
-    [0.5]
-    """
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * z))
-
-
-def tanh(z: Floats) -> Floats:
-    """Return tanh(z).
-
-    >>> tanh(np.array([0.0])).tolist()
-    [0.0]
-    """
-    return np.tanh(z)
-
-
-_LAYER_OF: dict[Activation, Callable[[], list[Layer]]] = {
-    linear: list,
-    ReLU: lambda: [ReLULayer()],
-    sigmoid: lambda: [SigmoidLayer()],
-    tanh: lambda: [TanhLayer()],
-}
-
-
-# Data.
-
-
-class Shared:
-    """An array behind the methods of Theano's shared variables, which the book uses.
-
-    >>> w = Shared(np.zeros(2))
-    >>> w.set_value([1, 2])
-    >>> w.get_value().tolist(), w.eval().tolist()
-    ([1.0, 2.0], [1.0, 2.0])
-    """
-
-    def __init__(self, value: Array) -> None:
-        self.value = value
-
-    def get_value(self, borrow: bool = False) -> Floats:
-        """Return a copy; the array itself if ``borrow``, where that is possible."""
-        array = np.asarray(self.value)
-        return array if borrow else array.copy()
-
-    def eval(self) -> Floats:
-        """Return a copy."""
-        return self.get_value()
-
-    def set_value(self, value: Any, borrow: bool = False) -> None:
-        """Write new values into the array."""
-        self.value[...] = value
 
 
 def load_data_shared(filename: str | Path = "../data/mnist.pkl.gz") -> list[tuple[Shared, Shared]]:
@@ -160,132 +73,6 @@ def load_data_shared(filename: str | Path = "../data/mnist.pkl.gz") -> list[tupl
         x = x.reshape(len(y), -1)
     pairs = [(x, y)] + [(xs.reshape(len(ys), -1), ys) for xs, ys in others]
     return [(Shared(xs), Shared(ys.astype(np.int32))) for xs, ys in pairs]
-
-
-# Layers.
-
-
-class ConvPoolLayer:
-    """A convolution, max-pooling, then bias and activation.
-
-    Args:
-        filter_shape: (filters, input feature maps, height, width).
-        image_shape: (mini-batch size, input feature maps, height, width).
-        poolsize: height and width of the pooled windows.
-        activation_fn: one of ``sigmoid``, ``tanh``, ``ReLU``, ``linear``.
-
-    Attributes:
-        w: (filters, input feature maps, height, width), a :class:`Shared`.
-        b: (filters,), a :class:`Shared`.
-
-    Raises:
-        ShapeError: the shapes do not fit each other, or the activation is unknown.
-
-    >>> layer = ConvPoolLayer(image_shape=(10, 1, 28, 28), filter_shape=(20, 1, 5, 5))
-    >>> layer.w.get_value().shape, layer.output_shape
-    ((20, 1, 5, 5), (20, 12, 12))
-    """
-
-    def __init__(
-        self,
-        filter_shape: tuple[int, int, int, int],
-        image_shape: tuple[int, int, int, int],
-        poolsize: tuple[int, int] = (2, 2),
-        activation_fn: Activation = sigmoid,
-    ) -> None:
-        for name, given, size in (
-            ("filter_shape", filter_shape, 4),
-            ("image_shape", image_shape, 4),
-            ("poolsize", poolsize, 2),
-        ):
-            if len(given) != size:
-                raise ShapeError(f"ConvPoolLayer: {name} is {given}, expected {size} numbers")
-        if filter_shape[1] != image_shape[1]:
-            raise ShapeError(
-                f"ConvPoolLayer: filter_shape {filter_shape} and image_shape {image_shape} differ "
-                "in their second number, the input feature maps"
-            )
-        self.filter_shape = filter_shape
-        self.image_shape = image_shape
-        self.poolsize = poolsize
-        self.activation_fn = activation_fn
-        self.stack: list[Layer] = [
-            Conv2d(filter_shape[1], filter_shape[0], (filter_shape[2], filter_shape[3])),
-            # A maximum commutes with adding a bias, so the convolution may add it.
-            MaxPool2d(poolsize),
-            *_activation("ConvPoolLayer", activation_fn),
-        ]
-        shape: Shape = tuple(image_shape[1:])
-        for layer in self.stack:
-            shape = layer.output_shape(shape)
-        self.input_shape: Shape = tuple(image_shape[1:])
-        self.output_shape: Shape = shape
-        n_out = filter_shape[0] * prod(filter_shape[2:]) / prod(poolsize)
-        self.w = Shared(_gaussian(n_out**-0.5, filter_shape))
-        self.b = Shared(_gaussian(1.0, filter_shape[:1]))
-        self.params = [self.w, self.b]
-
-
-class FullyConnectedLayer:
-    """Weights (n_in, n_out), biases and an activation, with dropout on the input.
-
-    Args:
-        n_in: numbers that come in.
-        n_out: neurons.
-        activation_fn: one of ``sigmoid``, ``tanh``, ``ReLU``, ``linear``.
-        p_dropout: probability of dropping an input, 0 <= p_dropout < 1.
-
-    Attributes:
-        w: (n_in, n_out), a :class:`Shared`.
-        b: (n_out,), a :class:`Shared`.
-
-    Raises:
-        ShapeError: the activation is unknown, or a number out of range.
-
-    >>> FullyConnectedLayer(n_in=784, n_out=100, activation_fn=ReLU).w.get_value().shape
-    (784, 100)
-    """
-
-    def __init__(
-        self, n_in: int, n_out: int, activation_fn: Activation = sigmoid, p_dropout: float = 0.0
-    ) -> None:
-        self.n_in = n_in
-        self.n_out = n_out
-        self.activation_fn = activation_fn
-        self.p_dropout = p_dropout
-        self.stack = [
-            *([Dropout(p_dropout, scale_at_test=True)] if p_dropout else []),
-            Linear(n_in, n_out),
-            *_activation(type(self).__name__, activation_fn),
-        ]
-        self.input_shape: Shape = (n_in,)
-        self.output_shape: Shape = (n_out,)
-        w, b = self._initial()
-        self.w, self.b = Shared(w), Shared(b)
-        self.params = [self.w, self.b]
-
-    def _initial(self) -> tuple[Floats, Floats]:
-        w = _gaussian(self.n_out**-0.5, (self.n_in, self.n_out))
-        return w, _gaussian(1.0, (self.n_out,))
-
-
-class SoftmaxLayer(FullyConnectedLayer):
-    """Weights (n_in, n_out) and biases, all zero at first, and softmax; the last layer.
-
-    The arguments are those of :class:`FullyConnectedLayer`; n_out counts the classes.
-
-    >>> SoftmaxLayer(n_in=100, n_out=10).w.get_value().any()
-    np.False_
-    """
-
-    def __init__(self, n_in: int, n_out: int, p_dropout: float = 0.0) -> None:
-        super().__init__(n_in, n_out, linear, p_dropout)
-
-    def _initial(self) -> tuple[Floats, Floats]:
-        return np.zeros((self.n_in, self.n_out), "f4"), np.zeros(self.n_out, "f4")
-
-
-# Networks.
 
 
 class Network:
@@ -448,18 +235,6 @@ class _Lines(Callback):
                 x, y = self.test
                 self.test_accuracy = float(np.mean(self.net.predict(x) == y))
                 print(f"The corresponding test accuracy is {self.test_accuracy:.2%}", flush=True)
-
-
-def _activation(where: str, function: Activation) -> list[Layer]:
-    if function not in _LAYER_OF:
-        names = ", ".join(known.__name__ for known in _LAYER_OF)
-        raise ShapeError(f"{where}: activation_fn is {function!r}, expected one of {names}")
-    return _LAYER_OF[function]()
-
-
-def _gaussian(deviation: float, shape: tuple[int, ...]) -> Floats:
-    # The book draws from the global generator, in this order, so that its seeds serve here.
-    return np.random.normal(0.0, deviation, shape).astype(np.float32)  # noqa: NPY002
 
 
 def _check_layers(layers: list[ConvPoolLayer | FullyConnectedLayer], mini_batch_size: int) -> None:

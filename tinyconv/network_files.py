@@ -1,0 +1,53 @@
+"""What the file of a network says, checked before anything that it describes is made."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv import files
+from tinyconv.arguments import Number, OneOf
+from tinyconv.data.report import CLASS_NAMES, PIXELS
+from tinyconv.layers import Chain, Layer, decode
+
+_COUNT = Number(whole=True, least=0)
+
+#: What the JSON in the file is.
+ABOUT = {
+    "format": str,
+    "version": _COUNT,
+    "layers": [dict],
+    "input_shape": (None, [Number(whole=True, least=1)]),
+    "seed": int,
+    "dtype": OneOf("float32", "float64"),
+    "loss": str,
+    "loss_config": dict,
+    "epochs": _COUNT,
+    "steps": _COUNT,
+    "class_names": CLASS_NAMES,
+    "pixels": PIXELS,
+}
+
+
+def read_network(
+    path: str | Path,
+) -> tuple[Path, list[Layer], dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    """Return where the file is, the layers without parameters, the arrays and the description.
+
+    Args:
+        path: as of :func:`tinyconv.load`, and so for the errors.
+    """
+    path = Path(path)
+    if (path / "model.safetensors").is_file():
+        path /= "model.safetensors"
+    tensors, about = files.read_tensors(path, "network")
+    files.check_json(path, about, ABOUT)
+    with files.naming(path):
+        shape = None if about["input_shape"] is None else tuple(about["input_shape"])
+        layers: list[Layer] = decode(about["layers"])
+        # Shapes are compared before anything of a size that the file merely claims is allocated.
+        chain = Chain(layers)
+        shapes = {name: spec.shape for name, spec in (chain.specs(shape) or {}).items()}
+        shapes |= {name: value.shape for name, value in chain.state_values().items()}
+        files.check_tensors(str(path), tensors, shapes)
+    return path, layers, tensors, about | {"input_shape": shape}
