@@ -1,5 +1,6 @@
 """Networks to PyTorch and from it, and our operations in its graphs."""
 
+import inspect
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -152,8 +153,6 @@ def _module(torch: Any, layer: Layer) -> Any:
 
 def _branches(torch: Any, layer: L.Residual | L.Parallel) -> Any:
     """Return a module of branches whose children have the names that ours have."""
-    is_concat = isinstance(layer, L.Parallel) and layer.join == "concat"
-    adds_input = isinstance(layer, L.Residual) and layer.shortcut is None
 
     class Branches(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -163,9 +162,9 @@ def _branches(torch: Any, layer: L.Residual | L.Parallel) -> Any:
 
         def forward(self, x: Any) -> Any:
             parts = [child(x) for child in self.children()]
-            if is_concat:
+            if layer.join == "concat":
                 return torch.cat(parts, 1)
-            return sum([*parts[1:], x] if adds_input else parts[1:], parts[0])
+            return sum([*parts[1:], *[x] * layer.adds_input], parts[0])
 
     return Branches()
 
@@ -185,27 +184,21 @@ def _padding(layer: Any) -> tuple[int, ...]:
     )
 
 
-class _Named:
-    """A layer of PyTorch by its name, with the arguments that ours shares with it."""
-
-    def __init__(self, name: str, *arguments: str, **renamed: str) -> None:
-        self.name, self.arguments, self.renamed = name, arguments, renamed
-
-    def __call__(self, torch: Any, layer: Any) -> Any:
-        values = {argument: getattr(layer, argument) for argument in self.arguments}
-        values |= {theirs: getattr(layer, ours) for theirs, ours in self.renamed.items()}
-        return getattr(torch.nn, self.name)(**values)
+def _same(torch: Any, layer: Any, **changed: Any) -> Any:
+    """Return PyTorch's layer of the same name, with the arguments that ours shares with it."""
+    kind = getattr(torch.nn, type(layer).__name__)
+    taken = inspect.signature(kind).parameters
+    ours = {name: getattr(layer, name) for name in layer.config() if name in taken}
+    return kind(**(ours | changed))
 
 
 def _conv(torch: Any, layer: Any) -> Any:
     """Return PyTorch's convolution; one that pads by itself where both sides differ."""
-    kind = getattr(torch.nn, type(layer).__name__)
-    sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
-    more = (layer.dilation, layer.groups, layer.bias)
     try:
-        return kind(*sizes, _padding(layer), *more, layer.padding_mode)
+        return _same(torch, layer, padding=_padding(layer))
     except FileError:
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    kind = getattr(torch.nn, type(layer).__name__)
 
     class Padded(kind):  # type: ignore[misc, valid-type]
         def forward(self, x: Any) -> Any:
@@ -214,15 +207,12 @@ def _conv(torch: Any, layer: Any) -> Any:
             return super().forward(torch.nn.functional.pad(x, sides, mode))
 
     Padded.__name__ = kind.__name__
-    return Padded(*sizes, 0, *more)
+    sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
+    return Padded(*sizes, 0, layer.dilation, layer.groups, layer.bias)
 
 
 def _conv_transpose(torch: Any, layer: Any) -> Any:
-    padding = _padding(layer)
-    return getattr(torch.nn, type(layer).__name__)(
-        *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding),
-        *(layer.output_padding, layer.groups, layer.bias, layer.dilation),
-    )
+    return _same(torch, layer, padding=_padding(layer))
 
 
 def _pool_padding(layer: Any, is_max: bool = False) -> tuple[int, ...]:
@@ -238,11 +228,7 @@ def _pool_padding(layer: Any, is_max: bool = False) -> tuple[int, ...]:
 
 def _pool(torch: Any, layer: Any) -> Any:
     is_max = type(layer).__name__.startswith("Max")
-    padding = _pool_padding(layer, is_max)
-    kind = getattr(torch.nn, type(layer).__name__)
-    own = "dilation" if is_max else "count_include_pad"
-    more = {name: getattr(layer, name) for name in ("ceil_mode", own)}
-    return kind(layer.kernel_size, layer.stride, padding, **more)
+    return _same(torch, layer, padding=_pool_padding(layer, is_max))
 
 
 def _function(compute: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -306,35 +292,19 @@ def _dropout(torch: Any, layer: Any) -> Any:
     return torch.nn.Dropout(layer.p)
 
 
-BATCH_NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
-
 #: Kind of layer -> what makes PyTorch's, of the module ``torch`` and the layer.
 MODULES: dict[type[Layer], Callable[[Any, Any], Any]] = {
     **dict.fromkeys((L.Conv1d, L.Conv2d, L.Conv3d), _conv),
     **dict.fromkeys((L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d), _conv_transpose),
     **dict.fromkeys((L.MaxPool1d, L.MaxPool2d, L.MaxPool3d), _pool),
     **dict.fromkeys((L.AvgPool1d, L.AvgPool2d, L.AvgPool3d), _pool),
-    **{
-        kind: _Named(kind.__name__, *BATCH_NORM)
-        for kind in (L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d)
-    },
+    **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), _same),
     **dict.fromkeys((L.L2Pool2d, L.LPPool1d, L.LPPool2d, L.LPPool3d), _norm_pool),
-    L.Linear: _Named("Linear", "in_features", "out_features", "bias"),
-    L.LayerNorm: _Named("LayerNorm", "normalized_shape", "eps", "elementwise_affine", "bias"),
-    L.GroupNorm: _Named("GroupNorm", "num_groups", "num_channels", "eps", "affine"),
-    L.LocalResponseNorm: _Named("LocalResponseNorm", "size", "alpha", "beta", "k"),
-    L.ReLU: _Named("ReLU"),
-    L.LeakyReLU: _Named("LeakyReLU", "negative_slope"),
-    L.ELU: _Named("ELU", "alpha"),
-    L.GELU: _Named("GELU", "approximate"),
-    L.SiLU: _Named("SiLU"),
-    L.Softplus: _Named("Softplus", "beta"),
-    L.Sigmoid: _Named("Sigmoid"),
-    L.Tanh: _Named("Tanh"),
+    **dict.fromkeys((L.Linear, L.LayerNorm, L.GroupNorm, L.LocalResponseNorm, L.Flatten), _same),
+    **dict.fromkeys((L.ReLU, L.LeakyReLU, L.ELU, L.GELU, L.SiLU, L.Softplus), _same),
+    **dict.fromkeys((L.Sigmoid, L.Tanh, L.Identity), _same),
     L.ScaledTanh: _function(lambda torch, layer, x: 1.7159 * torch.tanh(2 / 3 * x)),
     L.Dropout: _dropout,
-    L.Identity: _Named("Identity"),
-    L.Flatten: _Named("Flatten"),
     L.Reshape: _function(lambda torch, layer, x: x.reshape(len(x), *layer.shape)),
     L.Crop: _function(_crop),
     L.Pad: _function(_pad),
