@@ -4,7 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from tinyconv.gradcheck.comparison import WORK, Comparison
 from tinyconv.gradcheck.nests import FloatArray, Leaf, largest, scale_of
 from tinyconv.gradcheck.problem import Problem, Stop
 
+#: What must hold, and what to say then: what the families of :mod:`tinyconv.gradcheck.hints` yield.
+Hypotheses: TypeAlias = Iterator[tuple[Any, str]]
 #: So many wrong elements, and so many others, are compared at a second draw at most.
 AGAIN = 256
 

@@ -6,7 +6,6 @@ from tinyconv.arguments import OneOf, Positive, checked
 from tinyconv.layers.base import Shape
 from tinyconv.layers.operation import OneOperation
 from tinyconv.ops import activation as ops
-from tinyconv.ops import activation_smooth as smooth
 
 __all__ = ["ELU", "GELU", "LeakyReLU", "ReLU", "ScaledTanh", "SiLU", "Sigmoid", "Softplus", "Tanh"]
 
@@ -76,7 +75,7 @@ class GELU(_Activation):
     array([[-0.1587,  0.    ,  1.9545]])
     """
 
-    operation = (smooth.gelu, smooth.gelu_backward)
+    operation = (ops.gelu, ops.gelu_backward)
 
     @checked
     def __init__(self, approximate: Annotated[str, OneOf("none", "tanh")] = "none") -> None:
@@ -91,7 +90,7 @@ class SiLU(_Activation):
     array([[   0.,    0., 1000.]])
     """
 
-    operation = (smooth.silu, smooth.silu_backward)
+    operation = (ops.silu, ops.silu_backward)
 
 
 class Softplus(_Activation):
@@ -106,7 +105,7 @@ class Softplus(_Activation):
     array([[0.    , 0.6931, 3.0486]])
     """
 
-    operation = (smooth.softplus, smooth.softplus_backward)
+    operation = (ops.softplus, ops.softplus_backward)
 
     @checked
     def __init__(self, beta: Positive = 1.0) -> None:

@@ -8,7 +8,6 @@ occurs, and the errors that all raise, stand in :mod:`tinyconv.ops.contract`.
 from inspect import isfunction
 
 from tinyconv.ops.activation import *
-from tinyconv.ops.activation_smooth import *
 from tinyconv.ops.contract import complete as _complete
 from tinyconv.ops.conv import *
 from tinyconv.ops.conv_direct import *

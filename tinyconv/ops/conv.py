@@ -19,7 +19,7 @@ from tinyconv.backend import Array, floating, namespace
 from tinyconv.geometry import Geometry, Padding, sliding_window
 from tinyconv.ops.checks import check_channels, check_rank, incoming
 from tinyconv.ops.ranks import Over, in_ranks
-from tinyconv.ops.shape import PadSaved, pad_backward, pad_planes
+from tinyconv.ops.shape import PadSaved, pad_backward, pad_for, pad_planes
 
 Sizes = int | tuple[int, ...]
 
@@ -53,13 +53,9 @@ def im2col(x: Array, geometry: Geometry) -> Array:
            [4., 5.]])
     """
     xp = namespace("im2col", x=x)
-    N, C = x.shape[:2]
-    if geometry.is_padded:
-        padded = xp.zeros((N, C, *geometry.padded), dtype=x.dtype, device=x.device)
-        padded[:, :, *geometry.inside] = x
-    else:
-        padded = x
-    col = xp.empty((N, C, *geometry.kernel, *geometry.output), dtype=x.dtype, device=x.device)
+    padded = pad_for(xp, x, geometry, 0.0)
+    shape = (*x.shape[:2], *geometry.kernel, *geometry.output)
+    col = xp.empty(shape, dtype=x.dtype, device=x.device)
     for offset, window in geometry.windows():
         col[:, :, *offset, ...] = padded[:, :, *window]
     return col

@@ -17,6 +17,7 @@ from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, sliding_window, spread
 from tinyconv.ops.checks import check_rank, incoming
 from tinyconv.ops.ranks import Over, in_ranks
+from tinyconv.ops.shape import pad_for
 from tinyconv.transfers import table
 
 Sizes = int | tuple[int, ...]
@@ -360,13 +361,3 @@ def pool_geometry(
             f"{op}: padding is {padding!r}, expected less than kernel {kernel}{dilated}"
         )
     return geometry
-
-
-def pad_for(xp: ModuleType, x: Array, geometry: Geometry, value: float) -> Array:
-    """Return x with ``value`` around each plane; x itself where there is no padding."""
-    if not geometry.is_padded:
-        return x
-    shape = (*x.shape[:2], *geometry.padded)
-    padded = xp.full(shape, value, dtype=x.dtype, device=x.device)
-    padded[:, :, *geometry.inside] = x
-    return padded

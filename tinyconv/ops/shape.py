@@ -5,11 +5,12 @@ away gets zeros.
 """
 
 import math
+from types import ModuleType
 from typing import NamedTuple
 
 from tinyconv.backend import Array, floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import spread_pairs
+from tinyconv.geometry import Geometry, spread_pairs
 from tinyconv.ops.checks import incoming
 from tinyconv.transfers import table
 
@@ -319,3 +320,13 @@ def padded_shape(
             _check_copies("pad", mode, axis, n, lo, hi)
     sizes = (n + lo + hi for n, (lo, hi) in zip(shape[2:], pairs, strict=True))
     return (*shape[:2], *sizes)
+
+
+def pad_for(xp: ModuleType, x: Array, geometry: Geometry, value: float) -> Array:
+    """Return x with ``value`` around each plane; x itself where there is no padding."""
+    if not geometry.is_padded:
+        return x
+    shape = (*x.shape[:2], *geometry.padded)
+    padded = xp.full(shape, value, dtype=x.dtype, device=x.device)
+    padded[:, :, *geometry.inside] = x
+    return padded

@@ -1,8 +1,7 @@
 """Activations of vectors and of runs of memory, and the kernels for those that stand alone.
 
-Twin of :mod:`tinyconv.ops.activation` and :mod:`tinyconv.ops.activation_smooth`: an activation is
-one row of ``ACTIVATIONS``, and a convolution, a linear layer, a normalisation or a sum has all of
-them as its last part.
+Twin of :mod:`tinyconv.ops.activation`: an activation is one row of ``ACTIVATIONS``, and a
+convolution, a linear layer, a normalisation or a sum has all of them as its last part.
 """
 
 from collections.abc import Callable, Mapping

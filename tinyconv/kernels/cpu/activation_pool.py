@@ -1,7 +1,6 @@
 """An activation and the pooling behind it, in one pass over windows side by side.
 
-Twin of :mod:`tinyconv.ops.activation`, :mod:`tinyconv.ops.activation_smooth` and of the maximum and
-the mean of :mod:`tinyconv.ops.pool`.
+Twin of :mod:`tinyconv.ops.activation` and of the maximum and the mean of :mod:`tinyconv.ops.pool`.
 """
 
 from typing import Any
