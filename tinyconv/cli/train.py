@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -12,9 +13,9 @@ from typing import Any
 import tinyconv as tc
 from tinyconv import files, models
 from tinyconv.arguments import Number, OneOf
+from tinyconv.backend import use_gpu
 from tinyconv.cli import data
 from tinyconv.cli.options import COUNT, WHOLE, Verbs, taken_by
-from tinyconv.cli.ranks import started_ranks
 from tinyconv.engines.ranks import Ranks, ends_all
 from tinyconv.training import checkpoint
 
@@ -59,6 +60,10 @@ OPTIONS = {
 LEAST_SIDE = 16
 
 
+#: Where the launchers of MPICH, Open MPI and Slurm tell how many processes they have started.
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
 def add(verbs: Verbs) -> None:
     """Add ``train`` to the command line."""
     train = verbs.add(
@@ -91,10 +96,34 @@ def add(verbs: Verbs) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    ranks = started_ranks(options.device)
+    ranks = _started_ranks(options.device)
     if options.sync_batch_norm and ranks.comm is None:
         options.parser.error("--sync-batch-norm needs processes that share a batch; use mpiexec -n")
     return _train_together(options, ranks, comm=ranks.comm)
+
+
+def _started_ranks(device: str) -> Ranks:
+    """Return the processes that were started together; this one alone if there are no others.
+
+    Those of one machine share its cores, and have a GPU each where the device is ``"gpu"``.
+
+    Raises:
+        ImportError: there are others, and mpi4py is not installed.
+    """
+    if all(int(os.environ.get(name) or 1) == 1 for name in SIZES):
+        return Ranks(None)
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise ImportError(
+            'several processes were started, which needs mpi4py: pip install "tinyconv[mpi]"'
+        ) from None
+    comm: Any = MPI.COMM_WORLD
+    beside = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    tc.set_num_threads(max(1, tc.get_num_threads() // beside.Get_size()))
+    if device == "gpu":
+        use_gpu(beside.Get_rank(), beside.Get_size())
+    return Ranks(comm)
 
 
 @ends_all

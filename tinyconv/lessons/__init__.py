@@ -3,8 +3,7 @@
 The notebooks beside this file are made from ``examples/lessons`` by ``make_notebooks.py`` there.
 """
 
-from tinyconv.lessons.grading import EXERCISES, Exercise, grade
+from tinyconv.lessons.grading import EXERCISES, Exercise, grade, slopes
 from tinyconv.lessons.notebooks import copy_to, titles
-from tinyconv.lessons.slopes import slopes
 
 __all__ = ["EXERCISES", "Exercise", "copy_to", "grade", "slopes", "titles"]

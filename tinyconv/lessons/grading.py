@@ -1,4 +1,4 @@
-"""Exercises with blanks, graded by the gradient checker's verdict and hint."""
+"""Exercises with blanks, graded by the gradient checker; and slopes that lessons measure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,3 +132,32 @@ def grade(name: str, backward: Callable[..., Any]) -> str:
     if report.ok:
         return "right"
     return report.hint or f"{report.verdict}: the gradients differ from numeric derivatives"
+
+
+def slopes(
+    cost: Callable[[], float], values: np.ndarray[Any, Any], h: float = 1e-5
+) -> np.ndarray[Any, Any]:
+    """Return how a cost changes with each of the values, by moving one at a time.
+
+    Args:
+        cost: reads ``values`` and returns a number.
+        values: of any shape, floating-point; as before when the function returns.
+        h: how far each is moved to both sides.
+
+    Returns:
+        The slopes, of the shape of ``values``.
+
+    >>> x = np.array([1.0, 3.0])
+    >>> slopes(lambda: float(np.sum(x**2)), x).round(6)
+    array([2., 6.])
+    """
+    result = np.empty_like(values)
+    for at in np.ndindex(values.shape):
+        was = values[at]
+        values[at] = was + h
+        above = cost()
+        values[at] = was - h
+        below = cost()
+        values[at] = was
+        result[at] = (above - below) / (2 * h)
+    return result

@@ -34,8 +34,12 @@ class _ClassLoss(Loss):
             return targets
         return namespace("classes", targets=targets).argmax(targets, axis=1)
 
+    def probabilities(self, outputs: Array) -> Array:
+        """Return the softmax, which ranks the classes as the outputs do."""
+        return softmax(outputs)[0]
 
-class CrossEntropyLoss(_ClassLoss):
+
+class CrossEntropyLoss(OneOperation, _ClassLoss):
     """``-log softmax(outputs)[label]``, the default; the book's log-likelihood.
 
         loss = -1/Z sum_{n, k} t[n, k] log softmax(outputs)[n, k]
@@ -55,6 +59,8 @@ class CrossEntropyLoss(_ClassLoss):
     >>> loss.backward().shape
     (2, 10)
     """
+
+    _operation = (cross_entropy, cross_entropy_backward)
 
     @checked
     def __init__(
@@ -98,12 +104,6 @@ class CrossEntropyLoss(_ClassLoss):
         )
         return value
 
-    def backward(self) -> Array:  # noqa: D102
-        return cross_entropy_backward(1.0, self._saved)
-
-    def probabilities(self, outputs: Array) -> Array:  # noqa: D102
-        return softmax(outputs)[0]
-
     def divisor(self, targets: Array, sample_weight: Array | None = None) -> float:
         """Return Z, in which a label counts as often as its class."""
         if self.weight is None or _is_floating(targets):
@@ -146,10 +146,6 @@ class MultiMarginLoss(OneOperation, _ClassLoss):
 
     def check_targets(self, op: str, targets: Array, output_shape: tuple[int, ...]) -> None:  # noqa: D102
         check_classes(op, targets, output_shape)
-
-    def probabilities(self, outputs: Array) -> Array:
-        """Return the softmax of the scores, which ranks the classes as they do."""
-        return softmax(outputs)[0]
 
 
 class SigmoidCrossEntropy(_ClassLoss):
