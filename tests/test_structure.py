@@ -24,7 +24,6 @@ FLOORS = {
     "messages": 1,
     "registry": 1,
     "tables": 1,
-    "register": 4,
     "files": 2,
     "backend": 1,
     "random": 1,

@@ -35,9 +35,9 @@ from tinyconv.losses import *
 from tinyconv.messages import missing
 from tinyconv.metrics import Metric
 from tinyconv.network import Sequential, load
+from tinyconv.network_files import register
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import ParameterSpec
-from tinyconv.register import register
 from tinyconv.spellings import OTHER_NAMES
 from tinyconv.training import *
 from tinyconv.training.history import History

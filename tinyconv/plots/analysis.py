@@ -62,10 +62,8 @@ def matrix(layer: Layer, input_shape: Shape, title: str = "") -> Figure:
         limit = float(np.abs(A).max())
         image = panel.imshow(np.ma.masked_equal(A, 0), cmap=DIVERGING, vmin=-limit, vmax=limit)
         figure.colorbar(image, ax=panel, shrink=0.8)
-    panel.set_xlabel(f"input, {A.shape[1]} elements")
-    panel.set_ylabel(f"output, {A.shape[0]} elements")
-    if title:
-        panel.set_title(title)
+    panel.set(xlabel=f"input, {A.shape[1]} elements", ylabel=f"output, {A.shape[0]} elements")
+    panel.set_title(title)
     return figure
 
 
@@ -342,8 +340,7 @@ def invariance(tables: Table[InvarianceRow] | Mapping[str, Table[InvarianceRow]]
 
 def _label_shifts(panel: "Axes", shifts: list[tuple[int, ...]], label: str) -> None:
     panel.set_xticks(range(len(shifts)), [", ".join(map(str, shift)) for shift in shifts])
-    panel.set_xlabel("shift of the input")
-    panel.set_ylabel(label)
+    panel.set(xlabel="shift of the input", ylabel=label)
     panel.grid(alpha=0.3)
 
 
@@ -373,10 +370,8 @@ def trace(tables: Trace | Mapping[str, Trace]) -> Figure:
         lengths = [value or np.nan for value in table["gradient"]]
         panels[0].plot(places, lengths, "o-", label=run)
         panels[1].plot(places, table["zeros"], "o-", label=run)
-    panels[0].set_yscale("log")
-    panels[0].set_ylabel("length of dy")
-    panels[1].set_ylabel("share of zeros in dy")
-    panels[1].set_ylim(-0.05, 1.05)
+    panels[0].set(yscale="log", ylabel="length of dy")
+    panels[1].set(ylabel="share of zeros in dy", ylim=(-0.05, 1.05))
     names = [f"{row.path} {row.layer}" for row in longest]
     panels[1].set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     for panel in panels:

@@ -113,10 +113,8 @@ def confusion_matrix(
     turned = 90 if max(map(len, names)) > 2 else 0
     panel.set_xticks(range(classes), names, rotation=turned, parse_math=False)
     panel.set_yticks(range(classes), names, parse_math=False)
-    panel.set_xlabel("predicted")
-    panel.set_ylabel("true")
-    correct = int(np.trace(counts))
-    panel.set_title(f"{correct:,} of {len(y):,} correct", fontsize=10)
+    panel.set(xlabel="predicted", ylabel="true")
+    panel.set_title(f"{int(np.trace(counts)):,} of {len(y):,} correct", fontsize=10)
     return figure
 
 

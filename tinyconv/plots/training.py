@@ -1,7 +1,7 @@
 """Pictures of a training run: its learning curves, alone or with what the first layer learnt."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from tinyconv.network import Sequential
 from tinyconv.plots.figure import Figure, legend_beside, named
 from tinyconv.plots.images import draw_filters
 from tinyconv.training.history import History
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def learning_curves(runs: History | Mapping[str, History]) -> Figure:
@@ -62,14 +59,16 @@ def _draw_curves(
         panel.set_axis_off()
     for panel, name in zip(axes, figures, strict=False):
         for number, (run, history) in enumerate(runs.items()):
-            epochs, colour = history["epoch"], f"C{number}"
+            how: Any = {"color": f"C{number}", "marker": "o", "markersize": 3}
             before = f"{run}, " if run else ""
-            if name in history:
-                _line(panel, epochs, history[name], colour, "--", f"{before}training")
-            if f"val_{name}" in history:
-                _line(panel, epochs, history[f"val_{name}"], colour, "-", f"{before}validation")
-        panel.set_xlabel("epoch")
-        panel.set_ylabel(name)
+            for column, style, part in (
+                (name, "--", "training"),
+                (f"val_{name}", "-", "validation"),
+            ):
+                if column in history:
+                    values = history["epoch"], history[column]
+                    panel.plot(*values, style, label=f"{before}{part}", **how)
+        panel.set(xlabel="epoch", ylabel=name)
         panel.grid(alpha=0.3)
         panel.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_yscale("log")
@@ -82,9 +81,3 @@ def _beside_the_loss(runs: Mapping[str, History]) -> list[str]:
     names = {name: None for history in runs.values() for row in history for name in row}
     there = [name for name in names if name not in none and not name.startswith("val_")]
     return ["accuracy"] if "accuracy" in there else there[:1]
-
-
-def _line(
-    panel: "Axes", epochs: list[float], values: list[float], colour: str, style: str, label: str
-) -> None:
-    panel.plot(epochs, values, style, color=colour, label=label, marker="o", markersize=3)
