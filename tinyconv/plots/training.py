@@ -61,11 +61,8 @@ def _draw_curves(
         for number, (run, history) in enumerate(runs.items()):
             how: Any = {"color": f"C{number}", "marker": "o", "markersize": 3}
             before = f"{run}, " if run else ""
-            for column, style, part in (
-                (name, "--", "training"),
-                (f"val_{name}", "-", "validation"),
-            ):
-                if column in history:
+            for start, style, part in (("", "--", "training"), ("val_", "-", "validation")):
+                if (column := start + name) in history:
                     values = history["epoch"], history[column]
                     panel.plot(*values, style, label=f"{before}{part}", **how)
         panel.set(xlabel="epoch", ylabel=name)
