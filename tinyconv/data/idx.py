@@ -22,7 +22,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from tinyconv.data.limits import check_unpacked
+from tinyconv.data.parts import check_unpacked
 from tinyconv.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"

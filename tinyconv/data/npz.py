@@ -14,8 +14,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED
 
 import numpy as np
 
-from tinyconv.data.limits import check_unpacked
-from tinyconv.data.parts import Part, Parts
+from tinyconv.data.parts import Part, Parts, check_unpacked
 from tinyconv.errors import DataError
 
 #: The names under which samples and labels are found, by part; ``{}`` is the part's name.

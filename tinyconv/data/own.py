@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.data import idx_folder, npz, pictures, table
-from tinyconv.data.limits import MOST_CLASSES
-from tinyconv.data.parts import Parts
+from tinyconv.data.parts import MOST_CLASSES, Parts
 from tinyconv.data.splits import DIGITS, DataSet, Split, stratified
 from tinyconv.errors import DataError
 

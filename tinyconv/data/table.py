@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.data.limits import MOST_CLASSES
 from tinyconv.data.npz import as_samples
-from tinyconv.data.parts import Part, Parts
+from tinyconv.data.parts import MOST_CLASSES, Part, Parts
 from tinyconv.errors import DataError
 
 #: A column of one of these names holds the labels unless another one is asked for.

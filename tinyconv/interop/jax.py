@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 
 
 def function(

@@ -11,7 +11,7 @@ from tinyconv import layers as L
 from tinyconv.arguments import checked
 from tinyconv.errors import DAMAGED, FileError, StateError
 from tinyconv.files import check_tensors, copy_tensors
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.layers.container import in_a_row
 from tinyconv.network import Sequential

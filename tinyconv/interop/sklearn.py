@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinyconv import layers as L
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 from tinyconv.layers.base import Layer
 from tinyconv.messages import shown
 from tinyconv.models import named_net

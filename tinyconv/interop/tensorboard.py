@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 from tinyconv.training.callbacks import Training
 from tinyconv.training.progress import Logger
 

@@ -13,7 +13,7 @@ from tinyconv import layers as L
 from tinyconv.arguments import Numbers, checked
 from tinyconv.errors import ArgumentError, FileError
 from tinyconv.geometry import spread_pairs
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 from tinyconv.layers.base import Layer
 from tinyconv.messages import shown
 from tinyconv.network import Sequential

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.errors import FileError
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 from tinyconv.interop.onnx.compute import OPERATORS, compute
 from tinyconv.interop.onnx.file import Node, nodes_of, opset_of, tensor_of
 

@@ -11,7 +11,7 @@ import numpy as np
 from tinyconv.arguments import checked
 from tinyconv.errors import FileError, StateError
 from tinyconv.files import write
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, add
 from tinyconv.interop.onnx.graph import Graph, newest_opset
 from tinyconv.layers import encode

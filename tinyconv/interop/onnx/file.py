@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.errors import FileError
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 
 Values = np.ndarray[Any, Any]
 

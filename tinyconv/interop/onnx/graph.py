@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.interop.extras import require
+from tinyconv.interop import require
 
 
 class Graph:
