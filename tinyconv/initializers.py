@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 
 from tinyconv.arguments import OneOf, checked
 
@@ -25,44 +26,41 @@ __all__ = [
 ]
 
 Values: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
-Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], int, int], Values]
+Shape: TypeAlias = tuple[int, ...]
+Initializer: TypeAlias = Callable[[Generator, Shape, int, int], Values]
 
 
-def zeros(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+def zeros(rng: Generator, shape: Shape, fan_in: int, fan_out: int) -> Values:
     """All zero."""
     return np.zeros(shape)
 
 
-def ones(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+def ones(rng: Generator, shape: Shape, fan_in: int, fan_out: int) -> Values:
     """All one, for what scales."""
     return np.ones(shape)
 
 
-def reciprocal(
-    rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int
-) -> Values:
+def reciprocal(rng: Generator, shape: Shape, fan_in: int, fan_out: int) -> Values:
     """All 1/fan_in, so that a sum over fan_in inputs begins as their mean."""
     return np.full(shape, 1.0 / fan_in)
 
 
-def normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+def normal(rng: Generator, shape: Shape, fan_in: int, fan_out: int) -> Values:
     """Gaussian of standard deviation 1, Nielsen's choice for biases (chapter 1)."""
     return rng.normal(0.0, 1.0, shape)
 
 
-def inverse_sqrt(
-    rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int
-) -> Values:
+def inverse_sqrt(rng: Generator, shape: Shape, fan_in: int, fan_out: int) -> Values:
     """Gaussian of standard deviation 1/sqrt(fan_in), Nielsen's choice for weights (chapter 3)."""
     return rng.normal(0.0, fan_in**-0.5, shape)
 
 
-def he(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+def he(rng: Generator, shape: Shape, fan_in: int, fan_out: int) -> Values:
     """Gaussian of variance 2/fan_in, which keeps the scale through ReLU (He et al., 2015)."""
     return rng.normal(0.0, (2.0 / fan_in) ** 0.5, shape)
 
 
-def glorot(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Values:
+def glorot(rng: Generator, shape: Shape, fan_in: int, fan_out: int) -> Values:
     """Uniform of variance 2/(fan_in + fan_out) (Glorot and Bengio, 2010)."""
     limit = (6.0 / (fan_in + fan_out)) ** 0.5
     return rng.uniform(-limit, limit, shape)

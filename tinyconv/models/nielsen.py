@@ -38,7 +38,7 @@ def nielsen_fully_connected(classes: int) -> list[Layer]:
     >>> nielsen_fully_connected().parameters.flat.size
     79510
     """
-    return [Flatten(), Linear(None, 100, **BOOK), Sigmoid(), Linear(100, classes, **BOOK)]
+    return _hidden(Sigmoid, BOOK, classes)
 
 
 @network(input_shape=IMAGE)
@@ -48,15 +48,7 @@ def nielsen_conv(classes: int) -> list[Layer]:
     >>> nielsen_conv().parameters.flat.size
     289630
     """
-    return [
-        Conv2d(None, 20, 5, **BOOK),
-        MaxPool2d(2),
-        Sigmoid(),
-        Flatten(),
-        Linear(None, 100, **BOOK),
-        Sigmoid(),
-        Linear(100, classes, **BOOK),
-    ]
+    return [*_conv(None, 20, Sigmoid, BOOK), *_hidden(Sigmoid, BOOK, classes)]
 
 
 @network(input_shape=IMAGE)
@@ -66,13 +58,7 @@ def nielsen_conv_softmax(classes: int) -> list[Layer]:
     >>> nielsen_conv_softmax().parameters.flat.size
     29330
     """
-    return [
-        Conv2d(None, 20, 5, **BOOK),
-        MaxPool2d(2),
-        Sigmoid(),
-        Flatten(),
-        Linear(None, classes, **BOOK),
-    ]
+    return [*_conv(None, 20, Sigmoid, BOOK), Flatten(), Linear(None, classes, **BOOK)]
 
 
 @network(input_shape=IMAGE)
@@ -129,15 +115,17 @@ def nielsen_dropout(classes: int, *, units: int = 1000) -> list[Layer]:
 
 def _conv_conv(activation: Callable[[], Layer], initial: Initial, classes: int) -> list[Layer]:
     """Return the ten layers that the book varies: conv, conv, 100 hidden units, softmax."""
-    return [
-        Conv2d(None, 20, 5, **initial),
-        MaxPool2d(2),
-        activation(),
-        Conv2d(20, 40, 5, **initial),
-        MaxPool2d(2),
-        activation(),
-        Flatten(),
-        Linear(None, 100, **initial),
-        activation(),
-        Linear(100, classes, **initial),
-    ]
+    first, second = _conv(None, 20, activation, initial), _conv(20, 40, activation, initial)
+    return [*first, *second, *_hidden(activation, initial, classes)]
+
+
+def _conv(
+    channels: int | None, kernels: int, activation: Callable[[], Layer], initial: Initial
+) -> list[Layer]:
+    """Return a convolution with kernels of 5x5, its pooling and its activation."""
+    return [Conv2d(channels, kernels, 5, **initial), MaxPool2d(2), activation()]
+
+
+def _hidden(activation: Callable[[], Layer], initial: Initial, classes: int) -> list[Layer]:
+    """Return 100 hidden units and the softmax layer."""
+    return [Flatten(), Linear(None, 100, **initial), activation(), Linear(100, classes, **initial)]
