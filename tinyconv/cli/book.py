@@ -14,6 +14,7 @@ from pathlib import Path
 import tinyconv as tc
 from tinyconv.cli.options import WHOLE, Verbs, taken_by
 from tinyconv.messages import hint
+from tinyconv.tables import text_table
 from tinyconv.trials import attempt_all
 
 #: Where the scripts may lie, in this order.
@@ -72,10 +73,8 @@ def _scripts() -> dict[str, Path]:
 def _book(options: argparse.Namespace) -> int:
     scripts = _scripts()
     if options.name is None:
-        width = max(map(len, scripts))
-        for name, path in scripts.items():
-            about = ast.get_docstring(ast.parse(path.read_text())) or ""
-            print(f"{name:{width}}  {about.partition(chr(10))[0]}")
+        about = {n: ast.get_docstring(ast.parse(p.read_text())) or "" for n, p in scripts.items()}
+        print(text_table([(name, text.partition("\n")[0]) for name, text in about.items()], left=2))
         print("\ntinyconv book NAME --quick runs one on a tenth of its epochs.")
         return 0
     if options.name not in scripts:

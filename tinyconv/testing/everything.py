@@ -7,6 +7,7 @@ import numpy as np
 
 from tinyconv.gradcheck import Report
 from tinyconv.layers import LAYERS
+from tinyconv.tables import text_table
 from tinyconv.testing.checks import check_layer, check_op
 from tinyconv.testing.examples import LAYER_EXAMPLES, layer_names, op_names
 
@@ -40,15 +41,12 @@ def format_checks(reports: Mapping[str, Report]) -> str:
     checked   verdict  elements  largest error  method
     ops.relu  ok              4        0.0e+00  complex step
     """
-    width = max([len("checked"), *map(len, reports)])
-    lines = [f"{'checked':{width}}  verdict  elements  largest error  method"]
+    rows = [("checked", "verdict", "elements", "largest error", "method")]
     for name, report in reports.items():
         error = max((row.relative_error for row in report.tensors), default=0.0)
         count = sum(row.checked for row in report.tensors)
-        lines.append(
-            f"{name:{width}}  {report.verdict:7}  {count:8}  {error:13.1e}  "
-            f"{report.method}".rstrip()
-        )
+        rows.append((name, report.verdict, str(count), f"{error:.1e}", report.method))
+    lines = [text_table(rows, left=(0, 1, 4))]
     for name, report in reports.items():
         if not report.ok:
             lines += ["", f"{name}: {report}"]

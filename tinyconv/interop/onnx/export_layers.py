@@ -256,17 +256,12 @@ def _chain(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     return x
 
 
-def _residual(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    body = add(graph, layer.body, x, shape)
-    other = x if layer.shortcut is None else add(graph, layer.shortcut, x, shape)
-    return graph.node("Add", body, other)
-
-
-def _parallel(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    parts = [add(graph, branch, x, shape) for branch in layer.branches]
+def _branches(graph: Graph, layer: L.Residual | L.Parallel, x: str, shape: Shape) -> str:
+    parts = [add(graph, child, x, shape) for child in layer.children().values()]
+    parts += [x] * layer.adds_input
     if layer.join == "concat":
         return graph.node("Concat", *parts, axis=1)
-    return graph.node("Sum", *parts)
+    return graph.node("Add" if isinstance(layer, L.Residual) else "Sum", *parts)
 
 
 EXPORTERS: dict[type[Layer], Exporter] = {
@@ -304,6 +299,5 @@ EXPORTERS: dict[type[Layer], Exporter] = {
     L.Upsample: _upsample,
     L.Identity: _simple("Identity"),
     L.Chain: _chain,
-    L.Residual: _residual,
-    L.Parallel: _parallel,
+    **dict.fromkeys((L.Residual, L.Parallel), _branches),
 }
