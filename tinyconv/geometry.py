@@ -16,9 +16,14 @@ from tinyconv.arguments import integer
 from tinyconv.errors import ShapeError
 from tinyconv.messages import shown
 
-#: One integer for all sides, or for each axis an integer or a (before, after) pair, or "same" or
-#: "valid".
-Padding: TypeAlias = int | str | tuple[int | tuple[int, int], ...]
+#: One integer for all axes, or one for each.
+Sizes: TypeAlias = int | tuple[int, ...]
+#: One integer for all sides, or for each axis an integer or a (before, after) pair.
+Sides: TypeAlias = int | tuple[int | tuple[int, int], ...]
+#: These, or "same" or "valid".
+Padding: TypeAlias = str | Sides
+#: A (before, after) pair for each axis.
+Pairs: TypeAlias = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Geometry:
     size: tuple[int, ...]
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
+    padding: Pairs
     dilation: tuple[int, ...]
     output: tuple[int, ...]
 
@@ -125,9 +130,9 @@ def sliding_window(
     op: str,
     size: tuple[int, ...],
     kernel: tuple[int, ...],
-    stride: int | tuple[int, ...] = 1,
+    stride: Sizes = 1,
     padding: Padding = 0,
-    dilation: int | tuple[int, ...] = 1,
+    dilation: Sizes = 1,
     *,
     ceil_mode: bool = False,
 ) -> Geometry:
@@ -178,7 +183,7 @@ def _fitted(
     size: tuple[int, ...],
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
-    padding: tuple[tuple[int, int], ...],
+    padding: Pairs,
     dilation: tuple[int, ...],
     ceil_mode: bool,
 ) -> Geometry:
@@ -199,9 +204,7 @@ def _fitted(
     return Geometry(size, kernel, stride, padding, dilation, tuple(output))
 
 
-def same_padding(
-    size: tuple[int, ...], covered: tuple[int, ...], stride: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
+def same_padding(size: tuple[int, ...], covered: tuple[int, ...], stride: tuple[int, ...]) -> Pairs:
     """Return the padding that makes the output ``ceil(size / stride)`` long.
 
     >>> same_padding((5, 5), covered=(3, 2), stride=(1, 1))
@@ -218,10 +221,10 @@ def transposed_window(
     op: str,
     size: tuple[int, ...],
     kernel: tuple[int, ...],
-    stride: int | tuple[int, ...] = 1,
-    padding: int | tuple[int | tuple[int, int], ...] = 0,
-    dilation: int | tuple[int, ...] = 1,
-    output_padding: int | tuple[int, ...] = 0,
+    stride: Sizes = 1,
+    padding: Sides = 0,
+    dilation: Sizes = 1,
+    output_padding: Sizes = 0,
 ) -> Geometry:
     """Return the window of the convolution that a transposed convolution is the transpose of.
 
@@ -266,13 +269,11 @@ def transposed_window(
     return Geometry(tuple(large), kernel, stride, both, dilation, size)
 
 
-def _steps(op: str, axes: int, **values: int | tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def _steps(op: str, axes: int, **values: Sizes) -> Iterator[tuple[int, ...]]:
     return (spread(op, name, value, axes, least=1) for name, value in values.items())
 
 
-def spread(
-    op: str, name: str, value: int | tuple[int, ...], axes: int, least: int
-) -> tuple[int, ...]:
+def spread(op: str, name: str, value: Sizes, axes: int, least: int) -> tuple[int, ...]:
     """Return ``value`` as one integer for each of ``axes`` axes; a single integer serves all.
 
     Raises:
@@ -293,9 +294,7 @@ def spread(
     return numbers
 
 
-def spread_pairs(
-    op: str, name: str, value: int | str | tuple[int | tuple[int, int], ...], axes: int
-) -> tuple[tuple[int, int], ...]:
+def spread_pairs(op: str, name: str, value: Padding, axes: int) -> Pairs:
     """Return ``value`` as a (before, after) pair for each of ``axes`` axes.
 
     Raises:

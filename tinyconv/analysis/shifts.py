@@ -17,6 +17,7 @@ from tinyconv.analysis.table import Table, by_axis, column
 from tinyconv.arguments import checked
 from tinyconv.backend import Array, to_numpy
 from tinyconv.errors import ShapeError
+from tinyconv.geometry import Sizes
 from tinyconv.layers import Layer
 
 #: Samples drawn where none are given.
@@ -85,9 +86,7 @@ class InvarianceRow:
 
 
 @checked
-def equivariance(
-    layer: Layer, shift: int | tuple[int, ...], x: Array | None = None
-) -> Equivariance:
+def equivariance(layer: Layer, shift: Sizes, x: Array | None = None) -> Equivariance:
     """Measure how the output follows shifts of the input, from none to ``shift``.
 
     Images are shifted around: what leaves on one side comes in on the other. A convolution of
@@ -153,9 +152,7 @@ def equivariance(
     )
 
 
-def invariance(
-    net: Layer, shift: int | tuple[int, ...], x: Array | None = None
-) -> Table[InvarianceRow]:
+def invariance(net: Layer, shift: Sizes, x: Array | None = None) -> Table[InvarianceRow]:
     """Measure how far the output stays the same while the input shifts, from not to ``shift``.
 
     Images are shifted around: what leaves on one side comes in on the other.
@@ -197,7 +194,7 @@ def _samples(op: str, layer: Layer, x: Array | None) -> Floats:
     return np.random.default_rng(0).normal(size=(SAMPLES, *shape))
 
 
-def _steps(op: str, shift: int | tuple[int, ...], axes: int) -> list[tuple[int, ...]]:
+def _steps(op: str, shift: Sizes, axes: int) -> list[tuple[int, ...]]:
     """Return the shifts from none to the whole one, all axes together."""
     whole = (shift,) * axes if isinstance(shift, int) else tuple(shift)
     if len(whole) != axes or axes == 0:

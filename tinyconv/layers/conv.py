@@ -5,10 +5,18 @@ from typing import Annotated
 
 from tinyconv.arguments import Count, OneOf, checked
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, Padding, sliding_window, spread, transposed_window
+from tinyconv.geometry import (
+    Geometry,
+    Padding,
+    Sides,
+    Sizes,
+    sliding_window,
+    spread,
+    transposed_window,
+)
 from tinyconv.initializers import InitializerName
 from tinyconv.layers.base import Shape
-from tinyconv.layers.operation import Operation, OverAxes, Sizes, shape_of, weight_and_bias
+from tinyconv.layers.operation import Operation, OverAxes, shape_of, weight_and_bias
 from tinyconv.ops.conv import conv_nd, conv_nd_backward
 from tinyconv.ops.conv_transpose import conv_transpose_nd, conv_transpose_nd_backward
 from tinyconv.ops.shape import pad
@@ -147,7 +155,7 @@ class _ConvTranspose(_Conv):
         out_channels: Count,
         kernel_size: Sizes,
         stride: Sizes = 1,
-        padding: int | tuple[int | tuple[int, int], ...] = 0,
+        padding: Sides = 0,
         output_padding: Sizes = 0,
         groups: Count = 1,
         bias: bool = True,

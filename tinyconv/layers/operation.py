@@ -7,13 +7,11 @@ import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Padding, plain, spread, spread_pairs
+from tinyconv.geometry import Padding, Sizes, plain, spread, spread_pairs
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.ops.ranks import AXES, Over
 from tinyconv.parameters import ParameterSpec
 
-#: One for all spatial axes, or one for each.
-Sizes = int | tuple[int, ...]
 #: Forward and backward.
 Operation = tuple[Callable[..., tuple[Array, Any]], Callable[..., Any]]
 

@@ -4,9 +4,9 @@ from math import prod
 from typing import Annotated
 
 from tinyconv.arguments import Count, Number, checked
-from tinyconv.geometry import Geometry, Padding
+from tinyconv.geometry import Geometry, Padding, Sizes
 from tinyconv.layers.base import Shape
-from tinyconv.layers.operation import OneOperation, OverAxes, Sizes, check_input
+from tinyconv.layers.operation import OneOperation, OverAxes, check_input
 from tinyconv.ops import pool as ops
 from tinyconv.ops import pool_global as whole
 from tinyconv.ops.subsample import subsample_nd, subsample_nd_backward

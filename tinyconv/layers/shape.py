@@ -5,15 +5,12 @@ from typing import Annotated, Any
 from tinyconv.arguments import OneOf, checked, integer
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import spread_pairs
+from tinyconv.geometry import Sides, spread_pairs
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.layers.operation import OneOperation
 from tinyconv.ops import shape as ops
 
 __all__ = ["Crop", "Flatten", "Identity", "Pad", "Reshape"]
-
-#: One integer for all sides, or for each axis an integer or a (before, after) pair.
-Sides = int | tuple[int | tuple[int, int], ...]
 
 
 class Identity(Layer):

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from tinyconv.arguments import OneOf, checked
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import spread
+from tinyconv.geometry import Sizes, spread
 from tinyconv.layers.base import Layer, Shape
-from tinyconv.layers.operation import Sizes, shape_of
+from tinyconv.layers.operation import shape_of
 from tinyconv.ops import upsample as ops
 
 __all__ = ["Upsample"]

@@ -16,12 +16,10 @@ import math
 from typing import NamedTuple
 
 from tinyconv.backend import Array, floating, namespace
-from tinyconv.geometry import Geometry, Padding, sliding_window
+from tinyconv.geometry import Geometry, Padding, Sizes, sliding_window
 from tinyconv.ops.checks import check_channels, check_rank, incoming
 from tinyconv.ops.ranks import Over, in_ranks
 from tinyconv.ops.shape import PadSaved, pad_backward, pad_for, pad_planes
-
-Sizes = int | tuple[int, ...]
 
 
 class ConvSaved(NamedTuple):

@@ -11,7 +11,7 @@ where each output channel sees the input channels of its own group.
 from collections.abc import Iterator
 
 from tinyconv.backend import Array, floating
-from tinyconv.geometry import Geometry, Padding, sliding_window
+from tinyconv.geometry import Geometry, Padding, Sizes, sliding_window
 from tinyconv.ops.checks import check_channels, check_rank, incoming
 
 
@@ -20,9 +20,9 @@ def conv2d_direct(
     w: Array,
     b: Array | None = None,
     *,
-    stride: int | tuple[int, ...] = 1,
+    stride: Sizes = 1,
     padding: Padding = 0,
-    dilation: int | tuple[int, ...] = 1,
+    dilation: Sizes = 1,
     groups: int = 1,
 ) -> tuple[Array, tuple[Array, Array, bool, Geometry]]:
     """Convolve as :func:`tinyconv.ops.conv2d` does, one multiplication at a time.

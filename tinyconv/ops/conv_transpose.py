@@ -16,13 +16,10 @@ from typing import NamedTuple
 
 from tinyconv.backend import Array, floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, transposed_window
+from tinyconv.geometry import Geometry, Sides, Sizes, transposed_window
 from tinyconv.ops.checks import check_rank, check_shape, incoming
 from tinyconv.ops.conv import col2im, im2col
 from tinyconv.ops.ranks import Over, in_ranks
-
-Sizes = int | tuple[int, ...]
-Paddings = int | tuple[int | tuple[int, int], ...]
 
 
 class ConvTransposeSaved(NamedTuple):
@@ -42,7 +39,7 @@ def conv_transpose_nd(
     b: Array | None = None,
     *,
     stride: Sizes = 1,
-    padding: Paddings = 0,
+    padding: Sides = 0,
     output_padding: Sizes = 0,
     groups: int = 1,
     dilation: Sizes = 1,

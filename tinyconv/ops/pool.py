@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 
 from tinyconv.backend import Array, floating, real_part
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, Padding, sliding_window, spread
+from tinyconv.geometry import Geometry, Padding, Sizes, sliding_window, spread
 from tinyconv.ops.checks import check_rank, incoming
 from tinyconv.ops.ranks import Over, in_ranks
 from tinyconv.ops.shape import pad_for
 from tinyconv.transfers import table
-
-Sizes = int | tuple[int, ...]
 
 
 class MaxPoolSaved(NamedTuple):

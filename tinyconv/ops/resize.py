@@ -23,11 +23,9 @@ from typing import NamedTuple
 
 from tinyconv.backend import Array, floating, namespace
 from tinyconv.errors import ArgumentError, ShapeError
-from tinyconv.geometry import spread
+from tinyconv.geometry import Sizes, spread
 from tinyconv.ops.checks import incoming
 from tinyconv.transfers import table
-
-Sizes = int | tuple[int, ...]
 
 #: For each element of the output along an axis, the (place in the input, weight) of its terms.
 Taps = tuple[tuple[tuple[int, float], ...], ...]

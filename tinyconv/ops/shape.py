@@ -10,11 +10,9 @@ from typing import NamedTuple
 
 from tinyconv.backend import Array, floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, spread_pairs
+from tinyconv.geometry import Geometry, Pairs, Sides, spread_pairs
 from tinyconv.ops.checks import incoming
 from tinyconv.transfers import table
-
-Pairs = tuple[tuple[int, int], ...]
 
 
 class PadSaved(NamedTuple):
@@ -34,7 +32,7 @@ class CropSaved(NamedTuple):
 
 def pad(
     x: Array,
-    padding: int | tuple[int | tuple[int, int], ...],
+    padding: Sides,
     *,
     mode: str = "zeros",
     value: float = 0.0,
@@ -92,7 +90,7 @@ def pad_backward(dy: Array, saved: PadSaved) -> Array:
     return dy
 
 
-def crop(x: Array, cropping: int | tuple[int | tuple[int, int], ...]) -> tuple[Array, CropSaved]:
+def crop(x: Array, cropping: Sides) -> tuple[Array, CropSaved]:
     """Cut elements off around each plane: ``y = x[:, :, before:-after, ...]``.
 
     Args:
@@ -209,7 +207,7 @@ def reshape_backward(dy: Array, saved: tuple[tuple[int, ...], tuple[int, ...]]) 
 def pad_planes(
     op: str,
     x: Array,
-    padding: int | tuple[int | tuple[int, int], ...],
+    padding: Sides,
     mode: str,
     value: float = 0.0,
 ) -> tuple[Array, PadSaved]:
@@ -301,9 +299,7 @@ def _check_copies(op: str, mode: str, axis: int, n: int, lo: int, hi: int) -> No
         )
 
 
-def padded_shape(
-    shape: tuple[int, ...], padding: int | tuple[int | tuple[int, int], ...], mode: str
-) -> tuple[int, ...]:
+def padded_shape(shape: tuple[int, ...], padding: Sides, mode: str) -> tuple[int, ...]:
     """Return the shape that :func:`pad` gives an array (N, C, *size), without listing its places.
 
     Raises:

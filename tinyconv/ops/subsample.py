@@ -7,7 +7,7 @@ recognition" (1998), section II.B.
 from typing import NamedTuple
 
 from tinyconv.backend import Array, floating
-from tinyconv.geometry import Geometry
+from tinyconv.geometry import Geometry, Sizes
 from tinyconv.ops.checks import check_shape, incoming
 from tinyconv.ops.pool import prepare, shares, sums
 from tinyconv.ops.ranks import Over, in_ranks
@@ -26,9 +26,9 @@ def subsample_nd(
     x: Array,
     w: Array,
     b: Array,
-    kernel_size: int | tuple[int, ...],
+    kernel_size: Sizes,
     *,
-    stride: int | tuple[int, ...] | None = None,
+    stride: Sizes | None = None,
 ) -> tuple[Array, SubsampleSaved]:
     """Add up each window, times one coefficient a channel, plus one bias a channel.
 

@@ -7,13 +7,11 @@ import math
 
 from tinyconv.backend import Array, floating, namespace, require_floating
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Geometry, spread
+from tinyconv.geometry import Geometry, Sizes, spread
 from tinyconv.ops.checks import check_rank, check_shape, incoming
 from tinyconv.ops.pool import MaxPoolSaved, max_pool_nd_backward
 from tinyconv.ops.ranks import Over
 from tinyconv.ops.resize import ResizeSaved, Taps, axis_taps, resample, send_back
-
-Sizes = int | tuple[int, ...]
 
 
 def upsample_nearest2d(

@@ -15,7 +15,7 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.backend import to_numpy
 from tinyconv.errors import FileError
-from tinyconv.geometry import Geometry, spread_pairs
+from tinyconv.geometry import Geometry, Pairs, spread_pairs
 from tinyconv.interop.onnx.graph import Graph
 from tinyconv.layers.base import Layer, Shape
 
@@ -23,8 +23,6 @@ Exporter = Callable[[Graph, Any, str, Shape], str]
 
 #: ONNX's names of the ways to fill a border.
 MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
-Pairs = tuple[tuple[int, int], ...]
 
 
 def add(graph: Graph, layer: Layer, x: str, shape: Shape) -> str:

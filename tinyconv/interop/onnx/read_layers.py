@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.errors import FileError
-from tinyconv.geometry import same_padding, transposed_window
+from tinyconv.geometry import Pairs, same_padding, transposed_window
 from tinyconv.interop.onnx import read_shapes as shapes
 from tinyconv.interop.onnx.file import Node
 from tinyconv.interop.onnx.source import Source, bias_of, float_of
@@ -27,8 +27,6 @@ NORMS = (L.BatchNorm1d, L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d)
 
 #: ONNX's numbers of the floating-point types.
 FLOATS = (1, 10, 11, 16)
-
-Pairs = tuple[tuple[int, int], ...]
 
 
 def _pairs(node: Node, axes: int, size: Shape, covered: Shape) -> Pairs:
