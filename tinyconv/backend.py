@@ -17,6 +17,8 @@ from tinyconv.errors import DeviceError, DtypeError
 #: An array of any library that follows the array API standard. The standard has no static type
 #: for it, and the libraries' own types are unrelated to each other.
 Array: TypeAlias = Any
+#: An array of NumPy, whatever it holds.
+Values: TypeAlias = np.ndarray[Any, Any]
 
 
 def namespace(op: str, **arrays: Array | None) -> ModuleType:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from tinyconv.arguments import Count, FilePath, checked
-from tinyconv.backend import Array, to_numpy
+from tinyconv.backend import Array, Values, to_numpy
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.losses import Loss
 from tinyconv.messages import shown
@@ -49,9 +49,7 @@ class Ensemble:
             raise ArgumentError("Ensemble: a network is in the list twice")
 
     @checked
-    def predict(
-        self, x: Array, batch_size: Count = 256, *, how: str | None = None
-    ) -> np.ndarray[Any, Any]:
+    def predict(self, x: Array, batch_size: Count = 256, *, how: str | None = None) -> Values:
         """Return what the members agree on, of the shape that a member's ``predict`` returns.
 
         Args:
@@ -67,11 +65,11 @@ class Ensemble:
             ArgumentError: ``how`` is unknown, or is to count votes on numbers.
             StateError: the loss knows no probabilities.
         """
-        predictions: np.ndarray[Any, Any] = self.loss.predictions(self._scores(x, batch_size, how))
+        predictions: Values = self.loss.predictions(self._scores(x, batch_size, how))
         return predictions
 
     @checked
-    def predict_proba(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
+    def predict_proba(self, x: Array, batch_size: Count = 256) -> Values:
         """Return the mean of the members' probabilities, (N, K)."""
         return self._mean("predict_proba", x, batch_size)[0]
 
@@ -145,7 +143,7 @@ class Ensemble:
             )
         return losses[0]
 
-    def _scores(self, x: Array, batch_size: int, how: str | None) -> np.ndarray[Any, Any]:
+    def _scores(self, x: Array, batch_size: int, how: str | None) -> Values:
         """Return outputs of which the loss predicts what the members agree on."""
         loss = self.loss
         votes = "accuracy" in loss.metrics
@@ -169,9 +167,7 @@ class Ensemble:
                 scores += np.where(probabilities > 0.5, 1, -1)
         return scores
 
-    def _mean(
-        self, method: str, x: Array, batch_size: int
-    ) -> tuple[np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
+    def _mean(self, method: str, x: Array, batch_size: int) -> tuple[Values, list[Values]]:
         """Return the mean of what a method of the members returns, and each of them."""
         members = [getattr(net, method)(x, batch_size) for net in self.nets]
         if len({answer.shape for answer in members}) > 1:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array, like, to_numpy
+from tinyconv.backend import Array, Values, like, to_numpy
 from tinyconv.errors import DAMAGED, FileError
 from tinyconv.messages import shown
 
@@ -122,9 +122,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Array], about: Mapping
     write(path, save(arrays, metadata={"tinyconv": json.dumps(described)}))
 
 
-def read_tensors(
-    path: str | Path, format: str
-) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+def read_tensors(path: str | Path, format: str) -> tuple[dict[str, Values], dict[str, Any]]:
     """Read the arrays and the description that :func:`write_tensors` wrote.
 
     Raises:
@@ -156,7 +154,7 @@ def read_tensors(
     return tensors, about
 
 
-def read_weights(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
+def read_weights(path: str | Path) -> dict[str, Values]:
     """Read the arrays of anybody's safetensors file; bfloat16 becomes float32, which holds it.
 
     Raises:
@@ -208,7 +206,7 @@ def _regular(path: str | Path) -> Path:
     return path
 
 
-def _checksum(tensors: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any]) -> str:
+def _checksum(tensors: Mapping[str, Values], about: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
@@ -298,7 +296,7 @@ def naming(path: Path, damage: str = "its description is damaged") -> Iterator[N
         raise FileError(f"{path}: {damage} ({error})") from None
 
 
-def array_of(value: Any) -> np.ndarray[Any, Any]:
+def array_of(value: Any) -> Values:
     """Return a tensor of any library as an array: detached and on the host, bfloat16 as float32.
 
     >>> array_of([1.0, 2.0])
@@ -313,7 +311,7 @@ def array_of(value: Any) -> np.ndarray[Any, Any]:
 
 def check_tensors(
     source: str,
-    tensors: Mapping[str, np.ndarray[Any, Any]],
+    tensors: Mapping[str, Values],
     shapes: Mapping[str, tuple[int, ...]],
     *,
     strict: bool = True,
@@ -353,7 +351,7 @@ def check_tensors(
 
 def copy_tensors(
     source: str,
-    tensors: Mapping[str, np.ndarray[Any, Any]],
+    tensors: Mapping[str, Values],
     into: Mapping[str, Array],
     *,
     strict: bool = True,

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyconv.arguments import integer
+from tinyconv.backend import Values
 from tinyconv.errors import ShapeError
 from tinyconv.messages import shown
 
@@ -104,7 +105,7 @@ class Geometry:
                 slices.append(slice(first, first + (count - 1) * stride + 1, stride))
             yield offset, tuple(slices)
 
-    def plane_index(self, offset: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    def plane_index(self, offset: tuple[int, ...]) -> Values:
         """Return the flat index in the input plane of element ``offset`` of every window.
 
         The result is int64 of shape ``output``; it is -1 where the element lies in the padding.

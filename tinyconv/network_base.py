@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyconv import files
 from tinyconv.arguments import FilePath, checked
-from tinyconv.backend import Array, check_device, like, namespace, to_numpy
+from tinyconv.backend import Array, Values, check_device, like, namespace, to_numpy
 from tinyconv.data.report import Pixels
 from tinyconv.engines.base import Engine
 from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
@@ -222,7 +222,7 @@ class Network(Chain):
     # Files.
 
     @checked
-    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+    def state_dict(self) -> dict[str, Values]:
         """Return copies of all parameters and running statistics under PyTorch's names."""
         return {name: np.array(to_numpy(array)) for name, array in self._tensors().items()}
 

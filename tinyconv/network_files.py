@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from tinyconv import files
 from tinyconv.arguments import Number, OneOf
+from tinyconv.backend import Values
 from tinyconv.data.report import CLASS_NAMES, PIXELS
 from tinyconv.errors import ArgumentError
 from tinyconv.layers import LAYERS, Chain, Layer, decode
@@ -38,7 +37,7 @@ ABOUT = {
 
 def read_network(
     path: str | Path,
-) -> tuple[Path, list[Layer], dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+) -> tuple[Path, list[Layer], dict[str, Values], dict[str, Any]]:
     """Return where the file is, the layers without parameters, the arrays and the description.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.arguments import Count, checked
-from tinyconv.backend import Array, to_numpy
+from tinyconv.backend import Array, Values, to_numpy
 from tinyconv.engines.choose import engine_for
 from tinyconv.engines.ranks import ALONE, Ranks
 from tinyconv.errors import ArgumentError, NonFiniteError
@@ -22,7 +22,7 @@ class Predictor(Network):
     """The part of :class:`tinyconv.Sequential` that predicts and evaluates; see there."""
 
     @checked
-    def logits(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
+    def logits(self, x: Array, batch_size: Count = 256) -> Values:
         """Return the outputs of the last layer, (N, K), computed batch by batch.
 
         Args:
@@ -36,34 +36,34 @@ class Predictor(Network):
         return self._predictor.logits(x, batch_size)
 
     @checked
-    def predict(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
+    def predict(self, x: Array, batch_size: Count = 256) -> Values:
         """Return what the network says of every sample.
 
         With a loss of classes the most likely one, (N,) or (N, H, W), int64; with one of numbers
         the outputs, (N, ...); with :class:`BCEWithLogitsLoss` 0 or 1 for every output.
         """
         outputs = self._finite("predict", x, self.logits(x, batch_size))
-        predictions: np.ndarray[Any, Any] = self.loss.predictions(outputs)
+        predictions: Values = self.loss.predictions(outputs)
         return predictions
 
     @checked
-    def predict_proba(self, x: Array, batch_size: Count = 256) -> np.ndarray[Any, Any]:
+    def predict_proba(self, x: Array, batch_size: Count = 256) -> Values:
         """Return the probability of every class for every sample, (N, K).
 
         Raises:
             StateError: the loss is one of numbers, not of classes.
         """
         outputs = self._finite("predict_proba", x, self.logits(x, batch_size))
-        probabilities: np.ndarray[Any, Any] = self.loss.probabilities(outputs)
+        probabilities: Values = self.loss.probabilities(outputs)
         return probabilities
 
-    def _finite(self, op: str, x: Array, outputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _finite(self, op: str, x: Array, outputs: Values) -> Values:
         """Return outputs from which something can be concluded.
 
         Raises:
             NonFiniteError: one is NaN; the text says which sample's, and whether x or a weight is.
         """
-        wrong = np.isnan(outputs)
+        wrong: Array = np.isnan(outputs)
         if not wrong.any():
             return outputs
         wrong = wrong.any(axis=tuple(range(1, outputs.ndim)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyconv.analysis.probe import probe
 from tinyconv.arguments import checked
-from tinyconv.backend import to_numpy
+from tinyconv.backend import Values, to_numpy
 from tinyconv.errors import ShapeError
 from tinyconv.layers import Layer
 from tinyconv.layers.base import Shape
@@ -64,7 +64,7 @@ def as_matrix(layer: Layer, input_shape: Shape, sparse: bool = False) -> Any:
     parts = []
     with probe(layer) as f:
 
-        def flat(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        def flat(x: Values) -> Values:
             return f(x.reshape(-1, *input_shape)).reshape(len(x), Y)
 
         zero = flat(np.zeros((1, X), dtype))

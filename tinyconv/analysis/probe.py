@@ -3,18 +3,15 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
-
-from tinyconv.backend import like, to_numpy
+from tinyconv.backend import Values, like, to_numpy
 from tinyconv.errors import ShapeError
 from tinyconv.layers import Container, Layer
 from tinyconv.layers.base import Shape
 from tinyconv.layers.snapshot import descendants
 
 #: Maps a NumPy batch to a NumPy batch.
-Function = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+Function = Callable[[Values], Values]
 
 
 @contextmanager
@@ -35,7 +32,7 @@ def probe(layer: Layer) -> Iterator[Function]:
     parameter = next(iter(run.params.values()), None)
     before = [(each, dict(vars(each))) for each in (run, *descendants(run))]
 
-    def forward(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def forward(x: Values) -> Values:
         if parameter is not None:
             x = like(parameter, x.astype(str(parameter.dtype), copy=False))
         return to_numpy(run.forward(x))

@@ -7,7 +7,6 @@ Source: Prince, "Understanding deep learning" (2023), section 10.1.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -15,15 +14,13 @@ from tinyconv.analysis.probe import input_shape_of, probe
 from tinyconv.analysis.reach import receptive_field
 from tinyconv.analysis.table import Table, by_axis, column
 from tinyconv.arguments import checked
-from tinyconv.backend import Array, to_numpy
+from tinyconv.backend import Array, Values, to_numpy
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Sizes
 from tinyconv.layers import Layer
 
 #: Samples drawn where none are given.
 SAMPLES = 4
-
-Floats = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,12 @@ class Equivariance(Table[EquivarianceRow]):
         inside: True for the units that the row's ``inside`` compares.
     """
 
-    x: Floats
-    shifted_x: Floats
-    y: Floats
-    shifted_y: Floats
-    y_of_shifted: Floats
-    inside: Floats
+    x: Values
+    shifted_x: Values
+    y: Values
+    shifted_y: Values
+    y_of_shifted: Values
+    inside: Values
 
 
 @dataclass(frozen=True)
@@ -183,7 +180,7 @@ def invariance(net: Layer, shift: Sizes, x: Array | None = None) -> Table[Invari
     return Table(tuple(rows))
 
 
-def _samples(op: str, layer: Layer, x: Array | None) -> Floats:
+def _samples(op: str, layer: Layer, x: Array | None) -> Values:
     if x is not None:
         return to_numpy(x)
     channels, kernel = getattr(layer, "in_channels", 1), getattr(layer, "kernel_size", None)
@@ -205,11 +202,11 @@ def _steps(op: str, shift: Sizes, axes: int) -> list[tuple[int, ...]]:
     ]
 
 
-def _roll(x: Floats, shift: tuple[int, ...]) -> Floats:
+def _roll(x: Values, shift: tuple[int, ...]) -> Values:
     return np.roll(x, shift, axis=tuple(range(2, x.ndim)))
 
 
-def _share(difference: Floats, whole: Floats) -> float:
+def _share(difference: Values, whole: Values) -> float:
     """Return the length of the difference over that of the whole; NaN where nothing is left."""
     if difference.size == 0:
         return float("nan")
@@ -219,7 +216,7 @@ def _share(difference: Floats, whole: Floats) -> float:
 
 def _inside(
     layer: Layer, shape: tuple[int, ...], shift: tuple[int, ...], moved: tuple[int, ...]
-) -> Floats:
+) -> Values:
     """Tell which units of the shifted output see neither padding nor what was shifted around."""
     field = receptive_field(layer, shape)
     sizes = field.rows[-1].output[1:]

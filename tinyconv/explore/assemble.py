@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.explore.example import EXAMPLE, numbers
 from tinyconv.explore.trained import pack
 from tinyconv.network import Sequential
@@ -24,7 +25,7 @@ MODULES = tuple(
 
 def page(
     net: Sequential | None = None,
-    x: np.ndarray[Any, Any] | None = None,
+    x: Values | None = None,
     y: Sequence[int] = (),
     *,
     version: str = "",

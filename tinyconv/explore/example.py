@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import ops
+from tinyconv.backend import Values
 
 #: What the page shows first. Neither kernel equals its flip or its transpose, so that a backward
 #: pass which forgot to flip would give other numbers.
@@ -82,11 +83,11 @@ def numbers(state: Mapping[str, Any]) -> dict[str, list[float]]:
 
 def _passes(
     state: Mapping[str, Any],
-    x: np.ndarray[Any, Any],
-    w: np.ndarray[Any, Any],
-    b: np.ndarray[Any, Any],
-    W: np.ndarray[Any, Any],
-    B: np.ndarray[Any, Any],
+    x: Values,
+    w: Values,
+    b: Values,
+    W: Values,
+    B: Values,
 ) -> dict[str, Any]:
     size, kernel = state["size"], state["kernel"]
     pool, pool_backward = _pair(_POOLS[state["pool"]])

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers as L
-from tinyconv.backend import to_numpy
+from tinyconv.backend import Values, to_numpy
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.layers.container import in_a_row
 from tinyconv.losses import CrossEntropyLoss
 from tinyconv.network import Sequential
 from tinyconv.ops import avg_pool2d
 
-Floats = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
 _POOLS: dict[type[L.Layer], tuple[str, str]] = {
@@ -33,7 +32,7 @@ _ACTIVATIONS: dict[type[L.Layer], tuple[str, str, str]] = {
 }
 
 
-def pack(net: Sequential, x: Floats, y: Sequence[int]) -> dict[str, Any]:
+def pack(net: Sequential, x: Values, y: Sequence[int]) -> dict[str, Any]:
     """Return what the page needs of a network, as JSON takes it.
 
     Args:
@@ -138,9 +137,9 @@ def _affine(layer: L.BatchNorm1d | L.BatchNorm2d) -> dict[str, Any]:
     return {"w": _tensor(scale), "b": _tensor(shift)}
 
 
-def _tensor(values: Floats) -> dict[str, Any]:
+def _tensor(values: Values) -> dict[str, Any]:
     return {"shape": list(values.shape), "base64": _base64(values)}
 
 
-def _base64(values: Floats) -> str:
+def _base64(values: Values) -> str:
     return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()

@@ -12,10 +12,9 @@ from typing import Any, TypeAlias
 import array_api_compat
 import numpy as np
 
-from tinyconv.backend import to_numpy
+from tinyconv.backend import Values, to_numpy
 from tinyconv.errors import DtypeError
 
-AnyArray: TypeAlias = np.ndarray[Any, Any]
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -31,11 +30,11 @@ class Leaf:
     pairs: bool  #: whether it is complex
     size: int
 
-    def of(self, x: AnyArray) -> AnyArray:
+    def of(self, x: Values) -> Values:
         """Return its own part of a vector, in its shape."""
         return x[self.part].reshape(self.shape)
 
-    def scale(self, x: AnyArray) -> float:
+    def scale(self, x: Values) -> float:
         """Return the size of its own part of a vector, see :func:`scale_of`."""
         return scale_of(self.of(x))
 
@@ -52,7 +51,7 @@ class Nest:
             matrix or a masked array.
     """
 
-    def __init__(self, tree: Any, named: list[tuple[str, Any]], asarray: Callable[[AnyArray], Any]):
+    def __init__(self, tree: Any, named: list[tuple[str, Any]], asarray: Callable[[Values], Any]):
         self.tree, self.named, self._asarray = tree, named, asarray
         self.leaves: list[Leaf] = []
         self.constants: list[Any] = []  #: all other leaves, None in the places of these
@@ -68,7 +67,7 @@ class Nest:
                 numbers.append(a.reshape(-1))
         self.x: FloatArray = np.concatenate(numbers, dtype=np.float64)
 
-    def arguments(self, x: AnyArray, dtype: Any = None, constants: bool = True) -> list[Any]:
+    def arguments(self, x: Values, dtype: Any = None, constants: bool = True) -> list[Any]:
         """Return fresh leaves for other coordinates; None for constants, if they are left out."""
         others = self.constants if constants else [None] * len(self.constants)
         copies = (a.copy() if isinstance(a, np.ndarray) else a for a in others)
@@ -77,7 +76,7 @@ class Nest:
             found[leaf.place] = self.argument(leaf, leaf.of(x), dtype)
         return found
 
-    def argument(self, leaf: Leaf, a: AnyArray, dtype: Any = None) -> Any:
+    def argument(self, leaf: Leaf, a: Values, dtype: Any = None) -> Any:
         """Return real numbers as one of the leaves, of another dtype perhaps; so complex ones."""
         dtype = np.dtype(dtype or leaf.dtype)
         dtype = np.result_type(dtype, np.complex64) if a.dtype.kind == "c" else dtype
@@ -114,7 +113,7 @@ def _taken(name: str, given: Any) -> Any:
     return given
 
 
-def as_real(a: AnyArray) -> AnyArray:
+def as_real(a: Values) -> Values:
     """Return complex numbers as pairs along a last axis, others as they are."""
     return np.stack([a.real, a.imag], axis=-1) if a.dtype.kind == "c" else a
 

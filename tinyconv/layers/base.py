@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyconv import random
 from tinyconv.arguments import checked
-from tinyconv.backend import Array, device_of, from_numpy, like, namespace, require_floating
+from tinyconv.backend import Array, Values, device_of, from_numpy, like, namespace, require_floating
 from tinyconv.errors import ArgumentError, StateError
 from tinyconv.initializers import initializer
 from tinyconv.layers.returned import array_and_more, copy_gradients
@@ -137,7 +137,7 @@ class Layer(Described, ABC):
         """
         return {}
 
-    def state_values(self) -> dict[str, np.ndarray[Any, Any]]:
+    def state_values(self) -> dict[str, Values]:
         """Return the initial values of ``state``, once the parameters are known."""
         return {}
 

@@ -6,10 +6,8 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Annotated, Any
 
-import numpy as np
-
 from tinyconv.arguments import OneOf, checked
-from tinyconv.backend import Array, namespace
+from tinyconv.backend import Array, Values, namespace
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.layers.base import Layer, Place, Shape
 from tinyconv.messages import shown
@@ -68,7 +66,7 @@ class Container(Layer):
                 specs[f"{name}.{key}"] = replace(spec, trainable=trained)
         return specs
 
-    def state_values(self) -> dict[str, np.ndarray[Any, Any]]:  # noqa: D102
+    def state_values(self) -> dict[str, Values]:  # noqa: D102
         return {
             f"{name}.{key}": value
             for name, child in self.children().items()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.arguments import Count, Fraction, Positive, checked
-from tinyconv.backend import Array, namespace, real_part
+from tinyconv.backend import Array, Values, namespace, real_part
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import spread
 from tinyconv.layers.base import Shape
@@ -72,7 +72,7 @@ class _BatchNorm(OneOperation):
         C = self._size("num_features", shape)
         return None if C is None else _scale_and_shift((C,), self.affine)
 
-    def state_values(self) -> dict[str, np.ndarray[Any, Any]]:
+    def state_values(self) -> dict[str, Values]:
         if not self.track_running_stats:
             return {}
         assert self.num_features is not None

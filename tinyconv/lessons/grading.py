@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from tinyconv import ops
+from tinyconv.backend import Values
 from tinyconv.errors import ArgumentError
 from tinyconv.gradcheck import check
-
-Floats = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Exercise:
     lesson: int
     equation: str
     task: str
-    forward: Callable[..., Floats]
+    forward: Callable[..., Values]
     shapes: tuple[tuple[int, ...], ...]
 
 
@@ -134,9 +133,7 @@ def grade(name: str, backward: Callable[..., Any]) -> str:
     return report.hint or f"{report.verdict}: the gradients differ from numeric derivatives"
 
 
-def slopes(
-    cost: Callable[[], float], values: np.ndarray[Any, Any], h: float = 1e-5
-) -> np.ndarray[Any, Any]:
+def slopes(cost: Callable[[], float], values: Values, h: float = 1e-5) -> Values:
     """Return how a cost changes with each of the values, by moving one at a time.
 
     Args:

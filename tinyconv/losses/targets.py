@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array, device_of, like, namespace
+from tinyconv.backend import Array, Values, device_of, like, namespace
 
 
 class Targets:
@@ -31,13 +31,13 @@ class Targets:
     def __len__(self) -> int:
         return int(self.y.shape[0])
 
-    def __getitem__(self, index: np.ndarray[Any, Any]) -> "Targets":
+    def __getitem__(self, index: Values) -> "Targets":
         """Return those of some samples."""
         y = take(self.y, index, self.y)
         weight = self.sample_weight
         return Targets(y, None if weight is None else take(weight, index, weight))
 
-    def batch(self, index: np.ndarray[Any, Any], of: Array) -> tuple[Array, Array | None]:
+    def batch(self, index: Values, of: Array) -> tuple[Array, Array | None]:
         """Return targets and weights of some samples, on the device of ``of``.
 
         Args:
@@ -51,7 +51,7 @@ class Targets:
         return y, namespace("targets", of=of, weight=weight).astype(weight, of.dtype, copy=False)
 
 
-def take(array: Array, index: np.ndarray[Any, Any], of: Array) -> Array:
+def take(array: Array, index: Values, of: Array) -> Array:
     """Return ``array[index]`` on the device of ``of``."""
     part = array[index if device_of(array) == "cpu" else like(array, index)]
     return like(of, part) if isinstance(part, np.ndarray) else part

@@ -7,23 +7,22 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyconv import layers as L
-from tinyconv.backend import Array
+from tinyconv.backend import Array, Values
 from tinyconv.errors import ShapeError
 from tinyconv.layers.base import Shape
 
 __all__ = ["ConvPoolLayer", "FullyConnectedLayer", "ReLU", "Shared", "SoftmaxLayer"]
 __all__ += ["linear", "sigmoid", "tanh"]
 
-Floats: TypeAlias = np.ndarray[Any, Any]
-Activation: TypeAlias = Callable[[Floats], Floats]
+Activation: TypeAlias = Callable[[Values], Values]
 
 
-def linear(z: Floats) -> Floats:
+def linear(z: Values) -> Values:
     """Return z itself."""
     return z
 
 
-def ReLU(z: Floats) -> Floats:
+def ReLU(z: Values) -> Values:
     """Return max(0, z).
 
     >>> ReLU(np.array([-1.0, 2.0])).tolist()
@@ -32,7 +31,7 @@ def ReLU(z: Floats) -> Floats:
     return np.maximum(0.0, z)
 
 
-def sigmoid(z: Floats) -> Floats:
+def sigmoid(z: Values) -> Values:
     """Return 1 / (1 + exp(-z)).
 
     >>> sigmoid(np.array([0.0])).tolist()
@@ -41,7 +40,7 @@ def sigmoid(z: Floats) -> Floats:
     return np.asarray(0.5 + 0.5 * np.tanh(0.5 * z))
 
 
-def tanh(z: Floats) -> Floats:
+def tanh(z: Values) -> Values:
     """Return tanh(z).
 
     >>> tanh(np.array([0.0])).tolist()
@@ -70,12 +69,12 @@ class Shared:
     def __init__(self, value: Array) -> None:
         self.value = value
 
-    def get_value(self, borrow: bool = False) -> Floats:
+    def get_value(self, borrow: bool = False) -> Values:
         """Return a copy; the array itself if ``borrow``, where that is possible."""
         array = np.asarray(self.value)
         return array if borrow else array.copy()
 
-    def eval(self) -> Floats:
+    def eval(self) -> Values:
         """Return a copy."""
         return self.get_value()
 
@@ -183,7 +182,7 @@ class FullyConnectedLayer:
         self.w, self.b = Shared(w), Shared(b)
         self.params = [self.w, self.b]
 
-    def _initial(self) -> tuple[Floats, Floats]:
+    def _initial(self) -> tuple[Values, Values]:
         w = _gaussian(self.n_out**-0.5, (self.n_in, self.n_out))
         return w, _gaussian(1.0, (self.n_out,))
 
@@ -200,7 +199,7 @@ class SoftmaxLayer(FullyConnectedLayer):
     def __init__(self, n_in: int, n_out: int, p_dropout: float = 0.0) -> None:
         super().__init__(n_in, n_out, linear, p_dropout)
 
-    def _initial(self) -> tuple[Floats, Floats]:
+    def _initial(self) -> tuple[Values, Values]:
         return np.zeros((self.n_in, self.n_out), "f4"), np.zeros(self.n_out, "f4")
 
 
@@ -211,6 +210,6 @@ def _activation(where: str, function: Activation) -> list[L.Layer]:
     return _LAYER_OF[function]()
 
 
-def _gaussian(deviation: float, shape: tuple[int, ...]) -> Floats:
+def _gaussian(deviation: float, shape: tuple[int, ...]) -> Values:
     # The book draws from the global generator, in this order, so that its seeds serve here.
     return np.random.normal(0.0, deviation, shape).astype(np.float32)  # noqa: NPY002

@@ -12,6 +12,7 @@ from tinyconv.analysis import Equivariance, InvarianceRow, Table, Trace, as_matr
 from tinyconv.analysis import receptive_field as measure_field
 from tinyconv.analysis.probe import input_shape_of, probe
 from tinyconv.arguments import checked
+from tinyconv.backend import Values
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Chain, Layer
 from tinyconv.layers.base import Shape
@@ -21,7 +22,6 @@ from tinyconv.plots.figure import DIVERGING, Figure, bare, legend_beside, named
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Floats = np.ndarray[Any, Any]
 
 #: More different weights than this get a continuous scale of colours.
 COLOURS = 20
@@ -67,7 +67,7 @@ def matrix(layer: Layer, input_shape: Shape, title: str = "") -> Figure:
     return figure
 
 
-def _kinds(A: Floats) -> tuple[Floats, Floats]:
+def _kinds(A: Values) -> tuple[Values, Values]:
     """Number the different values of a matrix from 1; zeros stay 0.
 
     >>> _kinds(np.array([[0.5, 0.0], [2.0, 0.5]]))
@@ -142,7 +142,7 @@ def _draw_connections(panel: "Axes", layers: list[Layer], length: int, unit: int
         row = measure_field(Chain(layers[:count]), (channels, length)).rows[-1]
         middle = row.offset[0] + (row.size[0] - 1) / 2
         places.append(middle + float(row.stride[0]) * np.arange(row.output[1]))
-    marked: Floats = np.equal(np.arange(shape[1]), unit)
+    marked: Values = np.equal(np.arange(shape[1]), unit)
     for height in range(len(steps), -1, -1):
         panel.scatter(
             places[height],
@@ -168,7 +168,7 @@ def _draw_connections(panel: "Axes", layers: list[Layer], length: int, unit: int
     panel.set_axis_off()
 
 
-def _depends(layer: Layer, shape: Shape) -> Floats:
+def _depends(layer: Layer, shape: Shape) -> Values:
     """Tell which output positions (rows) change with which input positions (columns)."""
     output = layer.output_shape(shape)
     if len(shape) != 2 or len(output) != 2:
@@ -181,7 +181,7 @@ def _depends(layer: Layer, shape: Shape) -> Floats:
     changed[np.arange(shape[1]), :, np.arange(shape[1])] += 10
     with probe(layer) as f:
         moved = np.abs(f(changed) - f(x)).max(axis=1)
-    depends: Floats = np.greater(moved.T, 1e-6 * (float(moved.max(initial=0)) or 1.0))
+    depends: Values = np.greater(moved.T, 1e-6 * (float(moved.max(initial=0)) or 1.0))
     return depends
 
 
@@ -198,7 +198,7 @@ def _colours(layer: Layer, shape: Shape) -> list[list[Any]] | None:
 
 @checked
 def receptive_field(
-    net: Layer, input_shape: Shape | None = None, image: Floats | None = None
+    net: Layer, input_shape: Shape | None = None, image: Values | None = None
 ) -> Figure:
     """Draw, over the input, what the middle unit of every layer sees; the padding is shaded.
 

@@ -1,11 +1,11 @@
 """Pictures of what a network holds and sees: filters, feature maps, distorted images."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinyconv.arguments import checked
-from tinyconv.backend import like, to_numpy
+from tinyconv.backend import Values, like, to_numpy
 from tinyconv.data import augment
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Conv2d
@@ -68,7 +68,7 @@ def draw_filters(layer: Conv2d, figure: "Figure | SubFigure", title: str) -> Non
 
 
 @checked
-def feature_maps(net: Sequential, image: np.ndarray[Any, Any], layer: int | None = None) -> Figure:
+def feature_maps(net: Sequential, image: Values, layer: int | None = None) -> Figure:
     """Draw what the layers of a network make of an image, one small picture a feature map.
 
     The maps of a layer have one scale, whose bar stands beside them: blue is negative.
@@ -120,7 +120,7 @@ def feature_maps(net: Sequential, image: np.ndarray[Any, Any], layer: int | None
     return figure
 
 
-def augmentations(image: np.ndarray[Any, Any], key: int = 0, copies: int = 6) -> Figure:
+def augmentations(image: Values, key: int = 0, copies: int = 6) -> Figure:
     """Draw what each distortion of :mod:`tinyconv.data.augment` does to an image.
 
     Args:

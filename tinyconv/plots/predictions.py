@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.errors import ShapeError
 from tinyconv.plots.figure import Figure, grid
 
 
 def mistakes(
-    x: np.ndarray[Any, Any],
-    y: np.ndarray[Any, Any],
-    predicted: np.ndarray[Any, Any],
+    x: Values,
+    y: Values,
+    predicted: Values,
     limit: int = 60,
     columns: int = 10,
     *,
@@ -67,8 +68,8 @@ def mistakes(
 
 
 def confusion_matrix(
-    y: np.ndarray[Any, Any],
-    predicted: np.ndarray[Any, Any],
+    y: Values,
+    predicted: Values,
     classes: int = 10,
     *,
     class_names: Sequence[str] | None = None,
@@ -122,7 +123,7 @@ def _name(class_names: Sequence[str] | None, label: int) -> str:
     return str(label) if class_names is None else class_names[label]
 
 
-def _check(op: str, y: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> None:
+def _check(op: str, y: Values, predicted: Values) -> None:
     if y.ndim != 1 or y.shape != predicted.shape:
         raise ShapeError(
             f"{op}: y has shape {y.shape} and predicted {predicted.shape}, expected (N,) of both"

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from tinyconv import random
-from tinyconv.backend import Array
+from tinyconv.backend import Array, Values
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.losses import Targets
 from tinyconv.messages import shown
@@ -20,7 +20,7 @@ from tinyconv.training.checks import as_array, check_input
 Augment: TypeAlias = Callable[[Any, int], Any]
 
 #: Samples, their targets, and which of them are the batch.
-Batch: TypeAlias = tuple[Array, Targets, np.ndarray[Any, Any]]
+Batch: TypeAlias = tuple[Array, Targets, Values]
 
 
 @dataclass(frozen=True)

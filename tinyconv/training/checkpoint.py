@@ -14,10 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tinyconv.arguments import Number
-from tinyconv.backend import Array
+from tinyconv.backend import Array, Values
 from tinyconv.engines.base import Totals
 from tinyconv.errors import FileError
 from tinyconv.files import check_json, copy_tensors, read_tensors, sweep, write_tensors
@@ -91,7 +89,7 @@ def exists(folder: str | Path) -> bool:
     return (Path(folder) / FILE).is_file()
 
 
-def read_state(folder: str | Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+def read_state(folder: str | Path) -> tuple[dict[str, Values], dict[str, Any]]:
     """Return the tensors and the JSON part of the checkpoint in a folder.
 
     Raises:
