@@ -222,18 +222,18 @@ class _Branches(Container):
             return shapes[0]
         return (sum(given[0] for given in shapes), *shapes[0][1:])
 
-    def _check(self, shapes: list[Shape]) -> None:
-        first = 1 if self.join == "concat" else 0
-        if any(shape[first:] != shapes[0][first:] for shape in shapes):
-            what = "shapes that differ in channels only" if first else "equal shapes"
-            raise ShapeError(
-                f"{type(self).__name__}: {self._given.format(shapes)}, expected {what}"
-            )
+    def _check(self, shapes: list[Shape], batch: int = 0) -> None:
+        """Check shapes that begin with so many axes of the batch."""
+        is_concat = self.join == "concat"
+        if len({(*shape[:batch], *shape[batch + is_concat :]) for shape in shapes}) > 1:
+            given = self._given.format([shape[batch:] for shape in shapes])
+            what = "shapes that differ in channels only" if is_concat else "equal shapes"
+            raise ShapeError(f"{type(self).__name__}: {given}, expected {what}")
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:
         parts = [child.forward(x, training, step) for child in self.children().values()]
         parts += [x] * self.adds_input
-        self._check([tuple(part.shape[1:]) for part in parts])
+        self._check([tuple(part.shape) for part in parts], batch=1)
         if self.join == "add":
             return sum(parts[1:], start=parts[0]), None
         y = namespace(type(self).__name__, x=x).concat(parts, axis=1)
