@@ -9,16 +9,48 @@ from dataclasses import dataclass
 
 from tinyconv.errors import ArgumentError
 from tinyconv.messages import hint, shown
-from tinyconv.models import images, nielsen, signals
-from tinyconv.models.images import *
-from tinyconv.models.nielsen import *
-from tinyconv.models.signals import *
+from tinyconv.models.alexnet import alexnet
+from tinyconv.models.audio import audio_conv1d
+from tinyconv.models.ciresan import ciresan_mlp
+from tinyconv.models.lenet import lenet5
+from tinyconv.models.mnist1d import mnist1d_cnn, mnist1d_mlp
+from tinyconv.models.network_in_network import network_in_network
+from tinyconv.models.nielsen import (
+    nielsen_conv,
+    nielsen_conv_conv,
+    nielsen_conv_conv_relu,
+    nielsen_conv_conv_tanh,
+    nielsen_conv_softmax,
+    nielsen_dropout,
+    nielsen_fully_connected,
+)
+from tinyconv.models.resnet import resnet20
+from tinyconv.models.simard import simard2003
+from tinyconv.models.volume import conv3d_small
 from tinyconv.network import Sequential
 
-__all__ = ["NETS", "NamedNet", "named_net"]
-__all__ += images.__all__
-__all__ += nielsen.__all__
-__all__ += signals.__all__
+__all__ = [
+    "NETS",
+    "NamedNet",
+    "alexnet",
+    "audio_conv1d",
+    "ciresan_mlp",
+    "conv3d_small",
+    "lenet5",
+    "mnist1d_cnn",
+    "mnist1d_mlp",
+    "named_net",
+    "network_in_network",
+    "nielsen_conv",
+    "nielsen_conv_conv",
+    "nielsen_conv_conv_relu",
+    "nielsen_conv_conv_tanh",
+    "nielsen_conv_softmax",
+    "nielsen_dropout",
+    "nielsen_fully_connected",
+    "resnet20",
+    "simard2003",
+]
 
 
 @dataclass(frozen=True)
