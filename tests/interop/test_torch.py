@@ -56,6 +56,33 @@ def test_what_cannot_be_read_back_is_said(name: str) -> None:
         ttorch.from_module(module, shape)
 
 
+@pytest.mark.parametrize("kind", [tc.layers.Chain, tc.Residual, tc.Parallel])
+def test_a_container_with_a_forward_pass_of_its_own_is_refused(kind: Any) -> None:
+    class Doubled(kind):  # type: ignore[misc, valid-type]
+        def compute(self, x: Any, training: bool, step: int) -> tuple[Any, Any]:
+            y, saved = super().compute(x, training, step)
+            return 2 * y, saved
+
+    net = tc.Sequential(tc.layers.Chain([Doubled([tc.Linear(3, 3)])]), tc.Linear(3, 2))
+    with pytest.raises(FileError, match=r"PyTorch has no layer 0\.0 \(Doubled\)"):
+        ttorch.to_module(net)
+
+
+def test_doubles_stay_doubles(torch: Any) -> None:
+    net = tc.Sequential([tc.Linear(4, 3), tc.Tanh()], seed=0, dtype="float64")
+    ours, theirs = outputs(net, ttorch.to_module(net), torch)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [tc.L2Pool2d(2), tc.LPPool2d(3.0, 2)])
+def test_the_root_of_a_window_of_zeros_has_no_slope(layer: tc.Layer, torch: Any) -> None:
+    x = torch.zeros(1, 1, 2, 4)
+    x[0, 0, 0, 2] = 2.0
+    x.requires_grad_()
+    ttorch.to_module(tc.Sequential([layer]))(x).sum().backward()
+    assert x.grad.tolist() == [[[[0, 0, 1, 0], [0, 0, 0, 0]]]]
+
+
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_random_networks(seed: int, torch: Any) -> None:

@@ -15,6 +15,7 @@ from tinyconv.errors import ArgumentError, FileError
 from tinyconv.geometry import spread_pairs
 from tinyconv.interop import require
 from tinyconv.layers.base import Layer
+from tinyconv.layers.snapshot import descendants
 from tinyconv.messages import shown
 from tinyconv.network import Sequential
 
@@ -129,26 +130,24 @@ def to_module(net: Sequential) -> Any:
     """
     torch = require("torch", "torch")
     unknown = [
-        f"{leaf.path} ({type(leaf).__name__})" for leaf in net.walk() if type(leaf) not in MODULES
+        f"{layer.path} ({type(layer).__name__})"
+        for layer in descendants(net)
+        if type(layer) not in MODULES
     ]
     if unknown:
         raise FileError(f"to_module: PyTorch has no layer {', '.join(unknown)}")
-    module = _chain(torch, net.layers)
+    module = _chain(torch, net).to(getattr(torch, net.dtype))
     state = {name: torch.from_numpy(value) for name, value in net.state_dict().items()}
     module.load_state_dict(state)
-    return module.to(getattr(torch, net.dtype)).eval()
-
-
-def _chain(torch: Any, layers: Sequence[Layer]) -> Any:
-    return torch.nn.Sequential(*(_module(torch, layer) for layer in layers))
+    return module.eval()
 
 
 def _module(torch: Any, layer: Layer) -> Any:
-    if isinstance(layer, L.Chain):
-        return _chain(torch, layer.layers)
-    if isinstance(layer, L.Residual | L.Parallel):
-        return _branches(torch, layer)
     return MODULES[type(layer)](torch, layer)
+
+
+def _chain(torch: Any, chain: Any) -> Any:
+    return torch.nn.Sequential(*(_module(torch, layer) for layer in chain.layers))
 
 
 def _branches(torch: Any, layer: L.Residual | L.Parallel) -> Any:
@@ -257,7 +256,9 @@ def _norm_pool(torch: Any, layer: Any) -> Any:
     def compute(torch: Any, layer: Any, x: Any) -> Any:
         powers = (x.unsqueeze(2) if is_row else x).abs() ** p
         sums = mean(powers, size, stride, padding, layer.ceil_mode, divisor_override=1)
-        return (sums.squeeze(2) if is_row else sums) ** (1 / p)
+        sums = sums.squeeze(2) if is_row else sums
+        # Of a window of zeros the root has the slope 0 here, and none in PyTorch.
+        return torch.where(sums == 0, 0, torch.where(sums == 0, 1, sums) ** (1 / p))
 
     return _function(compute)(torch, layer)
 
@@ -294,6 +295,8 @@ def _dropout(torch: Any, layer: Any) -> Any:
 
 #: Kind of layer -> what makes PyTorch's, of the module ``torch`` and the layer.
 MODULES: dict[type[Layer], Callable[[Any, Any], Any]] = {
+    L.Chain: _chain,
+    **dict.fromkeys((L.Residual, L.Parallel), _branches),
     **dict.fromkeys((L.Conv1d, L.Conv2d, L.Conv3d), _conv),
     **dict.fromkeys((L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d), _conv_transpose),
     **dict.fromkeys((L.MaxPool1d, L.MaxPool2d, L.MaxPool3d), _pool),
