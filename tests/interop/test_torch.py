@@ -69,7 +69,7 @@ def test_a_container_with_a_forward_pass_of_its_own_is_refused(kind: Any) -> Non
 
 
 def test_doubles_stay_doubles(torch: Any) -> None:
-    net = tc.Sequential([tc.Linear(4, 3), tc.Tanh()], seed=0, dtype="float64")
+    net = tc.Sequential([tc.Linear(None, 3), tc.Tanh()], dtype="float64", input_shape=(4,))
     ours, theirs = outputs(net, ttorch.to_module(net), torch)
     np.testing.assert_allclose(theirs, ours, rtol=1e-12)
 
