@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import tinyconv as tc
+from tinyconv.backend import Values
 from tinyconv.cli.options import COUNT, taken_by
 from tinyconv.data import Pixels, idx_folder, read_picture
 from tinyconv.messages import hint
@@ -116,7 +117,7 @@ def load_for(net: tc.Sequential, model: Path, options: argparse.Namespace) -> tc
     )
 
 
-def picture(net: tc.Sequential, model: Path, path: Path) -> np.ndarray[Any, Any]:
+def picture(net: tc.Sequential, model: Path, path: Path) -> Values:
     """Read a picture as a network takes it, (C, H, W).
 
     A digit is found, made light on dark and centred, as MNIST's are; any other picture is scaled.

@@ -3,12 +3,12 @@
 import argparse
 import webbrowser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import tinyconv as tc
 from tinyconv import models
+from tinyconv.backend import Values
 from tinyconv.cli import data, export
 from tinyconv.cli.options import Verbs
 
@@ -71,9 +71,7 @@ def _net(model: Path | None) -> tuple[tc.Sequential, Path]:
     return net, Path("mnist-sample")
 
 
-def _samples(
-    net: tc.Sequential, path: Path, pictures: list[Path]
-) -> tuple[np.ndarray[Any, Any], list[int]]:
+def _samples(net: tc.Sequential, path: Path, pictures: list[Path]) -> tuple[Values, list[int]]:
     """Return images to start from: the pictures that are named, one of each digit, or nothing."""
     shape = net.input_shape
     if pictures:

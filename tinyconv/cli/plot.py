@@ -4,13 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 import tinyconv as tc
+from tinyconv.backend import Values
 from tinyconv.cli import data
 from tinyconv.cli.options import COUNT, PLACE, WHOLE, Verbs, taken_by
 
-Floats: TypeAlias = np.ndarray[Any, Any]
 Figure: TypeAlias = Any  # matplotlib's; only the pictures themselves import it
 
 
@@ -87,7 +85,7 @@ def _write(options: argparse.Namespace) -> int:
     return 0
 
 
-def _image(options: argparse.Namespace, net: tc.Sequential | None = None) -> Floats:
+def _image(options: argparse.Namespace, net: tc.Sequential | None = None) -> Values:
     """Return the image that the options name, (C, H, W), as a network takes it if there is one."""
     if options.image is not None:
         if net is None:
@@ -99,7 +97,7 @@ def _image(options: argparse.Namespace, net: tc.Sequential | None = None) -> Flo
     x, y = samples.test
     if options.index >= len(y):
         raise tc.DataError(f"--index is {options.index}, expected 0 to {len(y) - 1}")
-    image: Floats = x[options.index]
+    image: Values = x[options.index]
     return image
 
 
@@ -136,7 +134,7 @@ def _features(plots: Any, options: argparse.Namespace) -> Figure:
     return plots.feature_maps(net, _image(options, net), options.layer)
 
 
-def _answers(options: argparse.Namespace) -> tuple[tc.data.DataSet, Floats]:
+def _answers(options: argparse.Namespace) -> tuple[tc.data.DataSet, Values]:
     """Return the data and what the models predict of its test samples."""
     nets = [tc.load(path) for path in options.models]
     samples = data.load_for(nets[0], options.models[0], options)

@@ -15,10 +15,9 @@ import numpy as np
 
 from tinyconv import random
 from tinyconv.arguments import Kind, Natural, NotNegative, Number, checked
+from tinyconv.backend import Values
 from tinyconv.data.byte_images import ByteImages
 from tinyconv.errors import DtypeError, ShapeError
-
-Floats: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class _Interval:
 
 Range: TypeAlias = Annotated[float | tuple[float, float], _Interval()]
 Factors: TypeAlias = Annotated[float | tuple[float, float], _Interval(around=1.0)]
-Images: TypeAlias = Annotated[np.ndarray[Any, Any], Kind(np.ndarray, "an array (N, C, H, W)")]
+Images: TypeAlias = Annotated[Values, Kind(np.ndarray, "an array (N, C, H, W)")]
 Sigma: TypeAlias = Annotated[float, Number(above=0, most=1000)]
 
 #: Down and right: the image itself and its four shifts by one pixel.
@@ -54,7 +53,7 @@ SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
 @checked
-def move(x: Images, down: int, right: int) -> Floats:
+def move(x: Images, down: int, right: int) -> Values:
     """Move all images by whole pixels; what comes in is 0. Of any dtype.
 
     >>> move(np.array([[[[1, 2], [3, 4]]]]), 1, 0)[0, 0].tolist()
@@ -76,7 +75,7 @@ def _overlap(by: int, size: int) -> tuple[slice, slice]:
 
 
 @checked
-def expand(x: Images, y: Floats, key: int = 0) -> tuple[ByteImages, Floats]:
+def expand(x: Images, y: Values, key: int = 0) -> tuple[ByteImages, Values]:
     """Return each image and its four shifts by one pixel, shuffled once: the book's larger set.
 
     Args:
@@ -111,7 +110,7 @@ def expand(x: Images, y: Floats, key: int = 0) -> tuple[ByteImages, Floats]:
     return ByteImages(shuffled), np.tile(y, len(SHIFTS))[order]
 
 
-def sample(x: Floats, rows: Floats, columns: Floats) -> Floats:
+def sample(x: Values, rows: Values, columns: Values) -> Values:
     """Take images at fractional places, bilinearly interpolated; 0 outside.
 
     Args:
@@ -164,7 +163,7 @@ def distort(
     alpha: NotNegative = 0.0,
     sigma: Sigma = 4.0,
     normalized: bool = False,
-) -> Floats:
+) -> Values:
     """Scale, shear, rotate, shift and distort elastically, with a single interpolation.
 
     Alone, ``distort(x, key, degrees=20)`` rotates, and so for the others. A pixel at p from the
@@ -233,7 +232,7 @@ def distort(
 
 
 @checked
-def shift(x: Images, pixels: Natural, key: int) -> Floats:
+def shift(x: Images, pixels: Natural, key: int) -> Values:
     """Move each image by whole pixels, -pixels to pixels down and as many across.
 
     >>> shift(np.ones((2, 1, 3, 3)), 0, key=1).min()
@@ -247,21 +246,21 @@ def shift(x: Images, pixels: Natural, key: int) -> Floats:
     return y
 
 
-def _gaussian(size: int, sigma: float) -> Floats:
+def _gaussian(size: int, sigma: float) -> Values:
     """Return (size, size): the matrix that smooths a row of ``size`` numbers, 0 outside it."""
     reach = np.arange(-4 * int(np.ceil(sigma)), 4 * int(np.ceil(sigma)) + 1)
     distance = np.arange(size)[:, None] - np.arange(size)
     total = np.exp(-0.5 * (reach / sigma) ** 2).sum()
-    weights: Floats = np.exp(-0.5 * (distance / sigma) ** 2) / total
+    weights: Values = np.exp(-0.5 * (distance / sigma) ** 2) / total
     return weights.astype(np.float32)
 
 
-def _check(op: str, x: Floats) -> None:
+def _check(op: str, x: Values) -> None:
     if x.dtype.kind != "f":
         raise DtypeError(f"{op}: x has dtype {x.dtype}, expected a floating-point type")
     _check_axes(op, x)
 
 
-def _check_axes(op: str, x: Floats) -> None:
+def _check_axes(op: str, x: Values) -> None:
     if x.ndim != 4:
         raise ShapeError(f"{op}: x has shape {x.shape}, expected (N, C, H, W)")

@@ -21,11 +21,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.data.parts import most_unpacked
 from tinyconv.errors import DAMAGED, DataError
 from tinyconv.messages import shown
 
-Pair: TypeAlias = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+Pair: TypeAlias = tuple[Values, Values]
 
 
 def read_book_pickle(path: str | Path) -> list[Pair]:
@@ -92,7 +93,7 @@ def _pair(what: str, part: Any, left: list[int]) -> Pair:
     return x, y.astype(np.int32)
 
 
-def _images(value: Any, left: list[int]) -> np.ndarray[Any, Any]:
+def _images(value: Any, left: list[int]) -> Values:
     """Return images from an array of them or a list of rows, while there are bytes ``left``."""
     if isinstance(value, _Array):
         return value.numbers.astype(np.float32)
@@ -107,7 +108,7 @@ def _images(value: Any, left: list[int]) -> np.ndarray[Any, Any]:
     return np.array([row.numbers for row in value], np.float32)
 
 
-def _labels(value: Any) -> np.ndarray[Any, Any]:
+def _labels(value: Any) -> Values:
     if isinstance(value, _Array):
         return value.numbers
     if not isinstance(value, list) or not all(isinstance(v, int) and abs(v) < 99 for v in value):
@@ -136,7 +137,7 @@ class _Dtype:
             raise ValueError(f"a type with the state {shown(state)}")
         self.order = state[1]
 
-    def numbers(self, content: Any) -> np.ndarray[Any, Any]:
+    def numbers(self, content: Any) -> Values:
         """Return the numbers that bytes are; Python 2 wrote bytes as text."""
         if isinstance(content, str):
             content = content.encode("latin1")
@@ -149,7 +150,7 @@ class _Dtype:
 class _Array:
     """An array, empty until its state comes."""
 
-    numbers: np.ndarray[Any, Any]
+    numbers: Values
 
     def __setstate__(self, state: Any) -> None:
         """Take the shape, the type and the bytes."""

@@ -7,6 +7,7 @@ import array_api_compat.numpy as array_api_numpy
 import numpy as np
 
 from tinyconv.arguments import Kind, checked
+from tinyconv.backend import Values
 from tinyconv.errors import DataError, DtypeError, ShapeError
 
 ARRAY = Kind(np.ndarray, "an array (N, ...)")
@@ -39,7 +40,7 @@ class ByteImages:
     device = "cpu"
 
     @checked
-    def __init__(self, pixels: Annotated[np.ndarray[Any, Any], ARRAY]) -> None:
+    def __init__(self, pixels: Annotated[Values, ARRAY]) -> None:
         if pixels.dtype != np.uint8:
             raise DtypeError(f"ByteImages: pixels has dtype {pixels.dtype}, expected uint8")
         if pixels.ndim == 0:
@@ -48,7 +49,7 @@ class ByteImages:
 
     @classmethod
     @checked
-    def from_floats(cls, x: Annotated[np.ndarray[Any, Any], ARRAY]) -> "ByteImages":
+    def from_floats(cls, x: Annotated[Values, ARRAY]) -> "ByteImages":
         """Round images in [0, 1] to bytes; exact for what was bytes before.
 
         Raises:
@@ -77,7 +78,7 @@ class ByteImages:
         """Answer as NumPy arrays do, so that checks of arrays accept the images."""
         return array_api_numpy
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Values:
         if copy is False:
             raise ValueError("ByteImages: an array of floats is always a copy")
         return self[:].astype(dtype or self.dtype, copy=False)

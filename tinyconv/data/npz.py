@@ -9,11 +9,12 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from zipfile import ZIP_DEFLATED, ZIP_STORED
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.data.parts import Part, Parts, check_unpacked
 from tinyconv.errors import DataError
 
@@ -69,7 +70,7 @@ def read_npz(path: Path, shape: tuple[int, ...] | None = None, task: str | None 
     return Parts(found, kind, class_names, like_mnist=True)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def _arrays(path: Path) -> dict[str, Values]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -90,7 +91,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         raise DataError(f"{path}: is no .npz file: {error}") from None
 
 
-def _array(name: str, file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
+def _array(name: str, file: IO[bytes], size: int) -> Values:
     """Read one array of a zip, whose directory claims ``size`` bytes for it."""
     with file:
         try:
@@ -122,9 +123,9 @@ def _array(name: str, file: IO[bytes], size: int) -> np.ndarray[Any, Any]:
 def _part(
     path: Path,
     x_name: str,
-    x: np.ndarray[Any, Any],
+    x: Values,
     y_name: str,
-    y: np.ndarray[Any, Any],
+    y: Values,
     shape: tuple[int, ...] | None,
     task: str | None,
 ) -> Part:
@@ -139,7 +140,7 @@ def _part(
     return Part(x, _labels(f"{path}: {y_name}", y, task))
 
 
-def _labels(name: str, y: np.ndarray[Any, Any], task: str | None) -> np.ndarray[Any, Any]:
+def _labels(name: str, y: Values, task: str | None) -> Values:
     """Return integers or strings (N,) that name classes, or numbers (N, K) to be predicted."""
     came = f"{name} is {y.dtype} of shape {y.shape}, expected"
     if task == "regression" or (task is None and y.dtype.kind == "f"):
@@ -156,9 +157,7 @@ def _labels(name: str, y: np.ndarray[Any, Any], task: str | None) -> np.ndarray[
     return y if y.dtype.kind == "U" else y.astype(np.int64)
 
 
-def as_samples(
-    name: str, x: np.ndarray[Any, Any], shape: tuple[int, ...] | None
-) -> np.ndarray[Any, Any]:
+def as_samples(name: str, x: Values, shape: tuple[int, ...] | None) -> Values:
     """Return samples as layers take them, channels first.
 
     (N, H, W) are pictures of one channel, (N, 1, L) signals of one channel; of (N, H, W, C) the

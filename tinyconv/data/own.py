@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.data import idx_folder, npz, pictures, table
 from tinyconv.data.parts import MOST_CLASSES, Parts
 from tinyconv.data.splits import DIGITS, DataSet, Split, stratified
@@ -116,14 +117,14 @@ def _split(path: Path, parts: Parts, shares: dict[str, float], seed: int) -> Dat
     return DataSet(train, validation, test, names, str(path), kind, parts.about)
 
 
-def _floats(x: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _floats(x: Values) -> np.ndarray[Any, np.dtype[np.float32]]:
     floats: np.ndarray[Any, np.dtype[np.float32]] = x.astype(np.float32)
     if x.dtype == np.uint8:
         floats /= 255
     return floats
 
 
-def _numbered(path: Path, parts: Parts) -> tuple[tuple[str, ...], dict[str, np.ndarray[Any, Any]]]:
+def _numbered(path: Path, parts: Parts) -> tuple[tuple[str, ...], dict[str, Values]]:
     """Return the names of the classes in their order, and the labels as numbers of classes.
 
     Numbers to be predicted stay as they are, and there are no names.

@@ -6,10 +6,9 @@ And how much memory a file may ask for, decided before any is taken.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
+from tinyconv.backend import Values
 from tinyconv.errors import DataError
 
 #: A compressed file may unpack to so many times its size: pictures of digits reach 10, masks 50.
@@ -27,8 +26,8 @@ class Part(NamedTuple):
     Those of classes are (N,), integers or strings; numbers to be predicted are (N, K), float32.
     """
 
-    x: np.ndarray[Any, Any]
-    labels: np.ndarray[Any, Any]
+    x: Values
+    labels: Values
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from tinyconv.arguments import Kind, Number, Printable, checked
+from tinyconv.backend import Values
 from tinyconv.data.splits import DataSet
 from tinyconv.tables import html_table, text_table
 
@@ -176,7 +177,7 @@ def report(data: Annotated[DataSet, Kind(DataSet, "a data set, as load() returns
     )  # fmt: skip
 
 
-def _digest(sample: np.ndarray[Any, Any]) -> bytes:
+def _digest(sample: Values) -> bytes:
     """Return 16 bytes that stand for a sample, since all samples would be as much memory again."""
     return hashlib.blake2b(np.ascontiguousarray(sample).data, digest_size=16).digest()
 

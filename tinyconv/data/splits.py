@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyconv import random
+from tinyconv.backend import Values
 from tinyconv.errors import DataError
 
 DIGITS = tuple("0123456789")
@@ -21,7 +22,7 @@ class Split(NamedTuple):
     """
 
     x: np.ndarray[Any, np.dtype[np.float32]]
-    y: np.ndarray[Any, Any]
+    y: Values
 
     @classmethod
     def from_bytes(
@@ -86,7 +87,7 @@ class DataSet:
 
 
 def stratified(
-    y: np.ndarray[Any, Any], shares: dict[str, float], seed: int = 0
+    y: Values, shares: dict[str, float], seed: int = 0
 ) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
     """Return which samples go to which part, of every class the same share, drawn by the seed.
 
@@ -112,7 +113,7 @@ def stratified(
             raise DataError(f"{name} is {share!r}, expected a share between 0 and 1")
     if sum(shares.values()) >= 1:
         raise DataError(f"the shares {shares} leave no samples for training")
-    parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in (*shares, "train")}
+    parts: dict[str, list[Values]] = {name: [] for name in (*shares, "train")}
     for number, label in enumerate(np.unique(y)):
         members = np.flatnonzero(y == label)
         members = members[random.permutation(random.key(seed, "split", number), len(members))]

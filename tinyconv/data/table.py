@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.data.npz import as_samples
 from tinyconv.data.parts import MOST_CLASSES, Part, Parts
 from tinyconv.errors import DataError
@@ -194,9 +195,7 @@ def _label_column(
     )
 
 
-def _pixels(
-    x: np.ndarray[Any, Any], names: list[str], square: bool
-) -> tuple[np.ndarray[Any, Any], str]:
+def _pixels(x: Values, names: list[str], square: bool) -> tuple[Values, str]:
     """Return columns that are named as pixels as bytes, and what was done."""
     if not names or not all(map(PIXEL.fullmatch, names)):
         return x, ""
@@ -207,7 +206,7 @@ def _pixels(
     return x.astype(np.uint8), "columns read as pixels from 0 to 255"
 
 
-def _sorted(known: dict[str, int]) -> tuple[tuple[str, ...], np.ndarray[Any, Any]]:
+def _sorted(known: dict[str, int]) -> tuple[tuple[str, ...], Values]:
     """Return the labels in their order, and the place in it of each in the order of the file.
 
     Labels that are all numbers sort as such, so that 10 comes after 9.

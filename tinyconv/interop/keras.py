@@ -9,14 +9,13 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.arguments import checked
+from tinyconv.backend import Values
 from tinyconv.errors import DAMAGED, FileError, StateError
 from tinyconv.files import check_tensors, copy_tensors
 from tinyconv.interop import require
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.layers.container import in_a_row
 from tinyconv.network import Sequential
-
-Values = np.ndarray[Any, Any]
 
 #: Kind of layer -> what Keras calls its group in a file; the second of a kind ends in _1.
 GROUPS: dict[type[Layer], str] = {

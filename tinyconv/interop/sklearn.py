@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinyconv import layers as L
+from tinyconv.backend import Values
 from tinyconv.interop import require
 from tinyconv.layers.base import Layer
 from tinyconv.messages import shown
@@ -29,7 +30,6 @@ from sklearn.utils.validation import (  # noqa: E402
     validate_data,
 )
 
-Values = np.ndarray[Any, Any]
 Net = str | Sequence[Layer] | L.Chain | Callable[[tuple[int, ...], int], Sequence[Layer]] | None
 
 

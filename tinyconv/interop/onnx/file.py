@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.errors import FileError
 from tinyconv.interop import require
-
-Values = np.ndarray[Any, Any]
 
 #: Numbers that the result of a node over constants may have.
 LARGEST_FOLDED = 1 << 24
@@ -139,7 +138,7 @@ def tensor_of(path: Path, onnx: Any, tensor: Any, size: int) -> Values:
         raise FileError(
             f"{path}: weight {tensor.name!r} claims {count} numbers, more than the file holds"
         )
-    array: np.ndarray[Any, Any] = onnx.numpy_helper.to_array(tensor)
+    array: Values = onnx.numpy_helper.to_array(tensor)
     return array.astype(np.float32) if str(kind) in ("bfloat16", "float16") else array
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers as L
+from tinyconv.backend import Values
 from tinyconv.errors import FileError
 from tinyconv.interop.onnx.file import Node
 from tinyconv.interop.onnx.source import Source, float_of
 from tinyconv.layers.base import Layer, Shape
-
-Values = np.ndarray[Any, Any]
 
 MODES = {"constant": "zeros", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 

@@ -1,15 +1,15 @@
 """What the readers of operators look things up in: constants, and what becomes of them."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.errors import FileError
 from tinyconv.interop.onnx.file import Model, Node
 from tinyconv.layers.base import Layer
 
-Tensors = dict[str, np.ndarray[Any, Any]]
+Tensors = dict[str, Values]
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Source:
     model: Model
     tensors: list[tuple[Layer, Tensors]] = field(default_factory=list)
 
-    def constant_of(self, node: Node) -> np.ndarray[Any, Any]:
+    def constant_of(self, node: Node) -> Values:
         """Return the one constant among a node's inputs."""
         found = [self.model.constants[n] for n in node.inputs if n in self.model.constants]
         if len(found) != 1:
@@ -42,7 +42,7 @@ class Source:
             return None
         return float(found[0].reshape(()))
 
-    def input(self, node: Node, place: int) -> np.ndarray[Any, Any] | None:
+    def input(self, node: Node, place: int) -> Values | None:
         """Return a constant input, None if it is left out."""
         name = node.inputs[place] if place < len(node.inputs) else ""
         if not name:
@@ -54,20 +54,20 @@ class Source:
             raise FileError(f"{node}: {name!r} is computed, expected a constant")
         return self.model.constants[name]
 
-    def weight(self, node: Node, place: int) -> np.ndarray[Any, Any]:
+    def weight(self, node: Node, place: int) -> Values:
         """Return a constant input that must be there."""
         value = self.input(node, place)
         if value is None:
             raise FileError(f"{node}: input {place} is left out")
         return value
 
-    def keep(self, layer: Layer, **tensors: np.ndarray[Any, Any] | None) -> Layer:
+    def keep(self, layer: Layer, **tensors: Values | None) -> Layer:
         """Remember the values of a layer's parameters."""
         self.tensors.append((layer, {k: v for k, v in tensors.items() if v is not None}))
         return layer
 
 
-def bias_of(value: np.ndarray[Any, Any], O: int, axes: int) -> np.ndarray[Any, Any] | None:
+def bias_of(value: Values, O: int, axes: int) -> Values | None:
     """Return one number for each of O channels, None if adding ``value`` does something else.
 
     Args:
