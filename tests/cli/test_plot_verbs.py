@@ -87,6 +87,7 @@ def test_filters_of_a_net_without_convolutions(layer, tmp_path, capsys):
         (["filters", "MODEL", "--layer", "1"], "the convolutions are layers [0], not 1"),
         (["features", "MODEL", "--layer", "4"], "layer 4 of 5 does not exist or gives"),
         (["features", "MODEL", "--index", "1000"], "--index is 1000, expected 0 to 999"),
+        (["filters", "MODEL", "-o", "."], ".: is a folder, expected a file to write"),
     ],
 )
 def test_what_cannot_be_drawn(arguments, message, model, tmp_path, monkeypatch, capsys):
@@ -100,3 +101,6 @@ def test_a_history_that_is_none(tmp_path, capsys):
     (tmp_path / "history.csv").write_text("epoch,loss\n1,high\n")
     assert main(["plot", "curves", str(tmp_path)]) == 1
     assert "history.csv: not the history of a run" in capsys.readouterr().err
+    (tmp_path / "history.csv").write_text("a,label\n1,2\n")
+    assert main(["plot", "curves", str(tmp_path)]) == 1
+    assert "has rows without an epoch" in capsys.readouterr().err

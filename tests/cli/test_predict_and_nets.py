@@ -93,3 +93,19 @@ def test_version_and_help(capsys):
             main(arguments)
         assert exit_.value.code == 0
         assert "tinyconv" in capsys.readouterr().out
+
+
+def test_predict_of_numbers_and_of_pixels(tmp_path, capsys):
+    picture = tmp_path / "grey.png"
+    Image.fromarray(np.full((8, 8), 51, np.uint8)).save(picture)
+    net = tc.Sequential(tc.Flatten(), tc.Linear(64, 2), input_shape=(1, 8, 8))
+    net.loss = "mse"
+    net.save(tmp_path / "numbers")
+    assert main(["predict", str(tmp_path / "numbers"), str(picture)]) == 0
+    values = capsys.readouterr().out.removeprefix(f"{picture}: ").split()
+    expected = net.predict(np.full((1, 1, 8, 8), 0.2, np.float32))[0]
+    np.testing.assert_allclose([float(value) for value in values], expected, rtol=1e-5)
+    tc.Sequential(tc.Conv2d(1, 3, 1), input_shape=(1, 8, 8)).save(tmp_path / "pixels")
+    assert main(["predict", str(tmp_path / "pixels"), str(picture)]) == 1
+    message = f"tinyconv: {tmp_path}/pixels: gives classes of pixels, expected one an image\n"
+    assert capsys.readouterr().err == message

@@ -164,3 +164,15 @@ def test_the_loss_travels_and_gives_the_probabilities(
     assert repr(back.loss) == repr(loss)
     found = runtime_outputs(tmp_path / "net.onnx", np.ones((1, 4), np.float32))
     assert ("probabilities" in found) == (operator is not None)
+
+
+def test_plots_of_an_onnx_file(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    net = tc.Sequential(
+        tc.Conv2d(1, 2, 3), tc.Flatten(), tc.Linear(None, 10), input_shape=(1, 28, 28)
+    )
+    tonnx.export(net, tmp_path / "net.onnx")
+    out = tmp_path / "out.png"
+    for verb in ("filters", "features", "confusion"):
+        assert main(["plot", verb, str(tmp_path / "net.onnx"), "-o", str(out)]) == 0
+        out.unlink()

@@ -83,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         _predict,
         "tell what is in images",
-        "Tell the class of each image, PNG or JPEG of any size. Handwritten digits may "
-        "be dark on light or light on dark.",
+        "Tell the class of each image, PNG or JPEG of any size, or the numbers that a network "
+        "predicts. Handwritten digits may be dark on light or light on dark.",
     )
     predict.add_argument("model", type=Path, metavar="MODEL", help="file or run folder of 'train'")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
@@ -116,7 +116,13 @@ def _parser() -> argparse.ArgumentParser:
 def _predict(options: argparse.Namespace) -> int:
     net = export.open_model(options.model)
     for path in options.images:
-        probabilities = net.predict_proba(data.picture(net, options.model, path)[None])[0]
+        x = data.picture(net, options.model, path)[None]
+        if not net.loss.one_class:
+            print(f"{path}: " + "  ".join(f"{value:.6g}" for value in net.predict(x).ravel()))
+            continue
+        probabilities = net.predict_proba(x)[0]
+        if probabilities.ndim > 1:
+            raise tc.ShapeError(f"{options.model}: gives classes of pixels, expected one an image")
         names = net.class_names or [str(number) for number in range(len(probabilities))]
         listed = range(len(names))
         if len(names) > MOST_LISTED:

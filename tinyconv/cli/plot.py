@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import tinyconv as tc
 from tinyconv.backend import Values
 from tinyconv.cli import data
+from tinyconv.cli.export import open_model
 from tinyconv.cli.options import COUNT, PLACE, WHOLE, Verbs, taken_by
 
 Figure: TypeAlias = Any  # matplotlib's; only the pictures themselves import it
@@ -62,7 +63,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _add_model(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("model", type=Path, metavar="MODEL", help="file that 'train' wrote")
+    verb.add_argument("model", type=Path, metavar="MODEL", help="file of 'train', or ONNX")
 
 
 def _add_image(verb: argparse.ArgumentParser) -> None:
@@ -74,6 +75,8 @@ def _add_image(verb: argparse.ArgumentParser) -> None:
 
 
 def _write(options: argparse.Namespace) -> int:
+    if options.out.is_dir():
+        raise tc.FileError(f"{options.out}: is a folder, expected a file to write")
     if not options.out.suffix:
         options.out = options.out.with_name(f"{options.out.name}.png")
     from tinyconv import plots  # with matplotlib, which no other verb needs
@@ -120,7 +123,7 @@ def _curves(plots: Any, options: argparse.Namespace) -> Figure:
 
 
 def _filters(plots: Any, options: argparse.Namespace) -> Figure:
-    net = tc.load(options.model)
+    net = open_model(options.model)
     places = {n: part for n, part in enumerate(net.layers) if isinstance(part, tc.Conv2d)}
     layer = min(places, default=None) if options.layer is None else options.layer
     if layer not in places:
@@ -130,13 +133,13 @@ def _filters(plots: Any, options: argparse.Namespace) -> Figure:
 
 
 def _features(plots: Any, options: argparse.Namespace) -> Figure:
-    net = tc.load(options.model)
+    net = open_model(options.model)
     return plots.feature_maps(net, _image(options, net), options.layer)
 
 
 def _answers(options: argparse.Namespace) -> tuple[tc.data.DataSet, Values]:
     """Return the data and what the models predict of its test samples."""
-    nets = [tc.load(path) for path in options.models]
+    nets = [open_model(path) for path in options.models]
     samples = data.load_for(nets[0], options.models[0], options)
     return samples, tc.Ensemble(nets).predict(samples.test.x)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.arguments import checked
-from tinyconv.errors import StateError
+from tinyconv.errors import ArgumentError, StateError
 from tinyconv.layers import Conv2d
 from tinyconv.network import Sequential
 from tinyconv.plots.figure import Figure, legend_beside, named
@@ -21,6 +21,7 @@ def learning_curves(runs: History | Mapping[str, History]) -> Figure:
         runs: a history, or name in the legend -> history.
 
     Raises:
+        ArgumentError: a row of a history has no epoch.
         StateError: no run has completed an epoch.
 
     >>> history = History([{"epoch": 1, "loss": 0.5, "accuracy": 0.8}])
@@ -54,6 +55,9 @@ def _draw_curves(
 ) -> None:
     if not any(len(history) for history in runs.values()):
         raise StateError("learning_curves: no epoch has been completed")
+    for run, history in runs.items():
+        if len(history) and "epoch" not in history:
+            raise ArgumentError(f"learning_curves: {run!r} has rows without an epoch")
     figures = ["loss", *_beside_the_loss(runs)]
     for panel in axes[len(figures) :]:
         panel.set_axis_off()
