@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import tinyconv as tc
 from tinyconv.errors import ArgumentError, FileError, ShapeError, StateError
-from tinyconv.layers import LAYERS
+from tinyconv.layers import LAYERS, decode
 from tinyconv.losses import LOSSES
 from tinyconv.optimizers import OPTIMIZERS
 from tinyconv.testing import check_layer
@@ -141,10 +142,31 @@ class Window(tc.Layer):
         return dy * np.sqrt(np.float64(2)), {}
 
 
-@pytest.mark.parametrize("copier", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def through_a_file(net: tc.Sequential) -> tc.Sequential:
+    with tempfile.TemporaryDirectory() as folder:
+        net.save(f"{folder}/net")
+        return tc.load(f"{folder}/net")
+
+
+@pytest.mark.parametrize(
+    "copier", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net)), through_a_file]
+)
 def test_copies_keep_lists_and_tuples_apart(copier: Any) -> None:
-    net = copier(tc.Sequential(Window([1, 2], {"a": (3, [4])}), Window((1, 2), None)))
-    assert [net[0].sizes, net[0].options, net[1].sizes] == [[1, 2], {"a": (3, [4])}, (1, 2)]
+    tc.register(Window)
+    given = tc.Sequential(Window([1, 2], {"a": (3, [4])}), Window((1, [2]), []), input_shape=(3,))
+    net = copier(given)
+    assert [net[0].sizes, net[0].options] == [[1, 2], {"a": (3, [4])}]
+    assert [net[1].sizes, net[1].options] == [(1, [2]), []]
+
+
+def test_a_dictionary_that_a_file_has_for_a_list() -> None:
+    tc.register(Window)
+    net = tc.Sequential(Window(1, {"list": [1]}), input_shape=(3,))
+    assert copy.deepcopy(net)[0].options == {"list": [1]}
+    with pytest.raises(StateError, match=r"Window: options is .*which a file cannot hold"):
+        through_a_file(net)
+    with pytest.raises(FileError, match="a list is 3"):
+        decode({"layer": "Window", "config": {"sizes": {"list": 3}, "options": None}})
 
 
 @pytest.mark.parametrize("engine", ["eager", "plan"])
@@ -209,7 +231,7 @@ def test_arguments_that_a_file_can_hold(tmp_path: Path) -> None:
     net = tc.Sequential(Window("text", given), input_shape=(3,))
     net.save(tmp_path / "net")
     loaded = tc.load(tmp_path / "net")[0]
-    assert (loaded.sizes, loaded.options) == ("text", {"a": 3, "b": (0.5, True), "c": None})
+    assert (loaded.sizes, loaded.options) == ("text", {"a": 3, "b": [0.5, True], "c": None})
 
 
 @pytest.mark.parametrize(

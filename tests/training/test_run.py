@@ -48,6 +48,14 @@ def test_frames_and_tensors(torch: Any) -> None:
     np.testing.assert_array_equal(fitted(loader), fitted(x, y, shuffle=False))
 
 
+@pytest.mark.oracle
+def test_bfloat16(torch: Any) -> None:
+    """Of which NumPy knows nothing."""
+    x, y = data()
+    half = torch.tensor(x).bfloat16()
+    np.testing.assert_array_equal(fitted(half, y), fitted(half.float().numpy(), y))
+
+
 @pytest.mark.parametrize("engine", ["plan", "eager"])
 def test_batches_of_ones_own(engine: str) -> None:
     x, y = data()

@@ -47,6 +47,8 @@ def as_array(op: str, name: str, value: Any) -> Array:
     try:
         if not listed:
             return np.from_dlpack(value)
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":  # which NumPy does not have
+            value = value.float()
         return np.asarray(value.detach() if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise DeviceError(f"{op}: {name} cannot become a NumPy array: {error}") from None
