@@ -89,6 +89,7 @@ def test_a_full_and_a_short_batch(name: str, order: int) -> None:
         totals, expected = backend.sums(), eager.totals()
         assert totals.sums == pytest.approx(expected.sums, rel=1e-5, abs=1e-6)
         assert totals.samples == expected.samples
+        assert totals.divisor == pytest.approx(expected.divisor)
         for key, value in other.state.items():
             np.testing.assert_allclose(net.state[key], value, rtol=1e-4, atol=1e-5, err_msg=key)
         for key, gradient in other.parameters.grads.items():

@@ -20,32 +20,39 @@ class Totals:
     """Sums over the samples that an epoch has seen so far, in training mode, without ignored ones.
 
     Attributes:
-        sums: loss, accuracy and so on by name, each times the samples that it is the mean of.
+        sums: accuracy and so on by name, each times the samples that it is the mean of, and the
+            loss, times its divisor.
         samples: how many those were; with weights of samples, their sum.
+        divisor: of the loss, :meth:`tinyconv.Loss.divisor`; with weights of classes, their sum.
 
     >>> totals = Totals()
-    >>> totals.add({"loss": 4.0, "accuracy": 1.0}, 2)
-    >>> totals.add({"loss": 6.0, "accuracy": 6.0}, 6)
+    >>> totals.add({"loss": 4.0, "accuracy": 1.0}, 2, 2)
+    >>> totals.add({"loss": 6.0, "accuracy": 6.0}, 6, 3)
     >>> totals.means()
-    {'loss': 1.25, 'accuracy': 0.875}
+    {'loss': 2.0, 'accuracy': 0.875}
     """
 
     sums: dict[str, float] = field(default_factory=dict)
     samples: float = 0
+    divisor: float = 0
 
-    def add(self, sums: Mapping[str, float], samples: float) -> None:
+    def add(self, sums: Mapping[str, float], samples: float, divisor: float) -> None:
         """Add the sums over some samples."""
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.samples += samples
+        self.divisor += divisor
 
     def means(self) -> dict[str, float]:
-        """Return each figure per sample; NaN where no sample counted."""
-        return {name: value / (self.samples or float("nan")) for name, value in self.sums.items()}
+        """Return what the figures of all samples at once would be; NaN where none counted."""
+        return {
+            name: value / ((self.divisor if name == "loss" else self.samples) or float("nan"))
+            for name, value in self.sums.items()
+        }
 
     def copy(self) -> "Totals":
         """Return one that further additions leave alone."""
-        return Totals(dict(self.sums), self.samples)
+        return Totals(dict(self.sums), self.samples, self.divisor)
 
 
 class Net(Protocol):

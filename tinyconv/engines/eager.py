@@ -77,14 +77,15 @@ class EagerEngine(Engine):
         xp = namespace("fit", flat=p.flat)
         is_finite = xp.all(xp.isfinite(p.flat_grad))
         require(is_finite, lambda: NonFiniteError(fault_of_gradients(p)))
-        samples, *figured = read(self.loss.samples(targets, weight), *means.values())
+        counts = (measure(targets, weight) for measure in (self.loss.samples, self.loss.divisor))
+        samples, divisor, *figured = read(*counts, *means.values())
         gradient = p.flat_grad
         if self.sharing is not None:
             self.sharing(gradient)
             gradient = self.sharing.gradient
         self.optimizer.update(p.flat, gradient, self.optimizer_state, p.decay, lr, step)
         sums = {name: mean * samples for name, mean in zip(means, figured, strict=True)}
-        self._totals.add(sums, samples)
+        self._totals.add(sums | {"loss": figured[0] * divisor}, samples, divisor)
 
     def totals(self) -> Totals:  # noqa: D102
         return self._totals.copy()

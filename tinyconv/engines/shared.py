@@ -84,11 +84,8 @@ class SharedEngine(Engine):
         self._sum.share = share or 1.0
         self._step(x, y, index, part, step, lr)
         local = self.inner.totals()
-        of_mean = share * self.loss.samples(*whole) / (local.samples or 1.0)
-        weights = {name: of_mean if name == "loss" else 1 / copies for name in local.sums}
-        self.inner.start_epoch(
-            Totals({k: v * weights[k] for k, v in local.sums.items()}, local.samples / copies)
-        )
+        sums = {name: value / copies for name, value in local.sums.items()}
+        self.inner.start_epoch(Totals(sums, local.samples / copies, local.divisor / copies))
 
     def _step(
         self,
@@ -121,7 +118,7 @@ class SharedEngine(Engine):
     def totals(self) -> Totals:
         """Return the sums over what this rank has seen of the epoch."""
         totals, more = self._totals.copy(), self.inner.totals()
-        totals.add(more.sums, more.samples)
+        totals.add(**vars(more))
         return totals
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:

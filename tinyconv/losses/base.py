@@ -140,12 +140,13 @@ class Loss(Described, ABC):
         counts = xp.astype(counts, sample_weight.dtype)
         return number(xp.sum(counts * beside(xp, sample_weight, counts.ndim)))
 
-    def divisor(self, targets: Array, sample_weight: Array | None = None) -> float:
+    def divisor(self, targets: Array, sample_weight: Array | None = None) -> Any:
         """Return what the mean over a batch divides by, the samples unless overridden.
 
-        Where processes share a batch, their gradients are weighted by it.
+        A number as :meth:`samples` returns. The means of batches are weighted by it for that of an
+        epoch, and where processes share a batch, so are their gradients.
         """
-        return float(self.samples(targets, sample_weight))
+        return self.samples(targets, sample_weight)
 
 
 class OneOperation(Loss):

@@ -14,7 +14,7 @@ from tinyconv.ops import loss as ops
 from tinyconv.ops.activation import sigmoid, sigmoid_backward
 from tinyconv.ops.loss_common import one_hot
 from tinyconv.ops.softmax import cross_entropy, cross_entropy_backward, softmax
-from tinyconv.transfers import table
+from tinyconv.transfers import number, table
 
 
 class _ClassLoss(Loss):
@@ -104,19 +104,21 @@ class CrossEntropyLoss(OneOperation, _ClassLoss):
         )
         return value
 
-    def divisor(self, targets: Array, sample_weight: Array | None = None) -> float:
+    def divisor(self, targets: Array, sample_weight: Array | None = None) -> Any:
         """Return Z, in which a label counts as often as its class."""
         if self.weight is None or _is_floating(targets):
-            return float(self.samples(targets, sample_weight))
+            return self.samples(targets, sample_weight)
         xp = namespace("CrossEntropyLoss", targets=targets)
         counts = self.counts(targets)
-        labels = xp.where(counts, targets, xp.zeros_like(targets))
+        # On a GPU a label that is none comes here before it is refused.
+        is_class = counts & (targets >= 0) & (targets < len(self.weight))
+        labels = xp.where(is_class, targets, xp.zeros_like(targets))
         weight = table(targets, list, tuple(self.weight))
         of_label = xp.reshape(xp.take(weight, xp.reshape(labels, (-1,))), labels.shape)
         often = of_label * xp.astype(counts, of_label.dtype)
         if sample_weight is not None:
             often = often * beside(xp, sample_weight, often.ndim)
-        return float(xp.sum(often))
+        return number(xp.sum(often))
 
 
 #: The name of the book.

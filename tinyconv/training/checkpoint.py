@@ -33,8 +33,11 @@ STATE = {
     "settings": dict,
     "machine": dict,
     "position": {"epoch": _COUNT, "batch": _COUNT, "step": _COUNT},
-    # A sum that has overflowed is NaN or infinite.
-    "totals": {"sums": dict, "samples": (int, float)},
+    # A sum that has overflowed is NaN or infinite. Files before 0.3 have no divisor.
+    "totals": (
+        {"sums": dict, "samples": (int, float)},
+        {"sums": dict, "samples": (int, float), "divisor": (int, float)},
+    ),
     "history": [dict],
     "lr": Number(),
 }
@@ -136,7 +139,8 @@ def restore(checkpoint: Checkpoint, training: Training) -> States:
         FileError: the checkpoint is corrupt, or of another network or other settings.
     """
     tensors, state = read_state(checkpoint.folder)
-    position, totals = Position(**state["position"]), Totals(**state["totals"])
+    position, sums = Position(**state["position"]), state["totals"]
+    totals = Totals(**{"divisor": sums["samples"], **sums})
     saved = {**state["network"], **state["settings"]}
     # Through JSON and back, so that tuples compare with the lists that the file holds.
     expected = json.loads(json.dumps({**checkpoint.network, **checkpoint.settings}))

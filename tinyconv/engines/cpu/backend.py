@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.engines.base import Sharing
+from tinyconv.engines.base import Sharing, Totals
 from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
@@ -294,6 +294,6 @@ class CpuTraining(CpuBackend):
         loss, _, reached = self.loss_step.totals()
         return isfinite(loss) and reached < reach.LIMIT
 
-    def take_sums(self) -> tuple[dict[str, float], float]:
-        """Return the sums over the batch of the figures by name and of the samples."""
+    def take_sums(self) -> Totals:
+        """Return the sums over the batch."""
         return self.loss_step.take_sums()

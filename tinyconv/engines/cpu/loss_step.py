@@ -114,14 +114,14 @@ class LossStep:
             self._batch = targets.batch(index, self.context.flat)
             return
         n, y, count = len(index), targets.y, prod(self.shape)
-        samples = float(n)
+        samples = divisor = float(n)
         if self.wants_labels:
             labels = self._labels[:n]
             if y.dtype == np.int64:
                 y.take(index, out=labels, mode="clip")
             else:
                 labels[:] = y[index]
-            samples = self._weigh(labels)
+            samples, divisor = self._weigh(labels)
             if self._fills_rows:
                 rows = self._targets[: n * count].reshape(n, count)
                 rows[:] = 0
@@ -129,10 +129,10 @@ class LossStep:
         else:
             self._targets[: n * count].reshape(n, count)[:] = y[index].reshape(n, count)
             self._scales[:] = 1 / max(1, n * count), 1 / count
-        self._figures.samples += samples
+        self._figures.add({}, samples, divisor)
 
-    def _weigh(self, labels: Array) -> float:
-        """Set the scales for a batch of labels; return how many of them count."""
+    def _weigh(self, labels: Array) -> tuple[float, float]:
+        """Set the scales for a batch of labels; return how many of them count, and Z."""
         loss, samples = self.loss, float(len(labels))
         total = samples
         if isinstance(loss, losses.CrossEntropyLoss):
@@ -141,31 +141,30 @@ class LossStep:
                 samples = total = float(len(labels))
             if loss.weight is not None:
                 total = float(np.asarray(loss.weight, np.float32)[labels].sum())
-        total = total or 1.0
-        self._scales[:] = self._part / total, self._part * samples / total
-        return samples
+        self._scales[:] = self._part / (total or 1.0), self._part * total / (total or 1.0)
+        return samples, total
 
     def totals(self) -> list[float]:
         """Return what all threads found in the batch: the loss, how many are correct, the reach."""
         self._found = [sum(each) for each in zip(*self.sums[:, :3].tolist(), strict=True)]
         return self._found
 
-    def take_sums(self) -> tuple[dict[str, float], float]:
-        """Return, behind :meth:`totals`, the sums over the batch by name, and of the samples."""
+    def take_sums(self) -> Totals:
+        """Return, behind :meth:`totals`, the sums over the batch."""
         loss, correct, _ = self._found
         measured, self._figures = self._figures, Totals()
         if self.has_kernel and self.metrics:
             measured.sums["accuracy"] = correct
-        return {"loss": loss, **measured.sums}, measured.samples
+        measured.sums = {"loss": loss, **measured.sums}
+        return measured
 
     def _run(self, logits: Image, gradient: Image, n: int) -> None:
         loss = self.loss
         z = np.ascontiguousarray(logits.channels_first(n)).reshape(n, *self.shape)
-        samples = loss.samples(*self._batch)
+        samples, divisor = loss.samples(*self._batch), loss.divisor(*self._batch)
         means = figures(self.metrics, loss, z, *self._batch)
-        sums = {name: mean * samples for name, mean in means.items()}
-        self.sums[0, 0] += sums.pop("loss")
-        self._figures.add(sums, samples)
+        self.sums[0, 0] += means.pop("loss") * divisor
+        self._figures.add({name: mean * samples for name, mean in means.items()}, samples, divisor)
         out = gradient.channels_first(n)
         out[...] = loss.backward().reshape(out.shape)
 

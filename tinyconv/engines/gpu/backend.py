@@ -312,9 +312,12 @@ class GpuTraining(GpuBackend):
         """Let the sums over the epoch go on from these."""
         names = ["loss", *self.metrics]
         loss, *scores = (totals.sums.get(name, 0.0) for name in names)
-        self.launcher.write(self._figures[1:], np.array([loss, totals.samples, *scores]))
+        self.launcher.write(
+            self._figures[1:], np.array([loss, totals.samples, totals.divisor, *scores])
+        )
 
     def sums(self) -> Totals:
         """Return the sums over the epoch; waits."""
-        _, loss, count, *scores = self.launcher.read(self._figures).tolist()
-        return Totals({"loss": loss, **dict(zip(self.metrics, scores, strict=True))}, count)
+        _, loss, samples, divisor, *scores = self.launcher.read(self._figures).tolist()
+        sums = {"loss": loss, **dict(zip(self.metrics, scores, strict=True))}
+        return Totals(sums, samples, divisor)

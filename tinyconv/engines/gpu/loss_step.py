@@ -77,7 +77,7 @@ class LossStep:
         self.metrics = len(metrics) if self.has_kernel else 0
         self.positions = prod(shape[1:]) if loss.one_class else 1
         rows = min(BLOCKS, context.batch * self.positions)
-        self.sums = context.empty((2 + self.metrics) * rows, dtype=np.float64)
+        self.sums = context.empty((3 + self.metrics) * rows, dtype=np.float64)
         self.measured = Totals()
         self._floats = context.empty(1)  # of the dtype and the device that a batch's weights get
         self._batch: tuple[Array, Array | None] | None = None
@@ -154,9 +154,10 @@ class LossStep:
     def _run(self, logits: Array, gradient: Array, n: int) -> None:
         assert self._batch is not None
         z = samples(logits, n, self.shape).copy()
-        weight = self.loss.samples(*self._batch)
+        count, divisor = self.loss.samples(*self._batch), self.loss.divisor(*self._batch)
         means = measures.figures(self.all_metrics, self.loss, z, *self._batch)
         self.sums[...] = 0
-        self.sums[0], self.sums[self._blocks(n)] = means.pop("loss"), weight
-        self.measured = Totals({name: mean * weight for name, mean in means.items()}, weight)
+        first = self.sums[: 3 * self._blocks(n) : self._blocks(n)]
+        first[0], first[1], first[2] = means.pop("loss"), count, divisor
+        self.measured = Totals({name: mean * count for name, mean in means.items()}, count, divisor)
         samples(gradient, n, self.shape)[...] = self.loss.backward()

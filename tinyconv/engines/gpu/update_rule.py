@@ -16,7 +16,7 @@ from tinyconv.parameters import Parameters
 #: What the device counts, and what it adds up; see
 #: :class:`tinyconv.engines.gpu.backend.GpuTraining`.
 COUNTERS = ("place", "tick", "step", "bad", "taken")
-FIGURES = ("rate", "loss", "samples")
+FIGURES = ("rate", "loss", "samples", "divisor")
 #: Of a kernel over all parameters, at most: what keeps a large GPU busy.
 BLOCKS = 1056
 

@@ -16,8 +16,8 @@
 // What all losses are called with. weight (K,): of classes, null for 1. parameter: smoothing, margin
 // or delta. part: of the sum over a row in the mean. total: what the mean divides by, null for N P.
 // metrics (METRICS,): k for whether the class is among the k best, 0 for the share of elements on
-// their target's side, -1 for absolute differences, -2 for squares. sums (2 + METRICS, blocks): of
-// the rows of each block, the loss, how often they count, and the metrics.
+// their target's side, -1 for absolute differences, -2 for squares. sums (3 + METRICS, blocks): of
+// the rows of each block, the loss, how often they count, how often in the mean, and the metrics.
 #define ARGUMENTS                                                                                 \
     const float *x, const unsigned long long *sources, const long long *place,                    \
         const float *weight, int ignores, long long ignored, float parameter, float part,         \
@@ -45,6 +45,10 @@ struct Row {
         }
     }
     __device__ float value(int k) const { return x[k * P]; }
+    // How often it counts in the mean.
+    __device__ float divides(const float *weight) const {
+        return often == 0 ? 0.0f : often * (HARD && weight ? weight[label] : 1.0f);
+    }
     __device__ float target(int k) const { return HARD ? (k == label ? 1.0f : 0.0f) : targets[k * P]; }
 };
 
@@ -55,12 +59,13 @@ struct LossRoom {
 };
 
 // Adds a row's loss and metrics to the sums of its block.
-__device__ inline void count(const Row &row, float loss, const int *metrics, double *sums,
-                             LossRoom &room) {
+__device__ inline void count(const Row &row, float loss, const float *weight, const int *metrics,
+                             double *sums, LossRoom &room) {
     loss = block_sum(loss, room.sums);
     if (threadIdx.x == 0) {
         sums[0] += loss;
         sums[gridDim.x] += row.often;
+        sums[2 * gridDim.x] += row.divides(weight);
     }
     if (METRICS == 0) return;
     float better = 0, right = 0, away = 0, square = 0;
@@ -83,7 +88,7 @@ __device__ inline void count(const Row &row, float loss, const int *metrics, dou
     for (int m = 0; m < METRICS; m++) {
         int kind = metrics[m];
         float score = kind > 0 ? better < kind : (kind == 0 ? right : kind == -1 ? away : square) / K;
-        sums[(2 + m) * gridDim.x] += row.often * score;
+        sums[(3 + m) * gridDim.x] += row.often * score;
     }
 }
 
@@ -94,7 +99,7 @@ KERNEL(loss_total)(const unsigned long long *sources, const long long *place, co
     double sum = 0;
     for (int i = blockIdx.x * THREADS + threadIdx.x; i < N * P; i += gridDim.x * THREADS) {
         Row row(nullptr, sources, place, ignores, ignored, i);
-        if (row.often != 0) sum += row.often * (HARD && weight ? weight[row.label] : 1.0f);
+        sum += row.divides(weight);
     }
     sum = block_sum(sum, room.wide);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
@@ -113,7 +118,7 @@ __device__ inline float share_of(const double *total, int N) {
 
 __device__ inline void clear(double *sums) {
     if (threadIdx.x == 0)
-        for (int i = 0; i < 2 + METRICS; i++) sums[i * gridDim.x] = 0;
+        for (int i = 0; i < 3 + METRICS; i++) sums[i * gridDim.x] = 0;
 }
 
 // sum over k of -t[k] log softmax(x)[k],  t[k] = weight[k] ((1 - s) target[k] + s / K)
@@ -144,7 +149,7 @@ KERNEL(loss_cross_entropy)(ARGUMENTS) {
             float expected = all == 0 ? 0.0f : expf(row.value(k) - largest - log_sum) * all;
             slopes[k * P] = (expected - wanted(k)) * share;
         }
-        count(row, loss * share, metrics, sums, room);
+        count(row, loss * share, weight, metrics, sums, room);
     }
 }
 
@@ -167,7 +172,7 @@ KERNEL(loss_margin)(ARGUMENTS) {
         }
         violated = block_sum(violated, room.sums);
         if (threadIdx.x == 0) slopes[row.label * P] = -factor * violated;
-        count(row, loss * factor, metrics, sums, room);
+        count(row, loss * factor, weight, metrics, sums, room);
     }
 }
 
@@ -202,7 +207,7 @@ KERNEL(loss_elements)(ARGUMENTS) {
             }
             slopes[k * P] = factor * slope;
         }
-        count(row, loss * factor, metrics, sums, room);
+        count(row, loss * factor, weight, metrics, sums, room);
     }
 }
 

@@ -16,7 +16,7 @@
 
 // In the order of tinyconv.engines.gpu.update_rule.COUNTERS and FIGURES.
 enum { PLACE, TICK, STEP, BAD, TAKEN };
-enum { RATE, LOSS, SAMPLES, FIRST_METRIC };
+enum { RATE, LOSS, SAMPLES, DIVISOR, FIRST_METRIC };
 
 // Blocks of a loss, at most: tinyconv.engines.gpu.loss_step.
 enum { LOSS_BLOCKS = 1024 };
@@ -89,12 +89,16 @@ __device__ inline void update(int size, JudgeRoom &room, STATE, Rule rule) {
             rule(i, g, factors);
         }
     if (!is_last_of(gridDim.x, arrived, room.is_last)) return;
-    double samples = 0;
-    for (int i = threadIdx.x; i < rows; i += THREADS) samples += of_loss[rows + i];
+    double samples = 0, divisor = 0;
+    for (int i = threadIdx.x; i < rows; i += THREADS) {
+        samples += of_loss[rows + i];
+        divisor += of_loss[2 * rows + i];
+    }
     samples = block_sum(samples, room.sums);
+    divisor = block_sum(divisor, room.sums);
     for (int m = 0; m < METRICS; m++) {
         double score = 0;
-        for (int i = threadIdx.x; i < rows; i += THREADS) score += of_loss[(2 + m) * rows + i];
+        for (int i = threadIdx.x; i < rows; i += THREADS) score += of_loss[(3 + m) * rows + i];
         score = block_sum(score, room.sums);
         if (threadIdx.x == 0 && is_taken) figures[FIRST_METRIC + m] += score;
     }
@@ -103,8 +107,9 @@ __device__ inline void update(int size, JudgeRoom &room, STATE, Rule rule) {
     counters[TAKEN] = is_taken;
     counters[PLACE] += N, counters[TICK] += 1, counters[STEP] += 1;
     if (!is_taken) return;
-    figures[LOSS] += loss * samples;
+    figures[LOSS] += loss * divisor;
     figures[SAMPLES] += samples;
+    figures[DIVISOR] += divisor;
     if (steps) steps[0] += 1;
 }
 
