@@ -190,7 +190,8 @@ def test_dilation_counts_its_gaps() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, id=name) for name, kind in LAYERS.items()],
+    # Not those that other tests register, of which it depends on the worker whether they are there.
+    [each for each in LAYERS.values() if each.__module__.startswith("tinyconv.")],
 )
 def test_every_layer_has_a_rule(kind: type[Layer]) -> None:
     assert reach.dispatch(kind) is not reach.dispatch(Layer)

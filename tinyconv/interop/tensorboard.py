@@ -5,7 +5,7 @@ from typing import Any
 
 from tinyconv.interop import require
 from tinyconv.training.callbacks import Training
-from tinyconv.training.progress import Logger
+from tinyconv.training.loggers import Logger
 
 
 class TensorBoard(Logger):

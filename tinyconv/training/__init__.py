@@ -9,7 +9,8 @@ from tinyconv.training.callbacks import (
     StopOnInterrupt,
 )
 from tinyconv.training.history import History
-from tinyconv.training.progress import CSVLogger, Logger, ProgressBar
+from tinyconv.training.loggers import CSVLogger, Logger
+from tinyconv.training.progress import ProgressBar
 
 __all__ = [
     "AverageWeights",
