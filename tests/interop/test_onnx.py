@@ -166,6 +166,19 @@ def test_the_loss_travels_and_gives_the_probabilities(
     assert ("probabilities" in found) == (operator is not None)
 
 
+def test_images_of_another_size(tmp_path: Path) -> None:
+    """The file is for the size that the network is built for last; so is the summary."""
+    layers = (tc.Conv2d(1, 4, 3), tc.GlobalAvgPool(), tc.Flatten(), tc.Linear(4, 3))
+    net = tc.Sequential(*layers, input_shape=(1, 8, 8))
+    weights = net.state_dict()
+    net.build((1, 13, 11))
+    assert "4x11x9" in net.summary()
+    back = check_round_trip(net, tmp_path / "net.onnx")
+    assert back.input_shape == (1, 13, 11)
+    for name, array in weights.items():
+        np.testing.assert_array_equal(net.state_dict()[name], array)
+
+
 def test_plots_of_an_onnx_file(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     net = tc.Sequential(

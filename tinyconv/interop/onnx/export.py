@@ -47,10 +47,12 @@ def exports(kind: type[Layer]) -> Callable[[Exporter], Exporter]:
 def export(net: Sequential, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a network as ONNX, for ONNX Runtime and every other runtime that reads it.
 
-    The file takes a batch of any size as ``x`` and gives ``logits`` and, for the losses that have
-    them, ``probabilities``, as :meth:`predict_proba` does. Weights keep PyTorch's names. The
-    operators are of the newest version that the installed onnx and ONNX Runtime both take; the
-    file is checked, shapes inferred, before it is written, and appears whole or not at all.
+    The file takes a batch of any size as ``x``, of samples of the shape that the network was built
+    for (``net.build(shape)`` makes it another one, where the layers take it), and gives ``logits``
+    and, for the losses that have them, ``probabilities``, as :meth:`predict_proba` does. Weights
+    keep PyTorch's names. The operators are of the newest version that the installed onnx and ONNX
+    Runtime both take; the file is checked, shapes inferred, before it is written, and appears whole
+    or not at all.
 
     Args:
         net: with parameters.
