@@ -166,6 +166,16 @@ def test_the_loss_travels_and_gives_the_probabilities(
     assert ("probabilities" in found) == (operator is not None)
 
 
+@pytest.mark.parametrize("join", ["concat", "add"])
+def test_a_container_of_one_branch(join: str, tmp_path: Path) -> None:
+    layers = (
+        tc.Parallel([[tc.Conv2d(1, 2, 3), tc.Tanh()]], join),
+        tc.Flatten(),
+        tc.Linear(None, 2),
+    )
+    check_round_trip(tc.Sequential(*layers, input_shape=(1, 5, 5)), tmp_path / "net.onnx")
+
+
 def test_images_of_another_size(tmp_path: Path) -> None:
     """The file is for the size that the network is built for last; so is the summary."""
     layers = (tc.Conv2d(1, 4, 3), tc.GlobalAvgPool(), tc.Flatten(), tc.Linear(4, 3))

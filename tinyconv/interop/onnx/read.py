@@ -232,6 +232,8 @@ class _Rows:
         item = items[place]
         if isinstance(item, patterns.Join):
             return [self._join(item, shape)], 1
+        if item.op in ("Concat", "Sum") and len(item.inputs) == 1:
+            return [], 1
         if item.op in ("Add", "Sum"):
             self._add_bias(item, made)
             return [], 1
