@@ -102,10 +102,10 @@ def test_the_maximum_of_activations(layer: Layer, shape: tuple[int, int, int]) -
         args[f"{name}_sample"] = array[0].size
     args["x"], args["y"], args["winners"] = map(address_of, (room, y, winners))
     args["slope"], args["parameter"] = address_of(slope), chosen.parameter
-    sizes = {"C": C, "OD": OD, "OH": OH, "OW": OW, "KD": KD, "KH": KH, "KW": KW}
-    for name, value in sizes.items():
+    for name, value in {"C": C, "OD": OD, "OH": OH, "OW": OW}.items():
         args[name] = value
-    activation_pool.maximum_of(LANES, chosen.code).ctypes(address_of(args), 0, 0, N)
+    kernel = activation_pool.maximum_of(LANES, chosen.code, *shape)
+    kernel.ctypes(address_of(args), 0, 0, N)
 
     values = layer.forward(x).reshape(N, OD, KD, OH, KH, OW, KW, C)
     values = np.moveaxis(values, (2, 4, 6), (-3, -2, -1)).reshape(*y.shape, -1)

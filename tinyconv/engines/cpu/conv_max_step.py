@@ -96,7 +96,7 @@ class ConvMaxStep(ConvStep):
         y, chosen = self.y, self.activation
         program.call(
             f"{self.name}: activation",
-            compiled(activation_pool.maximum_of, LANES, chosen.code),
+            compiled(activation_pool.maximum_of, LANES, chosen.code, *self.pooling),
             x=self.dense,
             y=y,
             winners=behind(self.winners, y.first),
@@ -104,7 +104,6 @@ class ConvMaxStep(ConvStep):
             parameter=chosen.parameter,
             C=y.C,
             **axes("O", y.size),
-            **axes("K", self.pooling),
         )
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:

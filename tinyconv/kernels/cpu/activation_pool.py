@@ -29,12 +29,12 @@ ZERO, ONE = np.float32(0), np.float32(1)
 #: the bytes of ``winners`` are laid out as y; ``slope`` is 0 where nobody wants one.
 MAX = record(
     *images("x", "y"),
-    *("winners", "slope", "C", "OD", "OH", "OW", "KD", "KH", "KW"),
+    *("winners", "slope", "C", "OD", "OH", "OW"),
     floats=("parameter",),
 )
 
 
-def maximum_of(L: int, A: int) -> Any:
+def maximum_of(L: int, A: int, KD: int, KH: int, KW: int) -> Any:
     """Make the kernel y = max over each window of activation(x).
 
     For activations that do not increase: these fall, then rise, so that their maximum is at the
@@ -50,26 +50,25 @@ def maximum_of(L: int, A: int) -> Any:
             bytes_pointer(a.winners),
             pointer(a.slope),
         )
-        C, KD, KH, KW, p = a.C, a.KD, a.KH, a.KW, a.parameter
+        C, x_plane, x_row, p = a.C, a.x_plane, a.x_row, a.parameter
         for n in range(first, last):
             for line in range(a.OD * a.OH):
                 plane, row = line // a.OH, line % a.OH
-                corner = n * a.x_sample + plane * KD * a.x_plane + row * KH * a.x_row
+                corner = n * a.x_sample + plane * KD * x_plane + row * KH * x_row
                 j = n * a.y_sample + plane * a.y_plane + row * a.y_row
                 for w in range(a.OW):
                     for c in range(0, C, L):
                         i = corner + w * KW * C + c
-                        high, of_high, position = load(x, i, L), splat(ZERO, L), splat(ZERO, L)
-                        low, of_low = high, of_high
-                        for d in range(KD):
-                            for h in range(KH):
-                                for k in range(KW):
-                                    z = load(x, i + d * a.x_plane + h * a.x_row + k * C, L)
-                                    of_high = where_better(z, high, position, of_high)
-                                    high = where_better(z, high, z, high)
-                                    of_low = where_positive(low - z, position, of_low)
-                                    low = where_positive(low - z, z, low)
-                                    position = position + splat(ONE, L)
+                        high, of_high = load(x, i, L), splat(ZERO, L)
+                        low, of_low, position = high, of_high, splat(ZERO, L)
+                        for k in range(1, KD * KH * KW):
+                            d, h = k // (KH * KW), k // KW % KH
+                            z = load(x, i + d * x_plane + h * x_row + k % KW * C, L)
+                            position = position + splat(ONE, L)
+                            of_high = where_better(z, high, position, of_high)
+                            high = where_better(z, high, z, high)
+                            of_low = where_positive(low - z, position, of_low)
+                            low = where_positive(low - z, z, low)
                         after = of_high - of_low
                         z, other = (
                             where_positive(after, low, high),
