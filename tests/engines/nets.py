@@ -606,6 +606,17 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Linear(None, 3),
         ],
     ),
+    "convolutions in groups to few positions": (
+        (4, 9, 8),
+        lambda: [
+            Conv2d(4, 6, 3, padding=1),
+            ReLU(),
+            Parallel([Conv2d(6, 9, (7, 5), groups=3), Conv2d(6, 4, (4, 3), dilation=2, groups=2)]),
+            Tanh(),
+            Flatten(),
+            Linear(None, 3),
+        ],
+    ),
     "transposed convolutions": (
         (3, 5, 4),
         lambda: [

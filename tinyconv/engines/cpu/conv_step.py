@@ -126,7 +126,7 @@ class ConvStep(ProductStep):
         super()._add_input_gradient(program)
         if not self.dx_is_like_x or self.dsource is None:
             return
-        dz, values, table = self.dz, self._run_arguments(self.dz), self.context.arena.table
+        dz, table = self.dz, self.context.arena.table
         # Column by column: what neighbours in a row add to overlaps, and would have to wait.
         order = np.arange(self.product.windows).reshape(-1, dz.W).T.ravel()
         group = int(self.product.dims["group"][0])
@@ -134,10 +134,13 @@ class ConvStep(ProductStep):
         x_at = samples * self.dsource.sample + self.product.x_at[order]
         dz_at = samples * dz.sample + inside(dz)[order]
         adds = self.adds_gradients and self.adds[0]
-        values |= {"group": group, "x_at": table(x_at), "dz_at": table(dz_at), "adds": adds}
+        values = {"group": group, "x_at": table(x_at), "dz_at": table(dz_at)}
         rows = min(ROWS, SUMS // self.run_vectors)
         kernel = compiled(conv_max.input_gradient, self.run_lanes, self.run_vectors, rows)
-        program.call(f"{self.name}: dx", kernel, **values)
+        for each in range(self.groups):  # of which the first makes room for all
+            values |= {"adds": adds or each > 0}
+            arguments = self._run_arguments(dz, each) | values
+            program.call(f"{self.name}: dx", kernel, **arguments)
 
     def _gate(self) -> Image | None:
         """Return x if it is the result of a ReLU whose step is to be given dz instead of dy."""
@@ -151,8 +154,8 @@ class ConvStep(ProductStep):
 
     def _choose_runs(self) -> None:
         """Choose how the runs of a window are cut into tiles, for which x needs spare numbers."""
-        window, C = self.window, self.input_shape[0]
-        taps = 1 if window.dilation[2] == 1 else window.kernel[2]
+        window, C = self.window, self._inputs
+        taps = 1 if window.dilation[2] == self.groups == 1 else window.kernel[2]
         run = C * window.kernel[2] // taps
         self.slabs = window.kernel[0] * taps
         self.run_lanes = lanes_for(run)
@@ -163,11 +166,16 @@ class ConvStep(ProductStep):
 
     def _runs_at(self) -> Array:
         """Where element t of a channel lies in the layout (slabs, KH, run_padded)."""
-        (KD, KH, KW), C = self.window.kernel, self.input_shape[0]
+        (KD, KH, KW), C = self.window.kernel, self._inputs
         kd, kh, kw, c = np.unravel_index(np.arange(KD * KH * KW * C), (KD, KH, KW, C))
-        if self.slabs > KD:  # with a dilation, (plane, column) is a slab
+        if self.slabs > KD:  # with a dilation or groups, (plane, column) is a slab
             return ((kd * KW + kw) * KH + kh) * self.run_padded + c
         return (kd * KH + kh) * self.run_padded + kw * C + c
+
+    @property
+    def _inputs(self) -> int:
+        """Input channels of a group."""
+        return self.input_shape[0] // self.groups
 
     @property
     def _channel(self) -> int:
@@ -180,41 +188,43 @@ class ConvStep(ProductStep):
 
     def _pack_runs(self, program: Program) -> None:
         product, O, channel = self.product, self.product.channels, self._channel
-        size, C = product.count, self.input_shape[0]
+        size, C = product.count, self._inputs
         # A row is an element of the kernel of one output channel, its columns the C channels.
         taps = slice(None, None, C)
         outputs = np.arange(O)[:, None]
         table = self.context.arena.table
         places = table((outputs * size + product.weight_at[taps]).ravel())
         into = table((outputs * channel + self._runs_at()[taps]).ravel())
-        self.w_runs = self.context.arena.take(O * channel)
-        program.call(
-            f"{self.name}: pack",
-            compiled(conv.pack, LANES),
-            items=len(places),
-            weight=self.weight,
-            places=places,
-            column=prod(self.window.kernel),
-            columns=C,
-            w=self.w_runs,
-            into=into,
-            width=C,
-        )
+        self.w_runs = self.context.arena.take(self.groups * O * channel)
+        for group in range(self.groups):
+            program.call(
+                f"{self.name}: pack",
+                compiled(conv.pack, LANES),
+                items=len(places),
+                weight=self.weight.ravel()[group * O * size :],
+                places=places,
+                column=prod(self.window.kernel),
+                columns=C,
+                w=self.w_runs[group * O * channel :],
+                into=into,
+                width=C,
+            )
 
-    def _run_arguments(self, dz: Image) -> dict[str, Any]:
+    def _run_arguments(self, dz: Image, group: int = 0) -> dict[str, Any]:
         """What kernels over runs are told."""
-        product, KH = self.product, self.window.kernel[1]
+        product, KH, C = self.product, self.window.kernel[1], self._inputs
         taps, table = self.slabs // self.window.kernel[0], self.context.arena.table
+        weights = group * product.channels * self._channel
         return {
             "x_sample": product.x.sample,
             "x_at": product.x_at,
             "windows": product.windows,
             "O": product.channels,
-            "dz": dz.array,
+            "dz": dz.array[group * product.channels :],
             "dz_sample": dz.sample,
             "dz_at": table(inside(dz)),
-            "dx": None if self.dsource is None else self.dsource.array,
-            "w": None if self.dsource is None else self.w_runs,
+            "dx": None if self.dsource is None else self.dsource.array[group * C :],
+            "w": None if self.dsource is None else self.w_runs[weights:],
             "slabs": self.slabs,
             "slab_at": table(product.rows.reshape(-1, KH, taps)[:, 0].ravel()),
             "KH": KH,
@@ -228,14 +238,14 @@ class ConvStep(ProductStep):
         Otherwise each position of dx is a sum over those of dz that reach it. That reads zeros
         around dz, but has all of a sum in registers, where adding loads and stores dx.
         """
-        window, O, C = self.window, self.shape[0], self.input_shape[0] // self.groups
+        window, O, C = self.window, self.shape[0], self._inputs
         tile = tile_for(C)
         vectors = tile.padded(C) // tile.L
         gathering = taps_of_gradient(window) * O * vectors * (1.25 if tile.V == 1 else 1)
         if is_of_squares(window, C, O, self._served):
             gathering /= 1.5
         runs = prod(window.output) * O * self._channel // self.run_lanes
-        return self.groups == 1 and 1.2 * runs < gathering
+        return 1.2 * runs < gathering
 
 
 def _source_of(
