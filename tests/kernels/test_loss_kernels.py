@@ -61,11 +61,13 @@ def compare(loss: Loss, shape: tuple[int, ...], outputs: Array, targets: Array) 
         expected = figures(metrics, loss, outputs[index], targets[index])
         samples = loss.samples(targets[index])
         step.totals()
-        taken, seen = step.take_sums()
-        assert seen == samples
-        assert set(taken) == set(expected)
+        taken = step.take_sums()
+        assert taken.samples == samples
+        assert taken.divisor == pytest.approx(loss.divisor(targets[index]))
+        assert set(taken.sums) == set(expected)
         for name, mean in expected.items():
-            assert taken[name] == pytest.approx(mean * samples, rel=1e-5, abs=1e-6)
+            counted = taken.divisor if name == "loss" else taken.samples
+            assert taken.sums[name] == pytest.approx(mean * counted, rel=1e-5, abs=1e-6)
         got = gradient.channels_first(n).reshape(n, *shape)
         np.testing.assert_allclose(got, loss.backward(), rtol=1e-4, atol=1e-6)
 

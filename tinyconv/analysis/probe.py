@@ -20,6 +20,7 @@ def probe(layer: Layer) -> Iterator[Function]:
 
     A layer without parameters yet is copied, so that it still takes its sizes from its first batch.
 
+    >>> import numpy as np
     >>> from tinyconv.layers import ReLU
     >>> relu = ReLU()
     >>> with probe(relu) as f:
