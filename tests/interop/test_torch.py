@@ -68,6 +68,24 @@ def test_a_container_with_a_forward_pass_of_its_own_is_refused(kind: Any) -> Non
         ttorch.to_module(net)
 
 
+def test_a_container_of_ones_own_that_computes_as_ours_does(torch: Any) -> None:
+    class Block(tc.layers.Chain):
+        def __init__(self, channels: int) -> None:
+            self.channels = channels
+            super().__init__([tc.Conv2d(None, channels, 3), tc.ReLU()])
+
+        def config(self) -> dict[str, Any]:
+            return {"channels": self.channels}
+
+    class Skip(tc.Residual): ...
+
+    net = network([Block(4), Skip([tc.Conv2d(4, 4, 3, padding=1)])], (1, 8, 8), seed=3)
+    module = ttorch.to_module(net)
+    assert list(module.state_dict()) == list(net.state_dict())
+    ours, theirs = outputs(net, module, torch)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
 def test_doubles_stay_doubles(torch: Any) -> None:
     net = tc.Sequential([tc.Linear(None, 3), tc.Tanh()], dtype="float64", input_shape=(4,))
     ours, theirs = outputs(net, ttorch.to_module(net), torch)

@@ -5,7 +5,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from tinyconv.layers.base import Layer
 from tinyconv.layers.snapshot import descendants
 from tinyconv.messages import shown
 from tinyconv.network import Sequential
+
+#: Makes PyTorch's layer of the module ``torch`` and ours.
+Maker: TypeAlias = Callable[[Any, Any], Any]
 
 
 def function(
@@ -132,7 +135,7 @@ def to_module(net: Sequential) -> Any:
     unknown = [
         f"{layer.path} ({type(layer).__name__})"
         for layer in descendants(net)
-        if type(layer) not in MODULES
+        if _maker(layer) is None
     ]
     if unknown:
         raise FileError(f"to_module: PyTorch has no layer {', '.join(unknown)}")
@@ -142,8 +145,23 @@ def to_module(net: Sequential) -> Any:
     return module.eval()
 
 
+def _maker(layer: Layer) -> Maker | None:
+    """Return what makes the module of a layer; None if nothing does.
+
+    A container of somebody's own is made as the one of ours whose forward pass it has.
+    """
+    kind = type(layer)
+    if isinstance(layer, L.Container):
+        base = next((each for each in kind.__mro__ if each in MODULES), kind)
+        if (kind.forward, kind.compute) == (base.forward, base.compute):
+            kind = base
+    return MODULES.get(kind)
+
+
 def _module(torch: Any, layer: Layer) -> Any:
-    return MODULES[type(layer)](torch, layer)
+    make = _maker(layer)
+    assert make is not None
+    return make(torch, layer)
 
 
 def _chain(torch: Any, chain: Any) -> Any:
@@ -293,8 +311,8 @@ def _dropout(torch: Any, layer: Any) -> Any:
     return torch.nn.Dropout(layer.p)
 
 
-#: Kind of layer -> what makes PyTorch's, of the module ``torch`` and the layer.
-MODULES: dict[type[Layer], Callable[[Any, Any], Any]] = {
+#: Kind of layer -> what makes PyTorch's.
+MODULES: dict[type[Layer], Maker] = {
     L.Chain: _chain,
     **dict.fromkeys((L.Residual, L.Parallel), _branches),
     **dict.fromkeys((L.Conv1d, L.Conv2d, L.Conv3d), _conv),
