@@ -39,6 +39,13 @@ def test_a_first_sample_that_counts(tmp_path):
     assert any((x == (0, 1)).all(axis=1)[y == 1].any() for x, y in data)
 
 
+def test_a_first_sample_that_counts_beside_a_word(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("yes,word,0\n" + "yes,1,2\nno,3,4\n" * 20)
+    with pytest.raises(DataError, match=r"d\.csv: line 1 has 'word' for a number"):
+        tc.data.load(path, label=0)
+
+
 def test_parts_in_bytes_and_in_floats(tmp_path):
     x, y = np.full((30, 4), 200), np.arange(30) % 2
     np.savez(tmp_path / "d.npz", x_train=x.astype("u1"), y_train=y, x_test=x, y_test=y)
@@ -60,6 +67,16 @@ def test_pictures_of_a_camera_on_its_side(tmp_path):
     assert x.shape[1:] == (1, 30, 20)
     assert x[..., 10:].min() == 1
     assert x[..., :10].max() == 0
+
+
+def test_pictures_turned_in_no_known_way_are_left(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    for n in range(40):
+        folder = tmp_path / "ab"[n % 2]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(folder / f"{n}.png", exif=exif)
+    assert tc.data.load(tmp_path).train.x.shape[1:] == (1, 20, 30)
 
 
 def test_what_a_system_leaves_beside_idx_files(tmp_path):

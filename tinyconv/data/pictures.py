@@ -32,7 +32,7 @@ PARTS = {
 DEFAULT_SIZE = 28  # of pictures that differ in size: what the named nets are made for
 MOST_BYTES = 4 << 30  # of the pixels of all pictures
 MOST_PIXELS = 50_000_000  # of one picture, which take 200 MB while it is read
-ORIENTATION = 0x0112  # where EXIF says how the camera was held; above 4 it lay on its side
+ORIENTATION = 0x0112  # where EXIF says how the camera was held; from 5 to 8 it lay on its side
 MOST_SIDE = 4096  # of the size asked for
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -128,7 +128,7 @@ def read_picture(
 def _upright_size(image: "Image") -> tuple[int, int]:
     """Return (H, W) of a picture that is turned as its camera was held, from its header."""
     noted = any("exif" in str(key) or "xmp" in str(key) for key in image.info)
-    turned = noted and image.getexif().get(ORIENTATION, 1) > 4
+    turned = noted and image.getexif().get(ORIENTATION) in range(5, 9)
     return (image.width, image.height) if turned else (image.height, image.width)
 
 

@@ -103,6 +103,8 @@ def _read(
             ) from None
         row = next(rows, None)
     if doubtful and (name := doubtful.pop(column).strip()) in known:  # it was a sample
+        if words := [cell for cell in doubtful if not _is_number(cell)]:
+            raise DataError(f"{path}: line 1 has {words[0][:40]!r} for a number")
         labels.insert(0, known[name])
         numbers[:0] = array("f", map(float, doubtful))
     if len(left_out) == width:
