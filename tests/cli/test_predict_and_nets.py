@@ -95,6 +95,17 @@ def test_version_and_help(capsys):
         assert "tinyconv" in capsys.readouterr().out
 
 
+def test_predict_of_labels_of_which_several_may_be_there(tmp_path, capsys):
+    picture = tmp_path / "grey.png"
+    Image.fromarray(np.full((8, 8), 51, np.uint8)).save(picture)
+    net = tc.Sequential(tc.Flatten(), tc.Linear(64, 2), input_shape=(1, 8, 8))
+    net.loss, net.class_names = "bce_with_logits", ("cat", "dog")
+    net.save(tmp_path / "labels")
+    assert main(["predict", str(tmp_path / "labels"), str(picture)]) == 0
+    cat, dog = net.predict_proba(np.full((1, 1, 8, 8), 0.2, np.float32))[0]
+    assert capsys.readouterr().out == f"{picture}: cat {cat:.1%}  dog {dog:.1%}\n"
+
+
 def test_predict_of_numbers_and_of_pixels(tmp_path, capsys):
     picture = tmp_path / "grey.png"
     Image.fromarray(np.full((8, 8), 51, np.uint8)).save(picture)

@@ -117,7 +117,7 @@ def _predict(options: argparse.Namespace) -> int:
     net = export.open_model(options.model)
     for path in options.images:
         x = data.picture(net, options.model, path)[None]
-        if not net.loss.one_class:
+        if "accuracy" not in net.loss.metrics:
             print(f"{path}: " + "  ".join(f"{value:.6g}" for value in net.predict(x).ravel()))
             continue
         probabilities = net.predict_proba(x)[0]
@@ -128,7 +128,8 @@ def _predict(options: argparse.Namespace) -> int:
         if len(names) > MOST_LISTED:
             listed = np.argsort(-probabilities)[:MOST_LISTED].tolist()
         listing = "  ".join(f"{names[k]} {probabilities[k]:.1%}" for k in listed)
-        print(f"{path}: {names[int(probabilities.argmax())]}   ({listing})")
+        best = f"{names[int(probabilities.argmax())]}   ({listing})"
+        print(f"{path}: {best if net.loss.one_class else listing}")  # of labels any may be there
     return 0
 
 
