@@ -284,6 +284,15 @@ def test_very_many_nodes(tmp_path: Path) -> None:
         tonnx.import_(save(tmp_path / "net.onnx", nodes))
 
 
+@pytest.mark.parametrize("op", ["Add", "Concat"])
+def test_branches_that_do_not_fit_are_named(op: str, tmp_path: Path) -> None:
+    axis = {"axis": 1} if op == "Concat" else {}
+    nodes = [node("Relu", "x", "a"), node("GlobalAveragePool", "x", "b"), node(op, "a b", **axis)]
+    message = rf"no layer computes {op} \(y\) \((Residual|Parallel): .* expected "
+    with pytest.raises(FileError, match=message):
+        tonnx.import_(save(tmp_path / "net.onnx", nodes))
+
+
 def test_a_value_that_is_made_twice(tmp_path: Path) -> None:
     nodes = [node("Relu", "x", "a"), node("Tanh", "a", "x"), node("Add", "x a")]
     with pytest.raises(FileError, match="makes what is there already"):

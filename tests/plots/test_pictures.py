@@ -5,7 +5,7 @@ import pytest
 
 import tinyconv as tc
 from tinyconv import plots
-from tinyconv.errors import ShapeError, StateError
+from tinyconv.errors import ArgumentError, ShapeError, StateError
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +162,11 @@ def test_learning_curves_of_several_runs():
     assert labels == ["one, training", "one, validation", "two, training"]
     with pytest.raises(StateError, match="no epoch has been completed"):
         plots.learning_curves({"none": tc.History()})
+
+
+def test_a_history_without_epochs():
+    history = tc.History([{"loss": 0.5}])
+    with pytest.raises(ArgumentError, match=r"^learning_curves: the history has rows without an"):
+        plots.learning_curves(history)
+    with pytest.raises(ArgumentError, match=r"^learning_curves: the history of 'a' has rows"):
+        plots.learning_curves({"a": history})

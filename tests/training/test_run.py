@@ -240,7 +240,7 @@ X, Y = data()
     [
         ((X,), {}, "fit: x is an array of shape (20, 3) and y is missing; expected x and y, or"),
         (([X],), {}, "fit: batch 1 is an array of shape (20, 3), expected (x, y) or (x, y, sam"),
-        ((lambda: 5,), {}, "fit: x is 5 and y is missing; expected x and y, or batches"),
+        ((lambda: 5,), {}, "fit: x() is 5 and y is missing; expected x and y, or batches"),
         ((5,), {}, "fit: x is 5 and y is missing; expected x and y, or batches (x, y) in a list"),
         (
             (iter([(X, Y)]),),

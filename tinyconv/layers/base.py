@@ -183,7 +183,8 @@ class Layer(Described, ABC):
         """
         if not self.is_bound:
             self._bind_alone(x)
-        op, found = f"{type(self).__name__}.compute", self.compute(x, training, step)
+        op = f"{type(self).__name__}.compute"
+        found = self.compute(x, training, step)
         # The result is returned from a local name, so that threads may share a network to predict.
         y, saved = array_and_more(op, found, "y and what was saved", x)
         self.x, self.y, self._saved = x, y, saved
@@ -212,10 +213,8 @@ class Layer(Described, ABC):
             raise StateError(f"{type(self).__name__}: backward was called before forward")
         check_shape(f"{type(self).__name__}.backward", tuple(self.y.shape), dy=dy)
         self.dy = dy
-        op, found = (
-            f"{type(self).__name__}.compute_backward",
-            self.compute_backward(dy, self._saved),
-        )
+        op = f"{type(self).__name__}.compute_backward"
+        found = self.compute_backward(dy, self._saved)
         dx, grads = array_and_more(op, found, "dx and a dictionary of gradients", self.x)
         check_shape(op, tuple(self.x.shape), dx=dx)
         self._keep(op, grads)

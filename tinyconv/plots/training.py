@@ -57,7 +57,8 @@ def _draw_curves(
         raise StateError("learning_curves: no epoch has been completed")
     for run, history in runs.items():
         if len(history) and "epoch" not in history:
-            raise ArgumentError(f"learning_curves: {run!r} has rows without an epoch")
+            of_run = f" of {run!r}" if run else ""
+            raise ArgumentError(f"learning_curves: the history{of_run} has rows without an epoch")
     figures = ["loss", *_beside_the_loss(runs)]
     for panel in axes[len(figures) :]:
         panel.set_axis_off()

@@ -144,9 +144,9 @@ class IterableBatches:
     ) -> None:
         self._begin: Callable[[], Iterator[Any]]
         if isroutine(batches) or isinstance(batches, partial):
-            self._begin = lambda: iter(_batches(batches()))
+            self._begin = lambda: iter(_batches("x()", batches()))
         else:
-            self._begin = partial(iter, _batches(batches))
+            self._begin = partial(iter, _batches("x", batches))
         self.accept, self.how = accept, how
         #: Whether there is one epoch of them.
         self.once = isinstance(batches, Iterator)
@@ -199,13 +199,13 @@ class IterableBatches:
         return x, targets, np.arange(len(targets))
 
 
-def _batches(given: Any) -> Any:
+def _batches(name: str, given: Any) -> Any:
     """Return what gives batches; refuse what cannot be gone through."""
     if isinstance(given, Iterable) and not hasattr(given, "shape"):
         return given
     raise ArgumentError(
-        f"fit: x is {shown(given)} and y is missing; expected x and y, or batches (x, y) in a list "
-        "or in anything else that can be gone through"
+        f"fit: {name} is {shown(given)} and y is missing; expected x and y, or batches (x, y) in a "
+        "list or in anything else that can be gone through"
     )
 
 

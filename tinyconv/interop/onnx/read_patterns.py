@@ -22,6 +22,9 @@ class Join:
     node: Node
     branches: list[list[Any]]
 
+    def __str__(self) -> str:
+        return str(self.node)
+
 
 Items = Sequence[Node | Join]
 
