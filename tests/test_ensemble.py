@@ -141,6 +141,15 @@ def test_members_take_what_a_network_takes(processes, digits):
             np.testing.assert_array_equal(one.parameters.flat, other.parameters.flat)
 
 
+def test_batches_that_come_once_are_not_for_several(digits):
+    one = tc.Ensemble(nets((1,)))
+    assert len(one.fit(iter([digits]), epochs=1, verbose=False)[0]) == 1
+    ensemble = tc.Ensemble(nets())
+    with pytest.raises(ArgumentError, match="gives its batches once, for one member of 3; expect"):
+        ensemble.fit(iter([digits]), epochs=1, processes=1, verbose=False)
+    assert ensemble.nets[0].position.step == 0
+
+
 def test_bytes_reach_the_processes(digits):
     x, y = digits
     ensemble, alone = tc.Ensemble(nets((1, 2))), nets((1,))[0]

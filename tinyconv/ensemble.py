@@ -1,6 +1,6 @@
 """Several networks that answer together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,7 +98,7 @@ class Ensemble:
 
         Args:
             x: (S, ...), samples in host memory; the processes share them. Or what else
-                :meth:`Sequential.fit` takes in place of samples and targets.
+                :meth:`Sequential.fit` takes in place of samples and targets, but no iterator.
             y: (S, ...), targets as the members' loss takes them.
             processes: members trained at a time; 1 trains them one after the other in this
                 process, None one a core, or what ``joblib.parallel_config`` names.
@@ -110,9 +110,15 @@ class Ensemble:
 
         Raises:
             ImportError: joblib is not installed, and more than one process is asked for.
-            ArgumentError: processes is below 1, or what ``Sequential.fit`` finds. An exception of
-                a member leaves the others trained; a note of it names the seeds that failed.
+            ArgumentError: processes is below 1, x an iterator, or what ``Sequential.fit`` finds.
+                An exception of a member leaves the others trained; a note of it names the seeds
+                that failed.
         """
+        if isinstance(x, Iterator) and len(self.nets) > 1:
+            raise ArgumentError(
+                f"fit: x is {shown(x)}, which gives its batches once, for one member of "
+                f"{len(self.nets)}; expected what gives them again, such as a function"
+            )
         calls = [
             (net, x, y, arguments | {"checkpoint": checkpoint and Path(checkpoint) / str(number)})
             for number, net in enumerate(self.nets)
