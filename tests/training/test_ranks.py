@@ -147,6 +147,23 @@ def test_the_first_rank_logs(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["0.csv"]
 
 
+def test_what_one_rank_adds_no_other_can_monitor() -> None:
+    class Adds(tc.Callback):
+        first_rank_only = True
+        adds = ("extra",)
+
+        def on_epoch_end(self, training: Any) -> None:
+            training.history.rows[-1]["extra"] = 1.0
+
+    def work(comm: Any = None) -> Any:
+        return trained(comm, callbacks=[Adds(), tc.KeepBest("extra")])[1]["extra"]
+
+    assert work() == [1.0, 1.0]
+    for error in on_ranks(2, work):
+        assert isinstance(error, tc.ArgumentError)
+        assert str(error).startswith("KeepBest: monitor is 'extra', expected ")
+
+
 def test_a_callback_may_be_used_again() -> None:
     """What it remembers of the run before is no state to begin with."""
 

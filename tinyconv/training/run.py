@@ -136,7 +136,8 @@ def check_callbacks(
     for callback in callbacks:
         check_callback(callback)
         callback.check(names)
-        names += callback.adds
+        if ranks.size == 1 or not callback.first_rank_only:  # other ranks' rows lack the figures
+            names += callback.adds
     shown_and_given = [*([ProgressBar()] if verbose else []), *callbacks]
     return [each for each in shown_and_given if ranks.is_first or not each.first_rank_only]
 
