@@ -17,6 +17,7 @@ from drawn import Case, Doubled, Draw, Halved, case
 
 import tinyconv as tc
 from tinyconv import layers as L
+from tinyconv.layers import LAYERS
 
 Array = np.ndarray[Any, Any]
 Event = Callable[[tc.Sequential, str], Any]
@@ -25,11 +26,11 @@ REFUSALS = (tc.NonFiniteError, tc.ShapeError, tc.StateError, tc.ArgumentError)
 TOLERANCE = 1e-2
 
 
-@pytest.fixture(autouse=True, scope="module")
-def known() -> None:
-    """Let files name the layers of a user's."""
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files name the layers of a user's, here alone: other tests have some of these names."""
     for kind in (Halved, Doubled):
-        tc.register(kind)
+        monkeypatch.setitem(LAYERS, kind.__name__, kind)
 
 
 def fitted(drawn: Case, draw: Draw) -> Event:
