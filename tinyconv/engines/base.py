@@ -1,7 +1,7 @@
 """What an engine is: it executes training steps and predictions, and nothing above it asks how."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,8 +26,8 @@ class Totals:
         divisor: of the loss, :meth:`tinyconv.Loss.divisor`; with weights of classes, their sum.
 
     >>> totals = Totals()
-    >>> totals.add({"loss": 4.0, "accuracy": 1.0}, 2, 2)
-    >>> totals.add({"loss": 6.0, "accuracy": 6.0}, 6, 3)
+    >>> totals.add(Totals({"loss": 4.0, "accuracy": 1.0}, 2, 2))
+    >>> totals.add(Totals({"loss": 6.0, "accuracy": 6.0}, 6, 3))
     >>> totals.means()
     {'loss': 2.0, 'accuracy': 0.875}
     """
@@ -36,12 +36,12 @@ class Totals:
     samples: float = 0
     divisor: float = 0
 
-    def add(self, sums: Mapping[str, float], samples: float, divisor: float) -> None:
-        """Add the sums over some samples."""
-        for name, value in sums.items():
+    def add(self, more: "Totals") -> None:
+        """Add the sums over other samples."""
+        for name, value in more.sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self.samples += samples
-        self.divisor += divisor
+        self.samples += more.samples
+        self.divisor += more.divisor
 
     def means(self) -> dict[str, float]:
         """Return what the figures of all samples at once would be; NaN where none counted."""

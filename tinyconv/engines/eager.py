@@ -85,7 +85,7 @@ class EagerEngine(Engine):
             gradient = self.sharing.gradient
         self.optimizer.update(p.flat, gradient, self.optimizer_state, p.decay, lr, step)
         sums = {name: mean * samples for name, mean in zip(means, figured, strict=True)}
-        self._totals.add(sums | {"loss": figured[0] * divisor}, samples, divisor)
+        self._totals.add(Totals(sums | {"loss": figured[0] * divisor}, samples, divisor))
 
     def totals(self) -> Totals:  # noqa: D102
         return self._totals.copy()

@@ -73,7 +73,7 @@ class PlanEngine(EagerEngine):
             is_taken = False
         if is_taken:
             # Added up batch by batch, so that a resumed epoch ends with the same bits.
-            self._totals.add(**vars(backend.take_sums()))
+            self._totals.add(backend.take_sums())
         else:
             # What the kernels cannot vouch for, the layers do, or say why not. The buffers hold
             # halves of a step now, so the next one gets a plan of its own.

@@ -117,8 +117,8 @@ class SharedEngine(Engine):
 
     def totals(self) -> Totals:
         """Return the sums over what this rank has seen of the epoch."""
-        totals, more = self._totals.copy(), self.inner.totals()
-        totals.add(**vars(more))
+        totals = self._totals.copy()
+        totals.add(self.inner.totals())
         return totals
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:

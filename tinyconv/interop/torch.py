@@ -181,7 +181,7 @@ def _branches(torch: Any, layer: L.Residual | L.Parallel) -> Any:
             parts = [child(x) for child in self.children()]
             if layer.join == "concat":
                 return torch.cat(parts, 1)
-            return sum([*parts[1:], *[x] * layer.adds_input], parts[0])
+            return sum([*parts[1:], x] if layer.adds_input else parts[1:], parts[0])
 
     return Branches()
 

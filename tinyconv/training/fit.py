@@ -98,7 +98,7 @@ def _totals(training: Training) -> Totals:
     """Return the sums over what all ranks have seen of the epoch."""
     totals = Totals()
     for each in training.ranks.gather(training.engine.totals()):
-        totals.add(**vars(each))
+        totals.add(each)
     return totals
 
 

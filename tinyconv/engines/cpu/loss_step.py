@@ -129,7 +129,7 @@ class LossStep:
         else:
             self._targets[: n * count].reshape(n, count)[:] = y[index].reshape(n, count)
             self._scales[:] = 1 / max(1, n * count), 1 / count
-        self._figures.add({}, samples, divisor)
+        self._figures.add(Totals({}, samples, divisor))
 
     def _weigh(self, labels: Array) -> tuple[float, float]:
         """Set the scales for a batch of labels; return how many of them count, and Z."""
@@ -164,7 +164,8 @@ class LossStep:
         samples, divisor = loss.samples(*self._batch), loss.divisor(*self._batch)
         means = figures(self.metrics, loss, z, *self._batch)
         self.sums[0, 0] += means.pop("loss") * divisor
-        self._figures.add({name: mean * samples for name, mean in means.items()}, samples, divisor)
+        sums = {name: mean * samples for name, mean in means.items()}
+        self._figures.add(Totals(sums, samples, divisor))
         out = gradient.channels_first(n)
         out[...] = loss.backward().reshape(out.shape)
 
