@@ -62,9 +62,9 @@ class CpuTime(tc.Callback):
         self._before = float(state["seconds"])
 
 
-def accuracy(look: Callable[..., np.ndarray], net: tc.Sequential, digits) -> float:
-    """Return how many digits the net names rightly, looking so at them."""
-    return float((look(net, np.asarray(digits.x)).argmax(axis=1) == digits.y).mean())
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of the labels (N,) that are the most probable of the classes (N, K)."""
+    return float((probabilities.argmax(axis=1) == labels).mean())
 
 
 def run(
@@ -80,6 +80,7 @@ def run(
     seeds: int = 1,
     all_digits: bool = False,
     tested: bool = True,
+    voting: bool = False,
     look: Callable[[tc.Sequential, np.ndarray], np.ndarray] = tc.Sequential.predict_proba,
     hours: float = float("inf"),
 ) -> None:
@@ -98,6 +99,7 @@ def run(
         all_digits: whether to train on all 60,000, the last epoch being the result; else on
             50,000, the result being the epoch that is best for the other 10,000.
         tested: whether the test digits are looked at.
+        voting: whether the probabilities of the test digits are kept, for a vote with other nets.
         look: asks a finished net for the probabilities of the classes.
         hours: of CPU after which a net has to do with the epochs that it has had.
     """
@@ -147,8 +149,13 @@ def run(
             "version": tc.__version__,
         }
         if not all_digits:
-            result["validation"] = accuracy(look, net, data.validation)
+            seen = look(net, np.asarray(data.validation.x))
+            result["validation"] = accuracy(seen, data.validation.y)
         if tested:
-            result["test"] = accuracy(look, net, data.test)
+            seen = look(net, np.asarray(data.test.x))
+            result["test"] = accuracy(seen, data.test.y)
+        if voting:
+            results.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(results / f"{name}-{seed}.npz", test=seen.astype(np.float16))
         keep(results, result, history)
         print(result, flush=True)

@@ -134,4 +134,4 @@ def look(net: tc.Sequential, x: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    Settings().train(NAME, epochs=45, seeds=SEEDS, all_digits=True, look=look)
+    Settings().train(NAME, epochs=45, seeds=SEEDS, all_digits=True, voting=True, look=look)
