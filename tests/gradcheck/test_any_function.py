@@ -99,6 +99,53 @@ def test_large_inputs_make_no_warning():
         assert check(np.square, lambda dy, x: 2 * x * dy, [1e100 * X]).ok
 
 
+@pytest.mark.parametrize("size", [1e-5, 1e-12, 1e-20, 1e-100])
+@pytest.mark.parametrize(
+    ("function", "slope"),
+    [
+        (lambda x: 1e-3 * x, lambda x: 1e-3 + 0 * x),
+        (np.abs, np.sign),
+        (lambda x: x**3, lambda x: 3 * x**2),
+        (lambda x: x * np.abs(x), lambda x: 2 * np.abs(x)),
+        (lambda x: np.maximum(x, 0), lambda x: x > 0.0),
+    ],
+)
+@pytest.mark.parametrize("of_x", [True, False])
+def test_wrong_gradients_of_any_size_are_found(function, slope, size, of_x):
+    a, b = (size, 1) if of_x else (1, size)
+
+    def forward(x):
+        return b * function(x)
+
+    for factor, verdict in ((1, "ok"), (1.01, "wrong"), (-1, "wrong")):
+        report = check(forward, lambda dy, x, f=factor: f * b * dy * slope(x), [a * X])
+        assert report.verdict == verdict, str(report)
+
+
+@pytest.mark.parametrize("size", [1, 1e-2, 1e-3, 1e-4, 1e-5])
+def test_a_function_that_drops_small_imaginary_parts_is_not_taken_by_its_word(size):
+    def forward(x):  # NumPy's variance of complex numbers is real
+        return (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 0.1)
+
+    def backward(dy, x):
+        y, deviation = forward(x), np.sqrt(x.var(axis=1, keepdims=True) + 0.1)
+        g = dy - dy.mean(axis=1, keepdims=True) - y * (dy * y).mean(axis=1, keepdims=True)
+        return g / deviation
+
+    for samples in (0, 4, "all"):
+        report = check(forward, backward, [size * X], samples=samples)
+        assert report.ok, str(report)
+
+
+def test_hints_on_outputs_that_should_have_no_gradient_make_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = check(
+            lambda x: np.concatenate([x, 0 * x]), lambda dy, x: dy[:4] + dy[4:], [X], samples="all"
+        )
+    assert report.verdict == "wrong"
+
+
 @pytest.mark.parametrize("kind", [np.matrix, np.ma.MaskedArray])
 def test_arrays_with_rules_of_their_own_are_refused(kind):
     with pytest.raises(DtypeError, match=f"is a {kind.__name__}, which computes by rules"):

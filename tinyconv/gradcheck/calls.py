@@ -22,6 +22,8 @@ from tinyconv.gradcheck.slopes import Direction
 #: gradient itself.
 UNITS, TIMES = ((4, 0), (-8, 4), (12, -4), (-20, 0)), 8
 UNITS_OF_HALF, TIMES_OF_HALF = ((1, 0), (-2, 1), (3, -1)), 2
+#: Beside dy, derivatives that are smaller may be differences of numbers next to 1.
+SMALL = 1e-2
 #: What functions raise outside their domain, or of shapes that do not fit, which is no finding.
 COMPLAINTS = (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError)
 
@@ -137,6 +139,30 @@ class Called:
             t = self._tangent(self.point, direction.where, direction.v)
             return np.asarray(dy * t.astype(np.float64))
         return np.asarray(self.at(self.point, dy)[direction.where] * direction.v)
+
+    def is_fine(self, direction: Direction, far: float) -> bool:
+        """Tell whether small outputs and gradients answer to the last digits of x.
+
+        If they do, or stay as they are up to ``far`` as well, they were not rounded next to 1 on
+        the way, as the log of a number close to 1 is.
+        """
+        size = np.linalg.norm(self.vector[direction.where] * direction.v)
+        if size >= SMALL * np.linalg.norm(self.dy):
+            return False
+
+        def moves(t: float) -> tuple[Any, Any]:
+            """Tell which outputs and which gradients change with a step."""
+            step = np.zeros_like(self.vector)
+            step[direction.where] = t * direction.v
+            y, point = self.numeric.at(self.numeric.x + step).value(), self.point
+            return y != self.ys[0], self.at(point.at(point.x + step), self.dy) != self.vector
+
+        with contextlib.suppress(Stop, *COMPLAINTS):
+            (y, g), (y_too, g_too), (y_far, g_far) = map(moves, (8 * self.eps, 64 * self.eps, far))
+            y_answers, g_answers = y | y_too, g | g_too
+            if np.all(y_answers | ~y_far) and np.all(g_answers | ~g_far):
+                return not np.any(self.terms(direction, self.dy * ~y_answers))
+        return False
 
     @cached_property
     def top(self) -> FloatArray:

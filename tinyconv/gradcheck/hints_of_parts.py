@@ -90,7 +90,7 @@ def _described(
         share = len(bad) / len(present)
         inside = np.isin(index[axis], bad) & significant
         is_part = share < 1 and (share < best or (share == best and not words))
-        if is_part and np.sum(wrong) > 1 and np.mean(wrong[inside]) >= 0.9:
+        if is_part and np.sum(wrong) > 1 and _mostly(wrong[inside]):
             best, good = share, sorted(set(range(length)) - set(bad.tolist()))
             listing = ", ".join(map(str, bad[:8])) + (", …" if len(bad) > 8 else "")
             words = f"at index {listing} of {name}, of {length}"
@@ -103,6 +103,10 @@ def _described(
     ends = [np.minimum(index[k], shape[k] - 1 - index[k]) for k in range(2, len(shape))]
     for width in (1, 2):
         ring = np.min(ends, axis=0) < width
-        if np.all(ring[wrong]) and not np.all(ring) and np.mean(wrong[ring & significant]) >= 0.9:
+        if np.all(ring[wrong]) and not np.all(ring) and _mostly(wrong[ring & significant]):
             return f"on the border of axes 2 and up, {width} wide"
     return ""
+
+
+def _mostly(wrong: Any) -> bool:
+    return bool(wrong.size and np.mean(wrong) >= 0.9)

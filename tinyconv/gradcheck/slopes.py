@@ -84,19 +84,24 @@ class Slopes:
 
     def __init__(self, called: "Called", direction: Direction):
         self.problem, self.dy, self.y = called.numeric, called.dy, called.ys[0]
-        self.complex_step, self._direction = True, direction
+        self.complex_step, self._called, self._direction = True, called, direction
         self._is_half, self._steps = self.problem.eps_y > HALF, _steps(self.problem.eps)
         # What is almost 0 here may be a difference of numbers that are not, and those were rounded.
         terms = called.vector * np.where(np.isfinite(self.problem.x), self.problem.x, 0)
         terms = np.where(np.isfinite(terms), terms, 0)
         sizes = [self._sum(self.dy * y) for y in called.ys] + [float(np.linalg.norm(terms))]
-        #: the size of what is differentiated, and of an output of 1
+        #: the size of what is differentiated
         self.size = max(sizes) or float(np.sum(np.abs(self.dy)))
-        self.unit = float(np.linalg.norm(self.dy))
 
     def _sum(self, terms: FloatArray) -> float:
         """Return a bound of the size of a sum, or in float16, where all counts, its likely size."""
         return float(np.linalg.norm(terms) if self._is_half else np.sum(np.abs(terms)))
+
+    @cached_property
+    def unit(self) -> float:
+        """The size of an output of 1, next to which much may be rounded; 0 if nothing was."""
+        is_fine = self._called.is_fine(self._direction, self._steps[0])
+        return 0.0 if is_fine else float(np.linalg.norm(self.dy))
 
     def natural(self, direction: Direction) -> float:
         """Return a slope below which one is a difference of larger numbers, rounded like those."""
