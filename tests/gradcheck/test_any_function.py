@@ -122,6 +122,19 @@ def test_wrong_gradients_of_any_size_are_found(function, slope, size, of_x):
         assert report.verdict == verdict, str(report)
 
 
+@pytest.mark.parametrize("size", [1, 1e-4, 1e-6, 1e-8])
+def test_small_products_with_what_was_rounded_next_to_one_are_right(size):
+    def log(x):
+        return np.log(1 + np.abs(x))
+
+    def slope(x):
+        return log(x) + np.abs(x) / (1 + np.abs(x))
+
+    report = check(lambda x: x * log(x), lambda dy, x: dy * slope(x), [size * X])
+    assert report.ok, str(report)
+    assert check(lambda x: x * log(x), lambda dy, x: 2 * dy * slope(x), [size * X]).failed
+
+
 @pytest.mark.parametrize("size", [1, 1e-2, 1e-3, 1e-4, 1e-5])
 def test_a_function_that_drops_small_imaginary_parts_is_not_taken_by_its_word(size):
     def forward(x):  # NumPy's variance of complex numbers is real

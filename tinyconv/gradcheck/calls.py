@@ -140,27 +140,31 @@ class Called:
             return np.asarray(dy * t.astype(np.float64))
         return np.asarray(self.at(self.point, dy)[direction.where] * direction.v)
 
-    def is_fine(self, direction: Direction, far: float) -> bool:
+    def is_fine(self, direction: Direction, far: float, near: float) -> bool:
         """Tell whether small outputs and gradients answer to the last digits of x.
 
-        If they do, or stay as they are up to ``far`` as well, they were not rounded next to 1 on
-        the way, as the log of a number close to 1 is.
+        If they do, or stay as they are up to the step ``far`` as well, and outputs have one slope
+        from ``far`` to ``near``, they were not rounded next to 1 on the way, as the log of a number
+        close to 1 is.
         """
         size = np.linalg.norm(self.vector[direction.where] * direction.v)
         if size >= SMALL * np.linalg.norm(self.dy):
             return False
 
-        def moves(t: float) -> tuple[Any, Any]:
-            """Tell which outputs and which gradients change with a step."""
+        def change(t: float) -> tuple[FloatArray, FloatArray]:
+            """Return by how much outputs and gradients change with a step."""
             step = np.zeros_like(self.vector)
             step[direction.where] = t * direction.v
             y, point = self.numeric.at(self.numeric.x + step).value(), self.point
-            return y != self.ys[0], self.at(point.at(point.x + step), self.dy) != self.vector
+            return y - self.ys[0], self.at(point.at(point.x + step), self.dy) - self.vector
 
         with contextlib.suppress(Stop, *COMPLAINTS):
-            (y, g), (y_too, g_too), (y_far, g_far) = map(moves, (8 * self.eps, 64 * self.eps, far))
-            y_answers, g_answers = y | y_too, g | g_too
-            if np.all(y_answers | ~y_far) and np.all(g_answers | ~g_far):
+            steps = 8 * self.eps, 64 * self.eps, far, -far, near, -near
+            ys, gs = zip(*(change(t) for t in steps), strict=True)
+            y_answers, g_answers = (changes[0] + changes[1] != 0 for changes in (ys, gs))
+            slopes = (ys[2] - ys[3]) / (2 * far), (ys[4] - ys[5]) / (2 * near)
+            is_one = largest(slopes[0] - slopes[1]) <= 8 * far**2 * largest(slopes[0])
+            if is_one and np.all(y_answers | (ys[2] == 0)) and np.all(g_answers | (gs[2] == 0)):
                 return not np.any(self.terms(direction, self.dy * ~y_answers))
         return False
 

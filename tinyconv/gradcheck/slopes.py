@@ -100,7 +100,7 @@ class Slopes:
     @cached_property
     def unit(self) -> float:
         """The size of an output of 1, next to which much may be rounded; 0 if nothing was."""
-        is_fine = self._called.is_fine(self._direction, self._steps[0])
+        is_fine = self._called.is_fine(self._direction, self._steps[0], self._steps[-2])
         return 0.0 if is_fine else float(np.linalg.norm(self.dy))
 
     def natural(self, direction: Direction) -> float:
