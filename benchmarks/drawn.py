@@ -1,8 +1,8 @@
-"""Drawn nets against PyTorch: ``python benchmarks/drawn.py [--nets 30] [--first 0]``.
+"""Drawn nets against PyTorch: ``python benchmarks/drawn.py [--nets 30] [--first 0] [--threads 1]``.
 
 It looks for nets that train or predict slower here than there; ``step.py`` measures with care.
-Both libraries run in one process on one thread, in turns, and the shortest times count. The
-slowest come last.
+The batch, the optimizer and the loss are drawn as well. Both libraries run in one process, in
+turns, and the shortest times count. The slowest come last.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import tinyconv as tc
 from tinyconv.errors import ArgumentError
 from tinyconv.layers import Layer
 
-BATCH, STEPS = 16, 6
+BATCHES, STEPS = (2, 5, 16, 16, 40, 128), 6
 
 #: Of a sample, by the number of its axes behind the channels.
 SHAPES: tuple[tuple[tuple[int, ...], ...], ...] = (
@@ -31,14 +31,22 @@ SHAPES: tuple[tuple[tuple[int, ...], ...], ...] = (
 #: Convolution, its transpose, norm, and poolings over so many axes.
 LAYERS: tuple[tuple[Callable[..., Layer], ...], ...] = (
     (),
-    (tc.Conv1d, tc.ConvTranspose1d, tc.BatchNorm1d, tc.MaxPool1d, tc.AvgPool1d),
-    (tc.Conv2d, tc.ConvTranspose2d, tc.BatchNorm2d, tc.MaxPool2d, tc.AvgPool2d, tc.L2Pool2d),
-    (tc.Conv3d, tc.ConvTranspose3d, tc.BatchNorm3d, tc.MaxPool3d, tc.AvgPool3d),
+    (tc.Conv1d, tc.ConvTranspose1d, tc.BatchNorm1d, tc.MaxPool1d, tc.AvgPool1d, tc.LPPool1d),
+    (tc.Conv2d, tc.ConvTranspose2d, tc.BatchNorm2d, tc.MaxPool2d, tc.AvgPool2d, tc.LPPool2d),
+    (tc.Conv3d, tc.ConvTranspose3d, tc.BatchNorm3d, tc.MaxPool3d, tc.AvgPool3d, tc.LPPool3d),
 )
 ACTIVATIONS: tuple[Layer, ...] = (
     tc.ReLU(), tc.Tanh(), tc.GELU(), tc.SiLU(), tc.ELU(), tc.Sigmoid(), tc.Softplus(),
     tc.LeakyReLU(0.1), tc.ScaledTanh(), tc.GELU("tanh"),
 )  # fmt: skip
+#: Ours, the name of PyTorch's, and what both take.
+OPTIMIZERS: tuple[tuple[type[tc.Optimizer], str, dict[str, Any]], ...] = (
+    (tc.SGD, "SGD", {}),
+    (tc.SGD, "SGD", {"momentum": 0.9, "weight_decay": 1e-4}),
+    (tc.Adam, "Adam", {}),
+    (tc.AdamW, "AdamW", {}),
+    (tc.Adagrad, "Adagrad", {}),
+)
 
 
 def drawn(seed: int) -> tc.Sequential:
@@ -104,8 +112,13 @@ def drawn(seed: int) -> tc.Sequential:
         norms = [norm(channels), tc.GroupNorm(2, channels)]
         layers += perhaps(0.3, *norms, *([tc.LocalResponseNorm(5)] if rank == 2 else []))
         layers.append(activation())
-        layers += perhaps(0.4, *(pool(*window) for pool in pools for window in ((2,), (3, 2))))
-        layers += perhaps(0.1, tc.Dropout(0.3), tc.Upsample(scale_factor=2), tc.Pad(1), tc.Crop(1))
+        pool, window = one_of(*pools), one_of((2,), (2,), (3, 2), (3, 1), (5, 3))
+        if "LPPool" in pool.__name__:
+            window = (one_of(1, 2, 2, 3), *window)
+        layers += perhaps(0.4, pool(*window, ceil_mode=bool(one_of(0, 0, 1))))
+        sized = [tc.Upsample(scale_factor=2), tc.Pad(1), tc.Crop(1)]
+        sized += [tc.Upsample(scale_factor=2, mode="bilinear")] * (rank == 2)
+        layers += perhaps(0.15, tc.Dropout(0.3), *sized)
     layers += perhaps(0.6, tc.GlobalAvgPool(), tc.GlobalMaxPool())
     return tc.Sequential([*layers, tc.Flatten(), tc.Linear(None, 10)], seed=0, input_shape=shape)
 
@@ -121,7 +134,7 @@ def fastest(call: Callable[[], Any]) -> float:
 
 
 def ratios_of(seed: int) -> tuple[float, float, str] | None:
-    """Return PyTorch's time over ours of a step and of a prediction, and the net.
+    """Return PyTorch's time over ours of a step and of a prediction, and what was drawn.
 
     None if none was drawn.
     """
@@ -131,22 +144,26 @@ def ratios_of(seed: int) -> tuple[float, float, str] | None:
         net = drawn(seed)
     except ArgumentError:  # the images have become too small
         return None
-    text = " ".join(map(repr, net.layers))
     assert net.input_shape is not None
     rng = np.random.default_rng(seed)
-    x = rng.random((BATCH, *net.input_shape), np.float32)
-    y = rng.integers(0, 10, BATCH)
+    batch = int(rng.choice(BATCHES))
+    optimizer, name, options = OPTIMIZERS[rng.integers(len(OPTIMIZERS))]
+    loss, twin = (("mse", "mse_loss"), ("cross_entropy", "cross_entropy"))[rng.random() < 0.8]
+    x = rng.random((batch, *net.input_shape), np.float32)
+    y = rng.integers(0, 10, batch) if loss != "mse" else rng.random((batch, 10), np.float32)
+    text = " ".join(
+        [f"batch {batch}, {loss}, {optimizer(lr=1e-3, **options)}:", *map(repr, net.layers)]
+    )
 
     def torch_calls(variant: str) -> list[Callable[[], Any]]:
         module, prepare = torch_variants(net, variant)
-        rule: Any = torch.optim.SGD(module.parameters(), lr=1e-3, fused=True)
+        rule = getattr(torch.optim, name)(module.parameters(), lr=1e-3, fused=True, **options)
         inputs, targets = prepare(torch.from_numpy(x)), torch.from_numpy(y)
 
         def step() -> None:
             module.train()
             rule.zero_grad(set_to_none=True)
-            loss: Any = torch.nn.functional.cross_entropy(module(inputs), targets)
-            loss.backward()
+            getattr(torch.nn.functional, twin)(module(inputs), targets).backward()
             rule.step()
 
         def predict() -> Any:
@@ -163,11 +180,11 @@ def ratios_of(seed: int) -> tuple[float, float, str] | None:
         def on_batch_end(self, training: Any) -> None:
             clock.append(time.perf_counter())
 
-    many = {"x": np.repeat(x, STEPS + 2, 0), "y": np.repeat(y, STEPS + 2, 0)}
-    options: dict[str, Any] = {"batch_size": BATCH, "verbose": False, "callbacks": [Clock()]}
-    net.fit(many["x"], many["y"], optimizer=tc.SGD(lr=1e-3), **options)
-    net.logits(x, BATCH)
-    ours = float(np.diff(clock).min()), fastest(lambda: net.logits(x, BATCH))
+    many = (np.repeat(values, STEPS + 2, 0) for values in (x, y))
+    how: dict[str, Any] = {"batch_size": batch, "verbose": False, "callbacks": [Clock()]}
+    net.fit(*many, optimizer=optimizer(lr=1e-3, **options), loss=loss, **how)
+    net.logits(x, batch)
+    ours = float(np.diff(clock).min()), fastest(lambda: net.logits(x, batch))
     step, prediction = (min(their) / our for their, our in zip(theirs, ours, strict=True))
     return step, prediction, text
 
@@ -178,9 +195,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nets", type=int, default=30)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    tc.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
+    tc.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")
     found = []
     for seed in range(arguments.first, arguments.first + arguments.nets):

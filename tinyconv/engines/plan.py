@@ -60,6 +60,8 @@ class Plan:
             step.forward(backend.program)
         if training:
             self._add_training()
+        else:
+            backend.outputs(self.output.image, self.output.shape)
         backend.freeze()
 
     def _lay_out(self, training: bool) -> None:

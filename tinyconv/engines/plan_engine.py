@@ -92,14 +92,14 @@ class PlanEngine(EagerEngine):
             self._is_predicting = True
             try:
                 plan = self._predictor(tuple(x.shape), batch_size)
-                N, image, shape = len(x), plan.output.image, plan.output.shape
-                backend: CpuBackend = plan.backend
+                N, backend = len(x), plan.backend
                 if 0 < N <= batch_size:
-                    return backend.predict(x[:], image, shape)
-                out = np.empty((N, *shape), np.float32)
+                    values: np.ndarray[Any, Any] = backend.predict(x[:])
+                    return values
+                out = np.empty((N, *plan.output.shape), np.float32)
                 for first in range(0, N, batch_size):
                     stop = first + batch_size
-                    out[first:stop] = backend.predict(x[first:stop], image, shape)
+                    out[first:stop] = backend.predict(x[first:stop])
             except ShapeError:
                 return super().logits(x, batch_size)
             finally:

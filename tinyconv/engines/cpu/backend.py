@@ -61,8 +61,8 @@ class CpuBackend:
         self.steps, self.accepts, self.step = steps.made, steps.accept, steps.make
         self.program = Program(threads)
         self.images: list[Image] = []
-        self._outputs: Array | None = None
         self._inputs: list[Array] = []
+        self._rows: Array | None = None
 
     # What a plan is built with.
 
@@ -106,11 +106,25 @@ class CpuBackend:
         y = x.flattened() or x  # one long row where a sample is one, not many short ones
         self._gather = self.program.call(
             "gather",
-            compiled(batch_kernels.gather, LANES),
-            y=y,
+            compiled(batch_kernels.flatten, LANES, True),
+            image=y,
+            rows_sample=prod(self.shape),
             **sizes_of(y),
         )
-        self._inputs = [self._gather["x"]]
+        self._inputs = [self._gather["rows"]]
+
+    def outputs(self, logits: Image, shape: Shape) -> None:
+        """Add the call that copies the logits, if their order is not that of the op."""
+        self._logits = logits.channels_first(self.batch).reshape(self.batch, *shape)
+        if logits.flattened() is None:
+            args = self.program.call(
+                "outputs",
+                compiled(batch_kernels.flatten, LANES, False),
+                image=logits,
+                rows_sample=prod(shape),
+                **sizes_of(logits),
+            )
+            self._rows = args["rows"]
 
     def freeze(self) -> None:
         """End the program."""
@@ -123,7 +137,7 @@ class CpuBackend:
 
     # What a plan is run with.
 
-    def predict(self, x: Array, logits: Image, shape: Shape) -> Array:
+    def predict(self, x: Array) -> Array:
         """Return the logits (n, ...) of the samples ``x`` (n, ...)."""
         x = np.ascontiguousarray(x, np.float32)
         n = self.context.n[0] = len(x)
@@ -132,10 +146,13 @@ class CpuBackend:
         address = address_of(x)
         for field in self._inputs:
             field[0] = address
+        if self._rows is None:
+            self.program.run(n)
+            return self._logits[:n].copy()
+        out = np.empty((n, *self._logits.shape[1:]), np.float32)
+        self._rows[0] = address_of(out)
         self.program.run(n)
-        if self._outputs is None:
-            self._outputs = logits.channels_first(self.batch).reshape(self.batch, *shape)
-        return self._outputs[:n].copy()
+        return out
 
     def poison(self) -> None:
         """Fill every activation and gradient, but for the borders, with NaN: for tests."""
@@ -250,7 +267,7 @@ class CpuTraining(CpuBackend):
             is_direct = isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous
             source = x if is_direct else np.zeros((self.batch, *self.shape), np.float32)
             self._staging = None if is_direct else source
-            self._gather["x"] = address_of(source)
+            self._gather["rows"] = address_of(source)
             self._gather["index"] = address_of(self.index) if is_direct else 0
         self.index[:n] = index
         self.loss_step.set_batch(y, index)

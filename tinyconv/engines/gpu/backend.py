@@ -109,20 +109,24 @@ class GpuBackend:
         """Add the call that fetches the batch: in prediction it is written to its place."""
         self.input = x.array
 
+    def outputs(self, logits: Buffer, shape: Shape) -> None:
+        """Note where the logits will be."""
+        self._logits = logits.array.reshape(self.batch, *shape)
+
     def freeze(self) -> None:
         """End the program."""
         self.program.freeze()
 
     # What a plan is run with.
 
-    def predict(self, x: Array, logits: Buffer, shape: Shape) -> np.ndarray[Any, Any]:
-        """Return the logits of ``x`` (n, ...), float32, which have a shape (n, *shape)."""
+    def predict(self, x: Array) -> np.ndarray[Any, Any]:
+        """Return the logits (n, ...) of ``x`` (n, ...), float32."""
         n = len(x)
         for step in self.steps:
             step.start(n)
         self.launcher.write(samples(self.input, n, self.shape), x)
         self.program.run(n)
-        return self.launcher.read(samples(logits.array, n, shape))
+        return self.launcher.read(self._logits[:n])
 
     def poison(self) -> None:
         """Fill every activation and gradient with NaN: for tests."""

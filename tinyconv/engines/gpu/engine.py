@@ -170,7 +170,7 @@ class GpuEngine(Engine):
             for first in range(0, N, batch_size):
                 piece = x[first : first + batch_size].astype(np.float32, copy=False)
                 try:
-                    values = plan.backend.predict(piece, plan.output.image, plan.output.shape)
+                    values = plan.backend.predict(piece)
                 except ShapeError:
                     return EagerEngine(self.net).logits(x, batch_size)
                 out[first : first + batch_size] = values

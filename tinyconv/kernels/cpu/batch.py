@@ -16,74 +16,63 @@ from tinyconv.kernels.cpu.simd import (
     store_first,
     words_pointer,
 )
-from tinyconv.kernels.cpu.tiles import (
-    transpose,
-)
+from tinyconv.kernels.cpu.tiles import transpose
 from tinyconv.random import GAMMA
 
-#: ``index``: sample n of the batch is sample ``index[n]`` of x, or n where the address is 0.
-GATHER = record(*("x", "index"), *images("y"), *("C", "D", "H", "W"))
+#: ``image``: (D, H, W, C) of each sample; ``rows``: (C * D * H * W,). ``index``: that of sample n
+#: is row ``index[n]``, or n where the address is 0.
+IMAGE = record(*images("image"), *("rows", "rows_sample", "index", "C", "D", "H", "W"))
 
 #: Numbers of the next sample that are fetched from memory while one is copied.
 AHEAD = 4096
 
 
-def gather(L: int) -> Any:
-    """Make the kernel that copies samples (C, D, H, W) of the batch to (D, H, W, C)."""
-
-    @kernel(GATHER)
-    def batch_gather(a, thread, first, last):  # type: ignore[no-untyped-def]
-        x, y, index = pointer(a.x), pointer(a.y), words_pointer(a.index)
-        C, H, W, rows = a.C, a.H, a.W, a.D * a.H
-        for n in range(first, last):
-            source = (index[n] if a.index else n) * C * rows * W
-            if a.index and n + 1 < last:  # the samples lie anywhere in memory
-                ahead = index[n + 1] * C * rows * W
-                for i in range(ahead, ahead + min(C * rows * W, AHEAD), 16):
-                    prefetch(x, i)
-            for row in range(rows):
-                i = source + row * W
-                j = n * a.y_sample + row // H * a.y_plane + row % H * a.y_row
-                if C == 1:
-                    for w in range(0, W, L):
-                        store_first(y, j + w, load_first(x, i + w, W - w, L), W - w)
-                else:
-                    for c in range(C):
-                        for w in range(W):
-                            y[j + w * C + c] = x[i + c * rows * W + w]
-
-    return batch_gather
-
-
-#: ``image``: (D, H, W, C) of each sample; ``rows``: (C * D * H * W,).
-IMAGE = record(*images("image"), *("rows", "rows_sample", "C", "D", "H", "W"))
-
-
 def flatten(L: int, BACK: bool) -> Any:
     """Make the kernel that copies images to rows, in the order of (C, D, H, W), or rows to images.
 
-    It does the latter if ``BACK``.
+    It does the latter if ``BACK``: so a batch is fetched, of samples that lie anywhere in memory.
     """
 
     @kernel(IMAGE)
     def batch_flatten(a, thread, first, last):  # type: ignore[no-untyped-def]
-        image, rows = pointer(a.image), pointer(a.rows)
+        image, rows, index = pointer(a.image), pointer(a.rows), words_pointer(a.index)
         C, D, H, W = a.C, a.D, a.H, a.W
         positions = D * H * W
         # Where no border parts them, the rows of a plane are one long row.
         rows_of_plane, length = (1, H * W) if a.image_row == W * C else (H, W)
         for n in range(first, last):
+            start = (index[n] if a.index else n) * a.rows_sample
+            if a.index and n + 1 < last:
+                ahead = index[n + 1] * a.rows_sample
+                for k in range(ahead, ahead + min(C * positions, AHEAD), 16):
+                    prefetch(rows, k)
             for row in range(D * rows_of_plane):
                 plane, h = row // rows_of_plane, row % rows_of_plane
                 i = n * a.image_sample + plane * a.image_plane + h * a.image_row
-                j = n * a.rows_sample + row * length
-                for w in range(0, length, L):
-                    for c in range(0, C, L):
-                        x, y = i + w * C + c, j + c * positions + w
+                j = start + row * length
+                if C == 1:
+                    for w in range(0, length, L):
+                        rest = length - w
                         if BACK:
-                            transpose(rows, y, positions, C - c, image, x, C, length - w, L)
+                            store_first(image, i + w, load_first(rows, j + w, rest, L), rest)
                         else:
-                            transpose(image, x, C, length - w, rows, y, positions, C - c, L)
+                            store_first(rows, j + w, load_first(image, i + w, rest, L), rest)
+                elif 2 * C < L:  # a square would be half empty
+                    for c in range(C):
+                        for w in range(length):
+                            x, y = i + w * C + c, j + c * positions + w
+                            if BACK:
+                                image[x] = rows[y]
+                            else:
+                                rows[y] = image[x]
+                else:
+                    for w in range(0, length, L):
+                        for c in range(0, C, L):
+                            x, y = i + w * C + c, j + c * positions + w
+                            if BACK:
+                                transpose(rows, y, positions, C - c, image, x, C, length - w, L)
+                            else:
+                                transpose(image, x, C, length - w, rows, y, positions, C - c, L)
 
     return batch_flatten
 
