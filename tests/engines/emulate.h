@@ -38,6 +38,8 @@ static Dim3 threadIdx, blockIdx, blockDim, gridDim;
 extern char __start_shared[] __attribute__((visibility("hidden"), weak));
 extern char __stop_shared[] __attribute__((visibility("hidden"), weak));
 
+inline float normcdff(float x) { return (float)(0.5 * erfc(-x * M_SQRT1_2)); }
+
 inline int atomicAdd(int *place, int value) { return std::exchange(*place, *place + value); }
 inline int atomicMax(int *place, int value) { return std::exchange(*place, max(*place, value)); }
 inline int atomicOr(int *place, int value) { return std::exchange(*place, *place | value); }

@@ -48,7 +48,8 @@ FUNCTIONS: dict[str, tuple[Callable[[Array], Array], Array, float, tuple[float, 
     "log1p": (np.log1p, SIZES[SIZES <= 1], 3, (np.nan, np.nan)),
     "sigmoid": (sigmoid, ALL, 2, (0, 1)),
     "tanh": (np.tanh, ALL, 2, (-1, 1)),
-    "erf": (np.vectorize(math.erf), ALL, 6, (-1, 1)),
+    "gaussian": (lambda x: np.exp(-x * x / 2), ALL, 3, (0, 0)),
+    "normal_below": (np.vectorize(lambda x: math.erfc(-x * math.sqrt(0.5)) / 2), ALL, 4, (0, 1)),
 }
 
 

@@ -227,12 +227,14 @@ def gelu(x: Array, *, approximate: str = "none") -> tuple[Array, GeluSaved]:
     array([-0.    ,  0.    ,  0.8413])
     """
     xp = floating("gelu", x=x)
+    z = _in_double(xp, x)
     if approximate == "none":
-        gate = _normal_below(xp, x)
+        gate = _normal_below(xp, z)
     elif approximate == "tanh":
-        gate, _ = sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+        gate, _ = sigmoid(2 * math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))
     else:
         raise ShapeError(f"gelu: approximate is {approximate!r}, expected 'none' or 'tanh'")
+    gate = xp.astype(gate, x.dtype)
     return x * gate, GeluSaved(x, gate, approximate)
 
 
@@ -250,7 +252,9 @@ def gelu_backward(dy: Array, saved: GeluSaved) -> Array:
     x, gate, approximate = saved
     xp = incoming("gelu_backward", dy, x=x)
     if approximate == "none":
-        change = x * xp.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+        z = _in_double(xp, x)
+        density = xp.exp(z * z * -0.5) * (1 / math.sqrt(2 * math.pi))
+        change = x * xp.astype(density, x.dtype)
     else:
         # The small factor comes before any square of x, which may not be finite where that is 0.
         change = x * (gate * (1 - gate))
@@ -327,8 +331,14 @@ def softplus_backward(dy: Array, saved: ActivationSaved) -> Array:
     return dy * sigmoid(beta * x)[0]
 
 
-def _normal_below(xp: ModuleType, x: Array) -> Array:
-    """Return the probability that a normal variable is below x, (1 + erf(x / sqrt(2))) / 2.
+def _in_double(xp: ModuleType, x: Array) -> Array:
+    """Return x in double precision, as exp multiplies its argument's rounding by the argument."""
+    is_complex = xp.isdtype(x.dtype, "complex floating")
+    return xp.astype(x, xp.complex128 if is_complex else xp.float64)
+
+
+def _normal_below(xp: ModuleType, z: Array) -> Array:
+    """Return the probability that a normal variable is below z, (1 + erf(z / sqrt(2))) / 2.
 
     Far below 0 that would cancel. There Laplace's continued fraction has it, which is exact to
     rounding after 100 steps:
@@ -337,8 +347,6 @@ def _normal_below(xp: ModuleType, x: Array) -> Array:
 
     Source: Abramowitz and Stegun, "Handbook of mathematical functions", equation 26.2.14.
     """
-    is_complex = xp.isdtype(x.dtype, "complex floating")
-    z = xp.astype(x, xp.complex128 if is_complex else xp.float64)
     real = real_part(xp, z)
     is_far = real < -2
     # From 40 on it is 0; in places that are not far, any number serves.
@@ -349,7 +357,7 @@ def _normal_below(xp: ModuleType, x: Array) -> Array:
         fraction = t + n / fraction
     tail = xp.exp(t * t * -0.5) * (1 / math.sqrt(2 * math.pi)) / fraction
     near = (1 + _erf(xp, z * math.sqrt(0.5))) * 0.5
-    return xp.astype(xp.where(is_far, tail, near), x.dtype)
+    return xp.where(is_far, tail, near)
 
 
 def _erf(xp: ModuleType, z: Array) -> Array:

@@ -16,6 +16,7 @@ from tinyconv.kernels.cpu.kernel import INNER, images, inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
+    fma,
     load,
     maximum,
     minimum,
@@ -25,7 +26,16 @@ from tinyconv.kernels.cpu.simd import (
     where_at_most_zero,
     where_positive,
 )
-from tinyconv.kernels.cpu.vector_math import erf, exp, expm1, log1p, sigmoid, tanh
+from tinyconv.kernels.cpu.vector_math import (
+    exp,
+    expm1,
+    gaussian,
+    log1p,
+    normal_below,
+    sigmoid,
+    sigmoid_of_sum,
+    tanh,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -42,9 +52,14 @@ __all__ = [
 ]
 
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
-ROOT_HALF, DENSITY = np.float32(sqrt(0.5)), np.float32(1 / sqrt(2 * pi))  # of the Gaussian
-GATE, CUBE = np.float32(2 * sqrt(2 / pi)), np.float32(0.044715)  # of GELU's other formula
-THREE_CUBES = np.float32(3 * 0.044715)
+DENSITY = np.float32(1 / sqrt(2 * pi))  # of the Gaussian at 0
+# Of GELU's other formula: GATE z + CUBE z**3, each as a float32 and what is left of it. GATE has
+# few bits, so that GATE + CUBE z**2 less GATE is exact. Beyond GATE_END the gate is 0 or 1.
+EXACT_GATE = 2 * sqrt(2 / pi)
+EXACT_CUBE = 0.044715 * EXACT_GATE
+GATE, CUBE = np.float32(round(EXACT_GATE * 2**20) / 2**20), np.float32(EXACT_CUBE)
+GATE_LOW, CUBE_LOW = np.float32(EXACT_GATE - float(GATE)), np.float32(EXACT_CUBE - float(CUBE))
+THREE_CUBES, GATE_END = np.float32(3 * EXACT_CUBE), np.float32(11)
 AMPLITUDE, STEEPNESS = np.float32(1.7159), np.float32(2 / 3)  # of the scaled tanh
 
 
@@ -66,24 +81,36 @@ def elu_backward(dy, v, p):  # type: ignore[no-untyped-def]
 
 
 def gelu(z, p):  # type: ignore[no-untyped-def]
-    return z * all_lanes(HALF, z) * (all_lanes(ONE, z) + erf(z * all_lanes(ROOT_HALF, z)))
+    return z * normal_below(z)
 
 
 def gelu_backward(dy, v, p):  # type: ignore[no-untyped-def]
-    half, one = all_lanes(HALF, v), all_lanes(ONE, v)
-    gate = half * (one + erf(v * all_lanes(ROOT_HALF, v)))
-    return dy * (gate + v * all_lanes(DENSITY, v) * exp(v * v * (half - one)))
+    return dy * (normal_below(v) + v * all_lanes(DENSITY, v) * gaussian(v))
+
+
+@inner
+def gate_by_tanh(z):  # type: ignore[no-untyped-def]
+    """sigmoid(GATE z + CUBE z**3), in two parts, as exp would multiply the sum's rounding."""
+    z = maximum(all_lanes(-GATE_END, z), minimum(all_lanes(GATE_END, z), z))
+    minus, cube = all_lanes(-ONE, z), all_lanes(CUBE, z)
+    square = z * z
+    factor = fma(cube, square, all_lanes(GATE, z))
+    rest = fma(cube, square, all_lanes(GATE, z) - factor)
+    low = fma(all_lanes(CUBE_LOW, z), square, all_lanes(GATE_LOW, z))
+    rest = rest + fma(cube, fma(z, z, minus * square), low)
+    whole = z * factor
+    return sigmoid_of_sum(whole, fma(z, rest, fma(z, factor, minus * whole)))
 
 
 def gelu_tanh(z, p):  # type: ignore[no-untyped-def]
-    return z * sigmoid(all_lanes(GATE, z) * (z + all_lanes(CUBE, z) * z * z * z))
+    return z * gate_by_tanh(z)
 
 
 def gelu_tanh_backward(dy, v, p):  # type: ignore[no-untyped-def]
-    gate = sigmoid(all_lanes(GATE, v) * (v + all_lanes(CUBE, v) * v * v * v))
+    gate = gate_by_tanh(v)
     change = v * (gate * (all_lanes(ONE, v) - gate))  # which is 0 where a square is not finite
-    change = change + all_lanes(THREE_CUBES, v) * (v * (v * change))
-    return dy * (gate + all_lanes(GATE, v) * change)
+    change = all_lanes(GATE, v) * change + all_lanes(THREE_CUBES, v) * (v * (v * change))
+    return dy * (gate + change)
 
 
 def silu_backward(dy, v, p):  # type: ignore[no-untyped-def]

@@ -11,12 +11,33 @@ enum { THREADS = 256 };  // of a block, where nothing else is said
 
 #define AMPLITUDE 1.7159f
 #define STEEPNESS (2.0f / 3.0f)
-#define GATE 1.5957691216057308f  // 2 sqrt(2 / pi), of GELU without the error function
-#define CUBE 0.044715f
+// Of GELU without the error function: 2 sqrt(2 / pi) (z + 0.044715 z^3), each factor as a number and
+// what is left of it. GATE has few bits, so that GATE + CUBE z^2 less GATE is exact.
+#define GATE 1.595768928527832f
+#define GATE_LOW 1.930779e-7f
+#define CUBE 0.0713548139f
+#define CUBE_LOW 2.398832e-9f
 
-__device__ inline float sigmoid_of(float x) {
-    float e = expf(-fabsf(x));  // never overflows
+// 1 / (1 + exp(-x - rest)); the rest is what rounding took from x.
+__device__ inline float sigmoid_of(float x, float rest = 0.0f) {
+    float e = expf(-fabsf(x)) * (1.0f + (x < 0 ? rest : -rest));  // never overflows
     return (x < 0 ? e : 1.0f) / (1.0f + e);
+}
+
+// The argument is in two parts, as exp would multiply its rounding. Beyond 11 the gate is 0 or 1.
+__device__ inline float gate_by_tanh(float z) {
+    z = z > 11.0f ? 11.0f : z < -11.0f ? -11.0f : z;
+    float square = z * z, factor = fmaf(CUBE, square, GATE), whole = z * factor;
+    float rest = fmaf(CUBE, square, GATE - factor) + fmaf(CUBE_LOW, square, GATE_LOW);
+    rest += CUBE * fmaf(z, z, -square);
+    return sigmoid_of(whole, fmaf(z, rest, fmaf(z, factor, -whole)));
+}
+
+// exp(-z^2 / 2) / sqrt(2 pi), with what rounding takes from the square.
+__device__ inline float normal_density(float z) {
+    float size = fminf(fabsf(z), 20.0f), square = size * size;
+    float y = 0.39894228f * expf(-0.5f * square);
+    return fmaf(y, -0.5f * fmaf(size, size, -square), y);
 }
 
 // y = f(z). Comparisons are written so that NaN stays NaN.
@@ -28,8 +49,8 @@ __device__ inline float activate(int kind, float z, float p) {
         case SCALED_TANH: return AMPLITUDE * tanhf(STEEPNESS * z);
         case LEAKY_RELU: return z > 0 ? z : p * z;
         case ELU: return z > 0 ? z : p * expm1f(z);
-        case GELU: return z * (0.5f + 0.5f * erff(z * 0.70710678f));
-        case GELU_TANH: return z * sigmoid_of(GATE * (z + CUBE * z * z * z));
+        case GELU: return z * normcdff(z);
+        case GELU_TANH: return z * gate_by_tanh(z);
         case SILU: return z * sigmoid_of(z);
         case SOFTPLUS: return (z < 0 ? 0.0f : z) + log1pf(expf(-fabsf(p * z))) / p;
         default: return z;
@@ -45,14 +66,11 @@ __device__ inline float deactivate(int kind, float dy, float v, float p) {
         case SCALED_TANH: return dy * (STEEPNESS * (AMPLITUDE - v * v / AMPLITUDE));
         case LEAKY_RELU: return v > 0 ? dy : p * dy;
         case ELU: return v > 0 ? dy : dy * (p * expf(v));
-        case GELU: {
-            float gate = 0.5f + 0.5f * erff(v * 0.70710678f);
-            return dy * (gate + v * 0.39894228f * expf(-0.5f * v * v));
-        }
+        case GELU: return dy * (normcdff(v) + v * normal_density(v));
         case GELU_TANH: {
-            float gate = sigmoid_of(GATE * (v + CUBE * v * v * v));
+            float gate = gate_by_tanh(v);
             float change = v * (gate * (1 - gate));  // which is 0 where a square is not finite
-            return dy * (gate + GATE * (change + 3 * CUBE * (v * (v * change))));
+            return dy * (gate + (GATE * change + 3 * CUBE * (v * (v * change))));
         }
         case SILU: {
             float gate = sigmoid_of(v);
