@@ -72,6 +72,23 @@ def compare(loss: Loss, shape: tuple[int, ...], outputs: Array, targets: Array) 
         np.testing.assert_allclose(got, loss.backward(), rtol=1e-4, atol=1e-6)
 
 
+def by_kernel(loss: Loss, outputs: Array, targets: Array) -> tuple[float, Array]:
+    """The sum of the losses of all samples, and the gradient of their mean."""
+    N = len(outputs)
+    context = Context(N, 1, True, np.zeros(1, np.float32), np.zeros(1, np.float32))
+    sums, program = np.zeros((1, 8)), Program(1)
+    step = LossStep(loss, [], Targets(targets), context, sums)
+    logits, gradient = (context.arena.image(N, outputs.shape[1:]) for _ in range(2))
+    step.forward(program, logits, gradient, outputs.shape[1:])
+    assert step.has_kernel
+    program.freeze(6)
+    inside = logits.channels_first(N)
+    inside[...] = outputs.reshape(inside.shape)
+    step.set_batch(Targets(targets), np.arange(N))
+    program.run(N)
+    return float(sums[0, 0]), gradient.channels_first(N).reshape(outputs.shape)
+
+
 @pytest.mark.parametrize("loss", OF_CLASSES, ids=repr)
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8])
 def test_losses_of_classes(loss: Loss, dtype: type) -> None:
@@ -125,16 +142,24 @@ def test_what_is_not_finite_makes_the_loss_so(loss: Loss, value: float) -> None:
     outputs[1, 4] = value
     targets = np.array([1, 2]) if loss.one_class else np.zeros((2, K))
     expected = float(loss.forward(outputs, targets))
-    context = Context(2, 1, True, np.zeros(1, np.float32), np.zeros(1, np.float32))
-    sums, program = np.zeros((1, 8)), Program(1)
-    step = LossStep(loss, [], Targets(targets), context, sums)
-    logits, gradient = (context.arena.image(2, (K,)) for _ in range(2))
-    step.forward(program, logits, gradient, (K,))
-    program.freeze(6)
-    logits.channels_first(2)[:, 0, 0, 0] = outputs
-    step.set_batch(Targets(targets), np.arange(2))
-    program.run(2)
-    assert np.isfinite(sums[0, 0]) == np.isfinite(expected)
+    assert np.isfinite(by_kernel(loss, outputs, targets)[0]) == np.isfinite(expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_sums_over_many_classes_are_right_to_some_units_in_the_last_place(smoothing: float) -> None:
+    """The gradient of a label is the difference of two numbers of size 1 over the batch's."""
+    rng, N = np.random.default_rng(0), 20
+    outputs = rng.normal(0, 3, (N, 10_000)).astype(np.float32)
+    labels = rng.integers(0, 10_000, N)
+    loss = CrossEntropyLoss(label_smoothing=smoothing)
+    expected = float(loss.forward(outputs.astype(np.float64), labels))
+    cost, gradient = by_kernel(loss, outputs, labels)
+    assert cost / N == pytest.approx(expected, rel=2e-7)
+    size = np.abs(loss.backward())
+    size[np.arange(N), labels] = 1 / N
+    if smoothing:
+        size += smoothing / 10_000 / N
+    np.testing.assert_array_less(np.abs(gradient - loss.backward()), 3e-6 * size)
 
 
 def test_targets_beyond_a_kernel_go_to_the_loss_itself() -> None:

@@ -82,16 +82,16 @@ def cross_entropy(L: int) -> Any:
         costs, correct = 0.0, 0.0
         for n in range(first, last):
             i, j, label = n * a.x_sample, n * a.dx_sample, labels[n]
-            best, t, all_targets = 0, ZERO, ZERO
+            best, t, all_targets = 0, ZERO, 0.0  # sums over classes in double, as those may be many
             if not (a.ignores and label == a.ignored):
                 best = best_of(x, i, K)
                 correct += best == label
                 t = (ONE - a.smoothing) * (weight[label] if a.weight else ONE)
-                all_targets = t
+                all_targets = np.float64(t)
                 if a.smoothing > ZERO:
                     for k in range(K):
                         all_targets += everywhere * (weight[k] if a.weight else ONE)
-            if all_targets == ZERO:  # the logits may be NaN, which times 0 would be NaN
+            if all_targets == 0:  # the logits may be NaN, which times 0 would be NaN
                 for k in range(0, K, L):
                     store_first(dx, j + k, splat(ZERO, L), K - k)
                 continue
@@ -99,7 +99,7 @@ def cross_entropy(L: int) -> Any:
             for k in range(0, K, L):
                 z = load(x, i + k, L)
                 store_first(dx, j + k, exp(z - all_lanes(largest, z)), K - k)
-            whole = ZERO
+            whole = 0.0
             for k in range(K):
                 whole += dx[j + k]
             log_whole, cost = math.log(whole) + largest, 0.0
@@ -110,7 +110,7 @@ def cross_entropy(L: int) -> Any:
                     share = everywhere * (weight[k] if a.weight else ONE)
                     if share > ZERO:
                         cost += share * (log_whole - x[i + k])
-            part = splat(scale * all_targets / whole, L)
+            part = splat(np.float32(scale * all_targets / whole), L)
             for k in range(0, K, L):
                 store_first(dx, j + k, load(dx, j + k, L) * part, K - k)
             dx[j + label] -= scale * t
