@@ -74,6 +74,29 @@ def test_batches_of_ones_own(engine: str) -> None:
     )
 
 
+@pytest.mark.parametrize("engine", ["plan", "eager"])
+@pytest.mark.parametrize("length", ["known", "unknown"])
+def test_batches_that_are_all_written_into_the_same_arrays(engine: str, length: str) -> None:
+    x, y = data()
+
+    class Reader(Stream):
+        def __iter__(self) -> Any:
+            samples, labels = np.empty((5, 3), "f"), np.empty(5, np.int64)
+            for first in range(0, 20, 5):
+                samples[:], labels[:] = x[first : first + 5], y[first : first + 5]
+                yield samples, labels
+
+    class Sized(Reader):
+        def __len__(self) -> int:
+            return 4
+
+    expected = fitted(x, y, batch_size=5, shuffle=False, epochs=2, engine=engine)
+    reader = (Sized if length == "known" else Reader)(None)
+    np.testing.assert_array_equal(fitted(reader, epochs=2, engine=engine), expected)
+    once = fitted(x, y, batch_size=5, shuffle=False, engine=engine)
+    np.testing.assert_array_equal(fitted(iter(reader), engine=engine), once)
+
+
 class Stream:
     """Gives batches again and again, and does not say how many."""
 

@@ -13,6 +13,7 @@ from tinyconv import random
 from tinyconv.backend import Array, Values
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.losses import Targets
+from tinyconv.losses.targets import take
 from tinyconv.messages import shown
 from tinyconv.training.checks import as_array, check_input
 
@@ -172,15 +173,21 @@ class IterableBatches:
         raise ArgumentError("fit: no batches, expected at least one")
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:  # noqa: D102
-        number, batches = -1, self._begin()
-        following = next(batches, self)  # itself stands for the end
-        while following is not self:
-            batch, following = following, next(batches, self)
-            number += 1
-            if self._length == 0 and following is self:
-                self._length = number + 1
-            if number >= first:
-                yield self._read(epoch, number, batch)
+        number, batches = -1, enumerate(self._begin())
+        following = next(batches, None)
+        while following is not None:
+            number, batch = following
+            read = self._read(epoch, number, batch) if number >= first else None
+            is_counting = self._length == 0
+            if is_counting:
+                # What gives batches may write the next one into the arrays of this one.
+                read = read and (take(read[0], read[2], read[0]), read[1][read[2]], read[2])
+                following = next(batches, None)
+                self._length = 0 if following else number + 1
+            if read is not None:
+                yield read
+            if not is_counting:
+                following = next(batches, None)
         if number + 1 != len(self):
             raise ArgumentError(
                 f"fit: {number + 1} batches came in epoch {epoch + 1}, expected {len(self)}, the "
