@@ -268,6 +268,22 @@ def refused(
         (
             "classes",
             "cross_entropy",
+            lambda y: np.array(["cat", "dog", "eel"], dtype=np.dtypes.StringDType())[y],
+            DtypeError,
+            "y has dtype object, expected integer class indices; pass "
+            "np.unique(y, return_inverse=True)[1]",
+        ),
+        (
+            "classes",
+            "cross_entropy",
+            lambda y: np.rec.fromarrays([y, y]),
+            DtypeError,
+            "y has dtype object, expected integer class indices; pass "
+            "np.unique(y, return_inverse=True)[1]",
+        ),
+        (
+            "classes",
+            "cross_entropy",
             lambda y: y + 1,
             ArgumentError,
             "y runs from 1 to 3, expected 0 to 2 because the network has 3 outputs; pass y - 1",

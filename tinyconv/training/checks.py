@@ -32,6 +32,8 @@ def as_array(op: str, name: str, value: Any) -> Array:
     Traceback (most recent call last):
     tinyconv.errors.DeviceError: fit: x is a int, expected an array
     """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "TV":
+        return value.astype(object)  # NumPy's own isdtype knows neither texts nor records
     if type(value) is np.ndarray:
         return value  # the answer of what follows, in a fifth of its time
     if isinstance(value, np.ma.MaskedArray):
