@@ -103,6 +103,36 @@ def test_they_train_in_the_plan_as_layer_by_layer() -> None:
         assert not np.array_equal(w, network().build((3,)) or 0)
 
 
+class Shaped(tc.Layer):
+    """Has parameters of all shapes, of which it uses the number."""
+
+    def specs(self, shape: Any) -> Any:
+        shapes = {"none": (0, 3), "number": (), "many": (2, 1, 3)}
+        return {name: tc.ParameterSpec(shape, "ones") for name, shape in shapes.items()}
+
+    def compute(self, x: Any, training: bool, step: int) -> Any:
+        return x * self.params["number"], x
+
+    def compute_backward(self, dy: Any, x: Any) -> Any:
+        grads = {name: np.zeros_like(w) for name, w in self.params.items()}
+        return dy * self.params["number"], grads | {"number": (dy * x).sum()}
+
+
+@pytest.mark.parametrize("batch_size", [3, 20])
+@pytest.mark.parametrize(
+    "optimizer", [tc.SGD(0.05, weight_decay=0.1), tc.SGD(0.05, clip_norm=0.1), tc.Adam(0.01)]
+)
+def test_parameters_of_any_shape_also_none(optimizer: Any, batch_size: int) -> None:
+    x, y = data()
+    options: dict[str, Any] = {"loss": "mse", "verbose": False, "batch_size": batch_size}
+    nets = []
+    for engine in ("plan", "eager"):
+        layers = [tc.Linear(3, 4), Shaped(), tc.Residual(Shaped()), tc.Linear(4, 2)]
+        nets.append(tc.Sequential(layers, seed=1))
+        nets[-1].fit(x, y, epochs=3, optimizer=optimizer, engine=engine, **options)
+    np.testing.assert_allclose(nets[0].parameters.flat, nets[1].parameters.flat, atol=1e-5)
+
+
 def test_a_chain_inside_a_residual_keeps_its_own_forward() -> None:
     x = np.ones((2, 4))
     alone = Halved(4)

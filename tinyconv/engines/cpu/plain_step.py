@@ -23,6 +23,8 @@ class PlainStep(Step):
         super().__init__(unit, shapes, context)
         state = self.layer.state if context.training else {}
         self.before = {name: np.copy(array) for name, array in state.items()}
+        # A call that shares no items runs for each sample.
+        self.gradients = {name: g for name, g in self.layer.grads.items() if g.size}
 
     def start(self, step: int) -> None:
         for name, kept in self.before.items():
@@ -49,7 +51,7 @@ class PlainStep(Step):
 
         program.python(f"{self.name}: backward", run)
         start = self.context.arena.table([0])
-        for gradient in self.layer.grads.values():
+        for gradient in self.gradients.values():
             self.kept_gradients.append(
                 {
                     "items": 1,
@@ -66,7 +68,7 @@ class PlainStep(Step):
             self.layer.state[name][...] = kept
 
     def update(self, program: Program) -> None:
-        for name, gradient in self.layer.grads.items():
+        for name, gradient in self.gradients.items():
             parameter = self.layer.params[name]
             program.call(
                 f"{self.name}: update",
