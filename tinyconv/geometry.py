@@ -295,6 +295,23 @@ def spread(op: str, name: str, value: Sizes, axes: int, least: int) -> tuple[int
     return numbers
 
 
+def sample_shape(op: str, value: Any) -> tuple[int, ...]:
+    """Return ``value``, the argument ``input_shape``, as the shape of one sample.
+
+    Raises:
+        ShapeError: it is no shape.
+
+    >>> sample_shape("flops", [1, 28, 28])
+    (1, 28, 28)
+    >>> sample_shape("flops", np.zeros((5, 4)))
+    Traceback (most recent call last):
+    tinyconv.errors.ShapeError: flops: input_shape is an array of shape (5, 4), expected an integer
+    of at least 1
+    """
+    axes = len(value) if isinstance(value, tuple | list) else 1
+    return spread(op, "input_shape", value, axes, least=1)
+
+
 def spread_pairs(op: str, name: str, value: Padding, axes: int) -> Pairs:
     """Return ``value`` as a (before, after) pair for each of ``axes`` axes.
 

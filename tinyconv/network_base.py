@@ -16,7 +16,7 @@ from tinyconv.backend import Array, Values, check_device, like, namespace, to_nu
 from tinyconv.data.report import Pixels
 from tinyconv.engines.base import Engine
 from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
-from tinyconv.geometry import spread
+from tinyconv.geometry import sample_shape
 from tinyconv.layers import Chain, Layer, Place, decode, encode, new_parameters
 from tinyconv.layers.base import Shape
 from tinyconv.layers.snapshot import Snapshot, descendants
@@ -103,8 +103,7 @@ class Network(Chain):
         Raises:
             ShapeError: a layer does not fit; the text names its place.
         """
-        shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
-        shape = spread("Sequential", "input_shape", shape, len(shape), least=1)
+        shape = sample_shape("Sequential", input_shape)
         self.check_layers()
         self.output_shape(shape)
         self.input_shape = shape

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tinyconv.analysis import flops, memory, trace
+from tinyconv.analysis import as_matrix, flops, memory, receptive_field, trace
 from tinyconv.errors import ShapeError
 from tinyconv.layers import LAYERS, Container
 from tinyconv.models import nielsen_conv, nielsen_conv_conv
@@ -164,6 +164,16 @@ def test_the_input_shape_must_be_known() -> None:
     for function in (flops, lambda net: memory(net, 1)):
         with pytest.raises(ShapeError, match="the shape of a sample is not known"):
             function(tc.Sequential([tc.Linear(2, 2)]))
+
+
+@pytest.mark.parametrize("shape", [np.zeros((5, 1, 8, 8)), "digits", (1, 8, -8), 3.5])
+def test_what_is_no_shape_is_refused(shape: Any) -> None:
+    layer = tc.Conv2d(1, 2, 3)
+    for call in (flops, as_matrix, receptive_field):
+        with pytest.raises(ShapeError, match=f"^{call.__name__}: input_shape is "):
+            call(layer, shape)
+    with pytest.raises(ShapeError, match=r"^Sequential: input_shape is "):
+        tc.Sequential(layer, input_shape=shape)
 
 
 def test_a_trace_times_a_warm_pass() -> None:

@@ -9,6 +9,7 @@ from tinyconv.analysis.probe import probe
 from tinyconv.arguments import checked
 from tinyconv.backend import Values, to_numpy
 from tinyconv.errors import ShapeError
+from tinyconv.geometry import sample_shape
 from tinyconv.layers import Layer
 from tinyconv.layers.base import Shape
 
@@ -57,7 +58,8 @@ def as_matrix(layer: Layer, input_shape: Shape, sparse: bool = False) -> Any:
             from scipy.sparse import csc_array, hstack
         except ImportError:
             raise ImportError("as_matrix: sparse=True needs SciPy: pip install scipy") from None
-    X, Y = prod(input_shape), prod(layer.output_shape(tuple(input_shape)))
+    input_shape = sample_shape("as_matrix", input_shape)
+    X, Y = prod(input_shape), prod(layer.output_shape(input_shape))
     parameter = next(iter(layer.params.values()), None)
     dtype = np.dtype(np.float64) if parameter is None else to_numpy(parameter).dtype
     A = None if sparse else np.empty((Y, X), dtype)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from tinyconv.backend import Values, like, to_numpy
 from tinyconv.errors import ShapeError
+from tinyconv.geometry import sample_shape
 from tinyconv.layers import Container, Layer
 from tinyconv.layers.base import Shape
 from tinyconv.layers.snapshot import descendants
@@ -50,14 +51,14 @@ def input_shape_of(op: str, net: Layer, input_shape: Shape | None) -> Shape:
     """Return the shape of one sample: what was passed, or what the network knows.
 
     Raises:
-        ShapeError: neither is there.
+        ShapeError: neither is there, or it is no shape.
     """
-    shape = input_shape or getattr(net, "input_shape", None)
+    shape = getattr(net, "input_shape", None) if input_shape is None else input_shape
     if shape is None:
         raise ShapeError(
             f"{op}: the shape of a sample is not known, pass input_shape=, such as (1, 28, 28)"
         )
-    return tuple(shape)
+    return sample_shape(op, shape)
 
 
 def leaves(layer: Layer, shape: Shape, path: str = "") -> Iterator[tuple[str, Layer, Shape]]:
