@@ -135,6 +135,17 @@ def test_small_products_with_what_was_rounded_next_to_one_are_right(size):
     assert check(lambda x: x * log(x), lambda dy, x: 2 * dy * slope(x), [size * X]).failed
 
 
+@pytest.mark.parametrize("size", [1, 1e-4, 1e-7, 1e-8, 1e-9])
+@pytest.mark.parametrize("samples", [0, 4])
+def test_small_inputs_beside_a_constant_are_differentiated_with_all_their_parts(size, samples):
+    def forward(x):  # the absolute value of complex numbers is real
+        return 1 + x + np.abs(x)
+
+    inputs = [size * X]
+    assert check(forward, lambda dy, x: dy * (1 + np.sign(x)), inputs, samples=samples).ok
+    assert check(forward, lambda dy, x: dy, inputs, samples=samples).verdict == "wrong"
+
+
 @pytest.mark.parametrize("size", [1, 1e-2, 1e-3, 1e-4, 1e-5])
 def test_a_function_that_drops_small_imaginary_parts_is_not_taken_by_its_word(size):
     def forward(x):  # NumPy's variance of complex numbers is real

@@ -32,6 +32,8 @@ COMPLEX_STEP, COMPLEX_STEP_SINGLE, TINY = 2.0**-150, 2.0**-40, 1e-200
 #: Two neighbouring rungs of the ladder differ by this factor; so many standard deviations of
 #: rounding noise are in an error bar.
 RATIO, SIGMAS = 8.0, 10.0
+#: From a slope with such a share of its value for a bar little can be told.
+VAGUE = 1e-3
 #: Points that noise is measured at: equal distances might all be rounded alike.
 UNEVEN = (0, 1, 3, 4, 6)
 
@@ -115,10 +117,15 @@ class Slopes:
         if exact is not None and not kinks:
             return exact
         slope = self.by_differences(direction, short=exact is not None)
+        if exact is None:
+            return slope
         slack = slope.bar + slope.coarse
-        if exact and not slope.kink and abs(exact.value - slope.value) <= exact.bar + slack:
-            return exact
-        return slope
+        if slack > VAGUE * abs(exact.value):
+            # The short steps drown in rounding; what all of them tell may be worth more.
+            whole = self.by_differences(direction)
+            slope = whole if whole.bar + whole.coarse < slack else slope
+        slack = exact.bar + slope.bar + slope.coarse
+        return slope if slope.kink or not abs(exact.value - slope.value) <= slack else exact
 
     def by_complex_step(self, direction: Direction) -> Slope | None:
         """Return the derivative by the complex step, None where forward does not admit it."""
