@@ -236,7 +236,8 @@ class ConvStep(ProductStep):
         """Whether dx is made by adding to it at each position of dz, as few of these as there are.
 
         Otherwise each position of dx is a sum over those of dz that reach it. That reads zeros
-        around dz, but has all of a sum in registers, where adding loads and stores dx.
+        around dz, but has all of a sum in registers, where adding loads and stores dx. Either way
+        each position costs something for each further group.
         """
         window, O, C = self.window, self.shape[0], self._inputs
         tile = tile_for(C)
@@ -245,7 +246,8 @@ class ConvStep(ProductStep):
         if is_of_squares(window, C, O, self._served):
             gathering /= 1.5
         runs = prod(window.output) * O * self._channel // self.run_lanes
-        return 1.2 * runs < gathering
+        gathering += 20 * prod(window.size) * (self.groups - 1)
+        return 1.2 * runs + 64 * prod(window.output) * (self.groups - 1) < gathering
 
 
 def _source_of(
