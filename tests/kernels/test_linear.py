@@ -14,8 +14,9 @@ from tinyconv.kernels.cpu.simd import LANES as L
 
 Array = np.ndarray[Any, Any]
 
-#: N, I, O: less than a tile, whole tiles, more than a panel, nothing round.
+#: N, I, O: less than a tile, whole tiles, more than a panel or a block, nothing round.
 SIZES = [(1, 1, 1), (3, 5, 7), (130, 1100, 3), (6, 64, 48), (37, 500, 131), (300, 40, 60)]
+SIZES += [(5, 1100, 200)]
 V = 2
 R = min(rows_for(V), 6)
 
@@ -52,17 +53,27 @@ def test_forward(N: int, I: int, O: int, by_features: bool) -> None:
     assert n[0] == N
     count = O if by_features else N
     filled = -(-N // (V * L)) * V * L
-    rooms = [np.full(2 * k, np.nan, np.float32) for k in (I * filled, linear.TILES * R * filled)]
+    sizes = max(I * filled, 6 * linear.ROW), linear.TILES * R * filled
+    rooms = [np.full(2 * size, np.nan, np.float32) for size in sizes]
     values |= {"panels": address_of(rooms[0]), "panels_thread": rooms[0].size // 2}
     values |= {"sums": address_of(rooms[1]), "sums_thread": rooms[1].size // 2}
-    few, many = linear.forward(8, 3, 4), linear.forward_batch(L, R, V)
+    few, many = linear.forward(linear.LINE, 3, 6), linear.forward_batch(L, R, V)
     run(few, linear.FORWARD, count, wide=1, **values)
     run(many, linear.FORWARD, count, wide=0, **values)
     run(many, linear.FORWARD, count, wide=2 * N, **values)
     assert np.isnan(z.array).all()  # neither takes what is the other's
     run(few, linear.FORWARD, count, wide=2 * N, **values)
     np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
-    z.array[...] = np.nan
+    found, sample = z.array, -(-I // linear.LINE) * linear.LINE
+    memory = np.full(N * sample + 2 * linear.LINE, np.nan, np.float32)
+    first = -address_of(memory) // 4 % linear.LINE
+    lines = memory[first : first + N * sample].reshape(N, sample)
+    lines[:, :I] = x
+    in_lines = values | {"x": address_of(lines), "x_sample": sample}
+    z.inside[...] = np.nan
+    run(few, linear.FORWARD, count, wide=2 * N, **in_lines)  # reads samples where they are
+    np.testing.assert_array_equal(z.array, found)
+    z.inside[...] = np.nan
     run(many, linear.FORWARD, count, wide=N, **values)
     np.testing.assert_allclose(z.array, x @ w.T, rtol=1e-4, atol=1e-4)
     run(linear.finish(L, 1), linear.FORWARD, N, **values)

@@ -55,6 +55,8 @@ LINE = 16
 TILES = 10
 #: Outputs whose rows of w stay in the second cache, and numbers of each, while samples pass.
 OUTPUTS, LENGTH = 64, 1024
+#: From one copied sample to the next: rows a page apart would be in each other's way in a cache.
+ROW = LENGTH + LINE
 
 #: ``n``: address of the number of samples in the batch. ``z``: laid out as y, what the activation
 #: is of; y itself where nobody wants it afterwards. ``factors``: 0, or what the sums of each output
@@ -85,34 +87,46 @@ def forward(L: int, R: int, Q: int) -> Any:
     A tile holds R x Q dot products, lane by lane. Rows of w pass by two tiles' samples, which stay
     in the first cache. Nothing is read but what x holds: it may be the caller's.
     """
+    BLOCK = OUTPUTS // Q * Q
 
     @kernel(FORWARD)
     def linear(a, thread, first, last):  # type: ignore[no-untyped-def]
         if fills_panels(a):
             return
         x, w, z = pointer(a.x), pointer(a.w), pointer(a.z)
+        room = pointer(a.panels + 4 * thread * a.panels_thread)
         I, x_sample, y_sample = a.I, a.x_sample, a.y_sample
         n0, n1, o0, o1 = first, last, 0, a.O
         if a.by_features:
             n0, n1, o0, o1 = 0, words_pointer(a.n)[0], first, last
         pieces = (I + LENGTH - 1) // LENGTH
         width = (I + pieces * L - 1) // (pieces * L) * L
+        # Vectors as long as a line of the cache lie in two of them each if samples begin anywhere:
+        # a copy on lines pays where it meets many outputs.
+        copies = L == LINE and o1 - o0 >= OUTPUTS // 2 and (a.x % (4 * LINE) or x_sample % LINE)
         for kb in range(0, I, width):
             ke = min(kb + width, I)
             whole = kb + (ke - kb) // L * L
-            for ob in range(o0, o1, OUTPUTS):
+            for ob in range(o0, o1, BLOCK):
                 for nb in range(n0, n1, 2 * R):
-                    for o in range(ob, min(ob + OUTPUTS, o1), Q):
-                        for n in range(nb, min(nb + 2 * R, n1), R):
-                            i, j, count, rows = n * x_sample, o * I, n1 - n, o1 - o
+                    ne, rows, start, row = min(nb + 2 * R, n1), x, nb * x_sample, x_sample
+                    if copies:
+                        rows, start, row = room, -kb, ROW
+                    for n in range(nb, ne if copies else nb):
+                        for k in range(kb, whole, L):
+                            values = load(x, n * x_sample + k, L)
+                            store(room, (n - nb) * ROW + k - kb, values)
+                    for o in range(ob, min(ob + BLOCK, o1), Q):
+                        for n in range(nb, ne, R):
+                            i, j, count, outputs = start + (n - nb) * row, o * I, n1 - n, o1 - o
                             acc = zeros(R, Q, L)
                             for k in range(kb, whole, L):
-                                acc = dots(acc, R, x, i + k, x_sample, count, w, j + k, I, rows)
+                                acc = dots(acc, R, rows, i + k, row, count, w, j + k, I, outputs)
                             if whole < ke:
-                                i, j, rest = i + whole, j + whole, ke - whole
-                                acc = dots_first(acc, R, x, i, x_sample, count, w, j, I, rows, rest)
+                                i, j, k = n * x_sample + whole, j + whole, ke - whole
+                                acc = dots_first(acc, R, x, i, x_sample, count, w, j, I, outputs, k)
                             place = n * y_sample + o
-                            store_totals(z, place, R, y_sample, acc, count, rows, int(kb > 0))
+                            store_totals(z, place, R, y_sample, acc, count, outputs, int(kb > 0))
 
     return linear
 
