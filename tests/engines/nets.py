@@ -606,6 +606,23 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
             Linear(None, 3),
         ],
     ),
+    "convolutions in groups of few channels": (
+        (6, 9, 10),
+        lambda: [
+            Conv2d(6, 12, 3, padding=1, groups=3),
+            ReLU(),
+            Conv2d(12, 6, (3, 2), (2, 1), (1, 2), (1, 2), groups=6, bias=False),
+            Tanh(),
+            Conv2d(6, 24, 1, groups=6),
+            Conv2d(24, 24, 3, padding=1, groups=6),
+            BatchNorm2d(24),
+            Conv2d(24, 48, 3, groups=24),
+            ELU(),
+            Conv2d(48, 12, 2, groups=12),
+            Flatten(),
+            Linear(None, 10),
+        ],
+    ),
     "convolutions in groups to few positions": (
         (4, 9, 8),
         lambda: [

@@ -1,4 +1,4 @@
-"""Convolution of each channel by itself against its operation, from buffers full of NaN."""
+"""Convolution in groups of few channels against its operation, from buffers full of NaN."""
 
 from math import prod
 from typing import Any
@@ -54,13 +54,14 @@ def taken(image: Image, shape: tuple[int, ...]) -> Array:
     return image.channels_first(N).reshape(shape)
 
 
-def run(product: Product, w: Array, b: Array, C: int, L: int, V: int) -> None:
-    """Make y of x by a product of one channel's tables, with weights (C, 1, ...)."""
+def run(product: Product, rows: Array, b: Array, L: int, V: int, I: int, O: int) -> None:
+    """Make y of x by a product of one channel's tables, with weights (channels, I, taps)."""
+    C = len(rows)
     product.dims["O"] = C
-    blocks, taps = W_ROW // (V * L), product.count
-    rows, bias = np.zeros((W_ROW, taps), np.float32), np.zeros(W_ROW, np.float32)
-    rows[:C], bias[:C] = w.reshape(C, -1)[:, product.weight_at], b
-    packed = np.append(rows.reshape(blocks, V * L, taps).swapaxes(1, 2), np.float32(0))
+    blocks, count = W_ROW // (V * L), product.count * I
+    w, bias = np.zeros((W_ROW, count), np.float32), np.zeros(W_ROW, np.float32)
+    w[:C], bias[:C] = rows[:, :, product.weight_at].swapaxes(1, 2).reshape(C, -1), b
+    packed = np.append(w.reshape(blocks, V * L, count).swapaxes(1, 2), np.float32(0))
     args = filled(
         conv.FORWARD,
         dims=address_of(product.dims),
@@ -70,19 +71,23 @@ def run(product: Product, w: Array, b: Array, C: int, L: int, V: int) -> None:
         y=product.y.base,
         floor=-np.inf,
     )
-    kernel = depthwise.forward(L, V, 3)
+    kernel = depthwise.forward(L, V, 3, I, O)
     for first, last in ((0, 2), (2, N)):
         kernel.ctypes(address_of(args), 0, first, last)
 
 
-@pytest.mark.parametrize(("C", "L", "V"), [(5, 4, 2), (3, 4, 1)])
+@pytest.mark.parametrize(
+    ("groups", "I", "O", "L", "V"),
+    [(5, 1, 1, 4, 2), (3, 1, 1, 4, 1), (3, 2, 2, 4, 2), (2, 4, 1, 4, 1), (2, 2, 4, 8, 1)],
+)
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
-def test_forward_and_backward(case: Any, C: int, L: int, V: int) -> None:
+def test_forward_and_backward(case: Any, groups: int, I: int, O: int, L: int, V: int) -> None:
     size, kernel, stride, padding, dilation = case
     window = over_three_axes(sliding_window("test", size, kernel, stride, padding, dilation))
-    x, w, b = drawn(1, N, C, *size), drawn(2, C, 1, *kernel), drawn(3, C)
+    C, K = groups * O, prod(kernel)
+    x, w, b = drawn(1, N, groups * I, *size), drawn(2, C, I, *kernel), drawn(3, C)
     forward, backward = OPS[len(size)]
-    y, saved = forward(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=C)
+    y, saved = forward(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
     dy = drawn(4, *y.shape)
     dx, dw, db = backward(dy, saved)
     assert db is not None
@@ -91,23 +96,26 @@ def test_forward_and_backward(case: Any, C: int, L: int, V: int) -> None:
     source = put(arena.image(N, x.shape[1:], window.padding), x)
     target = put(arena.image(N, y.shape[1:]), np.full_like(y, np.nan))
     product = convolution(window, source.channels(0, 1), target.channels(0, 1), N, arena)
-    run(product, w, b, C, L, V)
+    run(product, w.reshape(C, I, K), b, L, V, I, O)
     np.testing.assert_allclose(taken(target, y.shape), y, rtol=0, atol=1e-4)
 
     dz = put(arena.image(N, y.shape[1:], border_of_gradient(window)), dy)
     sent = put(arena.image(N, x.shape[1:]), np.full_like(x, np.nan))
     for phase in input_gradient(window, dz.channels(0, 1), sent.channels(0, 1), N, arena):
-        run(phase, w, np.zeros(C, np.float32), C, L, V)
+        back = w.reshape(groups, O, I, K).swapaxes(1, 2).reshape(groups * I, O, K)
+        run(phase, back, np.zeros(groups * I, np.float32), L, V, O, I)
     np.testing.assert_allclose(taken(sent, x.shape), dx, rtol=0, atol=1e-4)
 
     # blocks of 2 x KW taps, the last of a plane half beyond the kernel
     KD, KH, KW = window.kernel
-    steps = [s * d for s, d in zip((source.plane, source.row, C), window.dilation, strict=True)]
+    steps = [
+        s * d for s, d in zip((source.plane, source.row, source.C), window.dilation, strict=True)
+    ]
     z_at = arena.table(inside(dz))
     corners = arena.table([d * steps[0] + h * steps[1] for d in range(KD) for h in range(0, KH, 2)])
     product.dims["z_at"], product.dims["z_sample"] = address_of(z_at), dz.sample
     product.dims["positions"] = len(z_at)
-    sums = np.zeros((2, len(corners), 2, KW, W_ROW), np.float32)
+    sums = np.zeros((2, len(corners), 2, KW, I, W_ROW), np.float32)
     biases = np.zeros((2, W_ROW), np.float32)
     args = filled(
         depthwise.WEIGHT_GRADIENT,
@@ -125,10 +133,11 @@ def test_forward_and_backward(case: Any, C: int, L: int, V: int) -> None:
         db=address_of(biases),
         db_thread=W_ROW,
     )
-    gradient = depthwise.weight_gradient(L, V, 2, KW)
+    gradient = depthwise.weight_gradient(L, V, 2, KW, I, O)
     for thread, (first, last) in enumerate(((0, 2), (2, N))):
         gradient.ctypes(address_of(args), thread, first, last)
-    found = sums.sum(0).reshape(KD, -1, KW, W_ROW)[:, :KH, :, :C]
-    assert found.size == C * prod(kernel)
-    np.testing.assert_allclose(np.moveaxis(found, -1, 0).reshape(dw.shape), dw, rtol=0, atol=2e-4)
+    found = sums.sum(0).reshape(KD, -1, KW, I, W_ROW)[:, :KH, :, :, :C]
+    assert found.size == dw.size
+    found = np.moveaxis(found, (-1, -2), (0, 1)).reshape(dw.shape)
+    np.testing.assert_allclose(found, dw, rtol=0, atol=2e-4)
     np.testing.assert_allclose(biases.sum(0)[:C], db, rtol=0, atol=2e-4)

@@ -184,11 +184,20 @@ class Product:
             elements=elements[:: self.steps],
         )
 
-    def of_each_channel(self, channels: int, arena: Arena) -> "Product":
-        """Let the tables, made for one channel, serve all: see kernels.cpu.depthwise."""
+    def of_each_channel(self, channels: int, inputs: int, apart: int, arena: Arena) -> "Product":
+        """Let the tables, made for one channel, serve all: see kernels.cpu.depthwise.
+
+        Args:
+            channels: of the result.
+            inputs: of a group.
+            apart: how far these are in the weight.
+            arena: keeps the tables.
+        """
         L = lanes_for(channels)
-        V = even(ceil(channels / L), 4)
+        V = even(ceil(channels / L), max(1, 4 // inputs))
         self.channels, self.tile = channels, Tile(L, V, max(1, min(8, SUMS // V)))
+        self.weight_at = arena.table(self.weight_at[:, None] + apart * np.arange(inputs)).ravel()
+        self.count = len(self.weight_at)
         self.into = arena.table(np.arange(self.count) * self.tile.width)
         self.dims["O"] = channels
         return self

@@ -1,4 +1,4 @@
-"""The step of a convolution of each channel by itself, with a batch norm and an activation."""
+"""The step of a convolution in groups of few channels, with a batch norm and an activation."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -24,31 +24,43 @@ from tinyconv.kernels.cpu import depthwise
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
+Array = np.ndarray[Any, Any]
+
 #: Numbers of x and of dz that pass while a tile of a weight's gradient stays in registers.
 CHUNK = 4096
 
 
+#: Inputs or outputs of a group at most, a power of two: more of them fill vectors by themselves.
+FEW = LANES // 2
+
+
 class DepthwiseStep(ProductStep):
-    """Convolution with as many groups as channels of input and output.
+    """Convolution in groups of few channels, or of each channel by itself.
 
     The channels are not treated group by group: one product, of another kind, makes all.
+
+    Attributes:
+        inputs, outputs: channels of a group.
     """
+
+    inputs = outputs = 1
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
         super().__init__(unit, shapes, context)
         layer: Any = unit.layers[0]
         self.layer = layer
+        self.inputs, self.outputs = _channels_of_a_group(layer)
         self.window = over_three_axes(layer.window(self.input_shape[1:]))
         self.border = self.window.padding
         self.gradient_border = border_of_gradient(self.window)
-        self.C = self.input_shape[0]
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
         layer: Any = unit.layers[0]
         return (
             type(layer) in CONVS
-            and 1 < layer.groups == layer.in_channels == layer.out_channels
+            and layer.groups > 1
+            and all(n <= FEW and n.bit_count() == 1 for n in _channels_of_a_group(layer))
             and layer.padding_mode == "zeros"
             and unit.find((*MAX, *AVG)) is None
         )
@@ -61,24 +73,50 @@ class DepthwiseStep(ProductStep):
         """Choose what makes y of the source, and its gradient."""
         batch, arena, window = self.context.batch, self.context.arena, self.window
         self.source, self.dsource, self.dz = source, dsource, self.dy
-        products = [convolution(window, source.channels(0, 1), self.z.channels(0, 1), batch, arena)]
+        product = convolution(window, source.channels(0, 1), self.z.channels(0, 1), batch, arena)
+        K, self.gradients = product.count, []
+        self.product = product.of_each_channel(self.z.C, self.inputs, K, arena)
         if dsource is not None:
             self.dz = self._bordered(self.dy)
             dz, dx = self.dz.channels(0, 1), dsource.channels(0, 1)
-            products += input_gradient(window, dz, dx, batch, arena)
-        self.product, *self.gradients = (
-            product.of_each_channel(self.C, arena) for product in products
-        )
+            for product in input_gradient(window, dz, dx, batch, arena):
+                product.of_each_channel(dsource.C, self.outputs, K * self.inputs, arena)
+                self.gradients.append(product)
+
+    def _pack(
+        self, program: Program, product: Product, column: int, bias: Array | None
+    ) -> tuple[Array, Array]:
+        take, tile, weight = self.context.arena.take, product.tile, self.weight.ravel()
+        channels, size = tile.padded(product.channels), self.weight[0].size
+        w, b = take(product.count * channels), take(channels)
+        I, O = self.inputs, self.outputs
+        if product is self.product or I == 1:
+            column = size if product is self.product else size * O
+            parts = [{"weight": weight, "w": w, "bias": bias, "b": b}]
+            self._add_packs(program, product, column, product.channels, parts)
+        else:  # the weights of the inputs of a group are as far apart, those of others farther
+            places = (divmod(first, tile.width) for first in range(0, product.channels, I))
+            into = (block * product.count * tile.width + first for block, first in places)
+            parts = [
+                {"weight": weight[group * O * size :], "w": w[place:]}
+                for group, place in enumerate(into)
+            ]
+            self._add_packs(program, product, size // I, I, parts)
+        return w, b
 
     def _kernel_of(self, product: Product) -> Any:
-        return compiled(depthwise.forward, product.tile.L, product.tile.V, product.tile.N)
+        tile, groups = product.tile, (self.inputs, self.outputs)
+        if product is not self.product:
+            groups = groups[::-1]
+        return compiled(depthwise.forward, tile.L, tile.V, tile.N, *groups)
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
         table, x = self.context.arena.table, self.source
         (KD, KH, KW), L = self.window.kernel, self.product.tile.L
-        RW = even(KW, SUMS)
-        RH = even(KH, SUMS // RW)
-        V = max(1, min(self.product.tile.V, SUMS // (RH * RW)))
+        I, C = self.inputs, self.product.channels
+        RW = even(KW, SUMS // I)
+        RH = even(KH, SUMS // I // RW)
+        V = max(1, min(self.product.tile.V, SUMS // (RH * RW * I)))
         rows, columns = ceil(KH / RH), ceil(KW / RW)
         kd, kh, kw = np.indices((KD, KH, KW)).reshape(3, -1)
         block = (kd * rows + kh // RH) * columns + kw // RW
@@ -90,13 +128,13 @@ class DepthwiseStep(ProductStep):
         d, h, w = np.indices((KD, rows, columns)).reshape(3, -1)
         corners = table(d * deep + h * RH * down + w * RW * along)
         self._describe(dz)
-        w_row = ceil(self.C / (V * L)) * V * L
-        self.places = table(slots * w_row)
-        self._take_gradients(len(corners) * RH * RW * w_row, w_row + LANES, w_row, block=0)
-        self._keep(self.places, self.C, self.C)
+        w_row = ceil(C / (V * L)) * V * L
+        self.places = table((slots * I + np.arange(I)[:, None]).ravel() * w_row)
+        self._take_gradients(len(corners) * RH * RW * I * w_row, w_row + LANES, w_row, block=0)
+        self._keep(self.places, C, C)
         program.call(
             f"{self.name}: dw",
-            compiled(depthwise.weight_gradient, L, V, RH, RW),
+            compiled(depthwise.weight_gradient, L, V, RH, RW, I, self.outputs),
             dims=self.product.dims,
             x=x.array,
             dz=dz.array,
@@ -104,7 +142,11 @@ class DepthwiseStep(ProductStep):
             blocks=len(corners),
             down=down,
             along=along,
-            chunk=max(16, CHUNK // self.C),
+            chunk=max(16, CHUNK // C),
             w_row=w_row,
             **self._gradients(),
         )
+
+
+def _channels_of_a_group(layer: Any) -> tuple[int, int]:
+    return layer.in_channels // layer.groups, layer.out_channels // layer.groups

@@ -100,7 +100,6 @@ class SubsampleStep(DepthwiseStep):
         ProductStep.__init__(self, unit, shapes, context)
         self.tables = _tables_of(self.layer.window(self.input_shape[1:]))
         self.window = sliding_window("plan", (1, *self.shape[1:]), (1, 1, 1))
-        self.C = self.input_shape[0]
 
     @staticmethod
     def accepts(unit: Unit) -> bool:

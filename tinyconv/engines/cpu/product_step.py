@@ -137,32 +137,49 @@ class ProductStep(Step):
         self, program: Program, product: Product, column: int, bias: Array | None
     ) -> tuple[Array, Array]:
         """Add the calls that make a product's weights and biases, and return these."""
-        take, tile = self.context.arena.take, product.tile
-        channels, table = tile.padded(product.channels), self.context.arena.table
+        take, channels = self.context.arena.take, product.tile.padded(product.channels)
         w, b = take(self.groups * product.count * channels), take(self.groups * channels)
-        order = np.argsort(product.weight_at, kind="stable")  # neighbours are faster
-        places, into = table(product.weight_at[order]), table(product.into[order])
         weight, size = self.weight.ravel(), self.weight.size // self.groups
-        for group in range(self.groups if product.count else 0):
-            program.call(
-                f"{self.name}: pack",
-                compiled(conv.pack, LANES),
-                items=product.count,
-                weight=weight[group * size :],
-                places=places,
-                column=column,
-                columns=product.channels,
-                w=w[group * product.count * channels :],
-                into=into,
-                width=tile.width,
-                w_block=product.count * tile.width,
-                bias=behind(bias, group * product.channels),
-                b=b[group * channels :],
-            )
+        parts = [
+            {
+                "weight": weight[group * size :],
+                "w": w[group * product.count * channels :],
+                "bias": behind(bias, group * product.channels),
+                "b": b[group * channels :],
+            }
+            for group in range(self.groups)
+        ]
+        self._add_packs(program, product, column, product.channels, parts)
         if product.squares:
             name, context = f"{self.name}: pack", self.context
             self.squares[id(product)] = add_square_weights(context, program, name, product, w)
         return w, b
+
+    def _add_packs(
+        self,
+        program: Program,
+        product: Product,
+        column: int,
+        columns: int,
+        parts: Sequence[dict[str, Any]],
+    ) -> None:
+        """Add a call for each part of a product's weights, of so many columns."""
+        table, width = self.context.arena.table, product.tile.width
+        order = np.argsort(product.weight_at, kind="stable")  # neighbours are faster
+        places, into = table(product.weight_at[order]), table(product.into[order])
+        for part in parts if product.count else ():
+            program.call(
+                f"{self.name}: pack",
+                compiled(conv.pack, LANES),
+                items=product.count,
+                places=places,
+                column=column,
+                columns=columns,
+                into=into,
+                width=width,
+                w_block=product.count * width,
+                **part,
+            )
 
     def _kernel_of(self, product: Product) -> Any:
         tile = product.tile

@@ -114,7 +114,7 @@ class TransposedStep(ProductStep):
         self._keep_biases(**self.bias_gradient, outputs=O)
         program.call(
             f"{self.name}: db",
-            compiled(depthwise.weight_gradient, L, 1, 1, 1),
+            compiled(depthwise.weight_gradient, L, 1, 1, 1, 1, 1),
             dims=dims,
             dz=self.dz.array,
             chunk=len(z_at),

@@ -1,10 +1,13 @@
-"""Convolution of each channel by itself.
+"""Convolution of each channel by itself, or of groups of few channels.
 
 Twin of :mod:`tinyconv.ops.conv` with as many groups as channels. The tables, the packing of the
 weights and their update are those of :mod:`conv`, for one channel: position p of x and tap t of
 the kernel give y[p, c] = sum over t of x[x_at[p] + elements[t] + c] * w[t, c]. A vector holds
 neighbouring channels of one position, and every product is lane by lane. The gradient of x is
 the same product, of dz.
+
+In groups of I inputs and O outputs there are I such products for a tap: for each the vector of x
+is brought into the order in which an output finds its group's input in its own lane.
 """
 
 from typing import Any
@@ -18,12 +21,12 @@ from tinyconv.kernels.cpu.simd import ints_pointer, pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, products, store_tile
 
 
-def forward(L: int, V: int, N: int) -> Any:
+def forward(L: int, V: int, N: int, I: int, O: int) -> Any:
     """Make the kernel y = max(floor, sum over taps of w[tap] * x[position + tap] + b).
 
     Arguments and packing are those of :func:`conv.forward`, except that ``O`` of the sizes is the
-    number of channels, each of which has a kernel of ``steps`` taps. A tile holds N positions by
-    V vectors of channels.
+    number of channels, each of which has a kernel of ``steps`` taps with I elements. A tile holds N
+    positions by V vectors of channels.
     """
     VL = V * L
 
@@ -40,10 +43,10 @@ def forward(L: int, V: int, N: int) -> Any:
                 out = entries(y_at, tile, windows - 1, N, 1)
                 for c in range(0, C, VL):
                     acc = load_tile(b, c, N, 0, V, L)
-                    j = c * taps
+                    i, j = c * I // O, c * taps * I
                     for tap in range(taps):
-                        acc = products_at(acc, x, rows, elements[tap] + c, w, j)
-                        j += VL
+                        acc = products_at(acc, x, rows, elements[tap] + i, w, j, I, O)
+                        j += VL * I
                     acc = at_least(acc, a.floor)
                     if a.adds:
                         acc = add_at(acc, pointer(y + 4 * c), out)
@@ -53,9 +56,9 @@ def forward(L: int, V: int, N: int) -> Any:
 
 
 #: ``blocks`` of RH x RW taps, ``down`` and ``along`` apart in x; where the first of each lies is
-#: listed in ``corners``. Each thread owns a piece of ``dw`` (blocks, RH * RW, w_row) and ``db``,
-#: at ``thread`` times the distance named ``*_thread``. ``chunk``: positions whose x and dz fit
-#: the first cache.
+#: listed in ``corners``. Each thread owns a piece of ``dw`` (blocks, RH * RW * I, w_row) and of
+#: ``db``, at ``thread`` times the distance named ``*_thread``. ``chunk``: positions whose x and dz
+#: fit the first cache.
 WEIGHT_GRADIENT = record(
     *("dims", "x", "dz", "corners", "blocks", "down", "along", "chunk"),
     *("dw", "dw_thread", "w_row", "db", "db_thread"),
@@ -64,13 +67,14 @@ WEIGHT_GRADIENT = record(
 ONE = np.float32(1)
 
 
-def weight_gradient(L: int, V: int, RH: int, RW: int) -> Any:
+def weight_gradient(L: int, V: int, RH: int, RW: int, I: int, O: int) -> Any:
     """Make the kernel dw[tap] += sum over positions of x[position + tap] * dz[position].
 
-    A tile holds a block of taps by V vectors of channels while all positions of a chunk pass.
+    A tile holds a block of taps, each with I elements, by V vectors of channels while all positions
+    of a chunk pass.
     Blocks may reach beyond the kernel; nobody looks at what they find there.
     """
-    VL, R = V * L, RH * RW
+    VL, R = V * L, RH * RW * I
 
     @kernel(WEIGHT_GRADIENT)
     def depthwise_weight_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -82,7 +86,7 @@ def weight_gradient(L: int, V: int, RH: int, RW: int) -> Any:
             for p0 in range(0, d.positions, a.chunk):
                 p1 = min(p0 + a.chunk, d.positions)
                 for c in range(0, d.O, VL):
-                    x = pointer(a.x + 4 * (n * d.x_sample + c))
+                    x = pointer(a.x + 4 * (n * d.x_sample + c * I // O))
                     dz = pointer(a.dz + 4 * (n * d.z_sample + c))
                     bias = load_tile(db, c, 1, 0, V, L)
                     for p in range(p0, p1):
@@ -93,7 +97,7 @@ def weight_gradient(L: int, V: int, RH: int, RW: int) -> Any:
                         acc = load_tile(dw, place, R, w_row, V, L)
                         for p in range(p0, p1):
                             i = x_at[p] + corner
-                            acc = products(acc, R, x, i, down, RW, along, dz, z_at[p])
+                            acc = products(acc, R, x, i, down, RW, along, dz, z_at[p], I, O)
                         store_tile(dw, place, R, w_row, acc, VL)
 
     return depthwise_weight_gradient

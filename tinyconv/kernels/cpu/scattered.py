@@ -33,7 +33,7 @@ from tinyconv.kernels.cpu.instruction import (
     instruction,
     tile_type,
 )
-from tinyconv.kernels.cpu.tiles import emit_store_rows
+from tinyconv.kernels.cpu.tiles import emit_spread, emit_store_rows
 
 
 @instruction(result=lambda count, group: types.UniTuple(types.int64, count * group))
@@ -86,19 +86,30 @@ def outer_at(
 
 @instruction()
 def products_at(
-    builder: Builder, tile: Tile, a: Pointer, places: Places, i: Int, b: Pointer, j: Int
+    builder: Builder,
+    tile: Tile,
+    a: Pointer,
+    places: Places,
+    i: Int,
+    b: Pointer,
+    j: Int,
+    inputs: Constant,
+    outputs: Constant,
 ) -> Tile:
     """Add products lane by lane: ``tile[r, v] += a[places[r] + i + v * lanes] * b[j + ...]``.
 
-    Every row of ``a`` meets the one row of ``b``.
+    Every row of ``a`` meets the one row of ``b``, or as many as a group has inputs, one behind the
+    other: see :func:`tiles.emit_spread`.
     """
     V, L = len(tile) // len(places), tile[0].type.count
-    columns = [emit_load(builder, b, emit_plus(builder, j, v * L), L) for v in range(V)]
+    columns = [emit_load(builder, b, emit_plus(builder, j, n * L), L) for n in range(inputs * V)]
     for r, place in enumerate(places):
         row = builder.gep(a, [place])
         for v in range(V):
-            factor = emit_load(builder, row, emit_plus(builder, i, v * L), L)
-            tile[r * V + v] = emit_fma(builder, factor, columns[v], tile[r * V + v])
+            start = emit_plus(builder, i, v * L * inputs // outputs)
+            for k, factor in enumerate(emit_spread(builder, row, start, L, inputs, outputs)):
+                n = r * V + v
+                tile[n] = emit_fma(builder, factor, columns[k * V + v], tile[n])
     return tile
 
 

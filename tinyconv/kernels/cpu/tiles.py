@@ -158,6 +158,34 @@ def add_scaled(
     return tile
 
 
+def emit_spread(
+    builder: Builder, a: ir.Value, i: ir.Value, lanes: int, inputs: int, outputs: int
+) -> list[ir.Value]:
+    """For each input of a group, a vector with that input for each output of its group.
+
+    Neighbouring lanes are ``outputs`` of a group, neighbouring numbers from ``a[i]`` on ``inputs``
+    of one; one of the two divides the other, and both are powers of two. As many vectors as hold
+    the inputs of all lanes are loaded.
+    """
+    loaded = [
+        emit_load(builder, a, emit_plus(builder, i, r * lanes), lanes)
+        for r in range(max(1, inputs // outputs))
+    ]
+    if inputs == outputs == 1:
+        return loaded
+    spread = []
+    for k in range(inputs):
+        parts = loaded
+        chosen = [lane // outputs * inputs + k for lane in range(lanes)]
+        while len(parts) > 1:  # of two vectors one, with the lanes that come from either
+            own = [n % (2 * lanes) for n in chosen]
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [emit_shuffle(builder, *pair, own) for pair in pairs]
+            chosen = [n // (2 * lanes) * lanes + lane for lane, n in enumerate(chosen)]
+        spread.append(emit_shuffle(builder, parts[0], parts[0], chosen))
+    return spread
+
+
 @instruction()
 def products(
     builder: Builder,
@@ -170,21 +198,26 @@ def products(
     stride: Int,
     b: Pointer,
     j: Int,
+    inputs: Constant,
+    outputs: Constant,
 ) -> Tile:
     """Add products lane by lane: ``tile[r, v] += a[i + ...r... + v * lanes] * b[j + v * lanes]``.
 
     Rows come in groups of ``within``: row r reads ``a`` at
     ``i + (r // within) * row_stride + (r % within) * stride``. All meet the same row of ``b``.
+    Where channels have groups, each is as many rows as there are inputs: see :func:`emit_spread`.
     """
     V, L = len(tile) // rows, tile[0].type.count
     columns = load_row(builder, b, j, tile, rows)
-    for r in range(rows):
+    for r in range(rows // inputs):
         down = emit_times(builder, row_stride, r // within)
         along = emit_times(builder, stride, r % within)
         row = builder.gep(a, [builder.add(down, along)])  # the same in every round of a loop
         for v in range(V):
-            factor = emit_load(builder, row, emit_plus(builder, i, v * L), L)
-            tile[r * V + v] = emit_fma(builder, factor, columns[v], tile[r * V + v])
+            place = emit_plus(builder, i, v * L * inputs // outputs)
+            for k, factor in enumerate(emit_spread(builder, row, place, L, inputs, outputs)):
+                n = (r * inputs + k) * V + v
+                tile[n] = emit_fma(builder, factor, columns[v], tile[n])
     return tile
 
 
