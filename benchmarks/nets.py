@@ -6,6 +6,7 @@ PyTorch gets the same net with the same weights, from ``tinyconv.interop.torch``
 from collections.abc import Callable
 from copy import deepcopy as copy
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -104,10 +105,11 @@ def residual() -> tc.Sequential:
     return tc.Sequential(layers, seed=0, input_shape=DIGIT)
 
 
-def depthwise() -> tc.Sequential:
+def grouped(size: int) -> tc.Sequential:
+    """Return a net of convolutions in groups of so many channels, each with one 1x1 behind it."""
     layers: list[Layer] = [tc.Conv2d(3, 32, 3, 2, 1), tc.ReLU()]
     for before, width in ((32, 64), (64, 64), (64, 128)):
-        layers += [tc.Conv2d(before, before, 3, padding=1, groups=before), tc.ReLU()]
+        layers += [tc.Conv2d(before, before, 3, padding=1, groups=before // size), tc.ReLU()]
         layers += [tc.Conv2d(before, width, 1), tc.ReLU()]
     layers += [tc.GlobalAvgPool(), tc.Flatten(), tc.Linear(128, 10)]
     return tc.Sequential(layers, seed=0, input_shape=COLOR)
@@ -202,7 +204,8 @@ NETS: dict[str, Net] = {
     "resnet20": Net(tc.models.resnet20, {32: 1.5}, {32: 1.2}),
     "VGG-like, batch norm": Net(vgg, {32: 1.5}, {32: 1.2}),
     "residual blocks without norm": Net(residual, TWO, {32: 1.2}),
-    "depthwise and 1x1": Net(depthwise, TWO, {32: 1.2}),
+    "depthwise and 1x1": Net(partial(grouped, 1), TWO, {32: 1.2}),
+    "groups of 4 and 1x1": Net(partial(grouped, 4), {32: 0.9}, {32: 0.9}),
     "three dimensions": Net(tc.models.conv3d_small, {8: 2}, {8: 1.2}),
     "autoencoder, transposed convolutions": Net(
         digits(
