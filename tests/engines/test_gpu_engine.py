@@ -366,6 +366,30 @@ def test_fit_and_predict(emulated: Emulator, monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_allclose(predicted, other.predict_proba(x), atol=1e-4)
 
 
+class Reader:
+    """Gives batches of 6 that are all written into the same arrays."""
+
+    def __init__(self, x: Array, y: Array) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.y) // 6
+
+    def __iter__(self) -> Any:
+        x, y = np.empty_like(self.x[:6]), np.empty_like(self.y[:6])
+        for first in range(0, len(self.y), 6):
+            x[:], y[:] = self.x[first : first + 6], self.y[first : first + 6]
+            yield x, y
+
+
+def test_batches_that_are_all_written_into_the_same_arrays(emulated: Emulator) -> None:
+    x, y = samples(30)
+    expected, _ = fitted(x, y, shuffle=False, epochs=2)
+    net = small_net()
+    net.fit(Reader(x, y), epochs=2, verbose=False)
+    np.testing.assert_array_equal(net.parameters.flat, expected.parameters.flat)
+
+
 def test_a_resumed_run_ends_with_the_same_bits(emulated: Emulator, tmp_path: Any) -> None:
     x, y = samples(33)
     options = {"optimizer": "adam", "epochs": 2}

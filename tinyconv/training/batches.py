@@ -151,6 +151,7 @@ class IterableBatches:
         self.accept, self.how = accept, how
         #: Whether there is one epoch of them.
         self.once = isinstance(batches, Iterator)
+        self._keeps = isinstance(batches, list | tuple)
         try:
             self._length = len(batches)
         except TypeError:  # also of a DataLoader whose data set is a stream
@@ -180,8 +181,6 @@ class IterableBatches:
             read = self._read(epoch, number, batch) if number >= first else None
             is_counting = self._length == 0
             if is_counting:
-                # What gives batches may write the next one into the arrays of this one.
-                read = read and (take(read[0], read[2], read[0]), read[1][read[2]], read[2])
                 following = next(batches, None)
                 self._length = 0 if following else number + 1
             if read is not None:
@@ -202,8 +201,12 @@ class IterableBatches:
                 "(x, y, sample_weight)"
             )
         x, targets = self.accept(*batch, *[None] * (3 - len(batch)))
-        x = self.how.augmented(x, epoch, number)
-        return x, targets, np.arange(len(targets))
+        x, index = self.how.augmented(x, epoch, number), np.arange(len(targets))
+        if not self._keeps:
+            # The next batch may be written into the same arrays, which an engine would take for
+            # the same samples, or while it may still have to do this step again.
+            x, targets = take(x, index, x), targets[index]
+        return x, targets, index
 
 
 def _batches(name: str, given: Any) -> Any:
