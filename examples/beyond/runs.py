@@ -99,7 +99,7 @@ def run(
         all_digits: whether to train on all 60,000, the last epoch being the result; else on
             50,000, the result being the epoch that is best for the other 10,000.
         tested: whether the test digits are looked at.
-        voting: whether the probabilities of the test digits are kept, for a vote with other nets.
+        voting: whether what it says of the test digits is kept, for a vote with other nets.
         look: asks a finished net for the probabilities of the classes.
         hours: of CPU after which a net has to do with the epochs that it has had.
     """
@@ -154,8 +154,8 @@ def run(
         if tested:
             seen = look(net, np.asarray(data.test.x))
             result["test"] = accuracy(seen, data.test.y)
-        if voting:
-            results.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(results / f"{name}-{seed}.npz", test=seen.astype(np.float16))
+            if voting:
+                results.mkdir(parents=True, exist_ok=True)
+                np.savez_compressed(results / f"{name}-{seed}.npz", test=seen.astype(np.float16))
         keep(results, result, history)
         print(result, flush=True)

@@ -239,7 +239,6 @@ class Comparison:
         analytic, top = float(np.sum(terms)) / unit, self.called.top[direction.where] * direction.v
         rounding = float(np.sum(np.abs(terms)) + np.sqrt(np.sum(np.square(top)))) / unit
         rounding = self._rounding * (rounding + self.slopes.natural(direction))
-
         slope = self.slopes.along(direction, kinks)
         error = abs(analytic - slope.value)
         if not error <= slope.bar + rounding:

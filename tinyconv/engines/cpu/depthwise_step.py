@@ -28,8 +28,6 @@ Array = np.ndarray[Any, Any]
 
 #: Numbers of x and of dz that pass while a tile of a weight's gradient stays in registers.
 CHUNK = 4096
-
-
 #: Inputs or outputs of a group at most, a power of two: more of them fill vectors by themselves.
 FEW = LANES // 2
 

@@ -71,8 +71,7 @@ def weight_gradient(L: int, V: int, RH: int, RW: int, I: int, O: int) -> Any:
     """Make the kernel dw[tap] += sum over positions of x[position + tap] * dz[position].
 
     A tile holds a block of taps, each with I elements, by V vectors of channels while all positions
-    of a chunk pass.
-    Blocks may reach beyond the kernel; nobody looks at what they find there.
+    of a chunk pass. Blocks may reach beyond the kernel; nobody looks at what they find there.
     """
     VL, R = V * L, RH * RW * I
 

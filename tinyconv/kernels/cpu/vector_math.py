@@ -133,7 +133,7 @@ def gaussian(x):  # type: ignore[no-untyped-def]
 
 @inner
 def normal_below(x):  # type: ignore[no-untyped-def]
-    """The probability that a normal variable is below each lane, to 5 units in the last place."""
+    """The probability that a normal variable is below each lane, to 4 units in the last place."""
     size = minimum(all_lanes(TAIL_END, x), absolute(x))
     p, q = all_lanes(TAIL_P[4], x), all_lanes(TAIL_Q[5], x)
     q = fma(q, size, all_lanes(TAIL_Q[4], x))
