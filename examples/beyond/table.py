@@ -64,8 +64,9 @@ VOTE = """
 
 ![misclassified digits](results/vote.png)
 
-Below each digit stand its class and what was voted for. Who votes are the nets whose probabilities
-are kept in `results/`; the nets of the seeds 0, 1 and 2, of which they were not, had 99.72 % together.
+Below each digit stand its class and what was voted for. Who votes are the nets whose
+probabilities are kept in `results/`; those of the seeds 0, 1 and 2, of which they were not, had
+99.72 % together.
 """
 
 
