@@ -107,11 +107,11 @@ for name, net in kinds.items():
         validation_data=validation, callbacks=[callback],
     )  # fmt: skip
     kept[name] = np.array(callback.kept)
-    print(f"{name:26} validation accuracy {histories[name]['val_accuracy'][-1]:.1%}")
+    print(f"{name:26} best validation accuracy {max(histories[name]['val_accuracy']):.1%}")
 
-assert histories["sigmoid"]["val_accuracy"][-1] < 0.5
-assert histories["tanh"]["val_accuracy"][-1] > 0.85
-assert histories["ReLU, weights made for it"]["val_accuracy"][-1] > 0.85
+assert max(histories["sigmoid"]["val_accuracy"]) < 0.5
+assert max(histories["tanh"]["val_accuracy"]) > 0.85
+assert max(histories["ReLU, weights made for it"]["val_accuracy"]) > 0.85
 
 figure = Figure(figsize=(9, 3), layout="constrained")
 left, right = figure.subplots(1, 2)
