@@ -85,21 +85,19 @@ class DepthwiseStep(ProductStep):
         self, program: Program, product: Product, column: int, bias: Array | None
     ) -> tuple[Array, Array]:
         take, tile, weight = self.context.arena.take, product.tile, self.weight.ravel()
-        channels, size = tile.padded(product.channels), self.weight[0].size
+        channels, group = tile.padded(product.channels), self.outputs * self.weight[0].size
         w, b = take(product.count * channels), take(channels)
-        I, O = self.inputs, self.outputs
-        if product is self.product or I == 1:
-            column = size if product is self.product else size * O
+        if product is self.product or self.inputs == 1:
+            apart = column if product is self.product else group
             parts = [{"weight": weight, "w": w, "bias": bias, "b": b}]
-            self._add_packs(program, product, column, product.channels, parts)
+            self._add_packs(program, product, apart, product.channels, parts)
         else:  # the weights of the inputs of a group are as far apart, those of others farther
-            places = (divmod(first, tile.width) for first in range(0, product.channels, I))
-            into = (block * product.count * tile.width + first for block, first in places)
-            parts = [
-                {"weight": weight[group * O * size :], "w": w[place:]}
-                for group, place in enumerate(into)
-            ]
-            self._add_packs(program, product, size // I, I, parts)
+            parts = []
+            for number, first in enumerate(range(0, product.channels, self.inputs)):
+                block, place = divmod(first, tile.width)
+                into = w[block * product.count * tile.width + place :]
+                parts.append({"weight": weight[number * group :], "w": into})
+            self._add_packs(program, product, column, self.inputs, parts)
         return w, b
 
     def _kernel_of(self, product: Product) -> Any:
