@@ -118,6 +118,22 @@ def test_members_are_what_they_would_be_alone(processes, digits, tmp_path):
     assert more[0]["epoch"] == [3, 4]
 
 
+def test_members_in_threads_share_neither_callbacks_nor_the_loss(digits):
+    joblib = pytest.importorskip("joblib")
+
+    def arguments():
+        hung = [tc.KeepBest("loss"), tc.AverageWeights(0.9)]
+        more = {"callbacks": hung, "loss": tc.CrossEntropyLoss(), "engine": "eager"}
+        return ARGUMENTS | more
+
+    ensemble = tc.Ensemble(nets())
+    with joblib.parallel_config(backend="threading", n_jobs=3):
+        ensemble.fit(*digits, **arguments())
+    for member, alone in zip(ensemble.nets, nets(), strict=True):
+        alone.fit(*digits, **arguments())
+        assert (member.parameters.flat == alone.parameters.flat).all()
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_members_go_on_with_what_their_optimizers_remember(processes, digits):
     ensemble, alone = tc.Ensemble(nets()), nets()

@@ -1,5 +1,6 @@
 """Sweeps: every combination once, failures apart, the same on any backend."""
 
+import re
 import subprocess
 import sys
 import time
@@ -97,7 +98,23 @@ def test_medians_over_the_seeds():
     [
         ({"grid": {"lr": 0.1}}, "search: lr of the grid is 0.1, expected a list of values"),
         ({"grid": {"net": "mlp"}}, "search: net of the grid is 'mlp', expected a list of values"),
+        (
+            {"grid": {"lr": np.array(0.1)}},
+            "search: lr of the grid is .*, expected a list of values",
+        ),
+        ({"grid": {"lr": []}}, r"search: lr of the grid is \[\], expected a list of values"),
+        (
+            {"grid": [("lr", [0.1])]},
+            "search: grid is .*, expected a dictionary: name of an argument",
+        ),
+        (
+            {"grid": {"seed": [1, 2]}},
+            "search: the grid has the name 'seed'.*; seeds are an argument",
+        ),
+        ({"grid": {3: [1]}}, "search: the grid has the name 3, expected one of an argument"),
         ({"seeds": []}, "search: no seeds, expected at least one"),
+        ({"seeds": 3}, "search: seeds is 3, expected integers"),
+        ({"data": X}, "search: data is an array of shape .*, expected a tuple of arrays"),
         ({"processes": 0}, "processes"),
     ],
 )
@@ -106,10 +123,43 @@ def test_what_is_no_search(arguments, message):
         tc.search(train, **arguments)
 
 
-def test_what_is_no_figure_is_the_trial_s_error():
-    trial = tc.search(lambda seed: 5, processes=1)[0]
-    expected = "search: train returned 5, expected figures by name or a history"
-    assert trial.error == f"ArgumentError: {expected}"
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (5, "train returned 5, expected figures by name or a history of epochs"),
+        (tc.History(), "train returned History.*, expected figures by name or a history of epochs"),
+        ({"a": 1, "b": None}, "the figure 'b' of train is None, expected a number"),
+    ],
+)
+def test_what_is_no_figure_is_the_trial_s_error(returned, message):
+    trial = tc.search(lambda seed: returned, processes=1)[0]
+    assert re.fullmatch(f"ArgumentError: search: {message}", str(trial.error))
+
+
+def test_a_setting_stands_in_the_table_as_it_was_set():
+    def halved(*, seed: int, lr: float) -> tc.History:
+        schedule = tc.Schedule(tc.schedules.Step(every=1, factor=0.5))
+        net, rule = tc.Sequential(tc.Linear(2, 2)), tc.SGD(lr=lr)
+        return net.fit(
+            X, Y, epochs=3, optimizer=rule, callbacks=[schedule], verbose=False, engine="eager"
+        )
+
+    found = tc.search(halved, {"lr": [0.5, 0.25]}, processes=1)
+    assert [row["lr"] for row in found.rows()] == [0.5, 0.25]
+    assert [trial.figures["lr"] for trial in found.trials] == [0.125, 0.0625]
+
+
+def test_values_that_are_written_alike_are_not_one():
+    one, other = np.arange(2000.0), np.arange(2000.0)
+    other[1000] = 0
+    found = tc.search(lambda seed, a: {"sum": a.sum()}, {"a": [one, other]}, processes=1)
+    assert [median for _, median in found.medians("sum")] == [one.sum(), other.sum()]
+
+
+def test_no_number_is_the_last_of_the_medians():
+    values = [np.nan, 1.0, 3.0, np.nan, 2.0]
+    found = tc.search(lambda seed, a: {"v": values[a]}, {"a": range(5)}, processes=1)
+    assert [settings["a"] for settings, _ in found.medians("v")] == [2, 4, 1, 0, 3]
 
 
 def test_without_joblib(monkeypatch):

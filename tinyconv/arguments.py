@@ -94,14 +94,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Numbers(Number):
-    """A list, a tuple or an array of such numbers; what comes is a list."""
+    """A list, a tuple, a range or an array of such numbers; what comes is a list."""
 
     @property
     def expected(self) -> str:  # noqa: D102
         return super().expected.replace("a number", "numbers").replace("an integer", "integers")
 
     def take(self, value: Any) -> Any:  # noqa: D102
-        if not isinstance(value, list | tuple | np.ndarray) or np.ndim(value) != 1:
+        if not isinstance(value, list | tuple | range | np.ndarray) or np.ndim(value) != 1:
             raise ValueError
         return [super(Numbers, self).take(each) for each in value]
 
@@ -138,7 +138,7 @@ class Fitting:
         return self.become(value)
 
 
-def Kind(kind: type, expected: str) -> Rule:
+def Kind(kind: type | types.UnionType, expected: str) -> Rule:
     """An object of a class."""
     return Fitting(expected, lambda value: isinstance(value, kind))
 

@@ -1,5 +1,6 @@
 """Several networks that answer together."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -123,7 +124,8 @@ class Ensemble:
             (net, x, y, arguments | {"checkpoint": checkpoint and Path(checkpoint) / str(number)})
             for number, net in enumerate(self.nets)
         ]
-        attempts = attempt_all(_fitted, calls, 1 if len(self.nets) == 1 else processes)
+        processes = 1 if len(self.nets) == 1 else processes
+        attempts = attempt_all(_fitted if processes == 1 else _fitted_apart, calls, processes)
         failed: dict[int, Exception] = {}
         for net, attempt in zip(self.nets, attempts, strict=True):
             if attempt.error is not None:
@@ -188,3 +190,15 @@ def _fitted(
     """Train a network, in a process of its own as a copy, and return it."""
     history = net.fit(x, y, **arguments)
     return net, history
+
+
+def _fitted_apart(
+    net: Sequential, x: Any, y: Array | None, arguments: dict[str, Any]
+) -> tuple[Sequential, History]:
+    """Train a network beside others: in threads they would share callbacks, loss and metrics."""
+    own = {k: v if k in _SAMPLES else copy.deepcopy(v) for k, v in arguments.items()}
+    return _fitted(net, x, y, own)
+
+
+#: Arguments of a fit that training only reads, and that are large.
+_SAMPLES = ("validation_data", "sample_weight")

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from tinyconv.arguments import Count, FilePath, checked
+from tinyconv.arguments import Count, FilePath, Fitting, Kind, Numbers, checked
 from tinyconv.errors import ArgumentError
 from tinyconv.messages import shown
 from tinyconv.tables import columns_of, csv_table, text_table
@@ -180,30 +180,40 @@ class Search:
     def medians(self, figure: str) -> list[tuple[dict[str, Any], float]]:
         """Return settings without the seed and the median over the seeds, the largest one first.
 
+        Trials that failed do not count; NaN comes last.
+
         Args:
             figure: a name such as ``"val_accuracy"``.
 
         Raises:
             ArgumentError: no trial has such a figure.
         """
-        found: dict[str, tuple[dict[str, Any], list[float]]] = {}
+        found: dict[Any, tuple[dict[str, Any], list[float]]] = {}
         for trial in self.trials:
             if figure in trial.figures:
                 settings = {k: v for k, v in trial.settings.items() if k != "seed"}
-                found.setdefault(repr(settings), (settings, []))[1].append(trial.figures[figure])
+                # All trials of a value hold the same object, and nothing else tells arrays apart.
+                same = tuple((name, id(value)) for name, value in settings.items())
+                found.setdefault(same, (settings, []))[1].append(trial.figures[figure])
         if not found:
             names = sorted({name for trial in self.trials for name in trial.figures})
             raise ArgumentError(
                 f"search: figure is {figure!r}, expected one of {', '.join(names) or 'none'}"
             )
         medians = [(settings, float(np.median(values))) for settings, values in found.values()]
-        return sorted(medians, key=lambda pair: -pair[1])
+        return sorted(medians, key=lambda pair: (pair[1] != pair[1], -pair[1]))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return settings, figures and the error of each trial, by name."""
+        """Return settings, figures and the error of each trial, by name.
+
+        A setting hides a figure of its name: what the rate was set to, the rate that was left.
+        """
         failed = any(trial.error is not None for trial in self.trials)
         return [
-            trial.settings | trial.figures | ({"error": trial.error or ""} if failed else {})
+            trial.settings
+            | trial.figures
+            | trial.settings
+            | ({"error": trial.error or ""} if failed else {})
             for trial in self.trials
         ]
 
@@ -226,13 +236,21 @@ def _cell(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
+def _is_list(value: Any) -> bool:
+    is_array = isinstance(value, np.ndarray) and value.ndim > 0
+    return is_array or (isinstance(value, Sequence) and not isinstance(value, str))
+
+
 @checked
 def search(
-    train: Callable[..., Any],
-    grid: Mapping[str, Sequence[Any]] | None = None,
+    train: Annotated[Callable[..., Any], Fitting("a function", callable)],
+    grid: Annotated[
+        Mapping[str, Sequence[Any]] | None,
+        Kind(Mapping, "a dictionary: name of an argument -> list of its values"),
+    ] = None,
     *,
-    data: Sequence[Any] = (),
-    seeds: Sequence[int] = (0,),
+    data: Annotated[Sequence[Any], Kind(tuple | list, "a tuple of arrays, such as (x, y)")] = (),
+    seeds: Annotated[Sequence[int], Numbers(whole=True)] = (0,),
     processes: Count | None = None,
 ) -> Search:
     """Train with all combinations of settings, each with all seeds, many at a time.
@@ -250,7 +268,8 @@ def search(
         The trials, in the order of the settings. One that failed has its error; the others go on.
 
     Raises:
-        ArgumentError: the grid is no dictionary of lists, or there are no seeds.
+        ArgumentError: the grid is no dictionary of lists, or one of them is empty or of seeds;
+            there are no seeds, or ``data`` is one array.
         ImportError: joblib is not installed, and more than one process is asked for.
 
     >>> import tinyconv as tc
@@ -265,7 +284,12 @@ def search(
     """
     grid = grid or {}
     for name, values in grid.items():
-        if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+        if not isinstance(name, str) or name == "seed":
+            raise ArgumentError(
+                f"search: the grid has the name {name!r}, expected one of an argument; seeds are "
+                "an argument of search"
+            )
+        if not _is_list(values) or len(values) == 0:
             raise ArgumentError(
                 f"search: {name} of the grid is {shown(values)}, expected a list of values"
             )
@@ -283,13 +307,19 @@ def search(
 def _figures(train: Callable[..., Any], settings: dict[str, Any], *data: Any) -> dict[str, float]:
     """Return the figures of one training."""
     result = train(*data, **settings)
-    if isinstance(result, History):
+    if isinstance(result, History) and result.rows:
         result = result.rows[-1]
     if not isinstance(result, Mapping):
         raise ArgumentError(
-            f"search: train returned {shown(result)}, expected figures by name or a history"
+            f"search: train returned {shown(result)}, expected figures by name or a history of "
+            "epochs"
         )
-    return {name: float(value) for name, value in result.items()}
+    try:
+        return {(at := name): float(value) for name, value in result.items()}
+    except TypeError:
+        raise ArgumentError(
+            f"search: the figure {at!r} of train is {shown(result[at])}, expected a number"
+        ) from None
 
 
 def _trial(settings: dict[str, Any], attempt: Attempt) -> Trial:
