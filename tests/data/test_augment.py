@@ -34,6 +34,14 @@ def test_sample_is_bilinear_interpolation():
         assert y[n, c, i, j] == pytest.approx(expected, abs=1e-12)
 
 
+def test_half_precision_loses_no_places():
+    # At column 550 its numbers are half a pixel apart.
+    x = images(1, 1, 4, 600, np.float16)
+    y = augment.distort(x, 1, pixels=(0.25, 0.25))
+    expected = augment.distort(x.astype(np.float64), 1, pixels=(0.25, 0.25))
+    np.testing.assert_allclose(y, expected, atol=2e-3)
+
+
 @pytest.mark.parametrize("far", [-1e30, 1e30])
 def test_far_outside_is_zero(far):
     x = images(1, 1, 4, 4)
@@ -206,6 +214,13 @@ def test_the_expanded_set_holds_each_image_and_its_four_shifts():
     again = augment.expand(pixels, np.arange(6), key=3)
     assert (again[0].pixels == larger.pixels).all()
     assert (augment.expand(pixels, np.arange(6), key=4)[1] != labels).any()
+
+
+def test_targets_of_any_shape_go_with_their_images():
+    x = images(4, 1)
+    _, labels = augment.expand(x, np.arange(4), key=3)
+    _, rows = augment.expand(x, np.eye(4), key=3)
+    assert (rows.argmax(axis=1) == labels).all()
 
 
 def test_floats_and_bytes_expand_to_the_same():

@@ -5,7 +5,7 @@ import pytest
 
 import tinyconv as tc
 from tinyconv import plots
-from tinyconv.errors import ArgumentError, ShapeError, StateError
+from tinyconv.errors import ArgumentError, DtypeError, ShapeError, StateError
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,36 @@ def test_confusion_matrix_counts():
     assert colours.tolist() == [[0, 1, 0], [0, 0, 0], [2, 0, 0]]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64", list])
+def test_many_classes_in_labels_of_few_bits(dtype):
+    y, predicted = [30, 30, 2], [31, 31, 2]
+    if dtype is not list:
+        y, predicted = np.array(y, dtype), np.array(predicted, dtype)
+    texts = plots.confusion_matrix(y, predicted, classes=40).axes[0].texts
+    counts = {divmod(n, 40): text.get_text() for n, text in enumerate(texts)}
+    assert {place: text for place, text in counts.items() if text != "0"} == {
+        (30, 31): "2",
+        (2, 2): "1",
+    }
+
+
+def test_labels_that_are_no_integers():
+    with pytest.raises(DtypeError, match="confusion_matrix: labels are float64, expected integers"):
+        plots.confusion_matrix(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+
+
+def test_a_class_without_a_name_is_called_by_its_number(digits):
+    x, y = digits[0][:3], [0, 5, -1]
+    figure = plots.mistakes(x, y, [1, 1, 1], class_names=["nil", "one"])
+    texts = [panel.get_xlabel().split("\n")[0] for panel in figure.axes]
+    assert texts == ["true: nil", "true: 5", "true: -1"]
+
+
+def test_bytes_keep_their_greys(digits):
+    x = np.repeat(np.full((1, 1, 4, 4), 100, np.uint8), 3, axis=1)
+    assert np.asarray(plots.mistakes(x, [1], [2]).axes[0].images[0].get_array()).max() == 100
+
+
 def test_confusion_of_labels_out_of_range():
     with pytest.raises(ShapeError, match="labels from 0 to 3, expected 0 to 2"):
         plots.confusion_matrix(np.array([0, 3]), np.array([0, 1]), classes=3)
@@ -170,3 +200,34 @@ def test_a_history_without_epochs():
         plots.learning_curves(history)
     with pytest.raises(ArgumentError, match=r"^learning_curves: the history of 'a' has rows"):
         plots.learning_curves({"a": history})
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"), [([0.5, 0.1], "log"), ([0.5, 0.0], "linear"), ([-1.0, -2.0], "linear")]
+)
+def test_every_loss_has_its_place_on_the_scale(losses, scale):
+    history = tc.History([{"epoch": n, "loss": loss} for n, loss in enumerate(losses, start=1)])
+    assert plots.learning_curves(history).axes[0].get_yscale() == scale
+
+
+def test_a_figure_of_some_epochs_is_drawn_there():
+    rows = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.4, "val_loss": 0.6}]
+    _, validation = plots.learning_curves(tc.History(rows)).axes[0].lines
+    assert (validation.get_xdata(), validation.get_ydata()) == ([2], [0.6])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, y: plots.mistakes(x, y, y, limit=-1),
+        lambda x, y: plots.mistakes(x, y, y, columns=0),
+        lambda x, y: plots.confusion_matrix(y, y, classes=0),
+        lambda x, y: plots.augmentations(x[0], copies=-1),
+        lambda x, y: plots.connections({}, 9),
+        lambda x, y: plots.connections({"none": []}, 9),
+        lambda x, y: plots.connections(tc.Conv1d(1, 1, 3), 9),
+    ],
+)
+def test_arguments_that_draw_nothing(call, digits):
+    with pytest.raises(ArgumentError, match="expected"):
+        call(*digits)

@@ -88,3 +88,10 @@ def test_a_row_is_copied() -> None:
     history.append(row)
     row["loss"] = 2.0
     assert history["loss"] == [1.0]
+
+
+def test_a_column_that_some_rows_lack():
+    history = tc.History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.4, "test": 0.9}])
+    with pytest.raises(KeyError, match="not every row of the history has 'test'; there are epoch"):
+        history["test"]
+    assert history.best("test")["epoch"] == 2

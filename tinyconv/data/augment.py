@@ -45,7 +45,7 @@ class _Interval:
 
 Range: TypeAlias = Annotated[float | tuple[float, float], _Interval()]
 Factors: TypeAlias = Annotated[float | tuple[float, float], _Interval(around=1.0)]
-Images: TypeAlias = Annotated[Values, Kind(np.ndarray, "an array (N, C, H, W)")]
+Images: TypeAlias = Annotated[Values, Kind(np.ndarray, "a NumPy array (N, C, H, W)")]
 Sigma: TypeAlias = Annotated[float, Number(above=0, most=1000)]
 
 #: Down and right: the image itself and its four shifts by one pixel.
@@ -80,7 +80,7 @@ def expand(x: Images, y: Values, key: int = 0) -> tuple[ByteImages, Values]:
 
     Args:
         x: (N, C, H, W), floating-point in [0, 1], or bytes.
-        y: (N,), labels.
+        y: (N,), labels, or another target of each.
         key: fixes the order.
 
     Returns:
@@ -107,7 +107,7 @@ def expand(x: Images, y: Values, key: int = 0) -> tuple[ByteImages, Values]:
     for number, (down, right) in enumerate(SHIFTS):
         first = number * len(x)
         shuffled[place[first : first + len(x)]] = move(pixels, down, right)
-    return ByteImages(shuffled), np.tile(y, len(SHIFTS))[order]
+    return ByteImages(shuffled), np.concatenate([y] * len(SHIFTS))[order]
 
 
 def sample(x: Values, rows: Values, columns: Values) -> Values:
@@ -134,8 +134,9 @@ def sample(x: Values, rows: Values, columns: Values) -> Values:
     # A border of zeros, one pixel before and two after, makes every neighbour exist.
     padded = np.zeros((N, C, H + 3, W + 3), x.dtype)
     padded[:, :, 1 : H + 1, 1 : W + 1] = x
-    down = np.clip(rows, -1, H).astype(x.dtype) + 1
-    right = np.clip(columns, -1, W).astype(x.dtype) + 1
+    fine = np.result_type(x, np.float32)  # half precision has no places between distant pixels
+    down = np.clip(rows, -1, H).astype(fine) + 1
+    right = np.clip(columns, -1, W).astype(fine) + 1
     i, j = down.astype(np.intp), right.astype(np.intp)
     down, right = down - i, right - j
     plane, width = (H + 3) * (W + 3), W + 3

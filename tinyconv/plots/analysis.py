@@ -4,15 +4,15 @@ Each is drawn from a real layer: a line is there because the output changes with
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from tinyconv.analysis import Equivariance, InvarianceRow, Table, Trace, as_matrix
 from tinyconv.analysis import receptive_field as measure_field
 from tinyconv.analysis.probe import input_shape_of, probe
-from tinyconv.arguments import checked
-from tinyconv.backend import Values
+from tinyconv.arguments import Fitting, checked
+from tinyconv.backend import Values, to_numpy
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Chain, Layer
 from tinyconv.layers.base import Shape
@@ -90,9 +90,21 @@ def _palette(count: int) -> list[Any]:
     return [scale(number) for number in range(max(1, count))]
 
 
+def _layers(net: Any) -> Sequence[Layer]:
+    return [net] if isinstance(net, Layer) else net
+
+
 @checked
 def connections(
-    networks: Mapping[str, Layer | Sequence[Layer]], length: int, unit: int | None = None
+    networks: Annotated[
+        Mapping[str, Layer | Sequence[Layer]],
+        Fitting(
+            "a dictionary: title -> layers, at least one",
+            lambda v: isinstance(v, Mapping) and len(v) and all(map(_layers, v.values())),
+        ),
+    ],
+    length: int,
+    unit: int | None = None,
 ) -> Figure:
     """Draw which unit is connected with which: stride, dilation and receptive field at a glance.
 
@@ -107,6 +119,7 @@ def connections(
 
     Raises:
         ShapeError: a layer does not take such an input or gives no axis, or there is no such unit.
+        ArgumentError: there are no networks, or one has no layers.
 
     >>> from tinyconv.layers import Conv1d
     >>> figure = connections({"stride 2": Conv1d(1, 1, 3, 2), "dilation 2": [
@@ -117,7 +130,7 @@ def connections(
     figure = Figure(figsize=(0.4 * length * len(networks) + 1, 3.6), layout="constrained")
     panels = figure.subplots(1, len(networks), squeeze=False)[0]
     for panel, (title, net) in zip(panels, networks.items(), strict=True):
-        layers = in_a_row([net] if isinstance(net, Layer) else net)
+        layers = in_a_row(_layers(net))
         _draw_connections(panel, layers, length, unit)
         panel.set_title(title)
     return figure
@@ -220,6 +233,7 @@ def receptive_field(
     shape = input_shape_of("receptive_field", net, input_shape)
     if len(shape) != 3:
         raise ShapeError(f"receptive_field: input of shape {shape}, expected (C, H, W)")
+    image = None if image is None else to_numpy(image)
     if image is not None and image.ndim == 3 and len(image) == 1:
         image = image[0]
     if image is not None and image.shape != shape[1:]:

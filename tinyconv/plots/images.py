@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyconv.arguments import checked
+from tinyconv.arguments import Natural, checked
 from tinyconv.backend import Values, like, to_numpy
 from tinyconv.data import augment
 from tinyconv.errors import ShapeError, StateError
@@ -86,6 +86,7 @@ def feature_maps(net: Sequential, image: Values, layer: int | None = None) -> Fi
     >>> len(figure.axes), figure.axes[0].images[0].get_array().shape  # 20 maps and the scale
     (21, (12, 12))
     """
+    image = to_numpy(image)
     if image.ndim == 2:
         image = image[None]
     if image.ndim != 3:
@@ -120,7 +121,8 @@ def feature_maps(net: Sequential, image: Values, layer: int | None = None) -> Fi
     return figure
 
 
-def augmentations(image: Values, key: int = 0, copies: int = 6) -> Figure:
+@checked
+def augmentations(image: Values, key: int = 0, copies: Natural = 6) -> Figure:
     """Draw what each distortion of :mod:`tinyconv.data.augment` does to an image.
 
     Args:
@@ -130,10 +132,12 @@ def augmentations(image: Values, key: int = 0, copies: int = 6) -> Figure:
 
     Raises:
         ShapeError: the image has another shape.
+        ArgumentError: ``copies`` is below 0.
 
     >>> len(augmentations(np.zeros((28, 28)), copies=3).axes)  # six rows of an image and copies
     24
     """
+    image = to_numpy(image)
     if image.ndim == 3 and len(image) == 1:
         image = image[0]
     if image.ndim != 2:

@@ -5,17 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Values
-from tinyconv.errors import ShapeError
+from tinyconv.arguments import Count, Natural, checked
+from tinyconv.backend import Values, to_numpy
+from tinyconv.data.byte_images import ByteImages
+from tinyconv.errors import DtypeError, ShapeError
 from tinyconv.plots.figure import Figure, grid
 
 
+@checked
 def mistakes(
     x: Values,
     y: Values,
     predicted: Values,
-    limit: int = 60,
-    columns: int = 10,
+    limit: Natural = 60,
+    columns: Count = 10,
     *,
     class_names: Sequence[str] | None = None,
     cmap: str = "gray_r",
@@ -23,23 +26,25 @@ def mistakes(
     """Draw misclassified images; below each stands its class and the predicted one.
 
     Args:
-        x: (N, C, H, W) of one or three channels, or (N, H, W), images in [0, 1].
+        x: (N, C, H, W) of one or three channels, or (N, H, W), images in [0, 1] or bytes.
         y: (N,), their classes.
         predicted: (N,), the classes that a network or an ensemble predicted.
         limit: images at most, the first ones.
         columns: images in a row.
-        class_names: of the classes; their numbers if None.
+        class_names: of the classes; a class that has none is called by its number.
         cmap: colours of images of one channel, by matplotlib's name; the default is dark on light.
 
     Raises:
         ShapeError: the shapes do not fit.
+        ArgumentError: ``limit`` is below 0, or ``columns`` below 1.
 
     >>> x, y = np.zeros((3, 1, 28, 28)), np.array([1, 2, 3])
     >>> figure = mistakes(x, y, np.array([1, 7, 3]))
     >>> figure.get_suptitle(), figure.axes[0].get_xlabel().split("\\n")
     ('1 of 3 wrong', ['true: 2', 'predicted: 7'])
     """
-    _check("mistakes", y, predicted)
+    y, predicted = _labels("mistakes", y, predicted)
+    x = x if isinstance(x, ByteImages) else to_numpy(x)
     shape = tuple(x.shape)
     if x.ndim == 4 and x.shape[1] == 1:
         x = x[:, 0]
@@ -50,12 +55,12 @@ def mistakes(
             f"mistakes: x has shape {shape}, expected ({len(y)}, 1, H, W) because y has "
             f"{len(y)} labels"
         )
-    wrong = np.flatnonzero(y != predicted)
+    wrong, white = np.flatnonzero(y != predicted), 255 if x.dtype == np.uint8 else 1
     shown = wrong[:limit]
     rows = max(1, -(-len(shown) // columns))
     figure = Figure(figsize=(columns * 0.95, rows * 1.25 + 0.5), layout="constrained")
     for panel, n in zip(grid(figure, len(shown), columns), shown, strict=True):
-        panel.imshow(x[n].clip(0, 1) if x.ndim == 4 else x[n], cmap=cmap)
+        panel.imshow(x[n].clip(0, white) if x.ndim == 4 else x[n], cmap=cmap)
         true, taken = (_name(class_names, label) for label in (y[n], predicted[n]))
         panel.set_xlabel(
             f"true: {true[:12]}\npredicted: {taken[:12]}", fontsize=7, parse_math=False
@@ -67,10 +72,11 @@ def mistakes(
     return figure
 
 
+@checked
 def confusion_matrix(
     y: Values,
     predicted: Values,
-    classes: int = 10,
+    classes: Count = 10,
     *,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
@@ -81,6 +87,8 @@ def confusion_matrix(
 
     Raises:
         ShapeError: the shapes do not fit, or a label is out of range.
+        DtypeError: labels are no integers.
+        ArgumentError: ``classes`` is below 1.
 
     >>> figure = confusion_matrix(np.array([0, 1, 1]), np.array([0, 1, 0]), classes=2)
     >>> [text.get_text() for text in figure.axes[0].texts]
@@ -88,15 +96,18 @@ def confusion_matrix(
     """
     from matplotlib.ticker import MaxNLocator
 
-    _check("confusion_matrix", y, predicted)
-    classes = classes if class_names is None else len(class_names)
+    y, predicted = _labels("confusion_matrix", y, predicted)
+    classes = len(class_names or range(classes))
     both = np.concatenate([y, predicted])
+    if both.size and both.dtype.kind not in "iub":
+        raise DtypeError(f"confusion_matrix: labels are {both.dtype}, expected integers")
     if both.size and not (both.min() >= 0 and both.max() < classes):
         raise ShapeError(
             f"confusion_matrix: labels from {both.min()} to {both.max()}, "
             f"expected 0 to {classes - 1}"
         )
-    counts = np.bincount(y * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (y.astype(int), predicted.astype(int)), 1)
     mistakes_only = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(1.5 + 0.5 * classes, 1.2 + 0.5 * classes), layout="constrained")
     panel = figure.subplots()
@@ -119,12 +130,16 @@ def confusion_matrix(
     return figure
 
 
-def _name(class_names: Sequence[str] | None, label: int) -> str:
-    return str(label) if class_names is None else class_names[label]
+def _name(class_names: Sequence[str] | None, label: Any) -> str:
+    names = dict(enumerate(class_names or ()))
+    return str(names.get(label, label))
 
 
-def _check(op: str, y: Values, predicted: Values) -> None:
+def _labels(op: str, y: Any, predicted: Any) -> tuple[Values, Values]:
+    """Return labels as arrays of NumPy."""
+    y, predicted = to_numpy(y), to_numpy(predicted)
     if y.ndim != 1 or y.shape != predicted.shape:
         raise ShapeError(
             f"{op}: y has shape {y.shape} and predicted {predicted.shape}, expected (N,) of both"
         )
+    return y, predicted

@@ -1,5 +1,6 @@
 """Pictures of a training run: its learning curves, alone or with what the first layer learnt."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,7 @@ def _draw_curves(
             of_run = f" of {run!r}" if run else ""
             raise ArgumentError(f"learning_curves: the history{of_run} has rows without an epoch")
     figures = ["loss", *_beside_the_loss(runs)]
+    lowest = dict.fromkeys(figures, math.inf)
     for panel in axes[len(figures) :]:
         panel.set_axis_off()
     for panel, name in zip(axes, figures, strict=False):
@@ -67,13 +69,17 @@ def _draw_curves(
             how: Any = {"color": f"C{number}", "marker": "o", "markersize": 3}
             before = f"{run}, " if run else ""
             for start, style, part in (("", "--", "training"), ("val_", "-", "validation")):
-                if (column := start + name) in history:
-                    values = history["epoch"], history[column]
-                    panel.plot(*values, style, label=f"{before}{part}", **how)
+                column = start + name
+                rows = [row for row in history if column in row]
+                if rows:
+                    places = [row["epoch"] for row in rows], [row[column] for row in rows]
+                    panel.plot(*places, style, label=f"{before}{part}", **how)
+                    lowest[name] = min(lowest[name], *places[1])
         panel.set(xlabel="epoch", ylabel=name)
         panel.grid(alpha=0.3)
         panel.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].set_yscale("log")
+    if lowest["loss"] > 0:  # what is not above it has no place on a logarithmic scale
+        axes[0].set_yscale("log")
     legend_beside(axes[len(figures) - 1])
 
 

@@ -62,7 +62,7 @@ class History:
         return iter(self.rows)
 
     def __getitem__(self, name: str) -> list[float]:
-        if self.rows and not any(name in row for row in self.rows):
+        if not all(name in row for row in self.rows):
             raise KeyError(self._missing(name))
         return [row[name] for row in self.rows]
 
@@ -86,9 +86,9 @@ class History:
 
     def _missing(self, name: str) -> str:
         known = ", ".join(columns_of(self.rows)) or "no rows"
-        return (
-            f"no row of the history has {name!r}; there are {known}{hint(name, known.split(', '))}"
-        )
+        which = "not every" if any(name in row for row in self.rows) else "no"
+        near = hint(name, known.split(", "))
+        return f"{which} row of the history has {name!r}; there are {known}{near}"
 
     def to_csv(self) -> str:
         """Return the table as text: a header, then a line an epoch; :meth:`save` writes it."""
