@@ -13,7 +13,6 @@ from tinyconv.engines.units import ACTIVATIONS
 from tinyconv.kernels.cpu import activation
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.kernels.gpu import activations
 from tinyconv.kernels.gpu.source import Instance
 from tinyconv.layers import Layer
 
@@ -53,7 +52,7 @@ def by_cpu(layer: Layer, x: Array) -> tuple[Array, Array]:
 
 def by_gpu(layer: Layer, x: Array) -> tuple[Array, Array]:
     """The same by the kernels of the GPU."""
-    chosen = activations.find(type(layer).__name__, layer.config())
+    chosen = Step.activation_of(layer)
     assert chosen is not None
     y, dx, dy = np.full_like(x, np.nan), np.full_like(x, np.nan), np.ones_like(x)
     instance = Instance.of("elements", {"COUNT": x.size, "ACTIVATION": chosen.code})

@@ -8,6 +8,7 @@ import pytest
 from tinyconv import layers
 from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.units import ACTIVATIONS
+from tinyconv.kernels.activations import IDENTITY
 from tinyconv.kernels.cpu import activation, activation_pool
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
@@ -76,7 +77,7 @@ def test_kernel_equals_op(layer: Layer) -> None:
         slopes, again, dz = x.copy(), np.full_like(x, np.nan), np.full_like(x, np.nan)
         keeping = activation.forward(LANES, chosen.code, 1)
         run(keeping, 2, x=slopes, y=again, parameter=chosen.parameter)
-        run(activation.backward(LANES, activation.IDENTITY, 1), 2, v=slopes, dy=dy, dx=dz)
+        run(activation.backward(LANES, IDENTITY, 1), 2, v=slopes, dy=dy, dx=dz)
         np.testing.assert_array_equal(again, y)
         np.testing.assert_array_equal(slopes[:, -1], x[:, -1])
         np.testing.assert_allclose(dz, dx, rtol=1e-6)
@@ -155,7 +156,7 @@ def test_the_mean_of_activations(layer: Layer, shape: tuple[int, int, int]) -> N
     keeps = int(chosen.needs_z)
     activation_pool.mean_of(LANES, chosen.code, keeps).ctypes(address_of(args), 0, 0, N)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
-    code = activation.IDENTITY if keeps else chosen.code
+    code = IDENTITY if keeps else chosen.code
     activation_pool.mean_of_backward(LANES, code, keeps).ctypes(address_of(args), 0, 0, N)
     np.testing.assert_allclose(dx[seen], gradient, rtol=1e-5, atol=1e-6)
     dx[seen] = np.nan

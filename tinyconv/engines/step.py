@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinyconv.engines.units import ACTIVATIONS, Kinds, Unit
+from tinyconv.kernels.activations import IDENTITY, Chosen, find
 from tinyconv.layers import Layer, Parallel
 from tinyconv.layers.base import Shape
 from tinyconv.layers.container import Container
@@ -52,9 +53,6 @@ class UnitStep:
     kinds: Kinds = ()
     #: Whether samples have to be images, of three axes at most.
     is_for_images = False
-    #: What kernels compute for a layer of this name and configuration, and what they call nothing.
-    find_activation: Any
-    identity: Any
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Any) -> None:
         self.unit = unit
@@ -66,14 +64,13 @@ class UnitStep:
         self.adds: list[bool] = []
         self.finishes: list[Any] = []
         found = map(self.activation_of, unit.layers)
-        self.activation = next((chosen for chosen in found if chosen is not None), self.identity)
+        self.activation = next((chosen for chosen in found if chosen is not None), Chosen())
 
-    @classmethod
-    def activation_of(cls, layer: Layer) -> Any:
+    @staticmethod
+    def activation_of(layer: Layer) -> Chosen | None:
         """Return what computes a layer, if it is an activation that kernels know, else None."""
         kind = type(layer)
-        known = kind in ACTIVATIONS
-        return cls.find_activation(kind.__name__, layer.config()) if known else None
+        return find(kind.__name__, layer.config()) if kind in ACTIVATIONS else None
 
     @classmethod
     def accepts(cls, unit: Unit) -> bool:
@@ -133,7 +130,7 @@ class SumStep(UnitStep):
 
     @property
     def changes_dy(self) -> bool:  # noqa: D102
-        return bool(self.activation != self.identity)
+        return self.activation.code != IDENTITY
 
     @classmethod
     def accepts(cls, unit: Unit) -> bool:  # noqa: D102

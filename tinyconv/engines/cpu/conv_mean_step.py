@@ -9,8 +9,8 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import axes
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import AVG, CONVS, Unit
+from tinyconv.kernels.activations import IDENTITY, RELU
 from tinyconv.kernels.cpu import activation_pool
-from tinyconv.kernels.cpu.activation import IDENTITY, RELU
 from tinyconv.kernels.cpu.simd import LANES
 
 

@@ -9,8 +9,8 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Step, runs_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import BATCH_NORMS
+from tinyconv.kernels.activations import IDENTITY
 from tinyconv.kernels.cpu import activation, fold
-from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.simd import LANES
 
 Array = np.ndarray[Any, Any]

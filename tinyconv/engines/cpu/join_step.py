@@ -10,8 +10,8 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Step, runs_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.step import SideBySideStep, SumStep
+from tinyconv.kernels.activations import RELU, Chosen
 from tinyconv.kernels.cpu import join
-from tinyconv.kernels.cpu.activation import RELU, Chosen
 from tinyconv.kernels.cpu.simd import LANES
 
 

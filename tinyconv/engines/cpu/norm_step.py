@@ -12,8 +12,8 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.engines.units import BATCH_NORMS, Unit
+from tinyconv.kernels.activations import IDENTITY
 from tinyconv.kernels.cpu import norm
-from tinyconv.kernels.cpu.activation import IDENTITY
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import GroupNorm
 from tinyconv.layers.base import Shape

@@ -20,8 +20,8 @@ from tinyconv.engines.cpu.winograd_calls import (
 )
 from tinyconv.engines.units import Unit
 from tinyconv.geometry import Geometry
+from tinyconv.kernels.activations import IDENTITY, RELU
 from tinyconv.kernels.cpu import conv
-from tinyconv.kernels.cpu.activation import IDENTITY, RELU
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.kernels.terms import Terms, transposed
 from tinyconv.layers.base import Shape

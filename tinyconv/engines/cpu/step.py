@@ -10,7 +10,6 @@ from tinyconv.backend import Array
 from tinyconv.engines.cpu.arena import NO_BORDER, Arena, Border, Image
 from tinyconv.engines.step import UnitStep
 from tinyconv.engines.units import Unit
-from tinyconv.kernels.cpu.activation import Chosen, find
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.layers.base import Shape
 
@@ -76,10 +75,7 @@ class Step(UnitStep):
     #: Whether it reads nothing but the numbers of its inputs, which may be the caller's own then.
     reads_in_place = False
     gradient_border: Border = NO_BORDER
-    find_activation = staticmethod(find)
-    identity = Chosen()
     context: Context
-    activation: Chosen
     dx: Any  #: An image or None, likewise dy.
     dy: Any
 

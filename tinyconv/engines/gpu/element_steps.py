@@ -10,7 +10,7 @@ from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.step import Context, Step
 from tinyconv.engines.step import SideBySideStep, SumStep
 from tinyconv.engines.units import Unit
-from tinyconv.kernels.gpu.activations import IDENTITY, Chosen
+from tinyconv.kernels.activations import Chosen
 from tinyconv.layers.base import Shape
 
 
@@ -34,7 +34,7 @@ def add_arrays(
     other: Array,
     z: Array | None,
     y: Array,
-    activation: Chosen = IDENTITY,
+    activation: Chosen = Chosen(),  # noqa: B008 - which nobody can change
 ) -> None:
     """Add the call z = x + other, y = activation(z)."""
     count = prod(y.shape[1:])

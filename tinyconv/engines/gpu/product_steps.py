@@ -14,7 +14,7 @@ from tinyconv.engines.gpu.step import TILE_P, Buffer, Context, Product, Step
 from tinyconv.engines.tables import padding_tables
 from tinyconv.engines.units import AVG, BATCH_NORMS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
-from tinyconv.kernels.gpu.activations import IDENTITY
+from tinyconv.kernels.activations import IDENTITY, Chosen
 from tinyconv.layers.base import Shape
 
 
@@ -81,7 +81,7 @@ class ConvStep(Step):
         takes = takes and (pool is None or prod(pool.kernel_size) <= TILE_P)
         # Only what increases may change places with a maximum.
         swaps = len(unit.layers) == 3 and type(unit.layers[2]) in MAX
-        chosen = Step.activation_of(unit.layers[1]) if swaps else IDENTITY
+        chosen = Step.activation_of(unit.layers[1]) if swaps else Chosen()
         return takes and chosen is not None and chosen.increases
 
     def _window(self) -> Geometry:
@@ -205,7 +205,7 @@ class TransposedStep(ConvStep):
 
     def backward(self, program: Program) -> None:
         dy, name, grads = self.dy, f"{self.name}: backward", self.layer.grads
-        if self.activation != IDENTITY:
+        if self.activation.code != IDENTITY:
             dy = self.context.empty(*self.y.shape)
             add_activation_backward(program, name, self.activation, self.dy, self.v, dy)
         weight = self.layer.params["weight"]

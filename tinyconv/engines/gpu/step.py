@@ -10,7 +10,6 @@ import numpy as np
 from tinyconv.backend import Array
 from tinyconv.engines.gpu.launcher import Launcher
 from tinyconv.engines.step import UnitStep
-from tinyconv.kernels.gpu.activations import IDENTITY, Chosen, find
 
 #: Of matrix products: the tiles of common.cuh, and the blocks of a product of several parts, which
 #: are two for each multiprocessor of a large GPU.
@@ -122,10 +121,7 @@ class Step(UnitStep):
     keeps_gradients = True
     #: Whether the kernels can fetch the network's input from the data.
     gathers = False
-    find_activation = staticmethod(find)
-    identity = IDENTITY
     context: Context
-    activation: Chosen
 
     @property
     def changes_dy(self) -> bool:  # noqa: D102

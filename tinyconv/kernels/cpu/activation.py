@@ -4,13 +4,14 @@ Twin of :mod:`tinyconv.ops.activation`: an activation is one row of ``ACTIVATION
 convolution, a linear layer, a normalisation or a sum has all of them as its last part.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import pi, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba.extending import overload
 
+from tinyconv.kernels.activations import NAMES
 from tinyconv.kernels.cpu.instruction import literal
 from tinyconv.kernels.cpu.kernel import INNER, images, inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
@@ -37,20 +38,6 @@ from tinyconv.kernels.cpu.vector_math import (
     tanh,
 )
 
-__all__ = [
-    "ACTIVATIONS",
-    "IDENTITY",
-    "RELU",
-    "ROWS",
-    "Activation",
-    "Chosen",
-    "activate",
-    "backward",
-    "deactivate",
-    "find",
-    "forward",
-]
-
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 DENSITY = np.float32(1 / sqrt(2 * pi))  # of the Gaussian at 0
 # Of GELU's other formula: GATE z + CUBE z**3, each as a float32 and what is left of it. GATE has
@@ -63,28 +50,28 @@ THREE_CUBES, GATE_END = np.float32(3 * EXACT_CUBE), np.float32(11)
 AMPLITUDE, STEEPNESS = np.float32(1.7159), np.float32(2 / 3)  # of the scaled tanh
 
 
-def leaky_relu(z, p):  # type: ignore[no-untyped-def]
+def _leaky_relu(z, p):  # type: ignore[no-untyped-def]
     return where_positive(z, z, all_lanes(p, z) * z)
 
 
-def leaky_relu_backward(dy, v, p):  # type: ignore[no-untyped-def]
+def _leaky_relu_backward(dy, v, p):  # type: ignore[no-untyped-def]
     return where_positive(v, dy, all_lanes(p, v) * dy)
 
 
-def elu(z, p):  # type: ignore[no-untyped-def]
+def _elu(z, p):  # type: ignore[no-untyped-def]
     return where_positive(z, z, all_lanes(p, z) * expm1(minimum(all_lanes(ZERO, z), z)))
 
 
-def elu_backward(dy, v, p):  # type: ignore[no-untyped-def]
+def _elu_backward(dy, v, p):  # type: ignore[no-untyped-def]
     slope = all_lanes(p, v) * exp(minimum(all_lanes(ZERO, v), v))
     return where_positive(v, dy, dy * slope)
 
 
-def gelu(z, p):  # type: ignore[no-untyped-def]
+def _gelu(z, p):  # type: ignore[no-untyped-def]
     return z * normal_below(z)
 
 
-def gelu_backward(dy, v, p):  # type: ignore[no-untyped-def]
+def _gelu_backward(dy, v, p):  # type: ignore[no-untyped-def]
     return dy * (normal_below(v) + v * all_lanes(DENSITY, v) * gaussian(v))
 
 
@@ -102,136 +89,55 @@ def gate_by_tanh(z):  # type: ignore[no-untyped-def]
     return sigmoid_of_sum(whole, fma(z, rest, fma(z, factor, minus * whole)))
 
 
-def gelu_tanh(z, p):  # type: ignore[no-untyped-def]
+def _gelu_tanh(z, p):  # type: ignore[no-untyped-def]
     return z * gate_by_tanh(z)
 
 
-def gelu_tanh_backward(dy, v, p):  # type: ignore[no-untyped-def]
+def _gelu_tanh_backward(dy, v, p):  # type: ignore[no-untyped-def]
     gate = gate_by_tanh(v)
     change = v * (gate * (all_lanes(ONE, v) - gate))  # which is 0 where a square is not finite
     change = all_lanes(GATE, v) * change + all_lanes(THREE_CUBES, v) * (v * (v * change))
     return dy * (gate + change)
 
 
-def silu_backward(dy, v, p):  # type: ignore[no-untyped-def]
+def _silu_backward(dy, v, p):  # type: ignore[no-untyped-def]
     gate, one = sigmoid(v), all_lanes(ONE, v)
     return dy * (gate * (one + v * (one - gate)))
 
 
-def softplus(z, p):  # type: ignore[no-untyped-def]
+def _softplus(z, p):  # type: ignore[no-untyped-def]
     beta = all_lanes(p, z)
     rest = log1p(exp(all_lanes(ZERO, z) - absolute(beta * z)))
     return maximum(all_lanes(ZERO, z), z) + rest / beta
 
 
-def scaled_tanh_backward(dy, v, p):  # type: ignore[no-untyped-def]
+def _scaled_tanh_backward(dy, v, p):  # type: ignore[no-untyped-def]
     amplitude = all_lanes(AMPLITUDE, v)
     return dy * (all_lanes(STEEPNESS, v) * (amplitude - v * v / amplitude))
 
 
-def always(p: float) -> bool:
-    return True
-
-
-def never(p: float) -> bool:
-    return False
-
-
-class Activation(NamedTuple):
-    """A function of vectors.
-
-    Its code, by which a kernel's closure holds it so that one kernel computes one function, is
-    its place in ``ACTIVATIONS``.
-
-    Attributes:
-        name: of the layer, and behind it the layer's option if that is a word.
-        forward: y of z and the parameter p, the layer's option if that is a number.
-        backward: dz of dy, v and p, where v is y, or z if ``needs_z``. It gives what the op
-            gives if dy or v is infinite or NaN.
-        needs_z: whether the slope does not follow from y.
-        needs_y: whether it does not follow from z without computing y again.
-        increases: whether a maximum may be taken before the activation instead of after it. One
-            that does not increase falls as far as one place, and rises from there on.
-    """
-
-    name: str
-    forward: Callable[[Any, Any], Any]
-    backward: Callable[[Any, Any, Any], Any]
-    needs_z: Callable[[float], bool] = never
-    needs_y: bool = False
-    increases: Callable[[float], bool] = always
-
-
-ACTIVATIONS = (
-    Activation("Identity", lambda z, p: z, lambda dy, v, p: dy),
-    Activation(
-        "ReLU",
+#: By the names of :mod:`tinyconv.kernels.activations`: y of a vector z and the parameter p, and dz
+#: of dy, v and p, where v is y, or z if the slope needs that. It gives what the op gives if dy or v
+#: is infinite or NaN.
+ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "Identity": (lambda z, p: z, lambda dy, v, p: dy),
+    "ReLU": (
         lambda z, p: maximum(all_lanes(ZERO, z), z),
         lambda dy, v, p: where_at_most_zero(v, all_lanes(ZERO, v), dy),
     ),
-    Activation(
-        "Sigmoid",
-        lambda z, p: sigmoid(z),
-        lambda dy, v, p: dy * v * (all_lanes(ONE, v) - v),
-        needs_y=True,
-    ),
-    Activation(
-        "Tanh",
-        lambda z, p: tanh(z),
-        lambda dy, v, p: dy * (all_lanes(ONE, v) - v * v),
-        needs_y=True,
-    ),
-    Activation(
-        "ScaledTanh",
+    "Sigmoid": (lambda z, p: sigmoid(z), lambda dy, v, p: dy * v * (all_lanes(ONE, v) - v)),
+    "Tanh": (lambda z, p: tanh(z), lambda dy, v, p: dy * (all_lanes(ONE, v) - v * v)),
+    "ScaledTanh": (
         lambda z, p: all_lanes(AMPLITUDE, z) * tanh(all_lanes(STEEPNESS, z) * z),
-        scaled_tanh_backward,
-        needs_y=True,
+        _scaled_tanh_backward,
     ),
-    Activation(
-        "LeakyReLU", leaky_relu, leaky_relu_backward, lambda p: p < 0, increases=lambda p: p >= 0
-    ),
-    Activation("ELU", elu, elu_backward, always, increases=lambda p: p >= 0),
-    Activation("GELU none", gelu, gelu_backward, always, increases=never),
-    Activation("GELU tanh", gelu_tanh, gelu_tanh_backward, always, increases=never),
-    Activation("SiLU", lambda z, p: z * sigmoid(z), silu_backward, always, increases=never),
-    Activation("Softplus", softplus, lambda dy, v, p: dy * sigmoid(all_lanes(p, v) * v), always),
-)
-CODES = {row.name: code for code, row in enumerate(ACTIVATIONS)}
-IDENTITY, RELU = CODES["Identity"], CODES["ReLU"]
-
-
-class Chosen(NamedTuple):
-    """An activation with its parameter.
-
-    Attributes:
-        code: its place in ``ACTIVATIONS``.
-        parameter: what a kernel's record holds for it.
-        needs_z: whether its slope does not follow from its output.
-        needs_y: whether its slope does not follow from its input without computing the output.
-        increases: whether a maximum may be taken before it instead of after it.
-    """
-
-    code: int = IDENTITY
-    parameter: float = 0.0
-    needs_z: bool = False
-    needs_y: bool = False
-    increases: bool = True
-
-
-def find(name: str, config: Mapping[str, Any]) -> Chosen | None:
-    """Return what computes the layer of that name with these options; None if nothing does.
-
-    >>> find("LeakyReLU", {"negative_slope": -0.5})
-    Chosen(code=5, parameter=-0.5, needs_z=True, needs_y=False, increases=False)
-    >>> find("Softmax", {})
-    """
-    words = [value for value in config.values() if isinstance(value, str)]
-    numbers = [float(value) for value in config.values() if not isinstance(value, str)]
-    code = CODES.get(" ".join([name, *words]))
-    if code is None or len(numbers) > 1:
-        return None
-    p, row = (*numbers, 0.0)[0], ACTIVATIONS[code]
-    return Chosen(code, p, row.needs_z(p), row.needs_y, row.increases(p))
+    "LeakyReLU": (_leaky_relu, _leaky_relu_backward),
+    "ELU": (_elu, _elu_backward),
+    "GELU none": (_gelu, _gelu_backward),
+    "GELU tanh": (_gelu_tanh, _gelu_tanh_backward),
+    "SiLU": (lambda z, p: z * sigmoid(z), _silu_backward),
+    "Softplus": (_softplus, lambda dy, v, p: dy * sigmoid(all_lanes(p, v) * v)),
+}
 
 
 def activate(z: Any, activation: int, p: Any) -> Any:
@@ -246,13 +152,13 @@ def deactivate(dy: Any, v: Any, activation: int, p: Any) -> Any:
 
 @overload(activate, jit_options=INNER, prefer_literal=True)
 def _activate(z, activation, p):  # type: ignore[no-untyped-def]
-    function = inner(ACTIVATIONS[literal(activation)].forward)
+    function = inner(ACTIVATIONS[NAMES[literal(activation)]][0])
     return lambda z, activation, p: function(z, p)
 
 
 @overload(deactivate, jit_options=INNER, prefer_literal=True)
 def _deactivate(dy, v, activation, p):  # type: ignore[no-untyped-def]
-    function = inner(ACTIVATIONS[literal(activation)].backward)
+    function = inner(ACTIVATIONS[NAMES[literal(activation)]][1])
     return lambda dy, v, activation, p: function(dy, v, p)
 
 

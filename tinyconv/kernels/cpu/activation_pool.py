@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.kernels.cpu.activation import IDENTITY, activate, deactivate
+from tinyconv.kernels.activations import IDENTITY
+from tinyconv.kernels.cpu.activation import activate, deactivate
 from tinyconv.kernels.cpu.kernel import images, kernel, record
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
@@ -20,8 +21,6 @@ from tinyconv.kernels.cpu.simd import (
     where_better,
     where_positive,
 )
-
-__all__ = ["MAX", "MEAN", "maximum_of", "mean_of", "mean_of_backward"]
 
 ZERO, ONE = np.float32(0), np.float32(1)
 

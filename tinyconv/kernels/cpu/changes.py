@@ -9,8 +9,6 @@ from typing import Any
 from tinyconv.kernels.cpu.kernel import kernel, record
 from tinyconv.kernels.cpu.simd import ints_pointer, words_pointer
 
-__all__ = ["ARGS", "BLOCK", "changes"]
-
 #: Numbers of 4 bytes that are compared at a time.
 BLOCK = 2048
 #: ``sources`` and ``counts``: addresses and lengths of pieces of at most BLOCK numbers;

@@ -19,8 +19,6 @@ from tempfile import TemporaryDirectory
 from tinyconv.kernels.cpu import threads
 from tinyconv.kernels.cpu.kernel import Kernel
 
-__all__ = ["compile_all"]
-
 #: So many kernels take longer to compile than a process takes to begin with it, about a second.
 MANY = 6
 

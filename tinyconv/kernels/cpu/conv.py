@@ -43,18 +43,6 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, outer, store_tile, transpose
 
-__all__ = [
-    "DIMS",
-    "FORWARD",
-    "PACK",
-    "UPDATE",
-    "WEIGHT_GRADIENT",
-    "forward",
-    "pack",
-    "update",
-    "weight_gradient",
-]
-
 #: The sizes of a convolution (ConvDims), which all its kernels share.
 #:
 #: ``*_sample``: numbers from one sample to the next. ``windows``: of the pooling, or positions if

@@ -17,8 +17,6 @@ from tinyconv.kernels.cpu.reach import LIMIT
 from tinyconv.kernels.cpu.simd import doubles_pointer, invoke, words_pointer
 from tinyconv.kernels.cpu.turns import LINE, claim, rest, set_turn, turn_of
 
-__all__ = ["CALL", "PHASE", "SEGMENT", "WORK", "compile_parallel", "compile_serial", "work"]
-
 #: One call. ``items``: what the threads share, or 0 for the samples of the batch; ``grain``: a
 #: share is a multiple of it.
 CALL = record("function", "args", "items", "grain")

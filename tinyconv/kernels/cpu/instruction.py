@@ -17,29 +17,6 @@ from numba.core import cgutils
 from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic, models, register_model
 
-__all__ = [
-    "FLOAT",
-    "INT8",
-    "INT32",
-    "LANES",
-    "REGISTERS",
-    "Builder",
-    "Bytes",
-    "Constant",
-    "Float",
-    "Int",
-    "Places",
-    "Pointer",
-    "Table",
-    "Tile",
-    "Vec",
-    "Vector",
-    "instruction",
-    "literal",
-    "tile_type",
-    "vector_type",
-]
-
 
 def _has_avx512() -> bool:
     """Whether kernels may use AVX-512: on a machine chosen by NUMBA_CPU_NAME, if named with it."""
@@ -186,15 +163,18 @@ def emit_call(builder: Builder, name: str, result: ir.Type, *args: ir.Value) -> 
 
 
 def emit_fma(builder: Builder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """The sum a * b + c, rounded once."""
     return emit_call(builder, f"llvm.fma.v{a.type.count}f32", a.type, a, b, c)
 
 
 def emit_load(builder: Builder, p: ir.Value, i: ir.Value, lanes: int) -> ir.Value:
+    """The ``lanes`` numbers from ``p[i]`` on; any alignment."""
     place = builder.bitcast(builder.gep(p, [i]), ir.VectorType(FLOAT, lanes).as_pointer())
     return builder.load(place, align=4, typ=ir.VectorType(FLOAT, lanes))
 
 
 def emit_store(builder: Builder, p: ir.Value, i: ir.Value, value: ir.Value) -> None:
+    """Write all lanes to ``p[i]`` and what follows."""
     place = builder.bitcast(builder.gep(p, [i]), value.type.as_pointer())
     builder.store(value, place, align=4)
 
@@ -231,6 +211,7 @@ def emit_store_first(
 
 
 def emit_masked_load(builder: Builder, p: ir.Value, i: ir.Value, mask: ir.Value) -> ir.Value:
+    """The numbers from ``p[i]`` on where the mask is true, else 0; the others are not touched."""
     lanes = mask.type.count
     vector = ir.VectorType(FLOAT, lanes)
     place = builder.bitcast(builder.gep(p, [i]), vector.as_pointer())
@@ -254,10 +235,12 @@ def emit_plus(builder: Builder, i: ir.Value, *terms: ir.Value | int) -> ir.Value
 
 
 def emit_times(builder: Builder, stride: ir.Value, factor: int) -> ir.Value:
+    """A whole number times a constant."""
     return builder.mul(stride, ir.Constant(stride.type, factor))
 
 
 def emit_zeros(vector: ir.VectorType) -> ir.Value:
+    """A vector of zeros."""
     return ir.Constant(vector, [0.0] * vector.count)
 
 

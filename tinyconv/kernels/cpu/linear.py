@@ -32,20 +32,6 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import load_tile, outer, store_tile, transpose, zeros
 
-__all__ = [
-    "BACKWARD",
-    "DEPTH",
-    "FORWARD",
-    "TILES",
-    "UPDATE",
-    "WIDTH",
-    "backward",
-    "finish",
-    "forward",
-    "forward_batch",
-    "update",
-]
-
 #: Rows of a panel; of a narrow one of the forward pass, as many numbers at most.
 DEPTH, PANEL = 128, 6656
 #: Columns of the gradient of a weight that are made before the optimizer gets them.

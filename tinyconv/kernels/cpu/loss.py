@@ -29,16 +29,6 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.vector_math import exp, log1p, sigmoid
 
-__all__ = [
-    "ARGS",
-    "BY_CLASS",
-    "BY_ELEMENT",
-    "ELEMENTS",
-    "cross_entropy",
-    "elements",
-    "multi_margin",
-]
-
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 
 #: ``accuracy``: 0 for none, or by what it is counted.
@@ -151,36 +141,36 @@ def multi_margin(L: int) -> Any:
     return loss_multi_margin
 
 
-def l1_slope(x, t, p):  # type: ignore[no-untyped-def]
+def _l1_slope(x, t, p):  # type: ignore[no-untyped-def]
     d = x - t
     minus = where_positive(t - x, all_lanes(-ONE, x), d * all_lanes(ZERO, x))
     return where_positive(d, all_lanes(ONE, x), minus)
 
 
-def huber(x, t, p):  # type: ignore[no-untyped-def]
+def _huber(x, t, p):  # type: ignore[no-untyped-def]
     d, half = x - t, all_lanes(HALF, x)
     bound = where_positive(t - x, all_lanes(-p, x), all_lanes(p, x))
     away = absolute(d) - all_lanes(p, x)
     return where_at_most_zero(away, d * d * half, bound * (d - bound * half))
 
 
-def huber_slope(x, t, p):  # type: ignore[no-untyped-def]
+def _huber_slope(x, t, p):  # type: ignore[no-untyped-def]
     d = x - t
     bound = where_positive(t - x, all_lanes(-p, x), all_lanes(p, x))
     return where_at_most_zero(absolute(d) - all_lanes(p, x), d, bound)
 
 
-def bce(x, t, p):  # type: ignore[no-untyped-def]
+def _bce(x, t, p):  # type: ignore[no-untyped-def]
     zero = all_lanes(ZERO, x)
     return maximum(zero, x) - x * t + log1p(exp(zero - absolute(x)))
 
 
-def squared_sigmoid(x, t, p):  # type: ignore[no-untyped-def]
+def _squared_sigmoid(x, t, p):  # type: ignore[no-untyped-def]
     d = sigmoid(x) - t
     return d * d
 
 
-def squared_sigmoid_slope(x, t, p):  # type: ignore[no-untyped-def]
+def _squared_sigmoid_slope(x, t, p):  # type: ignore[no-untyped-def]
     y = sigmoid(x)
     return all_lanes(TWO, x) * (y - t) * y * (all_lanes(ONE, x) - y)
 
@@ -188,10 +178,10 @@ def squared_sigmoid_slope(x, t, p):  # type: ignore[no-untyped-def]
 #: name -> loss and slope of vectors x and t, with the parameter p.
 ELEMENTS = {
     "squares": (lambda x, t, p: (x - t) * (x - t), lambda x, t, p: all_lanes(TWO, x) * (x - t)),
-    "sizes": (lambda x, t, p: absolute(x - t), l1_slope),
-    "huber": (huber, huber_slope),
-    "cross entropy of sigmoids": (bce, lambda x, t, p: sigmoid(x) - t),
-    "squares of sigmoids": (squared_sigmoid, squared_sigmoid_slope),
+    "sizes": (lambda x, t, p: absolute(x - t), _l1_slope),
+    "huber": (_huber, _huber_slope),
+    "cross entropy of sigmoids": (_bce, lambda x, t, p: sigmoid(x) - t),
+    "squares of sigmoids": (_squared_sigmoid, _squared_sigmoid_slope),
 }
 FUNCTIONS = tuple(ELEMENTS.values())
 

@@ -27,8 +27,6 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.vector_math import exp, log
 
-__all__ = ["ARGS", "POWER", "ROOT", "SHARE", "SLOPE", "elements"]
-
 #: ``to``: where the result goes, which may be x or y itself. ``rows`` runs of ``count`` numbers
 #: a plane.
 ARGS = record(*images("x", "y", "to"), *("planes", "rows", "count"), floats=("p",))
@@ -40,44 +38,44 @@ POWER, ROOT, SHARE, SLOPE = range(4)
 
 
 @inner
-def to_power(a, p):  # type: ignore[no-untyped-def]
+def _to_power(a, p):  # type: ignore[no-untyped-def]
     """a to the power of p, for a that is not negative and p that is not 0."""
     return exp(all_lanes(p, a) * log(a))
 
 
 @inner
-def below(a, p, P):  # type: ignore[no-untyped-def]
+def _below(a, p, P):  # type: ignore[no-untyped-def]
     """a to the power of p - 1."""
     if P == 1:
         return all_lanes(ONE, a)
-    return a if P == 2 else to_power(a, p - ONE)
+    return a if P == 2 else _to_power(a, p - ONE)
 
 
 @inner
-def power_of(x, p, P):  # type: ignore[no-untyped-def]
+def _power_of(x, p, P):  # type: ignore[no-untyped-def]
     size = absolute(x)
     if P == 1:
         return size
-    return size * size if P == 2 else to_power(size, p)
+    return size * size if P == 2 else _to_power(size, p)
 
 
 @inner
-def root_of(x, p, P):  # type: ignore[no-untyped-def]
+def _root_of(x, p, P):  # type: ignore[no-untyped-def]
     if P == 1:
         return x
-    return sqrt(x) if P == 2 else to_power(x, ONE / p)
+    return sqrt(x) if P == 2 else _to_power(x, ONE / p)
 
 
 @inner
-def share_of(dy, y, p, P):  # type: ignore[no-untyped-def]
-    return where_at_most_zero(y, all_lanes(ZERO, y), dy / below(y, p, P))
+def _share_of(dy, y, p, P):  # type: ignore[no-untyped-def]
+    return where_at_most_zero(y, all_lanes(ZERO, y), dy / _below(y, p, P))
 
 
 @inner
-def slope_of(x, sums, p, P):  # type: ignore[no-untyped-def]
+def _slope_of(x, sums, p, P):  # type: ignore[no-untyped-def]
     size = absolute(x)
     # 0 and NaN have no sign, and are their own slope.
-    return where_positive(size, with_sign_of(below(size, p, P), x), x) * sums
+    return where_positive(size, with_sign_of(_below(size, p, P), x), x) * sums
 
 
 def elements(L: int, F: int, P: int) -> Any:
@@ -99,13 +97,13 @@ def elements(L: int, F: int, P: int) -> Any:
                     for c in range(0, a.count, L):
                         one, other = load(x, i + c, L), load(y, j + c, L)
                         if F == POWER:
-                            value = power_of(one, a.p, P)
+                            value = _power_of(one, a.p, P)
                         elif F == ROOT:
-                            value = root_of(one, a.p, P)
+                            value = _root_of(one, a.p, P)
                         elif F == SHARE:
-                            value = share_of(one, other, a.p, P)
+                            value = _share_of(one, other, a.p, P)
                         else:
-                            value = slope_of(one, other, a.p, P)
+                            value = _slope_of(one, other, a.p, P)
                         store_first(to, k + c, value, a.count - c)
 
     return lp

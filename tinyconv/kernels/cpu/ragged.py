@@ -26,8 +26,6 @@ from tinyconv.kernels.cpu.instruction import (
 )
 from tinyconv.kernels.cpu.tiles import add_row, load_row
 
-__all__ = ["dots", "dots_first", "outer_rows", "store_rows", "store_totals"]
-
 
 def _start_of(builder: Builder, stride: ir.Value, row: int, count: ir.Value) -> ir.Value:
     """Where a row begins, or the last of ``count`` rows if there are not as many."""

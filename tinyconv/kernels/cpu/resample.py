@@ -14,8 +14,6 @@ from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first, words_p
 from tinyconv.kernels.cpu.tiles import add_scaled, store_tile, zeros
 from tinyconv.kernels.terms import FIELDS
 
-__all__ = ["ARGS", "resample"]
-
 #: ``D H W`` belong to y, ``x_count`` is the W * C of x. ``room``: for each thread, one row of x.
 #: ``value``: of an element of y that has no terms.
 ARGS = record(

@@ -25,8 +25,6 @@ from numba.extending import lower_builtin
 from tinyconv.kernels.cpu.instruction import (
     INT8,
     INT32,
-    LANES,
-    REGISTERS,
     Builder,
     Bytes,
     Constant,
@@ -50,41 +48,8 @@ from tinyconv.kernels.cpu.instruction import (
     instruction,
     vector_type,
 )
-
-__all__ = [
-    "LANES",
-    "REGISTERS",
-    "absolute",
-    "all_lanes",
-    "bytes_pointer",
-    "doubles_pointer",
-    "exponent",
-    "first_bit",
-    "first_lanes",
-    "fma",
-    "ints_pointer",
-    "invoke",
-    "load",
-    "load_first",
-    "maximum",
-    "minimum",
-    "nonzero_lanes",
-    "pointer",
-    "prefetch",
-    "scale_by_power",
-    "splat",
-    "sqrt",
-    "store",
-    "store_bytes",
-    "store_first",
-    "total",
-    "where_at_most_zero",
-    "where_better",
-    "where_positive",
-    "with_exponent",
-    "with_sign_of",
-    "words_pointer",
-]
+from tinyconv.kernels.cpu.instruction import LANES as LANES
+from tinyconv.kernels.cpu.instruction import REGISTERS as REGISTERS
 
 # Pointers -------------------------------------------------------------------------------------
 

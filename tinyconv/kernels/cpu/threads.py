@@ -18,8 +18,6 @@ import numpy as np
 from tinyconv.kernels.cpu import driver
 from tinyconv.kernels.cpu.kernel import address_of
 
-__all__ = ["run", "start"]
-
 #: How often a waiting OpenMP thread looks for work before it sleeps, from which to wake takes
 #: longer. With a quarter as many, predictions of ten digits take a third more time; five times as
 #: many gain nothing there, and take twice the time where other work wants a core.

@@ -35,20 +35,6 @@ from tinyconv.kernels.cpu.instruction import (
     tile_type,
 )
 
-__all__ = [
-    "add_rows",
-    "add_scaled",
-    "at_least",
-    "gated",
-    "load_tile",
-    "outer",
-    "plus",
-    "products",
-    "store_tile",
-    "transpose",
-    "zeros",
-]
-
 
 def _type_of(rows: int, columns: int, lanes: int) -> types.UniTuple:
     return tile_type(rows * columns, lanes)

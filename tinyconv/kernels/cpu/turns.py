@@ -12,8 +12,6 @@ from llvmlite import ir
 
 from tinyconv.kernels.cpu.instruction import INT32, Builder, Int, emit_call, instruction
 
-__all__ = ["LINE", "claim", "rest", "set_turn", "turn_of"]
-
 #: Bytes from one turn to the next.
 LINE = 64
 WORD = ir.IntType(64)

@@ -58,8 +58,6 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import at_least, gated, load_tile, outer, plus, store_tile, zeros
 
-__all__ = ["FORWARD", "WEIGHTS", "WEIGHT_GRADIENT", "forward", "weight_gradient", "weights"]
-
 Array = np.ndarray[Any, Any]
 
 #: The points for a window. A transformation multiplies rounding errors; these of 5 x 5 do it least:

@@ -4,7 +4,7 @@
 // have size 1. KERNEL(name) begins a kernel; sizes that never change in a plan are macros, listed
 // at the top of each file.
 
-// In the order of tinyconv.kernels.gpu.activations.CODES.
+// In the order of tinyconv.kernels.activations.NAMES.
 enum { IDENTITY, RELU, SIGMOID, TANH, SCALED_TANH, LEAKY_RELU, ELU, GELU, GELU_TANH, SILU, SOFTPLUS };
 
 enum { THREADS = 256 };  // of a block, where nothing else is said
@@ -57,7 +57,7 @@ __device__ inline float activate(int kind, float z, float p) {
     }
 }
 
-// dz = dy f'(z). v is y = f(z) up to SCALED_TANH and z itself from LEAKY_RELU on.
+// dz = dy f'(z). v is y = f(z), or z itself if the slope needs that.
 __device__ inline float deactivate(int kind, float dy, float v, float p) {
     switch (kind) {
         case RELU: return v <= 0 ? 0.0f : dy;
