@@ -65,6 +65,7 @@ class UnitStep:
         self.finishes: list[Any] = []
         found = map(self.activation_of, unit.layers)
         self.activation = next((chosen for chosen in found if chosen is not None), Chosen())
+        self.choose()
 
     @staticmethod
     def activation_of(layer: Layer) -> Chosen | None:
@@ -105,6 +106,9 @@ class UnitStep:
         for layer in self.unit.layers:
             shape = layer.output_shape(shape)
         return shape
+
+    def choose(self) -> None:
+        """Choose what does not depend on the buffers, behind all that is above."""
 
     def prepare(self, program: Any) -> None:
         """Add what comes before all forward passes: packing of weights."""

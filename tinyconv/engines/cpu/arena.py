@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.kernels.cpu.kernel import address_of
 
 ALIGNMENT = 64
@@ -14,8 +15,6 @@ SLACK = 256
 
 #: Samples behind a batch, and positions behind the last image, that a last tile may read.
 SPARE_SAMPLES, SPARE_POSITIONS = 8, 32
-
-Array = np.ndarray[Any, Any]
 
 #: Zeros before and behind the planes, above and below the rows, left and right of the columns.
 Border: TypeAlias = tuple[tuple[int, int], ...]
@@ -38,7 +37,7 @@ class Image:
         sample: numbers from one image to the next.
     """
 
-    array: Array
+    array: Values
     C: int
     D: int
     H: int
@@ -111,7 +110,7 @@ class Image:
         array = self.array[self.first :]
         return Image(array, 1, 1, 1, count, NO_BORDER, 1, count, count, self.sample)
 
-    def channels_first(self, n: int) -> Array:
+    def channels_first(self, n: int) -> Values:
         """Return the first n images as a view (n, C, D, H, W)."""
         return np.ndarray(
             (n, self.C, self.D, self.H, self.W),
@@ -134,9 +133,9 @@ class Arena:
     """Hands out zeroed memory and keeps it alive."""
 
     def __init__(self) -> None:
-        self.arrays: list[Array] = []
+        self.arrays: list[Values] = []
 
-    def take(self, count: int, dtype: str = "float32") -> Array:
+    def take(self, count: int, dtype: str = "float32") -> Values:
         """Return ``count`` zeros, with SLACK more of them behind."""
         itemsize = np.dtype(dtype).itemsize
         raw = np.zeros((count + SLACK) * itemsize + ALIGNMENT, np.uint8)
@@ -145,7 +144,7 @@ class Arena:
         self.arrays.append(array)
         return array
 
-    def table(self, values: Any) -> Array:
+    def table(self, values: Any) -> Values:
         """Return whole numbers as int32, for kernels that look up where things lie."""
         array = np.ascontiguousarray(values, np.int32)
         self.arrays.append(array)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite, prod
-from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.engines.base import Sharing, Totals
 from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
@@ -26,8 +26,6 @@ from tinyconv.losses import Loss, Targets
 from tinyconv.metrics import Metric
 from tinyconv.optimizers import Optimizer
 from tinyconv.parameters import Parameters
-
-Array = np.ndarray[Any, Any]
 
 #: Bytes of activations that a block of samples may have, so that they stay in the second cache.
 BLOCK_BYTES = 768 << 10
@@ -61,8 +59,8 @@ class CpuBackend:
         self.steps, self.accepts, self.step = steps.made, steps.accept, steps.make
         self.program = Program(threads)
         self.images: list[Image] = []
-        self._inputs: list[Array] = []
-        self._rows: Array | None = None
+        self._inputs: list[Values] = []
+        self._rows: Values | None = None
 
     # What a plan is built with.
 
@@ -137,7 +135,7 @@ class CpuBackend:
 
     # What a plan is run with.
 
-    def predict(self, x: Array) -> Array:
+    def predict(self, x: Values) -> Values:
         """Return the logits (n, ...) of the samples ``x`` (n, ...)."""
         x = np.ascontiguousarray(x, np.float32)
         n = self.context.n[0] = len(x)
@@ -191,7 +189,7 @@ class CpuTraining(CpuBackend):
         threads: int,
         loss: Loss,
         optimizer: Optimizer,
-        state: dict[str, Array],
+        state: dict[str, Values],
         metrics: Sequence[Metric] = (),
         targets: Targets | None = None,
         sharing: Sharing | None = None,
@@ -202,8 +200,8 @@ class CpuTraining(CpuBackend):
         self.sums = np.zeros((threads, 8))
         self.loss_step = LossStep(loss, metrics, targets, self.context, self.sums)
         self.index = np.zeros(batch, np.int64)
-        self._staging: Array | None = None
-        self._x: Array | None = None
+        self._staging: Values | None = None
+        self._x: Values | None = None
 
     # What a plan is built with.
 
@@ -254,7 +252,7 @@ class CpuTraining(CpuBackend):
         """Whether the loss's step is one for such targets."""
         return self.loss_step.takes(targets)
 
-    def set_batch(self, x: Array, y: Targets, index: Array, step: int, lr: float) -> int:
+    def set_batch(self, x: Values, y: Targets, index: Values, step: int, lr: float) -> int:
         """Make the samples ``x[index]`` with their targets the batch; return its size."""
         n = len(index)
         self.context.n[0] = n

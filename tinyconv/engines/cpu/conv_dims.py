@@ -10,18 +10,16 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import Arena, Border, Image
 from tinyconv.engines.cpu.tiling import even, lanes_for
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import conv
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import REGISTERS
-
-Array = np.ndarray[Any, Any]
 
 #: Vectors of sums in a tile. Ten rows of it are as many as their places find registers.
 SUMS, ROWS = (24 if REGISTERS >= 32 else 12), 10
@@ -109,7 +107,7 @@ def over_three_axes(window: Geometry) -> Geometry:
     )
 
 
-def set_dims(dims: Array, arena: Arena, **values: int | Array) -> None:
+def set_dims(dims: Values, arena: Arena, **values: int | Values) -> None:
     """Write sizes and tables, which the arena keeps, to a record of :data:`conv.DIMS`."""
     for name, value in values.items():
         is_table = isinstance(value, np.ndarray)
@@ -138,18 +136,21 @@ class Product:
         rows: where each run begins, relative to a position.
         start, end: where the first window begins in x, and its result in y.
         squares: rows of the window if ``kernels.cpu.winograd`` makes it, else 0.
+        transformed: the weights in that case, once they are packed.
     """
+
+    transformed: Values
 
     def __init__(
         self,
         x: Image,
-        x_at: Array,
-        elements: Array,
+        x_at: Values,
+        elements: Values,
         run: int,
         y: Image,
-        y_at: Array,
+        y_at: Values,
         channels: int,
-        weight_at: Array,
+        weight_at: Values,
         batch: int,
         arena: Arena,
     ) -> None:
@@ -203,15 +204,15 @@ class Product:
         return self
 
 
-def _grid(image: Image, axes: list[Array], first: int) -> Array:
+def _grid(image: Image, axes: list[Values], first: int) -> Values:
     """Return where the numbers at all combinations of three axes' indices lie, row by row."""
     strides = (image.plane, image.row, image.step)
     planes, rows, columns = (at * stride for at, stride in zip(axes, strides, strict=True))
-    at: Array = first + planes[:, None, None] + rows[:, None] + columns
+    at: Values = first + planes[:, None, None] + rows[:, None] + columns
     return at.ravel()
 
 
-def inside(image: Image) -> Array:
+def inside(image: Image) -> Values:
     """Return where each position of an image lies in its buffer."""
     return _grid(image, [np.arange(n) for n in (image.D, image.H, image.W)], image.first)
 
@@ -266,10 +267,10 @@ class _Phase:
     Position ``at[i]`` gets, for each tap j, w[taps[j]] times dz[base[i] + ways[j]].
     """
 
-    at: Array
-    base: Array
-    taps: Array
-    ways: Array
+    at: Values
+    base: Values
+    taps: Values
+    ways: Values
 
 
 def _phases(window: Geometry, axis: int) -> list[_Phase]:

@@ -1,8 +1,6 @@
 """The step of a convolution and the max-pool behind it: see ``kernels.cpu.conv_max``."""
 
-from collections.abc import Sequence
 from math import ceil, prod
-from typing import Any
 
 import numpy as np
 
@@ -11,14 +9,11 @@ from tinyconv.engines.cpu.conv_dims import PENDING, Product, convolution
 from tinyconv.engines.cpu.conv_step import ConvStep, is_convolution, pool_sizes
 from tinyconv.engines.cpu.product_step import behind
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, axes
+from tinyconv.engines.cpu.step import axes
 from tinyconv.engines.cpu.tiling import compiled, even, rows_for
 from tinyconv.engines.units import ACTIVATIONS, MAX, Unit
 from tinyconv.kernels.cpu import activation_pool, conv_max
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
-from tinyconv.layers.base import Shape
-
-Array = np.ndarray[Any, Any]
 
 #: Bytes that a block of samples may read in the backward pass.
 FIRST_CACHE = 32 << 10
@@ -40,8 +35,8 @@ class ConvMaxStep(ConvStep):
 
     dw_makes_dx = True
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
+        super().choose()
         self.adds_gradients = False
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:

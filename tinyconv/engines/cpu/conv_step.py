@@ -1,12 +1,12 @@
 """The step of a convolution with what is joined to it: a pooling, a batch norm, an activation."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import NO_BORDER, Image
 from tinyconv.engines.cpu.conv_dims import (
     ROWS,
@@ -22,7 +22,6 @@ from tinyconv.engines.cpu.conv_dims import (
 )
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
 from tinyconv.engines.cpu.winograd_calls import PREDICTIONS, is_of_squares
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
@@ -30,10 +29,8 @@ from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import conv, conv_max
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.kernels.terms import Terms, window_terms
-from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.base import Layer
 from tinyconv.ops.shape import pad_sources
-
-Array = np.ndarray[Any, Any]
 
 #: Numbers of a mean that is joined: more of them cost more than the convolution saves.
 MEANS = 16
@@ -50,14 +47,12 @@ class ConvStep(ProductStep):
     #: Whether a mean is one of its results without an activation.
     takes_means = True
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
-        layer: Any = unit.layers[0]
-        self.layer, self.groups = layer, layer.groups
-        window = over_three_axes(layer.window(self.input_shape[1:]))
-        means = pool_sizes(unit.find(AVG) if self.takes_means else None)
-        self.tables, self.window = _source_of(window, means, layer.padding_mode)
-        self.pooling = pool_sizes(unit.find(MAX))
+    def choose(self) -> None:
+        self.groups = self.layer.groups
+        window = over_three_axes(self.layer.window(self.input_shape[1:]))
+        means = pool_sizes(self.unit.find(AVG) if self.takes_means else None)
+        self.tables, self.window = _source_of(window, means, self.layer.padding_mode)
+        self.pooling = pool_sizes(self.unit.find(MAX))
         self.border = self.window.padding
         self._choose_runs()
         self.dx_is_like_x = self.spoils_border = self._scatters()
@@ -164,7 +159,7 @@ class ConvStep(ProductStep):
         self.run_padded = ceil(vectors / self.run_vectors) * self.run_vectors * self.run_lanes
         self.spare = self.run_padded - run + LANES
 
-    def _runs_at(self) -> Array:
+    def _runs_at(self) -> Values:
         """Where element t of a channel lies in the layout (slabs, KH, run_padded)."""
         (KD, KH, KW), C = self.window.kernel, self._inputs
         kd, kh, kw, c = np.unravel_index(np.arange(KD * KH * KW * C), (KD, KH, KW, C))

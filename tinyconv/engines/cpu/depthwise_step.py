@@ -1,11 +1,11 @@
 """The step of a convolution in groups of few channels, with a batch norm and an activation."""
 
-from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import (
     SUMS,
@@ -17,14 +17,10 @@ from tinyconv.engines.cpu.conv_dims import (
 )
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, even
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.kernels.cpu import depthwise
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.layers.base import Shape
-
-Array = np.ndarray[Any, Any]
 
 #: Numbers of x and of dz that pass while a tile of a weight's gradient stays in registers.
 CHUNK = 4096
@@ -43,12 +39,9 @@ class DepthwiseStep(ProductStep):
 
     inputs = outputs = 1
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
-        layer: Any = unit.layers[0]
-        self.layer = layer
-        self.inputs, self.outputs = _channels_of_a_group(layer)
-        self.window = over_three_axes(layer.window(self.input_shape[1:]))
+    def choose(self) -> None:
+        self.inputs, self.outputs = _channels_of_a_group(self.layer)
+        self.window = over_three_axes(self.layer.window(self.input_shape[1:]))
         self.border = self.window.padding
         self.gradient_border = border_of_gradient(self.window)
 
@@ -82,8 +75,8 @@ class DepthwiseStep(ProductStep):
                 self.gradients.append(product)
 
     def _pack(
-        self, program: Program, product: Product, column: int, bias: Array | None
-    ) -> tuple[Array, Array]:
+        self, program: Program, product: Product, column: int, bias: Values | None
+    ) -> tuple[Values, Values]:
         take, tile, weight = self.context.arena.take, product.tile, self.weight.ravel()
         channels, group = tile.padded(product.channels), self.outputs * self.weight[0].size
         w, b = take(product.count * channels), take(channels)

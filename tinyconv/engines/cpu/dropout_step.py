@@ -1,6 +1,5 @@
 """The step of dropout."""
 
-from collections.abc import Sequence
 from math import ceil, prod
 from typing import Any
 
@@ -8,19 +7,16 @@ import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, sizes_of
+from tinyconv.engines.cpu.step import Step, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import batch
 from tinyconv.kernels.cpu.kernel import Kernel
-from tinyconv.layers.base import Shape
 
 
 class DropoutStep(Step):
     """Dropout; in prediction, where it drops nothing, a factor for all."""
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         self.key = np.zeros(1, np.uint64)
 
     def start(self, step: int) -> None:

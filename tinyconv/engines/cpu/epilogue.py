@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
+from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Step, runs_of
@@ -13,10 +12,8 @@ from tinyconv.kernels.activations import IDENTITY
 from tinyconv.kernels.cpu import activation, fold
 from tinyconv.kernels.cpu.simd import LANES
 
-Array = np.ndarray[Any, Any]
 
-
-def add_fold(step: Any, program: Program) -> tuple[Array, Array | None]:
+def add_fold(step: Any, program: Program) -> tuple[Values, Values | None]:
     """Return the weight and the bias of a step's layer, with a batch norm behind it taken in."""
     weight, bias = step.layer.params["weight"], step.layer.params.get("bias")
     if step.unit.find(BATCH_NORMS) is None:
@@ -26,7 +23,7 @@ def add_fold(step: Any, program: Program) -> tuple[Array, Array | None]:
     return w[: weight.size].reshape(weight.shape), b
 
 
-def add_factors(step: Any, program: Program) -> tuple[Array | None, Array | None]:
+def add_factors(step: Any, program: Program) -> tuple[Values | None, Values | None]:
     """Return what results are multiplied by for a batch norm, None without one, and the bias."""
     if step.unit.find(BATCH_NORMS) is None:
         return None, step.layer.params.get("bias")
@@ -34,7 +31,7 @@ def add_factors(step: Any, program: Program) -> tuple[Array | None, Array | None
     return factors, _add_norm(step, program, factors=factors)
 
 
-def _add_norm(step: Any, program: Program, **values: Any) -> Array:
+def _add_norm(step: Any, program: Program, **values: Any) -> Values:
     """Add the call that takes a batch norm in, and return the bias that it makes.
 
     It runs before a prediction for which a parameter or a statistic is not what it was.
@@ -42,7 +39,7 @@ def _add_norm(step: Any, program: Program, **values: Any) -> Array:
     params, norm = step.layer.params, step.unit.find(BATCH_NORMS)
     weight = params["weight"]
     O = len(weight)
-    b: Array = step.context.arena.take(O)
+    b: Values = step.context.arena.take(O)
     program.call(
         f"{step.name}: fold",
         compiled(fold.fold),

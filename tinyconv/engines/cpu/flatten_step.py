@@ -1,15 +1,11 @@
 """The step of a change of shape."""
 
-from collections.abc import Sequence
-
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step, sizes_of
+from tinyconv.engines.cpu.step import Step, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import batch
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.layers.base import Shape
 
 
 def add_flatten(program: Program, name: str, image: Image, rows: Image) -> None:
@@ -31,8 +27,7 @@ def _copy(program: Program, name: str, is_back: bool, image: Image, rows: Image)
 class FlattenStep(Step):
     """Numbers in the order (C, D, H, W) take another shape; images do so by way of rows."""
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         # Rows may be the very memory of an image, but not the other way about.
         self.is_view = not 2 <= len(self.shape) <= 4
 

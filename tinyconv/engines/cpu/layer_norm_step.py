@@ -1,19 +1,16 @@
 """The step of a layer normalisation with its activation."""
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.flatten_step import add_flatten, add_unflatten
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step
+from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.cpu.tiling import compiled
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import layer_norm
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import LayerNorm
-from tinyconv.layers.base import Shape
 
 
 class LayerNormStep(Step):
@@ -24,8 +21,7 @@ class LayerNormStep(Step):
 
     kinds = (LayerNorm,)
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         self.count = prod(self.layer.normalized_shape)
         self.sets = prod(self.shape) // self.count
 

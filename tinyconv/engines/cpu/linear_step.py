@@ -1,6 +1,5 @@
 """The step of a fully connected layer with its activation."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -10,13 +9,10 @@ from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.epilogue import add_activation_backward, add_factors
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step
+from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import linear
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
-from tinyconv.layers import Linear
-from tinyconv.layers.base import Shape
 
 #: Bytes of a weight from which on threads share its rows rather than the samples, and likewise in
 #: a prediction of whole panels, or of so many samples, for each thread, as each core's cache keeps
@@ -33,12 +29,9 @@ DOTS = ((4, 6), (5, 4)) if REGISTERS >= 32 else ((4, 3), (5, 2))
 class LinearStep(Step):
     """The fully connected layer and its activation."""
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
-        layer = unit.layers[0]
-        assert isinstance(layer, Linear)
-        self.layer = layer
-        (self.I,), self.O = self.input_shape, layer.out_features
+    def choose(self) -> None:
+        context = self.context
+        (self.I,), (self.O,) = self.input_shape, self.shape
         self.reads_in_place, size = not context.training, 4 * self.I * self.O
         self.share = ceil(context.batch / context.threads)
         self.is_big = size >= SHARED_WEIGHT

@@ -1,6 +1,5 @@
 """The step of a batch or group normalisation with its activation."""
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -9,14 +8,12 @@ import numpy as np
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.channel_step import ChannelStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
-from tinyconv.engines.units import BATCH_NORMS, Unit
+from tinyconv.engines.units import BATCH_NORMS
 from tinyconv.kernels.activations import IDENTITY
 from tinyconv.kernels.cpu import norm
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import GroupNorm
-from tinyconv.layers.base import Shape
 
 
 class NormStep(ChannelStep):
@@ -32,13 +29,12 @@ class NormStep(ChannelStep):
     keeps_gradients = True
     kinds = (*BATCH_NORMS, GroupNorm)
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         self.is_batch = type(self.layer) in BATCH_NORMS
         is_tracked = self.is_batch and self.layer.config()["track_running_stats"]
-        self.is_fixed = is_tracked and not (context.training and self.layer.trainable)
+        self.is_fixed = is_tracked and not (self.context.training and self.layer.trainable)
         parts = getattr(self.layer, "parts", None)
-        self.is_shared = context.training and parts is not None and not self.is_fixed
+        self.is_shared = self.context.training and parts is not None and not self.is_fixed
         self.C, self.positions = self.shape[0], prod(self.shape[1:])
         self.L = lanes_for(self.C)
         self._statistics: dict[str, Any] = {}

@@ -1,17 +1,13 @@
 """The step of a layer without kernels."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context, Step
+from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.cpu.tiling import compiled
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import update
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.layers.base import Shape
 
 
 class PlainStep(Step):
@@ -19,9 +15,8 @@ class PlainStep(Step):
 
     keeps_gradients = True
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
-        state = self.layer.state if context.training else {}
+    def choose(self) -> None:
+        state = self.layer.state if self.context.training else {}
         self.before = {name: np.copy(array) for name, array in state.items()}
         # A call that shares no items runs for each sample.
         self.gradients = {name: g for name, g in self.layer.grads.items() if g.size}

@@ -1,6 +1,5 @@
 """The steps of poolings that no convolution took in: maxima, norms, subsampling."""
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -9,7 +8,7 @@ from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample, channel_tiles
-from tinyconv.engines.cpu.step import Context, Step, axes, runs_of, sizes_of
+from tinyconv.engines.cpu.step import Step, axes, runs_of, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import MAX, NORM_POOLS, Unit
 from tinyconv.geometry import Geometry, sliding_window
@@ -17,7 +16,6 @@ from tinyconv.kernels.cpu import lp, pool
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.kernels.terms import Terms, arguments_of, over_three_axes, transposed, window_terms
 from tinyconv.layers import GlobalMaxPool, Subsample2d
-from tinyconv.layers.base import Shape
 
 
 def _tables_of(window: Geometry) -> tuple[Terms, ...]:
@@ -32,8 +30,7 @@ class MaxPoolStep(Step):
     is_for_images = True
     kinds = (*MAX, GlobalMaxPool)
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         size = self.input_shape[1:]
         self.grid: tuple[int, ...] = ()  # the windows, if they lie side by side
         if type(self.layer) is GlobalMaxPool:
@@ -68,8 +65,7 @@ class NormPoolStep(Step):
 
     kinds = NORM_POOLS
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         self.p = getattr(self.layer, "norm_type", 2.0)
         self.tables = _tables_of(self.layer.window(self.input_shape[1:]))
 
@@ -96,8 +92,7 @@ class SubsampleStep(DepthwiseStep):
 
     adds_gradients = False
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        ProductStep.__init__(self, unit, shapes, context)
+    def choose(self) -> None:
         self.tables = _tables_of(self.layer.window(self.input_shape[1:]))
         self.window = sliding_window("plan", (1, *self.shape[1:]), (1, 1, 1))
 

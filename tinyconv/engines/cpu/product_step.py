@@ -6,27 +6,24 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import Product, elements_for, inside, set_dims
 from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward, add_fold
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample
-from tinyconv.engines.cpu.step import Context, Step
+from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.cpu.winograd_calls import (
     add_square_weights,
     add_squares,
     add_weight_gradient_of_squares,
 )
-from tinyconv.engines.units import Unit
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.activations import IDENTITY, RELU
 from tinyconv.kernels.cpu import conv
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.kernels.terms import Terms, transposed
-from tinyconv.layers.base import Shape
-
-Array = np.ndarray[Any, Any]
 
 #: Positions that pass while a tile of a weight's gradient stays in registers.
 CHUNK = 128
@@ -52,7 +49,6 @@ class ProductStep(Step):
             ``dw_layout`` says for :data:`conv.UPDATE`.
         places: of a channel's elements in ``dw``, in the order of the layer's weights.
         winners: of a max-pool.
-        squares: transformed weights, by the identity of the product.
     """
 
     keeps_gradients = True
@@ -66,16 +62,12 @@ class ProductStep(Step):
     source: Image
     dsource: Image | None
     groups = 1
-    weight: Array
+    weight: Values
     product: Product
     gradients: list[Product]
-    packed: list[tuple[Array, Array]]
+    packed: list[tuple[Values, Values]]
     dz: Image
-    winners: Array | None = None
-
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
-        self.squares: dict[int, Array] = {}
+    winners: Values | None = None
 
     def prepare(self, program: Program) -> None:
         self.weight, bias = add_fold(self, program)
@@ -134,8 +126,8 @@ class ProductStep(Step):
             add_activation_backward(self, program, f"{self.name}: activation backward", dz)
 
     def _pack(
-        self, program: Program, product: Product, column: int, bias: Array | None
-    ) -> tuple[Array, Array]:
+        self, program: Program, product: Product, column: int, bias: Values | None
+    ) -> tuple[Values, Values]:
         """Add the calls that make a product's weights and biases, and return these."""
         take, channels = self.context.arena.take, product.tile.padded(product.channels)
         w, b = take(self.groups * product.count * channels), take(self.groups * channels)
@@ -152,7 +144,7 @@ class ProductStep(Step):
         self._add_packs(program, product, column, product.channels, parts)
         if product.squares:
             name, context = f"{self.name}: pack", self.context
-            self.squares[id(product)] = add_square_weights(context, program, name, product, w)
+            product.transformed = add_square_weights(context, program, name, product, w)
         return w, b
 
     def _add_packs(
@@ -190,7 +182,7 @@ class ProductStep(Step):
         program: Program,
         name: str,
         product: Product,
-        packed: tuple[Array, Array],
+        packed: tuple[Values, Values],
         floor: float = -inf,
         adds: bool = False,
         gate: Image | None = None,
@@ -230,7 +222,7 @@ class ProductStep(Step):
         if product is self.results:
             shared["direct"] = self._kernel_of(product)
             shared["direct_args"] = program.record(shared["direct"], **values)
-        add_squares(self.context, program, name, product, self.squares[id(product)], **shared)
+        add_squares(self.context, program, name, product, **shared)
 
     @property
     def _floor(self) -> float:
@@ -305,12 +297,12 @@ class ProductStep(Step):
             "db_thread": self.groups * self.db_group,
         }
 
-    def _keep_places(self, places: Array) -> None:
+    def _keep_places(self, places: Values) -> None:
         """Note where element t of a channel lies in dw, in the order of the layer's weights."""
         self.places = self.context.arena.table(places)
         self.places[self.product.weight_at] = places
 
-    def _keep(self, places: Array, width: int, channels: int) -> None:
+    def _keep(self, places: Values, width: int, channels: int) -> None:
         """Tell where the threads' gradients of the weights and biases lie.
 
         Args:
@@ -325,11 +317,11 @@ class ProductStep(Step):
             self._keep_sums(dw, dw_thread, table, width, channels, block)
             self._keep_biases(db, db_thread, outputs)
 
-    def _keep_biases(self, db: Array, db_thread: int, outputs: int) -> None:
+    def _keep_biases(self, db: Values, db_thread: int, outputs: int) -> None:
         self._keep_sums(db, db_thread, self.context.arena.table([0]), outputs, outputs, 0)
 
     def _keep_sums(
-        self, v: Array, v_thread: int, places: Array, width: int, channels: int, block: int
+        self, v: Values, v_thread: int, places: Values, width: int, channels: int, block: int
     ) -> None:
         """Note sums for :func:`tinyconv.kernels.cpu.reach.reach_of_kept`."""
         self.kept_gradients.append(
@@ -348,7 +340,7 @@ class ProductStep(Step):
     def update(self, program: Program) -> None:
         self._add_updates(program, self.layer.params.get("bias"))
 
-    def _add_updates(self, program: Program, bias: Array | None) -> None:
+    def _add_updates(self, program: Program, bias: Values | None) -> None:
         """Add the calls that hand what was kept of dw, and of db if it is there, to the rule."""
         weight = self.layer.params["weight"]
         outputs = len(weight) // self.groups
@@ -358,7 +350,7 @@ class ProductStep(Step):
             self._add_update(program, weight[own], own_bias, **self._gradients(group))
 
     def _add_update(
-        self, program: Program, weight: Array, bias: Array | None, **gradients: Any
+        self, program: Program, weight: Values, bias: Values | None, **gradients: Any
     ) -> None:
         """Add the call that hands the gradients of some outputs to the optimizer."""
         context, L, outputs, size = self.context, self.product.tile.L, len(weight), weight[0].size
@@ -381,6 +373,6 @@ class ProductStep(Step):
         )
 
 
-def behind(array: Array | None, start: int) -> Array | None:
+def behind(array: Values | None, start: int) -> Values | None:
     """Return what follows the first ``start`` numbers, if there is anything."""
     return None if array is None else array[start:]

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import changes, driver, threads
@@ -14,10 +15,8 @@ from tinyconv.kernels.cpu.compiling import compile_all
 from tinyconv.kernels.cpu.kernel import Kernel, address_of
 from tinyconv.kernels.cpu.turns import LINE
 
-Array = np.ndarray[Any, Any]
-
 #: What an argument of a kernel is made of; see :meth:`Program.record`.
-Value: TypeAlias = float | Array | Image | Kernel | None
+Value: TypeAlias = float | Values | Image | Kernel | None
 
 
 @dataclass
@@ -46,8 +45,8 @@ class Program:
         self.threads = threads
         self.sums = 0
         self._phases: list[_Phase] = []
-        self._records: list[Array] = []
-        self._called: list[tuple[Array, str, Kernel]] = []
+        self._records: list[Values] = []
+        self._called: list[tuple[Values, str, Kernel]] = []
         self._must_begin = True
         self._deferred: list[Callable[[], object]] = []
         self._guarded_from: int | None = None
@@ -55,7 +54,7 @@ class Program:
 
     def call(
         self, name: str, kernel: Kernel, items: int = 0, grain: int = 1, **values: Value
-    ) -> Array:
+    ) -> Values:
         """Add a call and return its record of arguments.
 
         Args:
@@ -75,7 +74,7 @@ class Program:
         phase.names.append(name)
         return args
 
-    def record(self, kernel: Kernel, **values: Value) -> Array:
+    def record(self, kernel: Kernel, **values: Value) -> Values:
         """Return the arguments of a kernel; the program keeps them and the arrays among them.
 
         Args:
@@ -101,7 +100,7 @@ class Program:
         self._records.append(args)
         return args
 
-    def fields(self, name: str, value: int) -> list[Array]:
+    def fields(self, name: str, value: int) -> list[Values]:
         """Return, of all records, the fields of that name which hold a value."""
         named = [record[name] for record in self._records if name in (record.dtype.names or ())]
         return [field for field in named if field[0] == value]
@@ -122,7 +121,7 @@ class Program:
             for add in waiting:
                 add()
 
-    def only_after_changes(self, sources: Iterable[Array]) -> None:
+    def only_after_changes(self, sources: Iterable[Values]) -> None:
         """Let what was added so far run only if its sources changed since it last did.
 
         Args:
@@ -202,7 +201,7 @@ class Program:
             begin += 1
             self._records[-1]["end"] = begin
 
-    def _segment(self, phases: Array, begin: int) -> int:
+    def _segment(self, phases: Values, begin: int) -> int:
         """Return the address of a segment that begins and ends with a phase."""
         segment = np.zeros(1, driver.SEGMENT)
         segment["calls"], segment["phases"] = address_of(self._calls), address_of(phases)

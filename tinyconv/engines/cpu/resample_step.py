@@ -8,12 +8,10 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step, sizes_of
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
 from tinyconv.engines.tables import TABLES
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import resample
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.kernels.terms import Terms, arguments_of, over_three_axes, transposed
 from tinyconv.layers import Pad
-from tinyconv.layers.base import Shape
 
 
 def channel_tiles(C: int) -> tuple[int, int]:
@@ -53,8 +51,7 @@ class ResampleStep(Step):
     is_for_images = True
     kinds = tuple(TABLES)
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         layer = self.layer
         self.tables = over_three_axes(TABLES[type(layer)](layer, self.input_shape[1:]))
         self.value = layer.value if isinstance(layer, Pad) else 0.0

@@ -1,7 +1,7 @@
 """What a step of a plan is on the CPU: its buffers are images, its calls kernels."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.layers.base import Shape
 
 
+@dataclass(eq=False)
 class Context:
     """What the steps of a plan share.
 
@@ -21,27 +22,24 @@ class Context:
         batch: samples at most.
         threads: threads that share the work.
         training: whether there is a backward pass.
+        flat: all parameters.
+        flat_grad: all gradients, filled for layers without kernels only.
         arena: the memory.
         n: int64 array of one, the samples of the running batch.
         step: number of the running training step.
-        flat: all parameters.
-        flat_grad: all gradients, filled for layers without kernels only.
         rule: the arguments of a kernel that are the optimizer's kernel and its arguments.
     """
 
-    def __init__(
-        self, batch: int, threads: int, training: bool, flat: Array, flat_grad: Array
-    ) -> None:
-        self.batch = batch
-        self.threads = threads
-        self.training = training
-        self.arena = Arena()
-        self.n = np.zeros(1, np.int64)
-        self.step = 0
-        self.flat = flat
-        self.flat_grad = flat_grad
-        self.rule: dict[str, Any] = {}
-        self._room = np.zeros(0, np.float32)
+    batch: int
+    threads: int
+    training: bool
+    flat: Array
+    flat_grad: Array
+    arena: Arena = field(default_factory=Arena)
+    n: Array = field(default_factory=lambda: np.zeros(1, np.int64))
+    step: int = 0
+    rule: dict[str, Any] = field(default_factory=dict)
+    _room: Array = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def room(self, count: int) -> tuple[int, int]:
         """Return the address of ``count`` numbers for each thread, and how far apart they are.
@@ -76,13 +74,13 @@ class Step(UnitStep):
     reads_in_place = False
     gradient_border: Border = NO_BORDER
     context: Context
+    has_dz = False
     dx: Any  #: An image or None, likewise dy.
     dy: Any
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
-        self.has_dz = False
         self.kept_gradients: list[dict[str, Any]] = []
+        super().__init__(unit, shapes, context)
 
     @property
     def sources(self) -> list[Array]:

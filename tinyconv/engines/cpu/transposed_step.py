@@ -1,6 +1,5 @@
 """The step of a transposed convolution with its activation."""
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -18,12 +17,9 @@ from tinyconv.engines.cpu.conv_dims import (
 )
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu import conv, depthwise, join
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.layers.base import Shape
 
 
 class TransposedStep(ProductStep):
@@ -34,8 +30,7 @@ class TransposedStep(ProductStep):
     layer's as it is.
     """
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         self.groups = self.layer.groups
         self.window = over_three_axes(self.layer.window(self.input_shape[1:]))
         self.border = border_of_gradient(self.window)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.engines.base import Sharing
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled
@@ -14,8 +15,6 @@ from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from tinyconv.parameters import Parameters
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class UpdateRule:
         self,
         optimizer: Optimizer,
         parameters: Parameters,
-        state: dict[str, Array],
+        state: dict[str, Values],
         sharing: Sharing | None = None,
     ) -> None:
         self.optimizer, self.parameters, self.state = optimizer, parameters, state

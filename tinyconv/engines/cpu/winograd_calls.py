@@ -7,8 +7,7 @@ gradients, and the kernel of :mod:`tinyconv.kernels.cpu.conv` for what is not fi
 from math import ceil, prod
 from typing import Any
 
-import numpy as np
-
+from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.conv_dims import SUMS, Product
 from tinyconv.engines.cpu.program import Program
@@ -17,8 +16,6 @@ from tinyconv.engines.cpu.tiling import compiled, even
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import winograd
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
-
-Array = np.ndarray[Any, Any]
 
 #: Tiles of images that are treated at a time, a multiple of the rows of a kernel's tile. What they
 #: become stays in the first cache if the transformed weights leave room for it there; in the second
@@ -104,8 +101,8 @@ def _with_room(
 
 
 def add_square_weights(
-    context: Context, program: Program, name: str, product: Product, w: Array
-) -> Array:
+    context: Context, program: Program, name: str, product: Product, w: Values
+) -> Values:
     """Add the calls that transform a product's packed weights, and return where they go."""
     C, K, width = product.x.C, product.squares, product.tile.width
     padded = product.tile.padded(product.channels)
@@ -117,7 +114,7 @@ def add_square_weights(
 
 
 def add_squares(
-    context: Context, program: Program, name: str, product: Product, v: Array, **values: Any
+    context: Context, program: Program, name: str, product: Product, **values: Any
 ) -> None:
     """Add the call of a product; ``values`` are what the records of both kernels share."""
     tile, y = product.tile, product.y
@@ -129,7 +126,7 @@ def add_squares(
         name,
         compiled(winograd.forward, *constants),
         **_with_room(context, product, _sizes(product)),
-        v=v,
+        v=product.transformed,
         y_sample=y.sample,
         y_row=y.row,
         y_step=y.step,
@@ -144,8 +141,8 @@ def add_weight_gradient_of_squares(
     product: Product,
     dz: Image,
     run_padded: int,
-    dw: Array,
-    db: Array,
+    dw: Values,
+    db: Values,
     **values: int,
 ) -> None:
     """Add the calls of dw and db, which are there; ``values`` say how far threads are apart.

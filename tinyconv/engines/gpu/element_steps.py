@@ -1,17 +1,14 @@
 """The steps that treat elements one by one: activation, dropout, change of shape, joints."""
 
-from collections.abc import Sequence
 from math import ceil, prod
 
 import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
-from tinyconv.engines.gpu.step import Context, Step
+from tinyconv.engines.gpu.step import Step
 from tinyconv.engines.step import SideBySideStep, SumStep
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.activations import Chosen
-from tinyconv.layers.base import Shape
 
 
 def _call(program: Program, name: str, count: int, kernel: str, *arguments: object) -> None:
@@ -74,8 +71,8 @@ class ActivationStep(Step):
 class DropoutStep(Step):
     """Dropout; in prediction, where it drops nothing, a factor for all."""
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
+        context = self.context
         self.place = len(context.key_of)
         context.key_of.append(lambda step: self.layer.mask_key(step, prod(self.shape)))
 

@@ -6,10 +6,9 @@ from math import prod
 import numpy as np
 
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
-from tinyconv.engines.gpu.step import Buffer, Context, Step
+from tinyconv.engines.gpu.step import Buffer, Step
 from tinyconv.engines.units import BATCH_NORMS, Unit
 from tinyconv.layers import LayerNorm
-from tinyconv.layers.base import Shape
 
 
 class NormStep(Step):
@@ -20,12 +19,11 @@ class NormStep(Step):
         is_fixed: by running statistics, so that nothing has to be measured.
     """
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         layer, shape = self.layer, self.input_shape
         self.is_batch = type(layer) in BATCH_NORMS
         is_tracked = self.is_batch and layer.track_running_stats
-        self.is_fixed = is_tracked and not (context.training and layer.trainable)
+        self.is_fixed = is_tracked and not (self.context.training and layer.trainable)
         self.rows = 1  # what the kernels take for samples, of a sample
         self.C, self.P, self.groups = shape[0], prod(shape[1:]), 0
         if type(layer) is LayerNorm:
@@ -141,8 +139,7 @@ class ResponseStep(Step):
         base: what is raised to a power, for the backward pass.
     """
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         (C, *size), layer = self.shape, self.layer
         self.sizes = {"C": C, "P": prod(size)}
         self.sizes |= {"BEFORE": layer.size // 2, "AFTER": (layer.size - 1) // 2}

@@ -7,11 +7,10 @@ import numpy as np
 
 from tinyconv.engines.gpu.product_steps import window_sizes
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
-from tinyconv.engines.gpu.step import Buffer, Context, Step
-from tinyconv.engines.units import MAX, NORM_POOLS, Unit
+from tinyconv.engines.gpu.step import Buffer, Step
+from tinyconv.engines.units import MAX, NORM_POOLS
 from tinyconv.geometry import sliding_window
 from tinyconv.layers import GlobalMaxPool
-from tinyconv.layers.base import Shape
 
 
 class PoolStep(Step):
@@ -19,8 +18,7 @@ class PoolStep(Step):
 
     kinds = (*MAX, *NORM_POOLS, GlobalMaxPool)
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         planes, *size = self.input_shape
         if type(self.layer) is GlobalMaxPool:
             window = sliding_window("pool", (prod(size),), kernel=(prod(size),))

@@ -10,12 +10,11 @@ from tinyconv.backend import Array
 from tinyconv.engines.gpu.element_steps import add_activation_backward
 from tinyconv.engines.gpu.program import BATCH, Program
 from tinyconv.engines.gpu.resample_step import Resampling
-from tinyconv.engines.gpu.step import TILE_P, Buffer, Context, Product, Step
+from tinyconv.engines.gpu.step import TILE_P, Buffer, Product, Step
 from tinyconv.engines.tables import padding_tables
 from tinyconv.engines.units import AVG, BATCH_NORMS, MAX, Unit
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.activations import IDENTITY, Chosen
-from tinyconv.layers.base import Shape
 
 
 def window_sizes(window: Geometry) -> dict[str, int]:
@@ -47,16 +46,14 @@ class ConvStep(Step):
 
     gathers = adds_gradients = True
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         window = self._window()
         self.padding: Resampling | None = None
         mode = getattr(self.layer, "padding_mode", "zeros")
         if mode != "zeros" and window.is_padded:
             size, pairs = window.size, window.padding
-            self.padding = Resampling(
-                context, self.input_shape[0], padding_tables(mode, pairs, size)
-            )
+            tables = padding_tables(mode, pairs, size)
+            self.padding = Resampling(self.context, self.input_shape[0], tables)
             size = tuple(n + sum(pair) for n, pair in zip(size, pairs, strict=True))
             geometry = (window.kernel, window.stride, 0, window.dilation)
             window = sliding_window(self.name, size, *geometry)
@@ -65,7 +62,7 @@ class ConvStep(Step):
         (self.C, self.O, self.groups), size = self._channels(), window.output
         self.inputs, self.taps = prod(window.size), prod(window.kernel)
         self.sizes = {"C": self.C, "O": self.O, "GROUPS": self.groups, **window_sizes(window)}
-        pool: Any = unit.find((*MAX, *AVG))
+        pool: Any = self.unit.find((*MAX, *AVG))
         side = (1,) * len(size) if pool is None else pool.window(size).kernel
         self.windows = prod(n // k for n, k in zip(size, side, strict=True))
         self.side = prod(side)

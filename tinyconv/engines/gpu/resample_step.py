@@ -10,10 +10,8 @@ from tinyconv.backend import Array
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.step import Context, Step
 from tinyconv.engines.tables import TABLES
-from tinyconv.engines.units import Unit
 from tinyconv.kernels.terms import Terms, over_three_axes, window_terms
 from tinyconv.layers import GlobalAvgPool, Pad, Subsample2d
-from tinyconv.layers.base import Shape
 
 
 class Resampling:
@@ -79,12 +77,11 @@ class ResampleStep(Step):
     is_for_images = True
     kinds = tuple(TABLES)
 
-    def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Context) -> None:
-        super().__init__(unit, shapes, context)
+    def choose(self) -> None:
         planes, *size = self.input_shape
         if type(self.layer) is GlobalAvgPool:
             size = [prod(size)]
-        self.resampling = Resampling(context, planes, self._tables(size))
+        self.resampling = Resampling(self.context, planes, self._tables(size))
         self.value = self.layer.value if isinstance(self.layer, Pad) else 0.0
         self.weight: Array | None = None
         self.bias: Array | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.errors import FileError
 from tinyconv.interop import require
 from tinyconv.interop.onnx.compute import OPERATORS, compute
@@ -19,8 +20,6 @@ from tinyconv.interop.onnx.file import Node, nodes_of, opset_of, tensor_of
 
 onnx = require("onnx", "onnx")
 require("onnx.backend.base", "onnx")
-
-Values = np.ndarray[Any, Any]
 
 #: What messages call a model that is not in a file.
 NAME = Path("model")

@@ -31,6 +31,7 @@ import numpy as np
 from llvmlite import ir
 from numba import literally
 
+from tinyconv.backend import Values
 from tinyconv.kernels.cpu.instruction import (
     Builder,
     Constant,
@@ -58,15 +59,13 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import at_least, gated, load_tile, outer, plus, store_tile, zeros
 
-Array = np.ndarray[Any, Any]
-
 #: The points for a window. A transformation multiplies rounding errors; these of 5 x 5 do it least:
 #: the results are as exact as those of a direct sum, term by term.
 POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 0.75, -0.75, 1.5, -1.5)}
 
 
 @cache
-def matrices(K: int) -> tuple[Array, Array, Array]:
+def matrices(K: int) -> tuple[Values, Values, Values]:
     """Return A (2, S), G (S, K) and B (S, S) for windows of K.
 
     >>> A, G, B = matrices(3)
@@ -125,7 +124,7 @@ def store_grid(
             emit_store_first(builder, p, emit_plus(builder, i, *steps), vector, count)
 
 
-def _times(builder: Builder, matrix: Array, vectors: Tile) -> Tile:
+def _times(builder: Builder, matrix: Values, vectors: Tile) -> Tile:
     """The products of the matrix's rows with a column of vectors."""
     results = []
     for row in matrix:
@@ -145,7 +144,7 @@ def _times(builder: Builder, matrix: Array, vectors: Tile) -> Tile:
 def _both_sides(which: int, is_transposed: bool = False) -> Any:
     """Return the function X d X' of a grid d and S, where X is one of the matrices."""
 
-    def matrix_of(size: int) -> Array:
+    def matrix_of(size: int) -> Values:
         matrix = matrices(size - 1)[which]
         return matrix.T if is_transposed else matrix
 
