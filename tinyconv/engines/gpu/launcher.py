@@ -6,30 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.kernels.gpu.source import Instance
-
-
-class Launch(Protocol):
-    """Launches a kernel that was loaded."""
-
-    def __call__(
-        self,
-        instance: Instance,
-        kernel: str,
-        grid: tuple[int, int, int],
-        threads: int,
-        arguments: Sequence[Any],
-    ) -> None:
-        """Launch a kernel; it runs after everything that was launched before.
-
-        Args:
-            instance: one of those that were loaded.
-            kernel: of its family.
-            grid: blocks along x, y and z.
-            threads: of a block, along x.
-            arguments: arrays of the device, NumPy scalars of the parameters' types, None for a
-                null pointer.
-        """
+from tinyconv.kernels.gpu.source import Instance, Launch
 
 
 class Launcher(Protocol):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.engines.gpu.launcher import Launch, Launcher
-from tinyconv.kernels.gpu.source import Instance, threads_of
+from tinyconv.engines.gpu.launcher import Launcher
+from tinyconv.kernels.gpu.source import Instance, Launch, threads_of
 
 Grid = Callable[[int], tuple[int, int, int]]
 

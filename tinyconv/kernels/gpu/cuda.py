@@ -8,9 +8,7 @@ import cupy
 import numpy as np
 
 from tinyconv.kernels.gpu.nccl import NcclSum
-from tinyconv.kernels.gpu.source import OPTIONS, Instance, kernels_of, module_source
-
-Launch = Callable[[Instance, str, tuple[int, int, int], int, Sequence[Any]], None]
+from tinyconv.kernels.gpu.source import OPTIONS, Instance, Launch, kernels_of, module_source
 
 
 class CudaLauncher:

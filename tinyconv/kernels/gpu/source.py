@@ -1,10 +1,10 @@
 """The text of the kernels: what is in the files, and the one program made of them for a plan."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 FOLDER = Path(__file__).parent
 COMMON = "common.cuh"
@@ -39,6 +39,12 @@ class Instance(NamedTuple):
         for name in sizes.keys() - set(names):
             raise KeyError(f"{family}.cu has no size {name}")
         return cls(family, tuple((name, int(sizes.get(name, 0))) for name in names))
+
+
+#: Launches a kernel behind everything that was launched before: its instance and name, the blocks
+#: along x, y and z, the threads of a block, and the arguments: arrays of the device, NumPy scalars
+#: of the parameters' types, None for a null pointer.
+Launch: TypeAlias = Callable[[Instance, str, tuple[int, int, int], int, Sequence[Any]], None]
 
 
 @cache
