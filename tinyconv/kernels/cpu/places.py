@@ -6,6 +6,7 @@ they were found: 32-bit integers in lanes that count as float32, which only move
 
 from llvmlite import ir
 
+from tinyconv.kernels.cpu import emit
 from tinyconv.kernels.cpu.instruction import (
     FLOAT,
     INT32,
@@ -15,12 +16,6 @@ from tinyconv.kernels.cpu.instruction import (
     Pointer,
     Tile,
     Vec,
-    emit_better,
-    emit_load,
-    emit_plus,
-    emit_splat,
-    emit_store_first,
-    emit_zeros,
     instruction,
     tile_type,
 )
@@ -29,7 +24,7 @@ from tinyconv.kernels.cpu.instruction import (
 def _places(builder: Builder, place: ir.Value, lanes: int) -> ir.Value:
     """The places from ``place`` on, one a lane, as a vector of float32."""
     ahead = ir.Constant(ir.VectorType(INT32, lanes), list(range(lanes)))
-    places = builder.add(emit_splat(builder, builder.trunc(place, INT32), lanes), ahead)
+    places = builder.add(emit.splat(builder, builder.trunc(place, INT32), lanes), ahead)
     return builder.bitcast(places, ir.VectorType(FLOAT, lanes))
 
 
@@ -38,8 +33,8 @@ def contenders(
     builder: Builder, p: Pointer, i: Int, place: Int, columns: Constant, lanes: Constant
 ) -> Tile:
     """The numbers from ``p[i + place]`` on, and their distances from ``p[i]``."""
-    starts = [emit_plus(builder, place, v * lanes) for v in range(columns)]
-    numbers = [emit_load(builder, p, builder.add(i, start), lanes) for start in starts]
+    starts = [emit.plus(builder, place, v * lanes) for v in range(columns)]
+    numbers = [emit.load(builder, p, builder.add(i, start), lanes) for start in starts]
     return numbers + [_places(builder, start, lanes) for start in starts]
 
 
@@ -51,9 +46,9 @@ def contest(builder: Builder, tile: Tile, p: Pointer, i: Int, place: Int) -> Til
     """
     V, L = len(tile) // 2, tile[0].type.count
     for v in range(V):
-        best, start = tile[v], emit_plus(builder, place, v * L)
-        number = emit_load(builder, p, builder.add(i, start), L)
-        wins = emit_better(builder, number, best)
+        best, start = tile[v], emit.plus(builder, place, v * L)
+        number = emit.load(builder, p, builder.add(i, start), L)
+        wins = emit.better(builder, number, best)
         tile[v] = builder.select(wins, number, best)
         tile[V + v] = builder.select(wins, _places(builder, start, L), tile[V + v])
     return tile
@@ -64,9 +59,9 @@ def where_place(builder: Builder, p: Pointer, i: Int, place: Int, value: Vec) ->
     """The vector where the places from ``p[i]`` on are those from ``place`` on, else 0."""
     L = value.type.count
     whole = ir.VectorType(INT32, L)
-    found = builder.bitcast(emit_load(builder, p, i, L), whole)
+    found = builder.bitcast(emit.load(builder, p, i, L), whole)
     asked = builder.bitcast(_places(builder, place, L), whole)
-    return builder.select(builder.icmp_signed("==", found, asked), value, emit_zeros(value.type))
+    return builder.select(builder.icmp_signed("==", found, asked), value, emit.zeros(value.type))
 
 
 @instruction()
@@ -76,5 +71,5 @@ def store_half(
     """Write the first ``count`` numbers (half 0) or places (half 1) of a tile of contenders."""
     V, L = len(tile) // 2, tile[0].type.count
     for v, vector in enumerate(tile[half * V : half * V + V]):
-        place, rest = emit_plus(builder, i, v * L), emit_plus(builder, count, -v * L)
-        emit_store_first(builder, p, place, vector, rest)
+        place, rest = emit.plus(builder, i, v * L), emit.plus(builder, count, -v * L)
+        emit.store_first(builder, p, place, vector, rest)

@@ -7,29 +7,14 @@ from typing import Any
 
 from llvmlite import ir
 
-from tinyconv.kernels.cpu.instruction import (
-    Builder,
-    Constant,
-    Int,
-    Pointer,
-    Tile,
-    emit_first_lanes,
-    emit_fma,
-    emit_if_above,
-    emit_load,
-    emit_masked_load,
-    emit_plus,
-    emit_store_first,
-    emit_times,
-    emit_totals,
-    instruction,
-)
+from tinyconv.kernels.cpu import emit
+from tinyconv.kernels.cpu.instruction import Builder, Constant, Int, Pointer, Tile, instruction
 from tinyconv.kernels.cpu.tiles import add_row, load_row
 
 
 def _start_of(builder: Builder, stride: ir.Value, row: int, count: ir.Value) -> ir.Value:
     """Where a row begins, or the last of ``count`` rows if there are not as many."""
-    last, number = emit_plus(builder, count, -1), ir.Constant(count.type, row)
+    last, number = emit.plus(builder, count, -1), ir.Constant(count.type, row)
     number = builder.select(builder.icmp_signed("<", number, last), number, last)
     return builder.mul(stride, number)
 
@@ -99,7 +84,7 @@ def dots_first(
 ) -> Tile:
     """Do as :func:`dots` with the first ``count`` lanes alone, and touch no others."""
     sides = (a, i, a_stride, a_rows), (b, j, b_stride, b_rows)
-    mask = emit_first_lanes(builder, count, tile[0].type.count)
+    mask = emit.first_lanes(builder, count, tile[0].type.count)
     return _add_dots(builder, tile, rows, *sides, mask)
 
 
@@ -111,15 +96,15 @@ def _add_dots(builder: Builder, tile: Tile, rows: int, a: Side, b: Side, mask: A
         p, i, stride, count = side
         start = builder.gep(p, [_start_of(builder, stride, row, count)])  # the same in every round
         if mask is None:
-            return emit_load(builder, start, i, tile[0].type.count)
-        return emit_masked_load(builder, start, i, mask)
+            return emit.load(builder, start, i, tile[0].type.count)
+        return emit.masked_load(builder, start, i, mask)
 
     V = len(tile) // rows
     columns = [fetch(b, v) for v in range(V)]
     for r in range(rows):
         factor = fetch(a, r)
         for v in range(V):
-            tile[r * V + v] = emit_fma(builder, factor, columns[v], tile[r * V + v])
+            tile[r * V + v] = emit.fma(builder, factor, columns[v], tile[r * V + v])
     return tile
 
 
@@ -139,12 +124,12 @@ def store_rows(
     There are ``row_count`` rows and ``count`` numbers, or all that the tile has if that is less.
     """
     V, L = len(tile) // rows, tile[0].type.count
-    rests = [emit_plus(builder, count, -v * L) for v in range(V)]
+    rests = [emit.plus(builder, count, -v * L) for v in range(V)]
     for r in range(rows):
-        with emit_if_above(builder, row_count, r):
+        with emit.if_above(builder, row_count, r):
             for v in range(V):
-                place = emit_plus(builder, i, emit_times(builder, stride, r), v * L)
-                emit_store_first(builder, p, place, tile[r * V + v], rests[v])
+                place = emit.plus(builder, i, emit.times(builder, stride, r), v * L)
+                emit.store_first(builder, p, place, tile[r * V + v], rests[v])
 
 
 @instruction()
@@ -166,10 +151,10 @@ def store_totals(
     """
     V = len(tile) // rows
     lanes = 1 << (V - 1).bit_length()
-    old_mask = emit_first_lanes(builder, builder.mul(count, add), lanes)
+    old_mask = emit.first_lanes(builder, builder.mul(count, add), lanes)
     for r in range(rows):
-        with emit_if_above(builder, row_count, r):
-            sums = emit_totals(builder, tile[r * V : (r + 1) * V], lanes)
-            place = emit_plus(builder, i, emit_times(builder, stride, r))
-            old = emit_masked_load(builder, p, place, old_mask)
-            emit_store_first(builder, p, place, builder.fadd(old, sums), count)
+        with emit.if_above(builder, row_count, r):
+            sums = emit.totals(builder, tile[r * V : (r + 1) * V], lanes)
+            place = emit.plus(builder, i, emit.times(builder, stride, r))
+            old = emit.masked_load(builder, p, place, old_mask)
+            emit.store_first(builder, p, place, builder.fadd(old, sums), count)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from llvmlite import ir
 from numba import types
 
+from tinyconv.kernels.cpu import emit
 from tinyconv.kernels.cpu.instruction import (
     INT8,
     INT32,
@@ -20,16 +21,6 @@ from tinyconv.kernels.cpu.instruction import (
     Pointer,
     Table,
     Tile,
-    emit_better,
-    emit_fma,
-    emit_gated,
-    emit_if_above,
-    emit_load,
-    emit_plus,
-    emit_splat,
-    emit_store,
-    emit_store_first,
-    emit_times,
     instruction,
     tile_type,
 )
@@ -46,11 +37,11 @@ def entries(
     """
     places = []
     for n in range(count):
-        number = emit_plus(builder, i, n)
+        number = emit.plus(builder, i, n)
         is_inside = builder.icmp_signed("<", number, last)
-        first = emit_times(builder, builder.select(is_inside, number, last), group)
+        first = emit.times(builder, builder.select(is_inside, number, last), group)
         for g in range(group):
-            entry = builder.load(builder.gep(table, [emit_plus(builder, first, g)]))
+            entry = builder.load(builder.gep(table, [emit.plus(builder, first, g)]))
             places.append(builder.sext(entry, ir.IntType(64)))
     return places
 
@@ -72,15 +63,15 @@ def outer_at(
     time need each place once, and there are fewer registers for places than for sums.
     """
     V, L = len(tile) // len(places), tile[0].type.count
-    columns = [emit_load(builder, b, emit_plus(builder, j, n * L), L) for n in range(steps * V)]
+    columns = [emit.load(builder, b, emit.plus(builder, j, n * L), L) for n in range(steps * V)]
     for r, place in enumerate(places):
         row = builder.gep(builder.gep(a, [place]), [i])
         for s in range(steps):
             factor = builder.load(builder.gep(row, [ir.Constant(i.type, s)]))
-            factor = emit_splat(builder, factor, L)
+            factor = emit.splat(builder, factor, L)
             for v in range(V):
                 n = r * V + v
-                tile[n] = emit_fma(builder, factor, columns[s * V + v], tile[n])
+                tile[n] = emit.fma(builder, factor, columns[s * V + v], tile[n])
     return tile
 
 
@@ -102,14 +93,14 @@ def products_at(
     other: see :func:`tiles.emit_spread`.
     """
     V, L = len(tile) // len(places), tile[0].type.count
-    columns = [emit_load(builder, b, emit_plus(builder, j, n * L), L) for n in range(inputs * V)]
+    columns = [emit.load(builder, b, emit.plus(builder, j, n * L), L) for n in range(inputs * V)]
     for r, place in enumerate(places):
         row = builder.gep(a, [place])
         for v in range(V):
-            start = emit_plus(builder, i, v * L * inputs // outputs)
+            start = emit.plus(builder, i, v * L * inputs // outputs)
             for k, factor in enumerate(emit_spread(builder, row, start, L, inputs, outputs)):
                 n = r * V + v
-                tile[n] = emit_fma(builder, factor, columns[k * V + v], tile[n])
+                tile[n] = emit.fma(builder, factor, columns[k * V + v], tile[n])
     return tile
 
 
@@ -117,7 +108,7 @@ def _load_at(builder: Builder, tile: Tile, a: Pointer, places: Places) -> Iterat
     """Yield the vectors of a tile like this one, whose row r is ``a[places[r]]`` and on."""
     V, L = len(tile) // len(places), tile[0].type.count
     for n in range(len(tile)):
-        yield emit_load(builder, a, emit_plus(builder, places[n // V], n % V * L), L)
+        yield emit.load(builder, a, emit.plus(builder, places[n // V], n % V * L), L)
 
 
 @instruction()
@@ -137,19 +128,19 @@ def add_in_turn(
     """
     V, L = len(tile) // len(places), tile[0].type.count
     for r, place in enumerate(places):
-        with emit_if_above(builder, rows, r):
+        with emit.if_above(builder, rows, r):
             first = builder.add(place, i)
             for v in range(V):
-                start = emit_plus(builder, first, v * L)
-                total = builder.fadd(emit_load(builder, p, start, L), tile[r * V + v])
-                emit_store(builder, p, start, total)
+                start = emit.plus(builder, first, v * L)
+                total = builder.fadd(emit.load(builder, p, start, L), tile[r * V + v])
+                emit.store(builder, p, start, total)
 
 
 @instruction()
 def gated_at(builder: Builder, tile: Tile, a: Pointer, places: Places) -> Tile:
     """The tile with 0 where ``a[places[r] + v * lanes]`` is 0 or less: the slope of a ReLU."""
     gates = _load_at(builder, tile, a, places)
-    return [emit_gated(builder, vector, gate) for vector, gate in zip(tile, gates, strict=True)]
+    return [emit.gated(builder, vector, gate) for vector, gate in zip(tile, gates, strict=True)]
 
 
 @instruction()
@@ -184,11 +175,11 @@ def window_best(
             for position in range(1, P):
                 candidate = tile[(n * P + position) * V + v]
                 index = ir.Constant(winner.type, [position] * L)
-                is_better = emit_better(builder, candidate, best)
+                is_better = emit.better(builder, candidate, best)
                 best = builder.select(is_better, candidate, best)
                 winner = builder.select(is_better, index, winner)
             maxima.append(best)
-            place = emit_plus(builder, places[n], v * L)
-            rest = emit_plus(builder, count, -v * L)
-            emit_store_first(builder, winners, place, builder.trunc(winner, small), rest)
+            place = emit.plus(builder, places[n], v * L)
+            rest = emit.plus(builder, count, -v * L)
+            emit.store_first(builder, winners, place, builder.trunc(winner, small), rest)
     return maxima

@@ -22,6 +22,7 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import lower_builtin
 
+from tinyconv.kernels.cpu import emit
 from tinyconv.kernels.cpu.instruction import (
     INT8,
     INT32,
@@ -33,18 +34,6 @@ from tinyconv.kernels.cpu.instruction import (
     Pointer,
     Vec,
     Vector,
-    emit_better,
-    emit_call,
-    emit_first_lanes,
-    emit_fma,
-    emit_load,
-    emit_masked_load,
-    emit_maximum,
-    emit_splat,
-    emit_store,
-    emit_store_first,
-    emit_totals,
-    emit_zeros,
     instruction,
     vector_type,
 )
@@ -85,25 +74,25 @@ def invoke(builder: Builder, function: Int, args: Int, thread: Int, first: Int, 
 @instruction(result=vector_type)
 def splat(builder: Builder, x: Float, lanes: Constant) -> Vec:
     """A vector of ``lanes`` times ``x``."""
-    return emit_splat(builder, x, lanes)
+    return emit.splat(builder, x, lanes)
 
 
 @instruction()
 def all_lanes(builder: Builder, x: Float, vector: Vec) -> Vec:
     """A vector of the length of ``vector`` whose lanes are all ``x``."""
-    return emit_splat(builder, x, vector.type.count)
+    return emit.splat(builder, x, vector.type.count)
 
 
 @instruction(result=vector_type)
 def load(builder: Builder, p: Pointer, i: Int, lanes: Constant) -> Vec:
     """The ``lanes`` numbers from ``p[i]`` on; any alignment."""
-    return emit_load(builder, p, i, lanes)
+    return emit.load(builder, p, i, lanes)
 
 
 @instruction(result=vector_type)
 def load_first(builder: Builder, p: Pointer, i: Int, count: Int, lanes: Constant) -> Vec:
     """The first ``count`` numbers from ``p[i]`` on, then zeros; what follows is not touched."""
-    return emit_masked_load(builder, p, i, emit_first_lanes(builder, count, lanes))
+    return emit.masked_load(builder, p, i, emit.first_lanes(builder, count, lanes))
 
 
 @instruction()
@@ -111,57 +100,57 @@ def prefetch(builder: Builder, p: Pointer, i: Int) -> None:
     """Let the cache line of ``p[i]`` come to the second cache, while other work goes on."""
     place = builder.bitcast(builder.gep(p, [i]), INT8.as_pointer())
     hints = (INT32(0), INT32(2), INT32(1))  # to read, level 2, data
-    emit_call(builder, "llvm.prefetch.p0", ir.VoidType(), place, *hints)
+    emit.call(builder, "llvm.prefetch.p0", ir.VoidType(), place, *hints)
 
 
 @instruction()
 def store(builder: Builder, p: Pointer, i: Int, value: Vec) -> None:
     """Write all lanes of ``value`` to ``p[i]`` and what follows."""
-    emit_store(builder, p, i, value)
+    emit.store(builder, p, i, value)
 
 
 @instruction()
 def store_first(builder: Builder, p: Pointer, i: Int, value: Vec, count: Int) -> None:
     """Write the first ``count`` lanes of ``value``; all of them if ``count`` is larger."""
-    emit_store_first(builder, p, i, value, count)
+    emit.store_first(builder, p, i, value, count)
 
 
 @instruction()
 def store_bytes(builder: Builder, p: Bytes, i: Int, value: Vec, n: Int) -> None:
     """Write the first n lanes, whole numbers below 256, to bytes from ``p[i]`` on."""
     small = builder.fptoui(value, ir.VectorType(INT8, value.type.count))
-    emit_store_first(builder, p, i, small, n)
+    emit.store_first(builder, p, i, small, n)
 
 
 @instruction()
 def first_lanes(builder: Builder, value: Vec, count: Int) -> Vec:
     """The first ``count`` lanes of ``value``, then zeros."""
-    zero = emit_zeros(value.type)
-    return builder.select(emit_first_lanes(builder, count, value.type.count), value, zero)
+    zero = emit.zeros(value.type)
+    return builder.select(emit.first_lanes(builder, count, value.type.count), value, zero)
 
 
 @instruction()
 def total(builder: Builder, value: Vec) -> Float:
     """The sum of all lanes, added in halves."""
-    return builder.extract_element(emit_totals(builder, [value], 1), INT32(0))
+    return builder.extract_element(emit.totals(builder, [value], 1), INT32(0))
 
 
 @instruction()
 def where_positive(builder: Builder, a: Vec, b: Vec, c: Vec) -> Vec:
     """The vector b where a > 0, else c."""
-    return builder.select(builder.fcmp_ordered(">", a, emit_zeros(a.type)), b, c)
+    return builder.select(builder.fcmp_ordered(">", a, emit.zeros(a.type)), b, c)
 
 
 @instruction()
 def where_at_most_zero(builder: Builder, a: Vec, b: Vec, c: Vec) -> Vec:
     """The vector b where a <= 0, else c."""
-    return builder.select(builder.fcmp_ordered("<=", a, emit_zeros(a.type)), b, c)
+    return builder.select(builder.fcmp_ordered("<=", a, emit.zeros(a.type)), b, c)
 
 
 @instruction()
 def where_better(builder: Builder, a: Vec, b: Vec, c: Vec, d: Vec) -> Vec:
     """The vector c where a is a maximum after b, else d."""
-    return builder.select(emit_better(builder, a, b), c, d)
+    return builder.select(emit.better(builder, a, b), c, d)
 
 
 @instruction()
@@ -194,13 +183,13 @@ def with_exponent(builder: Builder, a: Vec) -> Vec:
 @instruction()
 def fma(builder: Builder, a: Vec, b: Vec, c: Vec) -> Vec:
     """The sum a * b + c, rounded once."""
-    return emit_fma(builder, a, b, c)
+    return emit.fma(builder, a, b, c)
 
 
 @instruction()
 def maximum(builder: Builder, a: Vec, b: Vec) -> Vec:
     """The larger one; b where a is no larger, or one of the two is NaN."""
-    return emit_maximum(builder, a, b)
+    return emit.maximum(builder, a, b)
 
 
 @instruction()
@@ -216,25 +205,25 @@ def _of_llvm(name: str, a: ir.Value) -> tuple[str, ir.Type]:
 @instruction()
 def sqrt(builder: Builder, a: Vec) -> Vec:
     """The square root of each lane."""
-    return emit_call(builder, *_of_llvm("sqrt", a), a)
+    return emit.call(builder, *_of_llvm("sqrt", a), a)
 
 
 @instruction()
 def absolute(builder: Builder, a: Vec) -> Vec:
     """The size of each lane."""
-    return emit_call(builder, *_of_llvm("fabs", a), a)
+    return emit.call(builder, *_of_llvm("fabs", a), a)
 
 
 @instruction()
 def with_sign_of(builder: Builder, a: Vec, b: Vec) -> Vec:
     """The size of a with the sign of b."""
-    return emit_call(builder, *_of_llvm("copysign", a), a, b)
+    return emit.call(builder, *_of_llvm("copysign", a), a, b)
 
 
 @instruction()
 def nonzero_lanes(builder: Builder, value: Vec) -> Int:
     """A whole number whose bit k is 1 where lane k is not 0."""
-    mask = builder.fcmp_unordered("!=", value, emit_zeros(value.type))
+    mask = builder.fcmp_unordered("!=", value, emit.zeros(value.type))
     bits = builder.bitcast(mask, ir.IntType(value.type.count))
     return builder.zext(bits, ir.IntType(64))
 

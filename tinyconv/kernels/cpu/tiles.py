@@ -9,6 +9,7 @@ spent in :func:`outer`, :func:`add_scaled` and :func:`.ragged.dots`. ``rows``, `
 from llvmlite import ir
 from numba import types
 
+from tinyconv.kernels.cpu import emit
 from tinyconv.kernels.cpu.instruction import (
     Builder,
     Constant,
@@ -17,20 +18,6 @@ from tinyconv.kernels.cpu.instruction import (
     Places,
     Pointer,
     Tile,
-    emit_first_lanes,
-    emit_fma,
-    emit_gated,
-    emit_if_above,
-    emit_load,
-    emit_masked_load,
-    emit_maximum,
-    emit_plus,
-    emit_shuffle,
-    emit_splat,
-    emit_store,
-    emit_store_first,
-    emit_times,
-    emit_zeros,
     instruction,
     tile_type,
 )
@@ -43,7 +30,7 @@ def _type_of(rows: int, columns: int, lanes: int) -> types.UniTuple:
 @instruction(result=_type_of)
 def zeros(builder: Builder, rows: Constant, columns: Constant, lanes: Constant) -> Tile:
     """A tile of zeros."""
-    return [emit_zeros(ir.VectorType(ir.FloatType(), lanes))] * (rows * columns)
+    return [emit.zeros(ir.VectorType(ir.FloatType(), lanes))] * (rows * columns)
 
 
 @instruction(result=_type_of)
@@ -58,8 +45,8 @@ def load_tile(
 ) -> Tile:
     """The tile whose row r is ``p[i + r * stride]`` and what follows; stride 0 repeats a row."""
     return [
-        emit_load(
-            builder, p, emit_plus(builder, i, emit_times(builder, stride, r), v * lanes), lanes
+        emit.load(
+            builder, p, emit.plus(builder, i, emit.times(builder, stride, r), v * lanes), lanes
         )
         for r in range(rows)
         for v in range(columns)
@@ -73,13 +60,13 @@ def emit_store_rows(builder: Builder, p: ir.Value, places: Places, tile: Tile, c
     with builder.if_else(whole) as (then, otherwise):
         with then:
             for n, vector in enumerate(tile):
-                emit_store(builder, p, emit_plus(builder, places[n // V], n % V * L), vector)
+                emit.store(builder, p, emit.plus(builder, places[n // V], n % V * L), vector)
         with otherwise:
             for v in range(V):
-                rest = emit_plus(builder, count, -v * L)
+                rest = emit.plus(builder, count, -v * L)
                 for r, start in enumerate(places):
-                    place = emit_plus(builder, start, v * L)
-                    emit_store_first(builder, p, place, tile[r * V + v], rest)
+                    place = emit.plus(builder, start, v * L)
+                    emit.store_first(builder, p, place, tile[r * V + v], rest)
 
 
 @instruction()
@@ -87,22 +74,22 @@ def store_tile(
     builder: Builder, p: Pointer, i: Int, rows: Constant, stride: Int, tile: Tile, count: Int
 ) -> None:
     """Write row r of the tile to ``p[i + r * stride]``; of each row the first ``count`` numbers."""
-    places = [emit_plus(builder, i, emit_times(builder, stride, r)) for r in range(rows)]
+    places = [emit.plus(builder, i, emit.times(builder, stride, r)) for r in range(rows)]
     emit_store_rows(builder, p, places, tile, count)
 
 
 def add_row(builder: Builder, tile: Tile, row: int, factor: ir.Value, columns: Tile) -> None:
     """Add a multiple of the vectors ``columns`` to a row of a tile."""
-    scale = emit_splat(builder, factor, columns[0].type.count)
+    scale = emit.splat(builder, factor, columns[0].type.count)
     for n, column in enumerate(columns, row * len(columns)):
-        tile[n] = emit_fma(builder, scale, column, tile[n])
+        tile[n] = emit.fma(builder, scale, column, tile[n])
 
 
 def load_row(builder: Builder, p: ir.Value, i: ir.Value, tile: Tile, rows: int) -> Tile:
     """A row, as long as those of a tile."""
     L = tile[0].type.count
     return [
-        emit_load(builder, p, emit_plus(builder, i, v * L), L) for v in range(len(tile) // rows)
+        emit.load(builder, p, emit.plus(builder, i, v * L), L) for v in range(len(tile) // rows)
     ]
 
 
@@ -125,7 +112,7 @@ def outer(
     within, columns = rows // len(places), load_row(builder, b, j, tile, rows)
     for r in range(rows):
         place = places[r // within]
-        row = builder.gep(builder.gep(a, [place]), [emit_times(builder, stride, r % within)])
+        row = builder.gep(builder.gep(a, [place]), [emit.times(builder, stride, r % within)])
         add_row(builder, tile, r, builder.load(builder.gep(row, [i])), columns)
     return tile
 
@@ -136,11 +123,11 @@ def add_scaled(
 ) -> Tile:
     """Add a multiple of memory: ``tile[r, v] += factor * a[i + r * stride + v * lanes]``."""
     V, L = len(tile) // rows, tile[0].type.count
-    scale = emit_splat(builder, factor, L)
+    scale = emit.splat(builder, factor, L)
     for n, vector in enumerate(tile):
-        down = emit_times(builder, stride, n // V)
-        term = emit_load(builder, a, emit_plus(builder, i, down, n % V * L), L)
-        tile[n] = emit_fma(builder, scale, term, vector)
+        down = emit.times(builder, stride, n // V)
+        term = emit.load(builder, a, emit.plus(builder, i, down, n % V * L), L)
+        tile[n] = emit.fma(builder, scale, term, vector)
     return tile
 
 
@@ -154,7 +141,7 @@ def emit_spread(
     the inputs of all lanes are loaded.
     """
     loaded = [
-        emit_load(builder, a, emit_plus(builder, i, r * lanes), lanes)
+        emit.load(builder, a, emit.plus(builder, i, r * lanes), lanes)
         for r in range(max(1, inputs // outputs))
     ]
     if inputs == outputs == 1:
@@ -166,9 +153,9 @@ def emit_spread(
         while len(parts) > 1:  # of two vectors one, with the lanes that come from either
             own = [n % (2 * lanes) for n in chosen]
             pairs = zip(parts[::2], parts[1::2], strict=True)
-            parts = [emit_shuffle(builder, *pair, own) for pair in pairs]
+            parts = [emit.shuffle(builder, *pair, own) for pair in pairs]
             chosen = [n // (2 * lanes) * lanes + lane for lane, n in enumerate(chosen)]
-        spread.append(emit_shuffle(builder, parts[0], parts[0], chosen))
+        spread.append(emit.shuffle(builder, parts[0], parts[0], chosen))
     return spread
 
 
@@ -196,14 +183,14 @@ def products(
     V, L = len(tile) // rows, tile[0].type.count
     columns = load_row(builder, b, j, tile, rows)
     for r in range(rows // inputs):
-        down = emit_times(builder, row_stride, r // within)
-        along = emit_times(builder, stride, r % within)
+        down = emit.times(builder, row_stride, r // within)
+        along = emit.times(builder, stride, r % within)
         row = builder.gep(a, [builder.add(down, along)])  # the same in every round of a loop
         for v in range(V):
-            place = emit_plus(builder, i, v * L * inputs // outputs)
+            place = emit.plus(builder, i, v * L * inputs // outputs)
             for k, factor in enumerate(emit_spread(builder, row, place, L, inputs, outputs)):
                 n = (r * inputs + k) * V + v
-                tile[n] = emit_fma(builder, factor, columns[v], tile[n])
+                tile[n] = emit.fma(builder, factor, columns[v], tile[n])
     return tile
 
 
@@ -217,22 +204,22 @@ def add_rows(
     """
     V, L = len(tile) // rows, tile[0].type.count
     for r in range(rows):
-        with emit_if_above(builder, count, r):
-            row = emit_plus(builder, i, emit_times(builder, stride, r))
-            places = [emit_plus(builder, row, v * L) for v in range(V)]
+        with emit.if_above(builder, count, r):
+            row = emit.plus(builder, i, emit.times(builder, stride, r))
+            places = [emit.plus(builder, row, v * L) for v in range(V)]
             sums = [
-                builder.fadd(emit_load(builder, p, place, L), tile[r * V + v])
+                builder.fadd(emit.load(builder, p, place, L), tile[r * V + v])
                 for v, place in enumerate(places)
             ]
             for place, vector in zip(places, sums, strict=True):
-                emit_store(builder, p, place, vector)
+                emit.store(builder, p, place, vector)
 
 
 @instruction()
 def at_least(builder: Builder, tile: Tile, floor: Float) -> Tile:
     """The tile with ``floor`` in the place of what is less; NaN stays."""
-    least = emit_splat(builder, floor, tile[0].type.count)
-    return [emit_maximum(builder, least, vector) for vector in tile]
+    least = emit.splat(builder, floor, tile[0].type.count)
+    return [emit.maximum(builder, least, vector) for vector in tile]
 
 
 @instruction()
@@ -244,7 +231,7 @@ def plus(builder: Builder, tile: Tile, other: Tile) -> Tile:
 @instruction()
 def gated(builder: Builder, tile: Tile, gate: Tile) -> Tile:
     """The tile with 0 where the other one is 0 or less: the slope of a ReLU."""
-    return [emit_gated(builder, a, b) for a, b in zip(tile, gate, strict=True)]
+    return [emit.gated(builder, a, b) for a, b in zip(tile, gate, strict=True)]
 
 
 @instruction()
@@ -265,13 +252,13 @@ def transpose(
     Row r of x begins at ``x[i + r * x_row]``. Of the square, the first ``rows`` rows and the
     first ``columns`` columns exist.
     """
-    in_row = emit_first_lanes(builder, columns, lanes)
+    in_row = emit.first_lanes(builder, columns, lanes)
     vectors = []
     for r in range(lanes):
         exists = builder.icmp_signed(">", rows, ir.Constant(rows.type, r))
         mask = builder.select(exists, in_row, ir.Constant(in_row.type, [0] * lanes))
-        place = emit_plus(builder, i, emit_times(builder, x_row, r))
-        vectors.append(emit_masked_load(builder, x, place, mask))
+        place = emit.plus(builder, i, emit.times(builder, x_row, r))
+        vectors.append(emit.masked_load(builder, x, place, mask))
     # After step s, vector r holds, in blocks of 2s lanes, what belongs together: exchange
     # the off-diagonal blocks of size s between the vectors r and r + s.
     step = 1
@@ -284,10 +271,10 @@ def transpose(
         for r in range(lanes):
             if r // step % 2 == 0:
                 a, b = vectors[r], vectors[r + step]
-                vectors[r] = emit_shuffle(builder, a, b, low)
-                vectors[r + step] = emit_shuffle(builder, a, b, high)
+                vectors[r] = emit.shuffle(builder, a, b, low)
+                vectors[r + step] = emit.shuffle(builder, a, b, high)
         step *= 2
     for c, vector in enumerate(vectors):
-        with emit_if_above(builder, columns, c):
-            place = emit_plus(builder, j, emit_times(builder, y_row, c))
-            emit_store_first(builder, y, place, vector, rows)
+        with emit.if_above(builder, columns, c):
+            place = emit.plus(builder, j, emit.times(builder, y_row, c))
+            emit.store_first(builder, y, place, vector, rows)

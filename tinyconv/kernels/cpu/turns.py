@@ -10,7 +10,8 @@ import platform
 
 from llvmlite import ir
 
-from tinyconv.kernels.cpu.instruction import INT32, Builder, Int, emit_call, instruction
+from tinyconv.kernels.cpu import emit
+from tinyconv.kernels.cpu.instruction import INT32, Builder, Int, instruction
 
 #: Bytes from one turn to the next.
 LINE = 64
@@ -46,9 +47,9 @@ def rest(builder: Builder, longer: Int) -> None:
     """Wait some 50 ns or, if ``longer`` is not 0, let another thread have the core if one wants."""
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
-        emit_call(builder, "llvm.x86.sse2.pause", ir.VoidType())
+        emit.call(builder, "llvm.x86.sse2.pause", ir.VoidType())
     elif machine in ("aarch64", "arm64"):
-        emit_call(builder, "llvm.aarch64.hint", ir.VoidType(), INT32(1))
+        emit.call(builder, "llvm.aarch64.hint", ir.VoidType(), INT32(1))
     if hasattr(os, "sched_yield"):
         with builder.if_then(builder.icmp_signed("!=", longer, ir.Constant(WORD, 0))):
-            emit_call(builder, "sched_yield", INT32)
+            emit.call(builder, "sched_yield", INT32)

@@ -32,17 +32,13 @@ from llvmlite import ir
 from numba import literally
 
 from tinyconv.backend import Values
+from tinyconv.kernels.cpu import emit
 from tinyconv.kernels.cpu.instruction import (
     Builder,
     Constant,
     Int,
     Pointer,
     Tile,
-    emit_fma,
-    emit_load,
-    emit_plus,
-    emit_store_first,
-    emit_times,
     instruction,
     tile_type,
 )
@@ -95,8 +91,8 @@ def load_grid(
     """The grid whose vector (r, c) is what begins at ``p[i + r * down + c * along]``."""
     vectors = []
     for r, c in product(range(size), range(size)):
-        rows, columns = emit_times(builder, down, r), emit_times(builder, along, c)
-        vectors.append(emit_load(builder, p, emit_plus(builder, i, rows, columns), lanes))
+        rows, columns = emit.times(builder, down, r), emit.times(builder, along, c)
+        vectors.append(emit.load(builder, p, emit.plus(builder, i, rows, columns), lanes))
     return vectors
 
 
@@ -120,8 +116,8 @@ def store_grid(
             builder.icmp_signed(">", columns, ir.Constant(columns.type, c)),
         )
         with builder.if_then(is_inside):
-            steps = emit_times(builder, down, r), emit_times(builder, along, c)
-            emit_store_first(builder, p, emit_plus(builder, i, *steps), vector, count)
+            steps = emit.times(builder, down, r), emit.times(builder, along, c)
+            emit.store_first(builder, p, emit.plus(builder, i, *steps), vector, count)
 
 
 def _times(builder: Builder, matrix: Values, vectors: Tile) -> Tile:
@@ -134,7 +130,7 @@ def _times(builder: Builder, matrix: Values, vectors: Tile) -> Tile:
         for factor, vector in terms:
             scale = ir.Constant(vector.type, [float(factor)] * vector.type.count)
             if total is not None:
-                total = emit_fma(builder, scale, vector, total)
+                total = emit.fma(builder, scale, vector, total)
             else:
                 total = vector if factor == 1 else builder.fmul(scale, vector)
         results.append(total)
