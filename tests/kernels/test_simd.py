@@ -84,9 +84,9 @@ def test_dot_products(lanes: int, rows: int, columns: int) -> None:
         tile = tiles.zeros(rows, columns, lanes)
         whole = count // lanes * lanes
         for k in range(0, whole, lanes):
-            tile = ragged.dots(tile, rows, p, k, count, rows, q, k, count, columns)
+            tile = ragged.dots(tile, rows, p, k, count, rows, q, k, count, columns, lanes)
         rest = count - whole
-        tile = ragged.dots_first(tile, rows, p, whole, count, rows, q, whole, count, columns, rest)
+        tile = ragged.dots(tile, rows, p, whole, count, rows, q, whole, count, columns, rest)
         ragged.store_totals(simd.pointer(y), 0, rows, columns, tile, rows, columns, add)
 
     rng = np.random.default_rng(0)

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
 from tinyconv.kernels.cpu.kernel import inner, kernel, record
-from tinyconv.kernels.cpu.ragged import dots, dots_first, outer_rows, store_rows, store_totals
+from tinyconv.kernels.cpu.ragged import dots, outer_rows, store_rows, store_totals
 from tinyconv.kernels.cpu.simd import (
     invoke,
     load,
@@ -104,15 +104,15 @@ def forward(L: int, R: int, Q: int) -> Any:
                             store(room, (n - nb) * ROW + k - kb, values)
                     for o in range(ob, min(ob + BLOCK, o1), Q):
                         for n in range(nb, ne, R):
-                            i, j, count, outputs = start + (n - nb) * row, o * I, n1 - n, o1 - o
+                            i, j, count, units = start + (n - nb) * row, o * I, n1 - n, o1 - o
                             acc = zeros(R, Q, L)
                             for k in range(kb, whole, L):
-                                acc = dots(acc, R, rows, i + k, row, count, w, j + k, I, outputs)
+                                acc = dots(acc, R, rows, i + k, row, count, w, j + k, I, units, L)
                             if whole < ke:
                                 i, j, k = n * x_sample + whole, j + whole, ke - whole
-                                acc = dots_first(acc, R, x, i, x_sample, count, w, j, I, outputs, k)
+                                acc = dots(acc, R, x, i, x_sample, count, w, j, I, units, k)
                             place = n * y_sample + o
-                            store_totals(z, place, R, y_sample, acc, count, outputs, int(kb > 0))
+                            store_totals(z, place, R, y_sample, acc, count, units, int(kb > 0))
 
     return linear
 

@@ -3,8 +3,6 @@
 What is no row repeats the last one when it is read, and is not written.
 """
 
-from typing import Any
-
 from llvmlite import ir
 
 from tinyconv.kernels.cpu import emit
@@ -56,53 +54,25 @@ def dots(
     j: Int,
     b_stride: Int,
     b_rows: Int,
+    count: Int,
 ) -> Tile:
     """Add products lane by lane: ``tile[r, q] += a[i + r * a_stride] * b[j + q * b_stride]``.
 
     Both factors are vectors, and the sum of the lanes of ``tile[r, q]`` is the dot product of row
     r of ``a`` with row q of ``b`` in the end. The first ``a_rows`` and ``b_rows`` exist; the others
-    repeat the last.
+    repeat the last. Only the first ``count`` lanes are touched.
     """
-    sides = (a, i, a_stride, a_rows), (b, j, b_stride, b_rows)
-    return _add_dots(builder, tile, rows, *sides, None)
-
-
-@instruction()
-def dots_first(
-    builder: Builder,
-    tile: Tile,
-    rows: Constant,
-    a: Pointer,
-    i: Int,
-    a_stride: Int,
-    a_rows: Int,
-    b: Pointer,
-    j: Int,
-    b_stride: Int,
-    b_rows: Int,
-    count: Int,
-) -> Tile:
-    """Do as :func:`dots` with the first ``count`` lanes alone, and touch no others."""
-    sides = (a, i, a_stride, a_rows), (b, j, b_stride, b_rows)
+    # LLVM drops a mask that it knows to be true everywhere.
     mask = emit.first_lanes(builder, count, tile[0].type.count)
-    return _add_dots(builder, tile, rows, *sides, mask)
 
-
-Side = tuple[ir.Value, ir.Value, ir.Value, ir.Value]
-
-
-def _add_dots(builder: Builder, tile: Tile, rows: int, a: Side, b: Side, mask: Any) -> Tile:
-    def fetch(side: Side, row: int) -> ir.Value:
-        p, i, stride, count = side
-        start = builder.gep(p, [_start_of(builder, stride, row, count)])  # the same in every round
-        if mask is None:
-            return emit.load(builder, start, i, tile[0].type.count)
+    def fetch(p: ir.Value, i: ir.Value, stride: ir.Value, ends: ir.Value, row: int) -> ir.Value:
+        start = builder.gep(p, [_start_of(builder, stride, row, ends)])  # the same in every round
         return emit.masked_load(builder, start, i, mask)
 
     V = len(tile) // rows
-    columns = [fetch(b, v) for v in range(V)]
+    columns = [fetch(b, j, b_stride, b_rows, v) for v in range(V)]
     for r in range(rows):
-        factor = fetch(a, r)
+        factor = fetch(a, i, a_stride, a_rows, r)
         for v in range(V):
             tile[r * V + v] = emit.fma(builder, factor, columns[v], tile[r * V + v])
     return tile
