@@ -90,15 +90,15 @@ def test_a_convolution_forward_and_backward(
     (back,) = input_gradient(window, dz, gradient, N, arena)
     product.squares = back.squares = K
     flipped = np.swapaxes(w, 0, 1)[:, :, ::-1, ::-1]
-    v = add_square_weights(context, program, "v", product, packed(arena, product, w))
-    v_back = add_square_weights(context, program, "v", back, packed(arena, back, flipped))
+    add_square_weights(context, program, "v", product, packed(arena, product, w))
+    add_square_weights(context, program, "v", back, packed(arena, back, flipped))
     program.add_deferred()
     biases, none = (arena.take(part.tile.padded(part.channels)) for part in (product, back))
     biases[:O] = b
     places = {"b": address_of(biases), "y": result.base + 4 * product.end}
-    add_squares(context, program, "y", product, v, **places, floor=0.0)
+    add_squares(context, program, "y", product, **places, floor=0.0)
     places = {"b": address_of(none), "y": gradient.base + 4 * back.end, "gate": gates.origin}
-    add_squares(context, program, "dx", back, v_back, **places, adds=1, floor=-np.inf)
+    add_squares(context, program, "dx", back, **places, adds=1, floor=-np.inf)
     width, run = product.tile.width, K * C + 1
     sums, bias = (arena.take(n * product.tile.padded(O)) for n in (K * run, 1))
     where: dict[str, Any] = {"dw": sums, "db": bias, "run_padded": run}
@@ -137,14 +137,14 @@ def test_a_convolution_with_the_max_pool_behind_it(size: tuple[int, int]) -> Non
     assert is_of_squares(window, C, O, 100, (1, 2, 2))
     assert not is_of_squares(window, C, O, 100, (1, 3, 3))
     product.squares = 5
-    v = add_square_weights(context, program, "v", product, packed(arena, product, w))
+    add_square_weights(context, program, "v", product, packed(arena, product, w))
     program.add_deferred()
     biases = arena.take(product.tile.padded(O))
     biases[:O] = b
     winners = arena.take(result.array.size, "uint8")
     winners[...] = 77
     where = {"y": result.base + 4 * product.end, "winners": address_of(winners) + product.end}
-    add_squares(context, program, "y", product, v, **where, b=address_of(biases), floor=-np.inf)
+    add_squares(context, program, "y", product, **where, b=address_of(biases), floor=-np.inf)
     context._room[...] = np.nan
     program.freeze(2)
     program.run(N)

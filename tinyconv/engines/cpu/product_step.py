@@ -144,7 +144,7 @@ class ProductStep(Step):
         self._add_packs(program, product, column, product.channels, parts)
         if product.squares:
             name, context = f"{self.name}: pack", self.context
-            product.transformed = add_square_weights(context, program, name, product, w)
+            add_square_weights(context, program, name, product, w)
         return w, b
 
     def _add_packs(

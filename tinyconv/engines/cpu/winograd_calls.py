@@ -102,15 +102,14 @@ def _with_room(
 
 def add_square_weights(
     context: Context, program: Program, name: str, product: Product, w: Values
-) -> Values:
-    """Add the calls that transform a product's packed weights, and return where they go."""
+) -> None:
+    """Add the calls that transform a product's packed weights."""
     C, K, width = product.x.C, product.squares, product.tile.width
     padded = product.tile.padded(product.channels)
-    v = context.arena.take((K + 1) ** 2 * C * padded)
+    v = product.transformed = context.arena.take((K + 1) ** 2 * C * padded)
     kernel = compiled(winograd.weights, product.tile.L, K)
     values: dict[str, Any] = {"w": w, "v": v, "C": C, "width": width, "blocks": padded // width}
     program.defer(lambda: program.call(name, kernel, items=C, **values))
-    return v
 
 
 def add_squares(
