@@ -145,10 +145,13 @@ class Engine(ABC):
             profile: whether to measure the time of each part of a step, if the engine can.
         """
         self.loss, self.optimizer, self.metrics = loss, optimizer, metrics
-        self._begin(verbose, profile)
+        self._verbose, self._is_profiling = verbose, profile
+        self._seconds: dict[str, float] = {}  # of all steps, by part
+        self._steps = 0
+        self._begin()
 
     @abstractmethod
-    def _begin(self, verbose: bool, profile: bool) -> None:
+    def _begin(self) -> None:
         """Do what there is to do before the first step."""
 
     @abstractmethod
@@ -188,4 +191,4 @@ class Engine(ABC):
     @property
     def profile(self) -> dict[str, float]:
         """Seconds a training step of each of its parts by name, if they were measured."""
-        return {}
+        return {name: seconds / max(self._steps, 1) for name, seconds in self._seconds.items()}

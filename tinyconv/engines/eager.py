@@ -30,7 +30,7 @@ class EagerEngine(Engine):
     def __init__(self, net: Net) -> None:
         self.net = net
 
-    def _begin(self, verbose: bool, profile: bool) -> None:
+    def _begin(self) -> None:
         self.optimizer_state = self.optimizer.init(self.net.parameters.flat)
         self._parameters = self.net.parameters
         self._totals = Totals()

@@ -54,12 +54,9 @@ class PlanEngine(EagerEngine):
         self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
         self._is_predicting = False
 
-    def _begin(self, verbose: bool, profile: bool) -> None:
-        super()._begin(verbose, profile)
+    def _begin(self) -> None:
+        super()._begin()
         self._trains = self.net.refresh()
-        self._verbose, self._is_profiling = verbose, profile
-        self._seconds: dict[str, float] = {}
-        self._steps = 0
         self._training = None
 
     def train_step(  # noqa: D102
@@ -80,10 +77,6 @@ class PlanEngine(EagerEngine):
             self._training = None
             super().train_step(x, y, index, step, lr)
         self._steps += 1
-
-    @property
-    def profile(self) -> dict[str, float]:  # noqa: D102
-        return {name: seconds / max(self._steps, 1) for name, seconds in self._seconds.items()}
 
     def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
         with self._lock:

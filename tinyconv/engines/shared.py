@@ -51,11 +51,11 @@ class SharedEngine(Engine):
             layer for layer in self._layers if sync_batch_norm and isinstance(layer, BATCH_NORMS)
         ]
 
-    def _begin(self, verbose: bool, profile: bool) -> None:
+    def _begin(self) -> None:
         self._counts_alike = _counts_alike(self.loss)
         self.inner.sharing = self._sum
         goal = (self.loss, self.optimizer, self.metrics)
-        self.inner.start_training(*goal, verbose=verbose, profile=profile)
+        self.inner.start_training(*goal, verbose=self._verbose, profile=self._is_profiling)
         self.optimizer_state = self.inner.optimizer_state
         self.start_epoch(Totals())
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.base import Engine, Net, Totals
+from tinyconv.engines.base import Net, Totals
 from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
 from tinyconv.engines.gpu.launcher import Launcher
@@ -24,8 +24,10 @@ MOST_UNSEEN = 1024
 MOST_DATA = 16
 
 
-class GpuEngine(Engine):
+class GpuEngine(EagerEngine):
     """Trains and predicts by plans, made with the first batch; same results as the eager engine.
+
+    It is one as well, for what its kernels cannot vouch for.
 
     Equal to float32 rounding, and to the bit from run to run: no kernel adds in an order that may
     change. A step whose loss or gradient is not finite is found at the next call of
@@ -39,27 +41,23 @@ class GpuEngine(Engine):
     """
 
     def __init__(self, net: Net, launcher: Launcher) -> None:
-        self.net, self.launcher = net, launcher
+        super().__init__(net)
+        self.launcher = launcher
         self._training: GpuTraining | None = None
         self._trains = 0  # the version of the network that the plan is of
         self._plans = KeptPlans(self._make_plan)
         self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
 
-    def _begin(self, verbose: bool, profile: bool) -> None:
-        self._layers = EagerEngine(self.net)
-        self._layers.sharing = self.sharing
-        self._layers.start_training(self.loss, self.optimizer, self.metrics)
-        self.optimizer_state = self._layers.optimizer_state
-        self._is_profiling, self._seconds, self._steps = profile, dict[str, float](), 0
+    def _begin(self) -> None:
+        self._trains = self.net.refresh()
+        super()._begin()
         self._training = None
-        self._trains, self._parameters = self.net.refresh(), self.net.parameters
-        self._totals = Totals()
         # What was asked for since it was last seen that all steps were taken, by step.
         self._unseen: dict[int, tuple[Array, Targets, Array, int, float]] = {}
 
     def start_epoch(self, totals: Totals) -> None:  # noqa: D102
         self._settle()
-        self._totals = totals.copy()
+        super().start_epoch(totals)
         if self._training is not None:
             self._training.set_sums(self._totals)
             if self._sees_all:
@@ -77,7 +75,7 @@ class GpuEngine(Engine):
             n = backend.set_batch(x, y, index, step, lr)
         except ShapeError:  # the layers say which of them is the first to refuse the batch
             self._settle()
-            self._layers.train_step(x, y, index, step, lr)
+            super().train_step(x, y, index, step, lr)
             raise
         self._unseen[step] = (x, y, index, step, lr)
         self._sees_all = len(index) == len(x)
@@ -89,13 +87,9 @@ class GpuEngine(Engine):
         if not backend.program.is_compiled:  # the host was asked in any case
             self._settle()
 
-    @property
-    def profile(self) -> dict[str, float]:  # noqa: D102
-        return {name: seconds / max(self._steps, 1) for name, seconds in self._seconds.items()}
-
     def totals(self) -> Totals:  # noqa: D102
         self._settle()
-        return self._totals.copy()
+        return super().totals()
 
     def _settle(self) -> None:
         """Wait for all steps and take over the sums; what was refused, the layers do or explain.
@@ -114,9 +108,7 @@ class GpuEngine(Engine):
         if refused is None:
             return
         backend.forgive()
-        self._layers.start_epoch(self._totals)
-        self._layers.train_step(*again[0])
-        self._totals = self._layers.totals()
+        super().train_step(*again[0])
         backend.set_sums(self._totals)
         for each in again[1:]:
             self.train_step(*each)
@@ -172,7 +164,7 @@ class GpuEngine(Engine):
                 try:
                     values = plan.backend.predict(piece)
                 except ShapeError:
-                    return EagerEngine(self.net).logits(x, batch_size)
+                    return super().logits(x, batch_size)
                 out[first : first + batch_size] = values
         return out
 
