@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-
-from tinyconv.backend import Array
+from tinyconv.backend import Array, Values
 from tinyconv.layers.base import Layer
 from tinyconv.losses import Loss, Targets
 from tinyconv.metrics import Metric
@@ -159,9 +157,7 @@ class Engine(ABC):
         """Let the sums begin at ``totals``, which are zero unless an epoch is resumed."""
 
     @abstractmethod
-    def train_step(
-        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
-    ) -> None:
+    def train_step(self, x: Array, y: Targets, index: Values, step: int, lr: float) -> None:
         """Train on the samples ``x[index]`` and their targets, both as they are now.
 
         Args:
@@ -180,7 +176,7 @@ class Engine(ABC):
         """Return a copy of the sums since the epoch started."""
 
     @abstractmethod
-    def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:
+    def logits(self, x: Array, batch_size: int) -> Values:
         """Return the outputs of the last layer, (N, ...), computed ``batch_size`` at a time.
 
         Args:

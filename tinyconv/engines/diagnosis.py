@@ -24,12 +24,11 @@ def fault_of_outputs(net: Net, x: Array) -> str | None:
     if not bool(xp.all(xp.isfinite(x))):
         return "the input of the network holds values that are not finite"
     for layer in net.walk():
+        where = f"layer {layer.path} ({type(layer).__name__})"
         for name, values in layer.params.items():
             if not bool(xp.all(xp.isfinite(values))):
-                where = f"layer {layer.path} ({type(layer).__name__})"
                 return f"{where} has a {name} that is not finite"
         if not bool(xp.all(xp.isfinite(layer.y))):
-            where = f"layer {layer.path} ({type(layer).__name__})"
             return f"{where} is the first whose output is not finite"
     return None
 

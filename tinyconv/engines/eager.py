@@ -1,11 +1,10 @@
 """The layers run one by one: the readable engine, for every device and dtype."""
 
 from copy import copy
-from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array, like, namespace, to_numpy
+from tinyconv.backend import Array, Values, like, namespace, to_numpy
 from tinyconv.engines.base import Engine, Net, Totals
 from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.diagnosis import fault_of_gradients, fault_of_outputs
@@ -38,9 +37,7 @@ class EagerEngine(Engine):
     def start_epoch(self, totals: Totals) -> None:  # noqa: D102
         self._totals = totals.copy()
 
-    def train_step(  # noqa: D102
-        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
-    ) -> None:
+    def train_step(self, x: Array, y: Targets, index: Values, step: int, lr: float) -> None:  # noqa: D102
         self.net.refresh()
         if self.net.parameters is not self._parameters:
             raise StateError(REPLACED)
@@ -58,9 +55,7 @@ class EagerEngine(Engine):
                 error.step = step
             raise
 
-    def _step(
-        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
-    ) -> None:
+    def _step(self, x: Array, y: Targets, index: Values, step: int, lr: float) -> None:
         p = self.net.parameters
         xb = take(x, index, p.flat).astype(p.flat.dtype, copy=False)
         targets, weight = y.batch(index, p.flat)
@@ -90,7 +85,7 @@ class EagerEngine(Engine):
     def totals(self) -> Totals:  # noqa: D102
         return self._totals.copy()
 
-    def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
+    def logits(self, x: Array, batch_size: int) -> Values:  # noqa: D102
         flat, parts = self.net.parameters.flat, []
         for first in range(0, max(len(x), 1), batch_size):
             batch = x[first : first + batch_size].astype(self.net.dtype, copy=False)

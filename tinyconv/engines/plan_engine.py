@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array
+from tinyconv.backend import Array, Values
 from tinyconv.engines.base import Net
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.eager import REPLACED, EagerEngine
@@ -59,9 +59,7 @@ class PlanEngine(EagerEngine):
         self._trains = self.net.refresh()
         self._training = None
 
-    def train_step(  # noqa: D102
-        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
-    ) -> None:
+    def train_step(self, x: Array, y: Targets, index: Values, step: int, lr: float) -> None:  # noqa: D102
         backend = self._trainer(tuple(x.shape[1:]), len(index), y)
         try:
             n = backend.set_batch(x, y, index, step, lr)
@@ -78,7 +76,7 @@ class PlanEngine(EagerEngine):
             super().train_step(x, y, index, step, lr)
         self._steps += 1
 
-    def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
+    def logits(self, x: Array, batch_size: int) -> Values:  # noqa: D102
         with self._lock:
             if self._is_predicting:  # a signal handler, in the middle of a prediction
                 return PlanEngine(self.net).logits(x, batch_size)
@@ -87,7 +85,7 @@ class PlanEngine(EagerEngine):
                 plan = self._predictor(tuple(x.shape), batch_size)
                 N, backend = len(x), plan.backend
                 if 0 < N <= batch_size:
-                    values: np.ndarray[Any, Any] = backend.predict(x[:])
+                    values: Values = backend.predict(x[:])
                     return values
                 out = np.empty((N, *plan.output.shape), np.float32)
                 for first in range(0, N, batch_size):

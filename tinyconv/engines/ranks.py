@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from tinyconv.backend import Array
+from tinyconv.backend import Array, Values
 from tinyconv.errors import ArgumentError
 
 
@@ -73,7 +73,7 @@ class Ranks:
         """Return which of n samples are this rank's; each has as many, or one more."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
-    def add(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def add(self, values: Values) -> Values:
         """Return the sum of all ranks' arrays, which are contiguous and alike."""
         if self.comm is None:
             return values
@@ -107,9 +107,7 @@ class Ranks:
                     "expected the same arguments and data on all ranks"
                 )
 
-    def outputs(
-        self, logits: Callable[[Array], np.ndarray[Any, Any]], x: Array
-    ) -> np.ndarray[Any, Any]:
+    def outputs(self, logits: Callable[[Array], Values], x: Array) -> Values:
         """Return the outputs for all samples, of which each rank computes its part."""
         parts = self.gather(logits(x[self.part(len(x))]))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -15,9 +15,7 @@ holds all gradients here.
 
 from typing import Any
 
-import numpy as np
-
-from tinyconv.backend import Array
+from tinyconv.backend import Array, Values
 from tinyconv.engines.base import Engine, Net, Totals
 from tinyconv.engines.gradient_sum import DeviceSum, GradientSum
 from tinyconv.engines.ranks import Ranks
@@ -64,9 +62,7 @@ class SharedEngine(Engine):
         self._totals = totals.copy() if self.ranks.is_first else Totals()
         self.inner.start_epoch(Totals())
 
-    def train_step(  # noqa: D102
-        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
-    ) -> None:
+    def train_step(self, x: Array, y: Targets, index: Values, step: int, lr: float) -> None:  # noqa: D102
         N, ranks = len(index), self.ranks
         if ranks.size <= N and self._counts_alike and y.sample_weight is None:
             part = ranks.part(N)
@@ -87,15 +83,7 @@ class SharedEngine(Engine):
         sums = {name: value / copies for name, value in local.sums.items()}
         self.inner.start_epoch(Totals(sums, local.samples / copies, local.divisor / copies))
 
-    def _step(
-        self,
-        x: Array,
-        y: Targets,
-        index: np.ndarray[Any, Any],
-        part: slice,
-        step: int,
-        lr: float,
-    ) -> None:
+    def _step(self, x: Array, y: Targets, index: Values, part: slice, step: int, lr: float) -> None:
         """Train on the samples ``index[part]`` of a batch, and tell the layers where these lie."""
         N, is_part = len(index), part != slice(0, len(index))
         parts = Parts(N, self._sum.share, self._sum.add if is_part else _unchanged)
@@ -121,7 +109,7 @@ class SharedEngine(Engine):
         totals.add(self.inner.totals())
         return totals
 
-    def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:
+    def logits(self, x: Array, batch_size: int) -> Values:
         """Return the outputs, which this rank computes alone."""
         return self.inner.logits(x, batch_size)
 

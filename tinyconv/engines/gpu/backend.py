@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array, namespace
+from tinyconv.backend import Array, Values, namespace
 from tinyconv.engines.base import Sharing, Totals
 from tinyconv.engines.gpu.element_steps import (
     ActivationStep,
@@ -119,7 +119,7 @@ class GpuBackend:
 
     # What a plan is run with.
 
-    def predict(self, x: Array) -> np.ndarray[Any, Any]:
+    def predict(self, x: Array) -> Values:
         """Return the logits (n, ...) of ``x`` (n, ...), float32."""
         n = len(x)
         for step in self.steps:

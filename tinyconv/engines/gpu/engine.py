@@ -1,11 +1,10 @@
 """The engine of plans on the GPU: one graph launch a training step."""
 
 import threading
-from typing import Any
 
 import numpy as np
 
-from tinyconv.backend import Array
+from tinyconv.backend import Array, Values
 from tinyconv.engines.base import Net, Totals
 from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
@@ -63,9 +62,7 @@ class GpuEngine(EagerEngine):
             if self._sees_all:
                 self._training.sources.forget()
 
-    def train_step(  # noqa: D102
-        self, x: Array, y: Targets, index: np.ndarray[Any, Any], step: int, lr: float
-    ) -> None:
+    def train_step(self, x: Array, y: Targets, index: Values, step: int, lr: float) -> None:  # noqa: D102
         last = next(reversed(self._unseen.values()), None)
         most = MOST_UNSEEN if last is None or last[0] is x else MOST_DATA
         if len(self._unseen) >= most:
@@ -154,7 +151,7 @@ class GpuEngine(EagerEngine):
         backend.set_sums(self._totals)
         return backend
 
-    def logits(self, x: Array, batch_size: int) -> np.ndarray[Any, Any]:  # noqa: D102
+    def logits(self, x: Array, batch_size: int) -> Values:  # noqa: D102
         N, shape = len(x), tuple(x.shape[1:])
         with self._lock:
             plan = self._plans.find(self.net.refresh(), max(1, min(batch_size, N)), shape)

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinyconv.backend import Array
+from tinyconv.backend import Array, Values
 from tinyconv.kernels.gpu.source import Instance, Launch
 
 
@@ -23,13 +23,13 @@ class Launcher(Protocol):
     def empty(self, shape: Sequence[int], dtype: Any = np.float32) -> Array:
         """Return an array of the device, of any values."""
 
-    def upload(self, values: np.ndarray[Any, Any]) -> Array:
+    def upload(self, values: Values) -> Array:
         """Return a copy on the device."""
 
     def write(self, array: Array, values: Any) -> None:
         """Write values of the host or of the device to an array, in turn with the launches."""
 
-    def read(self, array: Array) -> np.ndarray[Any, Any]:
+    def read(self, array: Array) -> Values:
         """Return a copy in the host's memory, when all that was launched before has ended."""
 
     def address(self, array: Array) -> int:
