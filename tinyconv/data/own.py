@@ -26,6 +26,7 @@ import numpy as np
 
 from tinyconv.backend import Values
 from tinyconv.data import idx_folder, npz, pictures, table
+from tinyconv.data.byte_images import ByteImages
 from tinyconv.data.parts import MOST_CLASSES, Parts
 from tinyconv.data.splits import DIGITS, DataSet, Split, stratified
 from tinyconv.errors import DataError
@@ -112,16 +113,10 @@ def _split(path: Path, parts: Parts, shares: dict[str, float], seed: int) -> Dat
     if kind == "pictures" and parts.like_mnist and shape == (1, 28, 28) and names == DIGITS:
         kind = "digits"
     train, validation, test = (
-        Split(_floats(x), y) for x, y in map(arrays.__getitem__, ("train", "validation", "test"))
+        Split(ByteImages(x)[:] if x.dtype == np.uint8 else x.astype(np.float32), y)
+        for x, y in map(arrays.__getitem__, ("train", "validation", "test"))
     )
     return DataSet(train, validation, test, names, str(path), kind, parts.about)
-
-
-def _floats(x: Values) -> np.ndarray[Any, np.dtype[np.float32]]:
-    floats: np.ndarray[Any, np.dtype[np.float32]] = x.astype(np.float32)
-    if x.dtype == np.uint8:
-        floats /= 255
-    return floats
 
 
 def _numbered(path: Path, parts: Parts) -> tuple[tuple[str, ...], dict[str, Values]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinyconv import random
 from tinyconv.backend import Values
+from tinyconv.data.byte_images import ByteImages
 from tinyconv.errors import DataError
 
 DIGITS = tuple("0123456789")
@@ -37,9 +38,7 @@ class Split(NamedTuple):
         >>> x.shape, x.dtype.name, round(float(x.max()), 4), y.dtype.name
         ((2, 1, 28, 28), 'float32', 0.2, 'int64')
         """
-        x = images[:, np.newaxis].astype(np.float32)
-        x /= 255
-        return cls(x, labels.astype(np.int64))
+        return cls(ByteImages(images[:, np.newaxis])[:], labels.astype(np.int64))
 
 
 @dataclass(frozen=True)
