@@ -63,9 +63,8 @@ class ActivationStep(Step):
         program.call(self.name, "elements", sizes, kernel, blocks(count), *arguments)
 
     def backward(self, program: Program) -> None:
-        if self.dx is not None:
-            name = f"{self.name}: backward"
-            add_activation_backward(program, name, self.activation, self.dy, self.v, self.dx)
+        name = f"{self.name}: backward"
+        add_activation_backward(program, name, self.activation, self.dy, self.v, self.dx)
 
 
 class DropoutStep(Step):
@@ -91,9 +90,8 @@ class DropoutStep(Step):
         _call(program, self.name, count, "dropout", self.x, self.y, *self._draw)
 
     def backward(self, program: Program) -> None:
-        if self.dx is not None:
-            name, count = f"{self.name}: backward", prod(self.shape)
-            _call(program, name, count, "dropout", self.dy, self.dx, *self._draw)
+        name, count = f"{self.name}: backward", prod(self.shape)
+        _call(program, name, count, "dropout", self.dy, self.dx, *self._draw)
 
 
 class FlattenStep(Step):
@@ -102,8 +100,7 @@ class FlattenStep(Step):
     is_view = True
 
     def backward(self, program: Program) -> None:
-        if self.dx is not None:
-            _copy(program, f"{self.name}: backward", self.dy, self.dx)
+        _copy(program, f"{self.name}: backward", self.dy, self.dx)
 
 
 class AddStep(SumStep, Step):

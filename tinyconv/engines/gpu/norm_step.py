@@ -1,12 +1,11 @@
 """The steps of normalisation: with its activation, and of local responses."""
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
-from tinyconv.engines.gpu.step import Buffer, Step
+from tinyconv.engines.gpu.step import Step
 from tinyconv.engines.units import BATCH_NORMS, Unit
 from tinyconv.layers import LayerNorm
 
@@ -39,6 +38,9 @@ class NormStep(Step):
             "GROUPS": self.groups,
             "ACTIVATION": self.activation.code,
         }
+        sets, _, _ = self._sets(self.context.batch)
+        names = () if self.is_fixed else ("mean", "scale", "variance")
+        self.statistics = [self.context.empty(sets) for _ in names]
 
     @staticmethod
     def accepts(unit: Unit) -> bool:
@@ -48,14 +50,6 @@ class NormStep(Step):
     def start(self, n: int) -> None:
         if self.is_batch and not self.is_fixed:
             self.layer.require_a_variance((n, *self.shape))
-
-    def connect(
-        self, xs: Sequence[Buffer], dxs: Sequence[Buffer | None], y: Buffer, dy: Buffer | None
-    ) -> None:
-        super().connect(xs, dxs, y, dy)
-        sets = self.C if self.is_batch else self.context.batch * self.rows * self.groups
-        names = () if self.is_fixed else ("mean", "scale", "variance")
-        self.statistics = [self.context.empty(sets) for _ in names]
 
     def _threads(self, elements: int) -> int:
         """Threads for a set of so many elements: whole warps."""
@@ -151,9 +145,8 @@ class ResponseStep(Step):
         self._add(program, self.name, "response_forward", self.x, self.base, self.y, *constants)
 
     def backward(self, program: Program) -> None:
-        if self.dx is not None:
-            arguments = (self.dy, self.x, self.base, self.dx, self.alpha, self.beta)
-            self._add(program, f"{self.name}: backward", "response_backward", *arguments)
+        arguments = (self.dy, self.x, self.base, self.dx, self.alpha, self.beta)
+        self._add(program, f"{self.name}: backward", "response_backward", *arguments)
 
     def _add(self, program: Program, name: str, kernel: str, *arguments: object) -> None:
         grid = blocks(prod(self.shape))

@@ -1,13 +1,12 @@
 """The step of the maximum or a norm of windows, or of whole planes."""
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 
 from tinyconv.engines.gpu.product_steps import window_sizes
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
-from tinyconv.engines.gpu.step import Buffer, Step
+from tinyconv.engines.gpu.step import Step
 from tinyconv.engines.units import MAX, NORM_POOLS
 from tinyconv.geometry import sliding_window
 from tinyconv.layers import GlobalMaxPool
@@ -26,11 +25,6 @@ class PoolStep(Step):
             window = self.layer.window(tuple(size))
         self.sizes = {"PLANES": planes, **window_sizes(window)}
         self.is_norm = type(self.layer) in NORM_POOLS
-
-    def connect(
-        self, xs: Sequence[Buffer], dxs: Sequence[Buffer | None], y: Buffer, dy: Buffer | None
-    ) -> None:
-        super().connect(xs, dxs, y, dy)
         if self.is_norm:
             self.power = np.float32(getattr(self.layer, "norm_type", 2))
         else:
@@ -43,8 +37,6 @@ class PoolStep(Step):
         program.call(self.name, "pool", self.sizes, kernel, grid, *arguments)
 
     def backward(self, program: Program) -> None:
-        if self.dx is None:
-            return
         if self.is_norm:
             kernel = "pool_norm_backward"
             arguments: tuple[object, ...] = (self.dy, self.x, self.y, self.dx, self.power, BATCH)

@@ -94,11 +94,9 @@ class ResampleStep(Step):
         self.resampling.add(program, self.name, self.x, self.y, *last)
 
     def backward(self, program: Program) -> None:
-        if self.dx is not None:
-            assert self.dy is not None
-            name, adds = f"{self.name}: backward", bool(self.adds[0])
-            transposed = self.resampling.transposed()
-            transposed.add(program, name, self.dy, self.dx, self.weight, adds=adds)
+        name, adds = f"{self.name}: backward", bool(self.adds[0])
+        transposed = self.resampling.transposed()
+        transposed.add(program, name, self.dy, self.dx, self.weight, adds=adds)
 
 
 class SubsampleStep(ResampleStep):
@@ -115,7 +113,8 @@ class SubsampleStep(ResampleStep):
         super().forward(program)
 
     def backward(self, program: Program) -> None:
-        super().backward(program)
+        if self.dx is not None:
+            super().backward(program)
         if not self.is_trained:
             return
         C, grads, resampling = self.shape[0], self.layer.grads, self.resampling
