@@ -10,6 +10,7 @@ import pytest
 
 import tinyconv as tc
 from tinyconv.engines.cpu.backend import CpuTraining
+from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.plan import Plan
 from tinyconv.layers import decode, encode
 from tinyconv.losses import CrossEntropyLoss
@@ -92,9 +93,9 @@ def test_no_memory_and_no_gradient_is_for_what_is_frozen() -> None:
     assert p.flat.size == p.flat_grad.size == p.decay.size == 20 + 111
     rule = tc.Adam()
     assert rule.init(p.flat)["mean"].size == 131
-    plan = Plan(
-        net, (1, 5, 5), CpuTraining(p, (1, 5, 5), 4, 1, CrossEntropyLoss(), rule, rule.init(p.flat))
-    )
+    engine = EagerEngine(net)
+    engine.start_training(CrossEntropyLoss(), rule)
+    plan = Plan(net, (1, 5, 5), CpuTraining(engine, (1, 5, 5), 4, 1))
     assert [image is None for image in plan.gradients.of[:4]] == [True, True, True, False]
 
 

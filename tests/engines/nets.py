@@ -1,10 +1,11 @@
-"""Nets that between them meet every rule and every kernel, on small images."""
+"""Nets that between them meet every rule and every kernel, on small images, and their training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from tinyconv.engines.eager import EagerEngine
 from tinyconv.layers import (
     ELU,
     GELU,
@@ -53,6 +54,10 @@ from tinyconv.layers import (
     Tanh,
     Upsample,
 )
+from tinyconv.losses import CrossEntropyLoss
+from tinyconv.metrics import Metric
+from tinyconv.network import Sequential
+from tinyconv.optimizers import Optimizer
 
 
 class LocalHalf(Layer):
@@ -698,3 +703,10 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
         ],
     ),
 }
+
+
+def started(net: Sequential, rule: Optimizer, metrics: Sequence[Metric] = ()) -> EagerEngine:
+    """Return an engine that has begun to train a net by a rule, to lower the cross-entropy."""
+    engine = EagerEngine(net)
+    engine.start_training(CrossEntropyLoss(), rule, metrics)
+    return engine

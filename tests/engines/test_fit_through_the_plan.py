@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nets import started
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinyconv as tc
@@ -12,7 +13,7 @@ from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.cpu.backend import CpuTraining
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.plan import Plan
-from tinyconv.losses import CrossEntropyLoss, Targets
+from tinyconv.losses import Targets
 
 Array = np.ndarray[Any, Any]
 
@@ -136,10 +137,8 @@ def test_no_array_is_allocated_after_the_first_step() -> None:
     x, y = samples(64)
     targets = Targets(y)
     net = small_net()
-    rule = tc.SGD(lr=0.01, momentum=0.9)
-    state = rule.init(net.parameters.flat)
     shape = (1, 12, 12)
-    plan = CpuTraining(net.parameters, shape, 16, 2, CrossEntropyLoss(), rule, state)
+    plan = CpuTraining(started(net, tc.SGD(lr=0.01, momentum=0.9)), shape, 16, 2)
     Plan(net, shape, plan)
     index = np.arange(16)
     plan.run(plan.set_batch(x, targets, index, 0, 0.01))
@@ -308,9 +307,7 @@ def test_no_array_is_allocated_whatever_the_layers() -> None:
         tc.Linear(8, 4),
     ]
     net = tc.Sequential(layers, seed=0, input_shape=(1, 12, 12))
-    rule = tc.Adam(lr=0.01)
-    state = rule.init(net.parameters.flat)
-    training = CpuTraining(net.parameters, (1, 12, 12), 16, 1, CrossEntropyLoss(), rule, state)
+    training = CpuTraining(started(net, tc.Adam(lr=0.01)), (1, 12, 12), 16, 1)
     plan = Plan(net, (1, 12, 12), training)
     assert plan.is_compiled, str(plan)
     targets, index = Targets(y), np.arange(16)

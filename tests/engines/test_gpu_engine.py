@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from emulator import Emulator, needs_compiler
+from nets import started
 
 import tinyconv as tc
 from tinyconv.data import ByteImages
@@ -279,10 +280,7 @@ def test_how_many_launches_a_step_is(model: Any, launches: int) -> None:
     """Those of ``benchmarks/GPU.md``: one a layer and direction, the loss, and the update."""
     net, launcher = model(), Emulator()
     shape = net.input_shape
-    dropouts = sum(isinstance(layer, tc.Dropout) for layer in net.walk())
-    rule, state = tc.Adam(), tc.Adam().init(net.parameters.flat)
-    arguments = (net.output_shape(shape), dropouts, tc.CrossEntropyLoss(), rule, state)
-    backend = GpuTraining(launcher, net.parameters, shape, 10, *arguments)
+    backend = GpuTraining(launcher, started(net, tc.Adam()), shape, 10)
     assert Plan(net, shape, backend).is_compiled
     assert len(backend.program) == launches
     assert f"| {model.__name__} | {launches} |" in GPU_PAGE.read_text()

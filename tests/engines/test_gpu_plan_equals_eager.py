@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from emulator import Emulator, needs_compiler
-from nets import NETS
+from nets import NETS, started
 
 import tinyconv as tc
 from tinyconv import layers, optimizers
@@ -14,7 +14,7 @@ from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
 from tinyconv.engines.gpu.update_rule import KERNELS
 from tinyconv.engines.plan import Plan
-from tinyconv.layers import LAYERS, Chain, Dropout, Flatten, Linear, Pad
+from tinyconv.layers import LAYERS, Chain, Flatten, Linear, Pad
 from tinyconv.losses import CrossEntropyLoss, Targets
 from tinyconv.metrics import Accuracy
 from tinyconv.testing.examples import LAYER_EXAMPLES
@@ -39,20 +39,8 @@ def make(name: str, samples: int) -> tuple[tc.Sequential, tc.Sequential, Array, 
 
 
 def training(net: tc.Sequential, order: int, batch: int, shape: Any) -> tuple[GpuTraining, Plan]:
-    dropouts = sum(isinstance(layer, Dropout) for layer in net.walk())
-    rule = tc.SGD(lr=1.0)  # so that the step is the gradient
-    backend = GpuTraining(
-        Emulator(order),
-        net.parameters,
-        shape,
-        batch,
-        net.output_shape(shape),
-        dropouts,
-        CrossEntropyLoss(),
-        rule,
-        {},
-        [Accuracy()],
-    )
+    engine = started(net, tc.SGD(lr=1.0), [Accuracy()])  # so that the step is the gradient
+    backend = GpuTraining(Emulator(order), engine, shape, batch)
     return backend, Plan(net, shape, backend)
 
 
@@ -186,11 +174,9 @@ def test_gradients_of_a_users_chain_are_clipped_with_the_others() -> None:
         for _ in range(2)
     )
     rule = tc.SGD(lr=1.0, clip_norm=0.01)
-    arguments = ((3,), 0, CrossEntropyLoss(), rule, {})
-    backend = GpuTraining(Emulator(), net.parameters, (5,), 4, *arguments)
+    backend = GpuTraining(Emulator(), started(net, rule), (5,), 4)
     Plan(net, (5,), backend)
-    eager = EagerEngine(other)
-    eager.start_training(CrossEntropyLoss(), rule)
+    eager = started(other, rule)
     x, y = (
         np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32),
         Targets(np.arange(4) % 3),

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nets import NETS
+from nets import NETS, started
 
 import tinyconv as tc
 from tinyconv.engines.base import Totals
 from tinyconv.engines.cpu import linear_step
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
-from tinyconv.engines.eager import EagerEngine
 from tinyconv.engines.plan import Plan
 from tinyconv.layers import Layer
-from tinyconv.losses import CrossEntropyLoss, Targets
+from tinyconv.losses import Targets
 from tinyconv.metrics import Accuracy
 
 Array = np.ndarray[Any, Any]
@@ -45,10 +44,9 @@ def compare(name: str, batch: int, threads: int, frozen: slice = slice(0)) -> No
     y = Targets(labels)
     rule = tc.SGD(lr=1.0)  # so that the step is the gradient
     shape = x.shape[1:]
-    plan = CpuTraining(net.parameters, shape, batch, threads, CrossEntropyLoss(), rule, {})
+    plan = CpuTraining(started(net, rule), shape, batch, threads)
     Plan(net, shape, plan)
-    eager = EagerEngine(other)
-    eager.start_training(CrossEntropyLoss(), rule, [Accuracy()])
+    eager = started(other, rule, [Accuracy()])
     index = np.random.default_rng(6).permutation(2 * batch)
     for step, picked in enumerate((index[:batch], index[: batch // 2 + 1])):
         before = net.parameters.flat.copy()
@@ -206,7 +204,7 @@ def test_a_refused_step_of_the_plan_leaves_running_statistics() -> None:
     before = {name: value.copy() for name, value in net.state_dict().items()}
     x[2, 1] = np.nan
     shape = x.shape[1:]
-    plan = CpuTraining(net.parameters, shape, 4, 2, CrossEntropyLoss(), tc.SGD(lr=1.0), {})
+    plan = CpuTraining(started(net, tc.SGD(lr=1.0)), shape, 4, 2)
     Plan(net, shape, plan)
     plan.run(plan.set_batch(x, Targets(y), np.arange(4), 0, 1.0))
     for name, value in net.state_dict().items():
@@ -259,11 +257,10 @@ def test_what_dropout_drops_may_be_nan_or_infinite() -> None:
         is_dropped = net.layers[0].forward(np.ones_like(x), training=True, step=4) == 0
         x[is_dropped] = np.resize([np.nan, np.inf], is_dropped.sum())
         y, rule = Targets(np.zeros(6, int)), tc.SGD(lr=1.0)
-        plan = CpuTraining(net.parameters, shape, 6, 2, CrossEntropyLoss(), rule, {})
+        plan = CpuTraining(started(net, rule), shape, 6, 2)
         Plan(net, shape, plan)
         assert plan.run(plan.set_batch(x, y, np.arange(6), 4, 1.0))
-        eager = EagerEngine(other)
-        eager.start_training(CrossEntropyLoss(), rule, [])
+        eager = started(other, rule)
         eager.start_epoch(Totals())
         eager.train_step(x, y, np.arange(6), 4, 1.0)
         np.testing.assert_allclose(net.parameters.flat, other.parameters.flat, atol=1e-6)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nets import started
 
 import tinyconv as tc
 from tinyconv.engines.choose import engine_for
@@ -118,7 +119,7 @@ def test_a_gradient_counts_behind_the_slope_of_the_activation(
     net = tc.Sequential(layers, seed=0, input_shape=shape)
     net[0].params["bias"][...] = -10
     net[3].params["weight"][...] = [[1e20], [-1e20]]
-    plan = CpuTraining(net.parameters, shape, 3, 2, CrossEntropyLoss(), tc.SGD(lr=0.1), {})
+    plan = CpuTraining(started(net, tc.SGD(lr=0.1)), shape, 3, 2)
     Plan(net, shape, plan)
     x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
     assert plan.run(plan.set_batch(x, Targets(np.array([0, 1, 1])), np.arange(3), 0, 0.1))
@@ -129,7 +130,7 @@ def test_the_reach_by_hand() -> None:
     layers = [tc.Linear(1, 1, bias=False), tc.LeakyReLU(10.0), tc.Linear(1, 2, bias=False)]
     net = tc.Sequential(layers, seed=0, input_shape=(1,))
     net.parameters.flat[...] = [1, np.log(3), 0]
-    plan = CpuTraining(net.parameters, (1,), 2, 1, CrossEntropyLoss(), tc.SGD(lr=0.1), {})
+    plan = CpuTraining(started(net, tc.SGD(lr=0.1)), (1,), 2, 1)
     Plan(net, (1,), plan)
     x, y = np.array([[1], [-0.1]], np.float32), Targets(np.array([0, 0]))
     assert plan.run(plan.set_batch(x, y, np.arange(2), 0, 0.1))

@@ -115,12 +115,14 @@ class Engine(ABC):
     """Executes training steps (gather, forward, loss, backward, update) and predictions.
 
     Attributes:
+        net: the network.
         loss, optimizer, metrics: as of :meth:`start_training`.
         optimizer_state: what it remembers, name -> flat array; saved with a checkpoint.
         sharing: makes the gradient of a batch of that of this process's part; None where it has
             all of it. Set before :meth:`start_training`.
     """
 
+    net: Net
     sharing: Sharing | None = None
     optimizer_state: dict[str, Array]
 

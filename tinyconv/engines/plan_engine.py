@@ -132,11 +132,8 @@ class PlanEngine(EagerEngine):
             if same and batch <= old.batch and old.takes(y):
                 return old
             batch = max(batch, old.batch)
-        rule = (self.loss, self.optimizer, self.optimizer_state)
         with when_compiling(_announce if self._verbose else None):
-            backend = CpuTraining(
-                self.net.parameters, shape, batch, threads, *rule, self.metrics, y, self.sharing
-            )
+            backend = CpuTraining(self, shape, batch, threads, y)
             Plan(self.net, shape, backend)
         self._training = backend
         return backend

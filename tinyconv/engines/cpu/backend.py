@@ -7,7 +7,7 @@ from math import isfinite, prod
 import numpy as np
 
 from tinyconv.backend import Values
-from tinyconv.engines.base import Sharing, Totals
+from tinyconv.engines.base import Engine, Totals
 from tinyconv.engines.cpu.arena import Border, Image
 from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
@@ -22,9 +22,7 @@ from tinyconv.kernels.cpu import reach
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
-from tinyconv.losses import Loss, Targets
-from tinyconv.metrics import Metric
-from tinyconv.optimizers import Optimizer
+from tinyconv.losses import Targets
 from tinyconv.parameters import Parameters
 
 #: Bytes of activations that a block of samples may have, so that they stay in the second cache.
@@ -162,16 +160,12 @@ class CpuTraining(CpuBackend):
     """Memory, steps and program of one plan, which does training steps.
 
     Args:
-        parameters: of the network, float32; updated in place.
+        engine: whose steps they are: of its network, whose parameters are updated in place, by its
+            optimizer and so on.
         shape: of one sample.
         batch: samples at most.
         threads: that share the work.
-        loss: what is minimised.
-        optimizer: the update rule.
-        state: what the rule remembers; updated in place.
-        metrics: what is measured beside the loss.
         targets: such as will come; None for one class index each. See :meth:`takes`.
-        sharing: what comes between the backward pass and the update.
 
     Attributes:
         sums: (threads, 8) float64: of each thread the sum of the losses of a batch, where the loss
@@ -183,22 +177,19 @@ class CpuTraining(CpuBackend):
 
     def __init__(
         self,
-        parameters: Parameters,
+        engine: Engine,
         shape: Shape,
         batch: int,
         threads: int,
-        loss: Loss,
-        optimizer: Optimizer,
-        state: dict[str, Values],
-        metrics: Sequence[Metric] = (),
         targets: Targets | None = None,
-        sharing: Sharing | None = None,
     ) -> None:
-        super().__init__(parameters, shape, batch, threads)
-        self.rule = UpdateRule(optimizer, parameters, state, sharing)
+        super().__init__(engine.net.parameters, shape, batch, threads)
+        self.rule = UpdateRule(
+            engine.optimizer, self.parameters, engine.optimizer_state, engine.sharing
+        )
         self.context.rule = self.rule.call
         self.sums = np.zeros((threads, 8))
-        self.loss_step = LossStep(loss, metrics, targets, self.context, self.sums)
+        self.loss_step = LossStep(engine.loss, engine.metrics, targets, self.context, self.sums)
         self.index = np.zeros(batch, np.int64)
         self._staging: Values | None = None
         self._x: Values | None = None

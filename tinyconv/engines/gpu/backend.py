@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array, Values, namespace
-from tinyconv.engines.base import Sharing, Totals
+from tinyconv.engines.base import Engine, Totals
 from tinyconv.engines.gpu.element_steps import (
     ActivationStep,
     AddStep,
@@ -29,10 +29,9 @@ from tinyconv.engines.gpu.step import Buffer, Context, Step
 from tinyconv.engines.gpu.update_rule import COUNTERS, FIGURES, UpdateRule
 from tinyconv.engines.step import Steps
 from tinyconv.errors import ArgumentError
+from tinyconv.layers import Dropout
 from tinyconv.layers.base import Shape
-from tinyconv.losses import Loss, Targets
-from tinyconv.metrics import Metric
-from tinyconv.optimizers import Optimizer
+from tinyconv.losses import Targets
 from tinyconv.parameters import Parameters
 
 #: Kind of a unit (:mod:`tinyconv.engines.units`) -> the steps that may compute it.
@@ -147,19 +146,13 @@ class GpuTraining(GpuBackend):
 
     Args:
         launcher: of the device.
-        parameters: of the network, float32, on the device; updated in place.
+        engine: whose steps they are: of its network, whose parameters, on the device, are updated
+            in place, by its optimizer and so on. Its ``sharing`` comes in turn with the kernels,
+            and leaves the gradient of the whole batch in ``parameters.flat_grad``.
         shape: of one sample.
         batch: samples at most.
-        output_shape: of the outputs for one sample.
-        layers: how many dropout layers there may be.
-        loss: what is minimised.
-        optimizer: the update rule.
-        state: what the rule remembers; updated in place.
-        metrics: what is measured beside the loss.
         targets: such as will come; None for one class index each. See :meth:`takes`.
         of_bytes: whether samples are bytes, to be divided by 255.
-        sharing: what comes between the backward pass and the update, in turn with the kernels. It
-            leaves the gradient of the whole batch in ``parameters.flat_grad``.
     """
 
     training = True
@@ -167,27 +160,22 @@ class GpuTraining(GpuBackend):
     def __init__(
         self,
         launcher: Launcher,
-        parameters: Parameters,
+        engine: Engine,
         shape: Shape,
         batch: int,
-        output_shape: Shape,
-        layers: int,
-        loss: Loss,
-        optimizer: Optimizer,
-        state: dict[str, Array],
-        metrics: Sequence[Metric] = (),
         targets: Targets | None = None,
         of_bytes: bool = False,
-        sharing: Sharing | None = None,
     ) -> None:
-        super().__init__(launcher, parameters, shape, batch)
-        self.of_bytes, self.sharing = of_bytes, sharing
+        net, metrics = engine.net, engine.metrics
+        super().__init__(launcher, net.parameters, shape, batch)
+        self.of_bytes, self.sharing = of_bytes, engine.sharing
         self._counters = launcher.upload(np.array([0, 0, 0, -1, 0], np.int64))
         counters = {name: self._counters[i : i + 1] for i, name in enumerate(COUNTERS)}
         self.metrics = [metric.name for metric in metrics]
         self._figures = launcher.upload(np.zeros(len(FIGURES) + len(metrics)))
         context = self.context
         context.counters = counters | {"all": self._counters}
+        layers = sum(isinstance(layer, Dropout) for layer in net.walk())
         context.keys = launcher.empty((max(1, layers), KEYS), np.uint64)
         self._first_key: int | None = None  # the step of which the first keys are
         self._starts: list[int] = []  # the first samples that they are for
@@ -195,8 +183,8 @@ class GpuTraining(GpuBackend):
         self._rate: float | None = None
         self.sources = Sources(launcher, batch)
         context.sources, context.gather = self.sources.addresses, 2 if of_bytes else 1
-        self.rule = UpdateRule(optimizer, parameters, state)
-        self.loss_step = LossStep(loss, metrics, targets, output_shape, self.context)
+        self.rule = UpdateRule(engine.optimizer, net.parameters, engine.optimizer_state)
+        self.loss_step = LossStep(engine.loss, metrics, targets, net.output_shape(shape), context)
 
     # What a plan is built with.
 

@@ -13,7 +13,6 @@ from tinyconv.engines.gpu.sources import holds_bytes
 from tinyconv.engines.kept_plans import KeptPlans
 from tinyconv.engines.plan import Plan
 from tinyconv.errors import ShapeError, StateError
-from tinyconv.layers import Dropout
 from tinyconv.losses import Targets
 
 #: Steps between two looks at whether one was refused, where no figure is asked for in between:
@@ -131,21 +130,7 @@ class GpuEngine(EagerEngine):
             self._settle()
             batch = max(batch, old.batch)
         self._trains = version
-        backend = GpuTraining(
-            self.launcher,
-            self.net.parameters,
-            shape,
-            batch,
-            self.net.output_shape(shape),
-            sum(isinstance(layer, Dropout) for layer in self.net.walk()),
-            self.loss,
-            self.optimizer,
-            self.optimizer_state,
-            self.metrics,
-            y,
-            of_bytes,
-            self.sharing,
-        )
+        backend = GpuTraining(self.launcher, self, shape, batch, y, of_bytes)
         Plan(self.net, shape, backend)
         self._training = backend
         backend.set_sums(self._totals)
