@@ -11,9 +11,11 @@ from nets import NETS, started
 
 import tinyconv as tc
 from tinyconv.engines.base import Totals
+from tinyconv.engines.cpu import backend as cpu_backend
 from tinyconv.engines.cpu import linear_step
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.plan import Plan
+from tinyconv.engines.plan_engine import PlanEngine
 from tinyconv.layers import Layer
 from tinyconv.losses import Targets
 from tinyconv.metrics import Accuracy
@@ -114,6 +116,37 @@ def test_prediction(name: str) -> None:
         backend.poison()
         out = backend.predict(x[:n])
         np.testing.assert_allclose(out, net.forward(x[:n]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_prediction_with_buffers_for_few_samples(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for large images. Those that meet others of the batch need buffers for all."""
+    monkeypatch.setattr(cpu_backend, "BLOCK_BYTES", 0)
+    net, _, x, _ = make(name, 9)
+    backend = CpuBackend(net.parameters, x.shape[1:], 9, 1)
+    Plan(net, x.shape[1:], backend)
+    at_once = backend.best_at_once
+    assert at_once < 9 or not backend.program.is_by_samples
+    backend = CpuBackend(net.parameters, x.shape[1:], 9, 1, at_once)
+    Plan(net, x.shape[1:], backend)
+    for n in (9, 4):
+        backend.poison()
+        net.parameters.flat *= 0.9
+        out = backend.predict(x[:n])
+        np.testing.assert_allclose(out, net.forward(x[:n]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_tracked", [True, False])
+def test_buffers_of_a_prediction_are_for_as_many_as_may_be_parted(is_tracked: bool) -> None:
+    norm = tc.BatchNorm2d(8, track_running_stats=is_tracked)
+    net = tc.Sequential([tc.Conv2d(1, 8, 1), tc.GlobalMaxPool(), norm], input_shape=(1, 200, 200))
+    x = np.random.default_rng(0).normal(size=(6, 1, 200, 200)).astype(np.float32)
+    engine = PlanEngine(net)
+    np.testing.assert_allclose(engine.logits(x, 6), net.forward(x), rtol=1e-4, atol=1e-5)
+    few = tc.get_num_threads()
+    assert engine._plan.backend.context.batch == (few if is_tracked else 6)
 
 
 def before_a_guard(x: Array) -> Array:

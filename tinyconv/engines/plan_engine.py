@@ -111,7 +111,13 @@ class PlanEngine(EagerEngine):
         return self._plan
 
     def _make_plan(self, batch: int, shape: tuple[int, ...], threads: int) -> Plan:
-        return Plan(self.net, shape, CpuBackend(self.net.parameters, shape, batch, threads))
+        sizes = self.net.parameters, shape, batch, threads
+        plan = Plan(self.net, shape, CpuBackend(*sizes))
+        if (at_once := plan.backend.best_at_once) < batch:
+            smaller = Plan(self.net, shape, CpuBackend(*sizes, at_once))
+            # A linear layer of few samples may be shared out otherwise.
+            plan = smaller if smaller.backend.program.is_by_samples else plan
+        return plan
 
     def _threads(self, shape: tuple[int, ...], batch: int) -> int:
         """Return the threads that a prediction is worth: to wake one takes a while itself."""

@@ -27,6 +27,8 @@ from tinyconv.parameters import Parameters
 
 #: Bytes of activations that a block of samples may have, so that they stay in the second cache.
 BLOCK_BYTES = 768 << 10
+#: Samples of which a block makes light of what it costs itself.
+MANY = 96
 
 #: What a reader asks of its input's buffer: a border and spare numbers.
 Room = tuple[Border, int]
@@ -40,6 +42,7 @@ class CpuBackend:
         shape: of one sample.
         batch: samples at most.
         threads: that share the work.
+        at_once: of them, those that there are buffers for; all if it is not given.
 
     Attributes:
         training: whether the plan has a backward pass.
@@ -49,10 +52,18 @@ class CpuBackend:
 
     training = False
 
-    def __init__(self, parameters: Parameters, shape: Shape, batch: int, threads: int) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        shape: Shape,
+        batch: int,
+        threads: int,
+        at_once: int | None = None,
+    ) -> None:
         self.parameters, self.shape = parameters, shape
         self.batch, self.threads = batch, threads
-        self.context = Context(batch, threads, self.training, parameters.flat, parameters.flat_grad)
+        flat, flat_grad = parameters.flat, parameters.flat_grad
+        self.context = Context(at_once or batch, threads, self.training, flat, flat_grad)
         steps = Steps(STEPS, self.context)
         self.steps, self.accepts, self.step = steps.made, steps.accept, steps.make
         self.program = Program(threads)
@@ -76,7 +87,7 @@ class CpuBackend:
             for axis in range(3)
         )
         spare = max((spare for _, spare in wanted), default=0)
-        image = self.context.arena.image(self.batch, shape, border, spare)
+        image = self.context.arena.image(self.context.batch, shape, border, spare)
         self.images.append(image)
         return image
 
@@ -111,7 +122,8 @@ class CpuBackend:
 
     def outputs(self, logits: Image, shape: Shape) -> None:
         """Add the call that copies the logits, if their order is not that of the op."""
-        self._logits = logits.channels_first(self.batch).reshape(self.batch, *shape)
+        batch = self.context.batch
+        self._logits = logits.channels_first(batch).reshape(batch, *shape)
         if logits.flattened() is None:
             args = self.program.call(
                 "outputs",
@@ -124,18 +136,43 @@ class CpuBackend:
 
     def freeze(self) -> None:
         """End the program."""
-        per_sample = 4 * sum(image.sample for image in self.images)
-        fitting = BLOCK_BYTES // per_sample
-        even = 96 if fitting >= 96 else 6  # so many samples leave no part of a tile empty
-        self.program.freeze(max(even, fitting // even * even))
+        self.program.freeze(self._block)
         self._inputs = self._inputs or self.program.fields("x", self._input.origin)
         self._started = [step for step in self.steps if type(step).start is not Step.start]
+
+    @property
+    def _block(self) -> int:
+        """Samples of a block, in numbers that leave few tiles in part empty."""
+        sample = 4 * sum(image.sample for image in self.images)
+        fitting = BLOCK_BYTES // sample
+        # Few samples would wait for many parameters, or for the sums of their gradients.
+        passed = self.parameters.flat.nbytes * (4 if self.training else 1)
+        least = 6 if passed > max(sample, BLOCK_BYTES) else 1
+        even = max(n for n in (MANY, 6, least) if n <= max(fitting, least))
+        return max(even, fitting // even * even)
+
+    @property
+    def best_at_once(self) -> int:
+        """The samples that a prediction should have buffers for: a block for each thread.
+
+        What one leaves in the cache is where the next one writes. All samples, if they depend on
+        each other or are small.
+        """
+        if self._block >= MANY or not self.program.is_by_samples:
+            return self.batch
+        return min(self.batch, self._block * self.threads)
 
     # What a plan is run with.
 
     def predict(self, x: Values) -> Values:
         """Return the logits (n, ...) of the samples ``x`` (n, ...)."""
-        x = np.ascontiguousarray(x, np.float32)
+        x, most = np.ascontiguousarray(x, np.float32), self.context.batch
+        if len(x) <= most:
+            return self._predict(x)
+        pieces = range(0, len(x), most)
+        return np.concatenate([self._predict(x[i : i + most], again=i > 0) for i in pieces])
+
+    def _predict(self, x: Values, again: bool = False) -> Values:
         n = self.context.n[0] = len(x)
         for step in self._started:
             step.start(0)
@@ -143,17 +180,17 @@ class CpuBackend:
         for field in self._inputs:
             field[0] = address
         if self._rows is None:
-            self.program.run(n)
+            self.program.run(n, again)
             return self._logits[:n].copy()
         out = np.empty((n, *self._logits.shape[1:]), np.float32)
         self._rows[0] = address_of(out)
-        self.program.run(n)
+        self.program.run(n, again)
         return out
 
     def poison(self) -> None:
         """Fill every activation and gradient, but for the borders, with NaN: for tests."""
         for image in self.images:
-            image.channels_first(self.batch)[...] = np.nan
+            image.channels_first(self.context.batch)[...] = np.nan
 
 
 class CpuTraining(CpuBackend):

@@ -50,6 +50,7 @@ class Program:
         self._must_begin = True
         self._deferred: list[Callable[[], object]] = []
         self._guarded_from: int | None = None
+        self._prepared = 0  # phases that only changes make necessary
         self._segments: list[int | Callable[[int], None]] = []  # addresses or functions
 
     def call(
@@ -145,6 +146,7 @@ class Program:
         look = _Phase("changes", False, [(kernel, address_of(args), len(pieces), 1)])
         look.names.append(look.name)
         self._phases.insert(0, look)
+        self._prepared = len(self._phases)
         self._must_begin = True
 
     def python(self, name: str, function: Callable[[int], None]) -> None:
@@ -200,6 +202,8 @@ class Program:
                 self._segments.append(self._segment(self._table, begin))
             begin += 1
             self._records[-1]["end"] = begin
+        if self.is_by_samples:
+            self._again = self._segment(self._table, self._prepared)
 
     def _segment(self, phases: Values, begin: int) -> int:
         """Return the address of a segment that begins and ends with a phase."""
@@ -215,9 +219,14 @@ class Program:
         """Whether no Python function is in it."""
         return not any(callable(segment) for segment in self._segments)
 
-    def run(self, n: int) -> None:
-        """Run everything for a batch of n samples."""
-        for segment in self._segments:
+    @property
+    def is_by_samples(self) -> bool:
+        """Whether what runs without changes is one phase, which treats samples by themselves."""
+        return [phase.of_samples for phase in self._phases[self._prepared :]] == [True]
+
+    def run(self, n: int, again: bool = False) -> None:
+        """Run everything for a batch of n samples; ``again`` without a look for changes."""
+        for segment in (self._again,) if again else self._segments:
             if callable(segment):
                 segment(n)
             else:
