@@ -84,12 +84,8 @@ class Rule:
 
 
 def _tiled(*layers: Any) -> bool:
-    """Whether the windows of the max-pool lie side by side, without padding or gaps."""
-    pool = next(layer for layer in layers if type(layer) in MAX)
-    return _is_a_grid(pool)
-
-
-def _is_a_grid(pool: Any) -> bool:
+    """Whether the windows of the pooling lie side by side, without padding or gaps."""
+    pool = next(layer for layer in layers if type(layer) in (*MAX, *AVG))
     return (
         pool.stride == pool.kernel_size
         and set(pool.dilation) == {1}
@@ -100,11 +96,7 @@ def _is_a_grid(pool: Any) -> bool:
 
 def _commutes(conv: Any, pool: Any, *others: Layer) -> bool:
     """Whether the mean may be taken of the convolution's input instead."""
-    return conv.padding_mode == "zeros" and set(conv.stride) == {1} and _is_a_grid(pool)
-
-
-def _ends_in_a_grid(*layers: Any) -> bool:
-    return _is_a_grid(layers[-1])
+    return conv.padding_mode == "zeros" and set(conv.stride) == {1} and _tiled(pool)
 
 
 def _has_statistics(layer: Any, norm: Any, *others: Layer) -> bool:
@@ -125,7 +117,7 @@ RULES = (
     Rule("conv", (CONVS, MAX), _tiled),
     Rule("conv", (CONVS, AVG, ACTIVATIONS), _commutes),
     Rule("conv", (CONVS, AVG), _commutes),
-    Rule("conv", (CONVS, ACTIVATIONS, AVG), _ends_in_a_grid),
+    Rule("conv", (CONVS, ACTIVATIONS, AVG), _tiled),
     Rule("conv", (CONVS, BATCH_NORMS, ACTIVATIONS), _has_statistics, "prediction"),
     Rule("conv", (CONVS, BATCH_NORMS), _has_statistics, "prediction"),
     Rule("conv", (CONVS, ACTIVATIONS)),
