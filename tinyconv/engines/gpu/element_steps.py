@@ -16,12 +16,17 @@ def _call(program: Program, name: str, count: int, kernel: str, *arguments: obje
     program.call(name, "elements", {"COUNT": count}, kernel, blocks(count), *arguments)
 
 
-def _copy(program: Program, name: str, x: Array, y: Array) -> None:
-    """Add the call y = x, if these are two places."""
-    address, count = program.launcher.address, prod(y.shape[1:])
-    if address(x) != address(y):
-        part = (np.int32(count), np.int32(0))
-        _call(program, name, count, "copy_part", x, *part, y, *part, BATCH)
+def _copy(
+    program: Program, name: str, x: Array, y: Array, x_first: int = 0, y_first: int = 0
+) -> None:
+    """Add the call y = x, if these are two places.
+
+    The smaller of the two is a part of each sample of the other, from its ``first`` number on.
+    """
+    if program.launcher.address(x) != program.launcher.address(y):
+        sizes = prod(x.shape[1:]), prod(y.shape[1:])
+        places = (x, *map(np.int32, (sizes[0], x_first)), y, *map(np.int32, (sizes[1], y_first)))
+        _call(program, name, min(sizes), "copy_part", *places, BATCH)
 
 
 def add_arrays(
@@ -130,31 +135,12 @@ class ConcatStep(SideBySideStep, Step):
     def forward(self, program: Program) -> None:
         first = 0
         for x in self.xs:
-            self._copy(program, self.name, x, 0, self.y, first, prod(x.shape[1:]))
+            _copy(program, self.name, x, self.y, y_first=first)
             first += prod(x.shape[1:])
 
     def backward(self, program: Program) -> None:
         first = 0
         for x, dx in zip(self.xs, self.dxs, strict=True):
             if dx is not None:
-                assert self.dy is not None
-                name = f"{self.name}: backward"
-                self._copy(program, name, self.dy, first, dx, 0, prod(x.shape[1:]))
+                _copy(program, f"{self.name}: backward", self.dy, dx, x_first=first)
             first += prod(x.shape[1:])
-
-    def _copy(
-        self,
-        program: Program,
-        name: str,
-        x: Array,
-        x_first: int,
-        y: Array,
-        y_first: int,
-        count: int,
-    ) -> None:
-        """Copy ``count`` numbers of each sample, from one place of x on, to one of y on."""
-        places = [
-            (each, np.int32(prod(each.shape[1:])), np.int32(first))
-            for each, first in ((x, x_first), (y, y_first))
-        ]
-        _call(program, name, count, "copy_part", *places[0], *places[1], BATCH)
