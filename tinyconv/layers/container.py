@@ -52,12 +52,8 @@ class Container(Layer):
 
     def specs(self, shape: Shape | None) -> dict[str, ParameterSpec] | None:  # noqa: D102
         specs: dict[str, ParameterSpec] = {}
-        flow: Iterator[tuple[str, Layer, Shape | None]]
-        if shape is None:
-            flow = ((name, child, None) for name, child in self.children().items())
-        else:
-            flow = ((name, child, given) for name, child, given in self.child_inputs(shape))
-        for name, child, given in flow:
+        unknown = ((name, child, None) for name, child in self.children().items())
+        for name, child, given in unknown if shape is None else self.child_inputs(shape):
             own = child.specs(given)
             if own is None:
                 return None
