@@ -9,6 +9,7 @@ from nets import started
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinyconv as tc
+from tinyconv.engines import blas
 from tinyconv.engines.blas import single_blas_thread
 from tinyconv.engines.cpu.backend import CpuTraining
 from tinyconv.engines.cpu.program import Program
@@ -213,6 +214,7 @@ def test_blas_gets_its_threads_back_when_the_last_one_has_left() -> None:
     def threads() -> list[int]:
         return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
+    blas._libraries.cache_clear()  # a test before may have loaded another one since
     with threadpool_limits(2):
         before = threads()
         first, second = single_blas_thread(), single_blas_thread()
@@ -239,6 +241,7 @@ def test_the_layers_one_by_one_use_one_blas_thread(dtype: str, engine: str) -> N
     x, y = samples(4, dtype)
     layers = [tc.Flatten(), Look(), tc.Linear(144, 4)]
     net = tc.Sequential(layers, input_shape=(1, 12, 12), dtype=dtype)
+    blas._libraries.cache_clear()  # likewise
     with threadpool_limits(2):
         before = threads()
         net.fit(x, y, engine=engine, verbose=False)
