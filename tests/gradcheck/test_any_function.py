@@ -726,3 +726,41 @@ from tinyconv.gradcheck import check
 assert check(np.sin, lambda dy, x: dy * np.cos(x), [np.ones(3)]).ok
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+SMALL = 4e-9
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shared", [False, True], ids=["apart", "in one sum"])
+def test_a_small_gradient_is_seen_next_to_many_large_outputs(method, seed, shared):
+    rng = np.random.default_rng(seed)
+    x, w = rng.normal(size=3000), rng.normal(size=20)
+
+    def forward(x, w):
+        large, small = np.abs(x), SMALL * np.sin(w)
+        return large.sum() + small.sum() if shared else np.concatenate([large, small])
+
+    def backward(dy, x, w):
+        dx, dw = (dy, dy) if shared else (dy[: x.size], dy[x.size :])
+        return dx * np.sign(x), sign * dw * SMALL * np.cos(w)
+
+    for sign, verdict in ((1, "ok"), (-1, "wrong")):
+        report = check(forward, backward, [x, w], seed=seed, method=method)
+        assert (report.verdict, sign) == (verdict, sign)
+
+
+@pytest.mark.parametrize("seed", [19, 20, 28, 49])
+def test_a_small_part_that_the_complex_step_misses_is_no_wrong_gradient(seed):
+    # Of complex numbers abs is the length, whose slope along the imaginary axis is 0.
+    rng = np.random.default_rng(seed)
+    x, w = rng.normal(size=600), rng.normal(size=60)
+
+    def forward(x, w):
+        return np.mean(x**2) + 1e-9 * np.mean(np.abs(w))
+
+    def backward(dy, x, w):
+        return dy * 2 * x / x.size, dy * 1e-9 * np.sign(w) / w.size
+
+    assert check(forward, backward, [x, w], seed=seed).verdict == "ok"

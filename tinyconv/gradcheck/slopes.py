@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
 #: computed from them is far above the smallest number; beside smaller inputs it would not be.
 COMPLEX_STEP, COMPLEX_STEP_SINGLE, TINY = 2.0**-150, 2.0**-40, 1e-200
+#: Steps above the ladder, ever wider: there noise is small, and kinks are crossed.
+WIDER = 2.0**-7, 2.0**-4
 #: Two neighbouring rungs of the ladder differ by this factor; so many standard deviations of
 #: rounding noise are in an error bar.
 RATIO, SIGMAS = 8.0, 10.0
@@ -81,6 +83,20 @@ def _steps(eps: float) -> list[float]:
     return [2.0**-k for k in ((4, 7, 10) if eps > DOUBLE else (10, 13, 16, 19, 22, 25, 28))]
 
 
+def _extrapolated(far: Slope, near: Slope, has_shown: bool) -> Slope:
+    """Return the slope that two neighbouring rungs tell, a kink if they show a jump.
+
+    From rung to rung the error falls by 64 where the function is smooth, but only by 8 where its
+    second derivative jumps, which would leave a seventh of the difference. A jump that noise hides
+    is in the bar too, and none of that holds near a kink, as one that ``has_shown`` farther out.
+    """
+    jumps = RATIO * (near.right - near.left) - (far.right - far.left)
+    jump, moved = abs(jumps) / (RATIO - 1), near.value - far.value
+    shows = jump > 4 * near.bar
+    bar = near.bar + abs(moved) / 4 + jump + (has_shown or shows) * (7 * jump + 2 * abs(moved))
+    return replace(near, value=near.value + moved / (RATIO**2 - 1), bar=bar, kink=shows)
+
+
 class Slopes:
     """Takes slopes of ``<dy, forward>`` at one point; their noise is measured along a direction."""
 
@@ -91,13 +107,13 @@ class Slopes:
         # What is almost 0 here may be a difference of numbers that are not, and those were rounded.
         terms = called.vector * np.where(np.isfinite(self.problem.x), self.problem.x, 0)
         terms = np.where(np.isfinite(terms), terms, 0)
-        sizes = [self._sum(self.dy * y) for y in called.ys] + [float(np.linalg.norm(terms))]
-        #: the size of what is differentiated
-        self.size = max(sizes) or float(np.sum(np.abs(self.dy)))
-
-    def _sum(self, terms: FloatArray) -> float:
-        """Return a bound of the size of a sum, or in float16, where all counts, its likely size."""
-        return float(np.linalg.norm(terms) if self._is_half else np.sum(np.abs(terms)))
+        sums, own = [self.dy * y for y in called.ys], float(np.linalg.norm(terms))
+        #: The likely size of what is differentiated: signs in dy are random, so rounding errors of
+        #: the outputs, whatever they are, add up as in a random walk.
+        self._likely = max([own, *(float(np.linalg.norm(a)) for a in sums)])
+        #: a bound of that size; in float16, where all counts, the likely one
+        most = self._likely if self._is_half else max([own, *(np.sum(np.abs(a)) for a in sums)])
+        self.size = float(most) or float(np.sum(np.abs(self.dy)))
 
     @cached_property
     def unit(self) -> float:
@@ -175,24 +191,32 @@ class Slopes:
             if rung is None or before is None:
                 before = rung  # outside the domain, only smaller steps can tell
                 continue
-            jumps = RATIO * (rung.right - rung.left) - (before.right - before.left)
-            jump, moved = abs(jumps) / (RATIO - 1), rung.value - before.value
-            shows = jump > 4 * rung.bar
-            has_shown |= shows
-            # From rung to rung the error falls by 64 where the function is smooth, but only by 8
-            # where its second derivative jumps, which would leave a seventh of the difference.
-            # A jump that noise hides is in the bar too, and none of that holds near a kink.
-            bar = rung.bar + abs(moved) / 4 + jump + has_shown * (7 * jump + 2 * abs(moved))
-            if bar < best.bar:
-                value = rung.value + moved / (RATIO**2 - 1)
-                best = replace(rung, value=value, bar=bar, kink=shows)
+            found = _extrapolated(before, rung, has_shown)
+            has_shown |= found.kink
+            best = found if found.bar < best.bar else best
             before = rung
-            if not shows and bar <= 1e-8 * abs(best.value) + 1e-10 * self.size / direction.unit:
+            # Good enough; or the noise of the next rung alone is more than that bar.
+            if not found.kink and found.bar <= max(1e-8 * abs(best.value), RATIO * rung.bar):
                 break
+        if not (short or has_shown) and VAGUE * abs(best.value) < best.bar < np.inf:
+            best = self._by_wider_steps(direction, best)
         # A jump that showed and was not left behind is a kink, unless it is nothing beside others.
         size = abs(best.value) + self.size / direction.unit
         at_kink = best.kink or (has_shown and best.bar > 1e-4 * size)
         return replace(best, kink=at_kink and best.bar > 1e-10 * self.natural(direction))
+
+    def _by_wider_steps(self, direction: Direction, best: Slope) -> Slope:
+        """Return a better slope from steps above the ladder, for one that drowns in noise on it."""
+        near = self._rung(direction, self._steps[0])
+        for h in WIDER if self.problem.eps <= DOUBLE else ():
+            far = self._rung(direction, h)
+            if near is None or far is None:
+                break
+            found = _extrapolated(far, near, False)
+            if found.kink or found.bar >= best.bar:
+                break
+            best, near = found, far
+        return best
 
     def _rung(self, direction: Direction, h: float, measured: bool = True) -> Slope | None:
         """Return the slope between ``x ± h v``, its bar noise; None where there is no number."""
@@ -203,9 +227,10 @@ class Slopes:
         right = float(np.sum(self.dy * (above - self.y))) / h
         left = float(np.sum(self.dy * (self.y - below))) / h
         sizes = np.abs(self.dy) * np.maximum(np.abs(above), np.abs(below))
-        size, sigmas, unit = max(self._sum(sizes), self.size), SIGMAS, self.unit
+        sigmas, unit = SIGMAS, self.unit
         if self._is_half:  # so coarse that the rounding of what stays must not count
-            size, sigmas, unit = self._sum(sizes[(above != self.y) | (below != self.y)]), 4.0, 0.0
+            sizes, sigmas, unit = sizes[(above != self.y) | (below != self.y)], 4.0, 0.0
+        size = max(float(np.linalg.norm(sizes)), 0.0 if self._is_half else self._likely)
         noise = max(self.problem.eps_y * size, self._noise if measured else 0.0)
         coarse = sigmas * self.problem.eps_y * unit / h
         return Slope((left + right) / 2, sigmas * noise / h, left, right, coarse=coarse)
