@@ -1,5 +1,6 @@
 """The book's program: its listings run, and it computes what the book's equations say."""
 
+import copy
 import gzip
 import pickle
 
@@ -179,6 +180,21 @@ def test_shared_arrays_are_the_networks_parameters():
 # The printed lines.
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
+def test_a_copy_has_arrays_of_its_own_and_trains_them(copied):
+    original = small_network(sigmoid, P)
+    before = [param.get_value() for param in original.params]
+    net = copied(original)
+    x, y = np.ones((8, 64), np.float32), np.arange(8) % 3
+    net.SGD((x, y), 1, BATCH, ETA, (x, y), None)
+    original.SGD((x, y), 1, BATCH, ETA, (x, y), None)
+    for param, twin, old in zip(net.params, original.params, before, strict=True):
+        assert (param.get_value() == twin.get_value()).all()
+        assert (param.get_value() != old).any()
+    net.params[0].set_value(np.zeros_like(before[0]))
+    assert not net.net.layers[0].params["weight"].any()
+
+
 def test_the_printed_lines(capsys):
     np.random.seed(0)  # noqa: NPY002
     net = Network([FullyConnectedLayer(n_in=2, n_out=2), SoftmaxLayer(n_in=2, n_out=2)], 1)
@@ -337,6 +353,9 @@ BAD_RUNS = {
     "SGD: test_data has 3 images, expected at least a batch of 4": {"test_data": (X[:3], Y[:3])},
     "y runs from 10 to 10, expected 0 to 2": {"training_data": (X, Y * 0 + 10)},
     "y runs from -1 to -1, expected 0 to 2": {"validation_data": (X, Y * 0 - 1)},
+    "SGD: test_data: y runs from 1 to 3, expected 0 to 2": {"test_data": (X, Y + 1)},
+    r"validation_data is None, expected \(images, labels\)": {"validation_data": None},
+    "training_data is an array of shape .*, expected .images": {"training_data": X},
     "epochs is 0": {"epochs": 0},
 }
 
@@ -363,6 +382,8 @@ BAD_NETWORKS = {
         lambda: [conv(image_shape=(9, 1, 8, 8)), SoftmaxLayer(18, 3)],
     "the last layer is no SoftmaxLayer": lambda: [FullyConnectedLayer(64, 3)],
     "the last layer is no SoftmaxLayer, ": list,
+    "a layer is Linear.*, expected one of this module": lambda: [tc.Linear(64, 10)],
+    "layers is .*SoftmaxLayer.*, expected a list of layers": lambda: SoftmaxLayer(64, 10),
     "layer 0 is a SoftmaxLayer, expected it only as last":
         lambda: [SoftmaxLayer(64, 10), SoftmaxLayer(10, 10)],
     r"layer 1 takes \(17,\), but the one before gives \(2, 3, 3\)":
@@ -372,6 +393,7 @@ BAD_NETWORKS = {
     r"filter_shape \(2, 3, 3, 3\) and image_shape \(4, 1, 8, 8\) differ":
         lambda: [conv(filter_shape=(2, 3, 3, 3))],
     r"poolsize is \(2,\), expected 2 numbers": lambda: [conv(poolsize=(2,))],
+    "poolsize is 2, expected 2 numbers": lambda: [conv(poolsize=2)],
     "expected one of linear, ReLU, sigmoid, tanh": lambda: [conv(activation_fn=np.sin)],
     "p is 1.0, expected a number of at least 0 and below 1":
         lambda: [FullyConnectedLayer(4, 4, p_dropout=1.0)],
@@ -382,6 +404,11 @@ BAD_NETWORKS = {
 def test_networks_that_cannot_be(message):
     with pytest.raises(ArgumentError, match=message):
         Network(BAD_NETWORKS[message](), BATCH)
+
+
+def test_images_in_lists(capsys):
+    sgd(training_data=(X.tolist(), Y.tolist()))
+    assert "Finished training network." in capsys.readouterr().out
 
 
 def test_a_layer_in_two_networks():

@@ -21,15 +21,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from tinyconv import data
+from tinyconv.arguments import Count, Kind, NotNegative, Positive, checked
+from tinyconv.backend import to_numpy
 from tinyconv.data.book_pickle import read_book_pickle
-from tinyconv.errors import DataError, ShapeError, StateError
+from tinyconv.errors import ArgumentError, DataError, ShapeError, StateError
 from tinyconv.layers import Flatten, Layer
 from tinyconv.layers.base import Shape
+from tinyconv.messages import shown
 from tinyconv.network import Sequential
 from tinyconv.network3 import layers
 from tinyconv.network3.layers import *
@@ -90,6 +93,8 @@ class Network:
         ShapeError: a layer does not fit the one before it or the mini-batch size, or the last one
             is no softmax layer.
         StateError: a layer is part of another network already.
+        ArgumentError: the mini-batch size is no integer of at least 1, or a layer is none of the
+            book's.
 
     >>> net = Network([FullyConnectedLayer(n_in=784, n_out=100),
     ...                SoftmaxLayer(n_in=100, n_out=10)], 10)
@@ -97,8 +102,13 @@ class Network:
     [(784, 100), (100,), (100, 10), (10,)]
     """
 
+    @checked
     def __init__(
-        self, layers: Sequence[ConvPoolLayer | FullyConnectedLayer], mini_batch_size: int
+        self,
+        layers: Annotated[
+            Sequence[ConvPoolLayer | FullyConnectedLayer], Kind(list | tuple, "a list of layers")
+        ],
+        mini_batch_size: Count,
     ) -> None:
         self.layers = list(layers)
         self.mini_batch_size = mini_batch_size
@@ -114,22 +124,34 @@ class Network:
         if any(layer.is_bound for layer in stacks):
             raise StateError("Network: a layer is part of another network, expected one of its own")
         self.net = Sequential(stacks, input_shape=self.layers[0].input_shape)
+        self._share()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was pickled or copied, the network in layers of its own."""
+        self.__dict__.update(state)
+        self._share()
+
+    def _share(self) -> None:
+        """Make the arrays of the book's layers parts of the network's."""
+        parts = (part for part in self.net.layers if not isinstance(part, Flatten))
         for layer in self.layers:
+            layer.stack = [next(parts) for _ in layer.stack]
             own = next(part.params for part in layer.stack if part.params)
             weight = own["weight"].T if isinstance(layer, FullyConnectedLayer) else own["weight"]
             for shared, view in ((layer.w, weight), (layer.b, own["bias"])):
                 view[...] = shared.value
                 shared.value = view
 
+    @checked
     def SGD(
         self,
         training_data: tuple[Any, Any],
-        epochs: int,
-        mini_batch_size: int,
-        eta: float,
+        epochs: Count,
+        mini_batch_size: Count,
+        eta: Positive,
         validation_data: tuple[Any, Any],
         test_data: tuple[Any, Any] | None,
-        lmbda: float = 0.0,
+        lmbda: NotNegative = 0.0,
     ) -> None:
         """Train by stochastic gradient descent, and print what the book's program prints.
 
@@ -150,6 +172,7 @@ class Network:
                 size than the first layer takes, there is less than one whole batch, or a label is
                 no class.
             DtypeError: the labels are not integers.
+            ArgumentError: a number is out of range, or data is no pair of images and labels.
             NonFiniteError: the cost became infinite or NaN.
         """
         if mini_batch_size != self.mini_batch_size:
@@ -160,6 +183,8 @@ class Network:
         x, y = self._whole_batches("training_data", training_data)
         validation = self._whole_batches("validation_data", validation_data)
         test = None if not test_data else self._whole_batches("test_data", test_data)
+        if test is not None:
+            self.net._samples("SGD: test_data", *test, None, self.net.loss)
         lines = _Lines(self.net, test)
         self.net.fit(
             x,
@@ -182,7 +207,11 @@ class Network:
 
     def _whole_batches(self, name: str, pair: tuple[Any, Any]) -> tuple[Any, Any]:
         """Return images of the first layer's shape and their labels, cut to whole batches."""
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ArgumentError(f"SGD: {name} is {shown(pair)}, expected (images, labels)")
         x, y = (part.value if isinstance(part, Shared) else part for part in pair)
+        x = x if isinstance(x, data.ByteImages) else to_numpy(x)
+        y = to_numpy(y)
         shape = self.layers[0].input_shape
         if x.ndim < 2 or prod(x.shape[1:]) != prod(shape):
             raise ShapeError(f"SGD: {name} has shape {tuple(x.shape)}, expected (N, {prod(shape)})")
@@ -238,6 +267,9 @@ class _Lines(Callback):
 
 
 def _check_layers(layers: list[ConvPoolLayer | FullyConnectedLayer], mini_batch_size: int) -> None:
+    for layer in layers:
+        if not isinstance(layer, ConvPoolLayer | FullyConnectedLayer):
+            raise ArgumentError(f"Network: a layer is {shown(layer)}, expected one of this module")
     if not layers or not isinstance(layers[-1], SoftmaxLayer):
         raise ShapeError("Network: the last layer is no SoftmaxLayer, which the cost is made for")
     for place, layer in enumerate(layers):

@@ -116,7 +116,7 @@ class ConvPoolLayer:
             ("image_shape", image_shape, 4),
             ("poolsize", poolsize, 2),
         ):
-            if len(given) != size:
+            if np.shape(given) != (size,):
                 raise ShapeError(f"ConvPoolLayer: {name} is {given}, expected {size} numbers")
         if filter_shape[1] != image_shape[1]:
             raise ShapeError(
@@ -204,7 +204,7 @@ class SoftmaxLayer(FullyConnectedLayer):
 
 
 def _activation(where: str, function: Activation) -> list[L.Layer]:
-    if function not in _LAYER_OF:
+    if not callable(function) or function not in _LAYER_OF:
         names = ", ".join(known.__name__ for known in _LAYER_OF)
         raise ShapeError(f"{where}: activation_fn is {function!r}, expected one of {names}")
     return _LAYER_OF[function]()
