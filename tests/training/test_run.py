@@ -160,6 +160,20 @@ class Capsule:
         return self.array.__dlpack_device__()
 
 
+def test_arrays_of_any_library_that_follows_the_standard() -> None:
+    xs = pytest.importorskip("array_api_strict")
+    x, y = np.eye(4, 3, dtype=np.float32), np.arange(4) % 2
+    weight = np.ones(4)
+    given, expected = tc.Sequential(tc.Linear(3, 2)), tc.Sequential(tc.Linear(3, 2))
+    for net, own in ((given, xs.asarray), (expected, np.asarray)):
+        pair, weights = (own(x), own(y)), own(weight)
+        net.fit(*pair, sample_weight=weights, validation_data=pair, epochs=2, verbose=False)
+        net.fit([pair], verbose=False)
+        net.train_step(*pair)
+    assert (given.parameters.flat == expected.parameters.flat).all()
+    assert (given.predict(xs.asarray(x)) == expected.predict(x)).all()
+
+
 def test_arrays_by_dlpack_alone() -> None:
     x, y = data()
     np.testing.assert_array_equal(fitted(Capsule(x), Capsule(y)), fitted(x, y))
