@@ -205,3 +205,13 @@ def test_regression_of_several_targets(sklearn: Any) -> None:
         flat.partial_fit(X, y[:, 1])
     assert flat.predict(X).shape == (300,)
     assert flat.score(X, y[:, 1]) > 0.9
+
+
+def test_targets_of_another_number_are_not_broadcast(sklearn: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    three, one = X @ np.eye(3), X[:, 0]
+    model = sklearn.ConvNetRegressor(net=lambda shape, n: [tc.Linear(3, n)], epochs=1)
+    with pytest.raises(ValueError, match="y has 1 targets a sample, expected 3 as in the fit"):
+        model.partial_fit(X, three).partial_fit(X, one)
+    with pytest.raises(ValueError, match="y has 3 targets a sample, expected 1 as in the fit"):
+        model.set_params(warm_start=False).fit(X, one).partial_fit(X, three)

@@ -313,6 +313,11 @@ class ConvNetRegressor(RegressorMixin, _ConvNet):  # type: ignore[misc]
             spread = np.sqrt(np.average((targets - self._centre) ** 2, axis=0, weights=weight))
             self._spread = np.where(spread > 0, spread, 1.0)
             self._build(x.shape[1:], targets.shape[1])
+        elif targets.shape[1] != len(self._centre):
+            raise ValueError(
+                f"y has {targets.shape[1]} targets a sample, expected {len(self._centre)} as in "
+                "the fit before"
+            )
         scaled = ((targets - self._centre) / self._spread).astype(self.dtype)
         weight = None if weight is None else weight.astype(self.dtype)
         self._train(x, scaled, weight, epochs, stop)
