@@ -37,7 +37,7 @@ OPS = {
     2: (ops.conv2d, ops.conv2d_backward),
     3: (ops.conv3d, ops.conv3d_backward),
 }
-N, W_ROW = 3, 8
+N, W_ROW = 3, 16
 
 
 def drawn(seed: int, *shape: int) -> Array:
@@ -78,7 +78,15 @@ def run(product: Product, rows: Array, b: Array, L: int, V: int, I: int, O: int)
 
 @pytest.mark.parametrize(
     ("groups", "I", "O", "L", "V"),
-    [(5, 1, 1, 4, 2), (3, 1, 1, 4, 1), (3, 2, 2, 4, 2), (2, 4, 1, 4, 1), (2, 2, 4, 8, 1)],
+    [
+        (5, 1, 1, 4, 2),
+        (3, 1, 1, 4, 1),
+        (3, 2, 2, 4, 2),
+        (2, 4, 1, 4, 1),
+        (2, 2, 4, 8, 1),
+        (1, 8, 8, 8, 1),
+        (2, 8, 4, 8, 1),
+    ],
 )
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 def test_forward_and_backward(case: Any, groups: int, I: int, O: int, L: int, V: int) -> None:

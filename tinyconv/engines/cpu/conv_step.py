@@ -231,8 +231,8 @@ class ConvStep(ProductStep):
         """Whether dx is made by adding to it at each position of dz, as few of these as there are.
 
         Otherwise each position of dx is a sum over those of dz that reach it. That reads zeros
-        around dz, but has all of a sum in registers, where adding loads and stores dx. Either way
-        each position costs something for each further group.
+        around dz, but has all of a sum in registers, where adding loads and stores dx, once more
+        for each further group. Either way each position costs something for it.
         """
         window, O, C = self.window, self.shape[0], self._inputs
         tile = tile_for(C)
@@ -240,9 +240,10 @@ class ConvStep(ProductStep):
         gathering = taps_of_gradient(window) * O * vectors * (1.25 if tile.V == 1 else 1)
         if is_of_squares(window, C, O, self._served):
             gathering /= 1.5
-        runs = prod(window.output) * O * self._channel // self.run_lanes
+        positions, runs = prod(window.output), self._channel // self.run_lanes
         gathering += 20 * prod(window.size) * (self.groups - 1)
-        return 1.2 * runs + 64 * prod(window.output) * (self.groups - 1) < gathering
+        scattering = positions * (1.2 * O * runs + (32 + 12 * runs) * (self.groups - 1))
+        return scattering < gathering
 
 
 def _source_of(

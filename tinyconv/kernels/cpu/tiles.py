@@ -138,8 +138,20 @@ def emit_spread(
 
     Neighbouring lanes are ``outputs`` of a group, neighbouring numbers from ``a[i]`` on ``inputs``
     of one; one of the two divides the other, and both are powers of two. As many vectors as hold
-    the inputs of all lanes are loaded.
+    the inputs of all lanes are loaded or, where shuffles would cross parts of 128 bits, the
+    numbers one by one.
     """
+    groups = max(1, lanes // outputs)
+    if groups <= 2 and max(inputs, outputs) > 4:
+        mask = [lane < outputs for lane in range(lanes)]
+        in_first = ir.Constant(ir.VectorType(ir.IntType(1), lanes), mask)
+        spread = []
+        for k in range(inputs):
+            places = [emit.plus(builder, i, k + group * inputs) for group in range(groups)]
+            numbers = [builder.load(builder.gep(a, [place])) for place in places]
+            first, *other = [emit.splat(builder, number, lanes) for number in numbers]
+            spread.append(builder.select(in_first, first, *other) if other else first)
+        return spread
     loaded = [
         emit.load(builder, a, emit.plus(builder, i, r * lanes), lanes)
         for r in range(max(1, inputs // outputs))
