@@ -483,3 +483,28 @@ def test_a_training_run_equals_pytorchs(torch: Any, name: str) -> None:
         x, y, epochs=5, batch_size=S, loss=loss, optimizer=tc.SGD(lr=0.1), verbose=False
     )
     assert history["loss"] == pytest.approx(values, rel=1e-4)
+
+
+def test_a_function_gets_the_weights_that_it_asks_for() -> None:
+    def share(targets: Any, predictions: Any, sample_weight: Any = None) -> float:
+        return float(np.average(targets == predictions, weights=sample_weight))
+
+    rng = np.random.default_rng(0)
+    x, y, weight = rng.normal(size=(30, 4)).astype("f4"), rng.integers(0, 3, 30), rng.random(30)
+    net = tc.Sequential(tc.Linear(4, 3))
+    for weights in (None, weight):
+        found = net.evaluate(x, y, sample_weight=weights, metrics=["accuracy", share])
+        assert found["share"] == pytest.approx(found["accuracy"])
+    row = net.fit(
+        x, y, sample_weight=weight, validation_data=(x, y, weight), metrics=["accuracy", share],
+        batch_size=30, verbose=False,
+    ).rows[0]  # fmt: skip
+    assert row["share"] == pytest.approx(row["accuracy"])
+    assert row["val_share"] == pytest.approx(row["val_accuracy"])
+
+
+def test_logits_of_labels_are_no_numbers_to_be_met() -> None:
+    net = tc.Sequential(tc.Linear(4, 3))
+    x, y = np.ones((2, 4), "f4"), np.ones((2, 3), "f4")
+    with pytest.raises(ArgumentError, match="the metric 'mae' makes no sense: the targets are cl"):
+        net.fit(x, y, loss="bce_with_logits", metrics=["mae"], verbose=False)

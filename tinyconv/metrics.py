@@ -4,6 +4,7 @@ A figure is a mean over the samples (or pixels) that count, weighted as the loss
 ``fit`` adds up batch by batch is what :meth:`tinyconv.Sequential.evaluate` finds.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -119,7 +120,8 @@ class MeanAbsoluteError(_MeanScore):
     name = "mae"
 
     def objection(self, loss: Loss, output_shape: tuple[int, ...]) -> str | None:  # noqa: D102
-        return "the targets are classes" if loss.one_class else None
+        is_of_classes = loss.one_class or "accuracy" in loss.metrics
+        return "the targets are classes" if is_of_classes else None
 
     def scores(self, loss: Loss, outputs: Array, targets: Array) -> Array:  # noqa: D102
         xp = namespace(self.name, outputs=outputs, targets=targets)
@@ -138,22 +140,30 @@ class MeanSquaredError(MeanAbsoluteError):
 class FromFunction(Metric):
     """A function of one's own: ``function(targets, predictions)``, in scikit-learn's order.
 
-    Both are NumPy arrays, the predictions those of ``net.predict``. During training it is a mean
-    over batches; ``evaluate`` and validation call it once, with everything.
+    Both are NumPy arrays, the predictions those of ``net.predict``; targets that the loss ignores
+    are among them. During training it is a mean over batches; ``evaluate`` and validation call it
+    once, with everything.
 
     Args:
-        function: returns a number; its ``__name__`` names the column.
+        function: returns a number; its ``__name__`` names the column. Where samples have weights it
+            gets them as ``sample_weight=``, if it has an argument of that name.
     """
 
-    def __init__(self, function: Callable[[Any, Any], float]) -> None:
+    def __init__(self, function: Callable[..., float]) -> None:
         self.function = function
+        try:
+            self._weighs = "sample_weight" in inspect.signature(function).parameters
+        except ValueError:  # of a function in C, which does not say
+            self._weighs = False
         self.name = getattr(function, "__name__", type(function).__name__)
 
     def __call__(  # noqa: D102
         self, loss: Loss, outputs: Array, targets: Array, sample_weight: Array | None = None
     ) -> Any:
         predictions = to_numpy(loss.predictions(outputs))
-        value = self.function(to_numpy(targets), predictions)
+        is_weighted = self._weighs and sample_weight is not None
+        weights = {"sample_weight": to_numpy(sample_weight)} if is_weighted else {}
+        value = self.function(to_numpy(targets), predictions, **weights)
         try:
             return float(value)
         except (TypeError, ValueError):

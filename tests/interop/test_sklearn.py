@@ -215,3 +215,13 @@ def test_targets_of_another_number_are_not_broadcast(sklearn: Any) -> None:
         model.partial_fit(X, three).partial_fit(X, one)
     with pytest.raises(ValueError, match="y has 3 targets a sample, expected 1 as in the fit"):
         model.set_params(warm_start=False).fit(X, one).partial_fit(X, three)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-30, 1e200])
+def test_targets_of_any_size_are_learned_alike(sklearn: Any, size: float) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    settings: dict[str, Any] = {"net": lambda shape, n: [tc.Linear(3, n)], "dtype": "float64"}
+    model = sklearn.ConvNetRegressor(**settings, epochs=2, random_state=0)
+    expected = model.fit(X, X[:, 0]).predict(X)
+    found = model.fit(X, X[:, 0] * size).predict(X)
+    np.testing.assert_allclose(found / size, expected, rtol=1e-6)

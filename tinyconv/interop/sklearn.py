@@ -310,7 +310,10 @@ class ConvNetRegressor(RegressorMixin, _ConvNet):  # type: ignore[misc]
         if not goes_on:
             self._is_flat = y.ndim == 1
             self._centre = np.average(targets, axis=0, weights=weight)
-            spread = np.sqrt(np.average((targets - self._centre) ** 2, axis=0, weights=weight))
+            offsets = targets - self._centre
+            top = np.abs(offsets).max(axis=0)
+            top = np.where(top > 0, top, 1.0)  # beside it no square overflows, and not all vanish
+            spread = top * np.sqrt(np.average((offsets / top) ** 2, axis=0, weights=weight))
             self._spread = np.where(spread > 0, spread, 1.0)
             self._build(x.shape[1:], targets.shape[1])
         elif targets.shape[1] != len(self._centre):
