@@ -1,9 +1,12 @@
 """Every loss by its kernel against its own methods, from outputs and gradients full of NaN."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.program import Program
@@ -38,14 +41,25 @@ OF_CLASSES = [
 OF_ELEMENTS = [MSELoss(), L1Loss(), HuberLoss(0.8), BCEWithLogitsLoss()]
 
 
-def compare(loss: Loss, shape: tuple[int, ...], outputs: Array, targets: Array) -> None:
+NO_BORDER = ((0, 0), (0, 0), (0, 0))
+
+
+def compare(
+    loss: Loss,
+    shape: tuple[int, ...],
+    outputs: Array,
+    targets: Array,
+    often: Array | None = None,
+    metrics: Sequence[Any] | None = None,
+    border: Any = NO_BORDER,
+) -> None:
     """Two batches, the second one shorter, of samples in any order."""
     N = len(outputs)
     context = Context(N, 2, True, np.zeros(1, np.float32), np.zeros(1, np.float32))
     sums, program = np.zeros((2, 8)), Program(2)
-    metrics = metrics_of("fit", None, loss, shape)
-    step = LossStep(loss, metrics, Targets(targets), context, sums)
-    logits, gradient = (context.arena.image(N, shape) for _ in range(2))
+    metrics = metrics_of("fit", metrics, loss, shape)
+    step = LossStep(loss, metrics, Targets(targets, often), context, sums)
+    logits, gradient = (context.arena.image(N, shape, each) for each in (NO_BORDER, border))
     step.forward(program, logits, gradient, shape)
     assert step.has_kernel
     program.freeze(6)
@@ -56,15 +70,15 @@ def compare(loss: Loss, shape: tuple[int, ...], outputs: Array, targets: Array) 
         inside = logits.channels_first(n)
         inside[...] = outputs[index].reshape(inside.shape)
         sums[...] = 0
-        step.set_batch(Targets(targets), index)
+        step.set_batch(Targets(targets, often), index)
         program.run(n)
-        expected = figures(metrics, loss, outputs[index], targets[index])
-        samples = loss.samples(targets[index])
+        batch = (targets[index], None if often is None else often[index].astype(np.float32))
+        expected = figures(metrics, loss, outputs[index], *batch)
         step.totals()
         taken = step.take_sums()
-        assert taken.samples == samples
-        assert taken.divisor == pytest.approx(loss.divisor(targets[index]))
-        assert set(taken.sums) == set(expected)
+        assert taken.samples == pytest.approx(loss.samples(*batch))
+        assert taken.divisor == pytest.approx(loss.divisor(*batch))
+        assert list(taken.sums) == list(expected)
         for name, mean in expected.items():
             counted = taken.divisor if name == "loss" else taken.samples
             assert taken.sums[name] == pytest.approx(mean * counted, rel=1e-5, abs=1e-6)
@@ -162,14 +176,65 @@ def test_sums_over_many_classes_are_right_to_some_units_in_the_last_place(smooth
     np.testing.assert_array_less(np.abs(gradient - loss.backward()), 3e-6 * size)
 
 
-def test_targets_beyond_a_kernel_go_to_the_loss_itself() -> None:
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Losses with outputs, targets, weights of samples, figures and a border of the gradient."""
+    loss = draw(st.sampled_from([*OF_CLASSES, CrossEntropyLoss(label_smoothing=0.2), *OF_ELEMENTS]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    weight = getattr(loss, "weight", None)
+    classes = st.just(K) if weight else st.integers(1 + loss.one_class, 40)
+    shape = (draw(classes), *draw(st.lists(st.integers(1, 6), max_size=3)))
+    N = draw(st.integers(2, 9))
+    outputs = rng.normal(0, 3, (N, *shape)).astype(np.float32)
+    dtype = draw(st.sampled_from([np.float64, np.float32]))
+    if not loss.one_class:
+        targets: Array = rng.integers(0, 2, (N, *shape)).astype(
+            draw(st.sampled_from([bool, dtype]))
+        )
+    elif draw(st.booleans()) or isinstance(loss, MultiMarginLoss):
+        kinds = st.sampled_from([np.int64, np.int32, np.uint8])
+        targets = rng.integers(0, shape[0], (N, *shape[1:])).astype(draw(kinds))
+        if loss.ignore_index is not None:
+            ignored = np.asarray(loss.ignore_index).astype(targets.dtype)
+            if ignored == loss.ignore_index:
+                targets[rng.random(targets.shape) < 0.3] = ignored
+    else:
+        targets = rng.dirichlet(np.ones(shape[0]), (N, *shape[1:])).astype(dtype)
+        targets = np.moveaxis(targets, -1, 1)
+    often = rng.choice([0.0, 0.5, 1, 3], N).astype(dtype) if draw(st.booleans()) else None
+    metrics: list[Any] = ["mae", "mse"] if not loss.one_class else ["accuracy", "top_2"]
+    if isinstance(loss, BCEWithLogitsLoss):
+        metrics.append("accuracy")
+
+    def own(targets: Array, predictions: Array) -> float:
+        return float(predictions.mean() + targets.mean())
+
+    metrics = draw(st.permutations(metrics))[: draw(st.integers(0, 3))]
+    metrics += [own] * draw(st.booleans())
+    border = tuple((1, 2) if len(shape) > 3 - axis else (0, 0) for axis in range(3))
+    return loss, shape, outputs, targets, often, metrics, draw(st.sampled_from([NO_BORDER, border]))
+
+
+@given(cases())
+@settings(max_examples=60)
+def test_any_targets(case: tuple[Any, ...]) -> None:
+    compare(*case)
+
+
+def test_other_targets_ask_for_another_step() -> None:
     context = Context(4, 1, True, np.zeros(1, np.float32), np.zeros(1, np.float32))
-    labels, weighted = Targets(np.zeros(4, int)), Targets(np.zeros(4, int), np.ones(4))
-    sums = np.zeros((1, 8))
-    step = LossStep(CrossEntropyLoss(), [], labels, context, sums)
+    labels, probabilities = Targets(np.zeros(4, int)), Targets(np.ones((4, 1)))
+    step = LossStep(CrossEntropyLoss(), [], labels, context, np.zeros((1, 8)))
     assert step.has_kernel
-    assert step.takes(labels)
-    assert not step.takes(weighted)
-    other = LossStep(CrossEntropyLoss(), [], weighted, context, sums)
-    assert not other.has_kernel
-    assert other.takes(labels)
+    assert step.takes(Targets(np.zeros(4, np.uint8), np.ones(4)))
+    assert not step.takes(probabilities)
+
+
+def test_what_is_not_of_here_is_its_own() -> None:
+    class Mine(MSELoss):
+        pass
+
+    context = Context(4, 1, True, np.zeros(1, np.float32), np.zeros(1, np.float32))
+    step = LossStep(Mine(), [], None, context, np.zeros((1, 8)))
+    assert not step.has_kernel
+    assert step.takes(Targets(np.zeros((4, 1))))

@@ -14,9 +14,6 @@ class Targets:
         y: (S, ...), class indices, probabilities or numbers, as the loss asks for.
         sample_weight: (S,), floating-point; None for 1.
 
-    Attributes:
-        are_labels: whether they are one class index a sample and each sample counts once.
-
     >>> targets = Targets(np.array([5, 6, 7]), np.array([1.0, 0.5, 2.0]))
     >>> targets.batch(np.array([2, 0]), np.zeros(1, np.float32))
     (array([7, 5]), array([2., 1.], dtype=float32))
@@ -25,8 +22,6 @@ class Targets:
     def __init__(self, y: Array, sample_weight: Array | None = None) -> None:
         self.y = y
         self.sample_weight = sample_weight
-        is_integer = namespace("targets", y=y).isdtype(y.dtype, "integral")
-        self.are_labels = bool(sample_weight is None and y.ndim == 1 and is_integer)
 
     def __len__(self) -> int:
         return int(self.y.shape[0])

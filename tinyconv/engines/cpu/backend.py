@@ -205,9 +205,8 @@ class CpuTraining(CpuBackend):
         targets: such as will come; None for one class index each. See :meth:`takes`.
 
     Attributes:
-        sums: (threads, 8) float64: of each thread the sum of the losses of a batch, where the loss
-            is a kernel the number of samples classified correctly, and the reach of the
-            gradients, see ``kernels.cpu.reach``.
+        sums: (threads, 8) float64: of each thread the sum of the losses of a batch and the reach
+            of the gradients, see ``kernels.cpu.reach``.
     """
 
     training = True
@@ -334,7 +333,7 @@ class CpuTraining(CpuBackend):
 
     def was_taken(self) -> bool:
         """Whether the guard of the program let the last step go on."""
-        loss, _, reached = self.loss_step.totals()
+        loss, reached = self.loss_step.totals()
         return isfinite(loss) and reached < reach.LIMIT
 
     def take_sums(self) -> Totals:

@@ -1,4 +1,4 @@
-"""The step of a loss and its gradient."""
+"""The step of a loss, its gradient and the figures beside it."""
 
 from collections.abc import Sequence
 from math import prod
@@ -7,184 +7,240 @@ from typing import Any
 import numpy as np
 
 from tinyconv import losses
+from tinyconv import metrics as measures
 from tinyconv.backend import Array
 from tinyconv.engines.base import Totals
 from tinyconv.engines.cpu.arena import Image
-from tinyconv.engines.cpu.flatten_step import add_flatten, add_unflatten
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import loss as kernels
-from tinyconv.kernels.cpu.kernel import address_of
+from tinyconv.kernels.cpu.kernel import Kernel
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
-from tinyconv.metrics import Metric, figures
+
+#: What a loss does to a row of outputs, by its name among those of the kernels.
+ROWS: dict[type[losses.Loss], str] = {
+    losses.CrossEntropyLoss: "cross entropy",
+    losses.MultiMarginLoss: "margins",
+    losses.MSELoss: "squares",
+    losses.L1Loss: "sizes",
+    losses.HuberLoss: "huber",
+    losses.BCEWithLogitsLoss: "cross entropy of sigmoids",
+    losses.SigmoidCrossEntropy: "cross entropy of sigmoids",
+    losses.Quadratic: "squares of sigmoids",
+}
 
 
 class LossStep:
-    """A loss as a kernel, or by its own methods where its targets or figures are beyond a kernel.
-
-    Kernels know one class index a sample, or a number for every output, and the accuracy.
+    """A loss and figures as kernels, or by their own methods where they are a user's.
 
     Args:
         loss: what is minimised.
         metrics: what is measured beside it.
-        targets: such as will come.
+        targets: such as will come; None for class indices, or numbers.
         context: what all steps share.
-        sums: (threads, 8) float64, of which the first gets the losses of a batch and, from a
-            kernel, the second what is correct.
+        sums: (threads, 8) float64, of which the first gets the losses of a batch.
     """
 
     def __init__(
         self,
         loss: losses.Loss,
-        metrics: Sequence[Metric],
+        metrics: Sequence[measures.Metric],
         targets: losses.Targets | None,
         context: Context,
         sums: Array,
     ) -> None:
         self.loss, self.metrics, self.context, self.sums = loss, metrics, context, sums
-        self.wants_labels = loss.one_class
-        self.has_kernel = (
-            _function(loss) is not None
-            and {metric.name for metric in metrics} <= {"accuracy"}
-            and (targets is None or self._suits(targets))
-        )
-        self._labels = np.zeros(context.batch, np.int64)
-        self._targets: Array = np.zeros(0, np.float32)
-        self._scales = np.ones(2)
+        self.has_kernel = type(loss) in ROWS
+        self._is_hard = loss.one_class if targets is None else self._has_labels(targets)
+        self._often = np.ones(context.batch, np.float32)
+        self._is_weighted = False
+        self._measured: dict[str, Array] = {}  # of each figure that a kernel finds, as ``sums``
         self._figures = Totals()
 
     def takes(self, targets: losses.Targets) -> bool:
         """Whether this step is one for such targets."""
-        return not self.has_kernel or self._suits(targets)
+        return not self.has_kernel or self._has_labels(targets) == self._is_hard
 
-    def _suits(self, targets: losses.Targets) -> bool:
-        """Whether a kernel knows such targets."""
-        return targets.are_labels if self.wants_labels else targets.sample_weight is None
+    def _has_labels(self, targets: losses.Targets) -> bool:
+        return bool(self.loss.one_class and targets.y.dtype.kind in "iu")
 
     def forward(self, program: Program, logits: Image, gradient: Image, shape: Shape) -> None:
-        """Add the calls of the loss of outputs of a shape, and of its gradient."""
-        self.shape = shape
-        if not self.has_kernel or (self.wants_labels and len(shape) > 1):
+        """Add the calls of the loss of outputs of a shape, of its gradient, and of the figures."""
+        self.shape, self._logits = shape, logits
+        by_class = self.loss.one_class
+        self._is_image = 2 <= len(shape) <= 4  # whose numbers lie channels-last
+        if not self.has_kernel or (by_class and len(shape) > 4):
             self.has_kernel = False
-            program.python("loss", lambda n: self._run(logits, gradient, n))
+            program.python("loss", lambda n: self._run(gradient, n))
             return
-        maker, *constants = _function(self.loss) or ()
-        context, count = self.context, prod(shape)
-        self._targets = context.arena.take(context.batch * count)
-        rows, of_rows = (
-            image.flattened() or context.arena.image(context.batch, (count,))
-            for image in (logits, gradient)
-        )
-        config = self.loss.config()
-        weight = np.asarray(config.get("weight") or [0.0], np.float32)
-        context.arena.arrays.append(weight)
+        loss, context, count, config = self.loss, self.context, prod(shape), self.loss.config()
+        self._K = shape[0] if by_class else count
+        self._positions = count // self._K
+        self._labels = np.zeros(context.batch * self._positions if by_class else 1, np.int64)
+        row = ROWS[type(loss)]
+        if isinstance(loss, losses.Quadratic) and loss.output == "linear":
+            row = "squares"
+        elif row == "cross entropy" and not self._is_hard:
+            row = "cross entropy of probabilities"
+        has_labels = row in ("cross entropy", "margins")
+        self._fills_rows = self._is_hard and not has_labels
+        self._targets = context.arena.take(0 if has_labels else context.batch * count)
         # The mean goes over the outputs too, or they are summed, or half of that.
-        self._part = 1 / shape[0] if isinstance(self.loss, losses.MultiMarginLoss) else 1.0
-        self._part = 0.5 if isinstance(self.loss, losses.Quadratic) else self._part
-        self._fills_rows = isinstance(self.loss, losses.Quadratic | losses.SigmoidCrossEntropy)
-        ignored = self.loss.ignore_index
-        accuracy = kernels.BY_CLASS if self.wants_labels else kernels.BY_ELEMENT
-        add_flatten(program, "loss", logits, rows)
-        program.call(
-            "loss",
-            compiled(maker, LANES, *constants),
-            x=rows.origin,
-            x_sample=rows.sample,
-            dx=of_rows.origin,
-            dx_sample=of_rows.sample,
-            labels=self._labels,
-            targets=self._targets,
-            weight=address_of(weight) if config.get("weight") else 0,
-            scales=self._scales,
-            sums=self.sums,
-            K=count,
-            accuracy=accuracy if self.metrics else 0,
-            ignores=ignored is not None,
-            ignored=0 if ignored is None else ignored,
-            parameter=config.get("margin", config.get("delta", 0.0)),
-            smoothing=config.get("label_smoothing", 0.0),
-        )
-        add_unflatten(program, "loss", of_rows, gradient)
+        self._part = 1.0 if by_class else 1 / count
+        self._part = 1 / self._K if row == "margins" else self._part
+        self._part = 0.5 if isinstance(loss, losses.Quadratic) else self._part
+        self._scales = np.ones(2)
+        ignored, weight = loss.ignore_index, context.arena.take(self._K)
+        weight[: self._K] = config.get("weight", 1.0)
+        shared: dict[str, Any] = {
+            "x": logits,
+            "labels": self._labels,
+            "targets": self._targets,
+            "often": self._often,
+            "ignores": ignored is not None and self._is_hard,
+            "ignored": ignored or 0,
+        }
+        needs_class = has_labels or isinstance(loss, losses.CrossEntropyLoss)
+        options: dict[str, Any] = {
+            "dx": gradient,
+            "weight": weight,
+            "scales": self._scales,
+            "sums": self.sums,
+            "parameter": config.get("margin", config.get("delta", 0.0)),
+            "smoothing": config.get("label_smoothing", 0.0),
+        }
+        rows = _rows_of(shape, needs_class, logits, gradient)
+        program.call("loss", _kernel(row), **shared, **rows, **options)
+        for metric in self.metrics:
+            if (known := _row_of(metric, by_class)) is None:
+                continue
+            row, parameter = known
+            scales = np.array([0.0, 1.0 if by_class else 1 / count])
+            sums = self._measured[metric.name] = np.zeros_like(self.sums)
+            options = {"scales": scales, "sums": sums, "parameter": parameter}
+            rows = _rows_of(shape, by_class, logits)
+            program.call(metric.name, _kernel(row), **shared, **rows, **options)
+        self._others = [metric for metric in self.metrics if metric.name not in self._measured]
+        if self._others:
+            program.python("metrics", self._measure)
 
     def set_batch(self, targets: losses.Targets, index: Array) -> None:
         """Fetch the targets of a batch."""
-        if not self.has_kernel:
+        if not self.has_kernel or self._others:
             self._batch = targets.batch(index, self.context.flat)
-            return
-        n, y, count = len(index), targets.y, prod(self.shape)
-        samples = divisor = float(n)
-        if self.wants_labels:
-            labels = self._labels[:n]
+            if not self.has_kernel:
+                return
+        n, y, K = len(index), targets.y, self._K
+        labels = self._labels[: n * self._positions]
+        if self._is_hard:
+            places = labels.reshape(n, *self.shape[1:])
             if y.dtype == np.int64:
-                y.take(index, out=labels, mode="clip")
+                y.take(index, axis=0, out=places, mode="clip")
             else:
-                labels[:] = y[index]
-            samples, divisor = self._weigh(labels)
-            if self._fills_rows:
-                rows = self._targets[: n * count].reshape(n, count)
-                rows[:] = 0
-                rows[np.arange(n), labels] = 1
+                places[...] = y[index]
         else:
-            self._targets[: n * count].reshape(n, count)[:] = y[index].reshape(n, count)
-            self._scales[:] = 1 / max(1, n * count), 1 / count
-        self._figures.add(Totals({}, samples, divisor))
+            rows, values = self._targets[: n * prod(self.shape)], y[index]
+            if self._is_image:
+                rows.reshape(n, *self.shape[1:], self.shape[0])[...] = np.moveaxis(values, 1, -1)
+            else:
+                rows.reshape(values.shape)[...] = values
+            if self.loss.one_class and self._measured:
+                labels[:] = rows.reshape(-1, K).argmax(axis=1)
+        if self._fills_rows:
+            rows = self._targets[: labels.size * K].reshape(-1, K)
+            rows[:] = 0
+            rows[np.arange(labels.size), labels] = 1
+        for sums in self._measured.values():
+            sums.fill(0)
+        self._figures.add(Totals({}, *self._weigh(targets, index, labels)))
 
-    def _weigh(self, labels: Array) -> tuple[float, float]:
-        """Set the scales for a batch of labels; return how many of them count, and Z."""
-        loss, samples = self.loss, float(len(labels))
-        total = samples
-        if isinstance(loss, losses.CrossEntropyLoss):
+    def _weigh(self, targets: losses.Targets, index: Array, labels: Array) -> tuple[float, float]:
+        """Set the scales of a batch; return how many of its samples count, and Z."""
+        loss, n = self.loss, len(index)
+        often = self._often[:n]
+        if targets.sample_weight is not None:
+            often[:] = targets.sample_weight[index]
+        elif self._is_weighted:
+            often[:] = 1
+        self._is_weighted = targets.sample_weight is not None
+        rows = float(self._positions) if loss.one_class else 1.0
+        samples = divisor = rows * (float(often.sum(dtype=float)) if self._is_weighted else n)
+        if self._is_hard and isinstance(loss, losses.CrossEntropyLoss):
+            counts = None
             if loss.ignore_index is not None:
-                labels = labels[labels != loss.ignore_index]
-                samples = total = float(len(labels))
+                counts = (labels != loss.ignore_index).reshape(n, -1)
+                samples = divisor = float(often @ counts.sum(axis=1, dtype=float))
             if loss.weight is not None:
-                total = float(np.asarray(loss.weight, np.float32)[labels].sum())
-        self._scales[:] = self._part / (total or 1.0), self._part * total / (total or 1.0)
-        return samples, total
+                if counts is not None:
+                    labels = labels * counts.ravel()  # an ignored label may be no class
+                weights = np.asarray(loss.weight)[labels].reshape(n, -1)
+                weights = weights if counts is None else weights * counts
+                divisor = float(often @ weights.sum(axis=1))
+        self._scales[:] = self._part / (divisor or 1.0), self._part if divisor else 0.0
+        return samples, divisor
 
     def totals(self) -> list[float]:
-        """Return what all threads found in the batch: the loss, how many are correct, the reach."""
-        self._found = [sum(each) for each in zip(*self.sums[:, :3].tolist(), strict=True)]
+        """Return what all threads found in the batch: the loss, and the reach."""
+        self._found = [sum(each) for each in zip(*self.sums[:, :2].tolist(), strict=True)]
         return self._found
 
     def take_sums(self) -> Totals:
         """Return, behind :meth:`totals`, the sums over the batch."""
-        loss, correct, _ = self._found
-        measured, self._figures = self._figures, Totals()
-        if self.has_kernel and self.metrics:
-            measured.sums["accuracy"] = correct
-        measured.sums = {"loss": loss, **measured.sums}
-        return measured
+        taken, self._figures = self._figures, Totals()
+        found = {name: float(sums[:, 0].sum()) for name, sums in self._measured.items()}
+        found |= taken.sums
+        taken.sums = {"loss": self._found[0]} | {m.name: found[m.name] for m in self.metrics}
+        return taken
 
-    def _run(self, logits: Image, gradient: Image, n: int) -> None:
+    def _measure(self, n: int) -> None:
+        """Add the figures that are a user's."""
+        z, samples = self._outputs(n), self.loss.samples(*self._batch)
+        sums = {each.name: each(self.loss, z, *self._batch) * samples for each in self._others}
+        self._figures.add(Totals(sums))
+
+    def _run(self, gradient: Image, n: int) -> None:
+        """Do everything by the methods of the loss."""
         loss = self.loss
-        z = np.ascontiguousarray(logits.channels_first(n)).reshape(n, *self.shape)
         samples, divisor = loss.samples(*self._batch), loss.divisor(*self._batch)
-        means = figures(self.metrics, loss, z, *self._batch)
+        means = measures.figures(self.metrics, loss, self._outputs(n), *self._batch)
         self.sums[0, 0] += means.pop("loss") * divisor
         sums = {name: mean * samples for name, mean in means.items()}
         self._figures.add(Totals(sums, samples, divisor))
         out = gradient.channels_first(n)
         out[...] = loss.backward().reshape(out.shape)
 
+    def _outputs(self, n: int) -> Array:
+        outputs = self._logits.channels_first(n)
+        return np.ascontiguousarray(outputs).reshape(n, *self.shape)
 
-def _function(loss: losses.Loss) -> tuple[Any, ...] | None:
-    """Return the maker of the loss's kernel and its constants; None if there is none."""
-    if type(loss) is losses.CrossEntropyLoss:
-        return (kernels.cross_entropy,)
-    if type(loss) is losses.MultiMarginLoss:
-        return (kernels.multi_margin,)
-    linear = isinstance(loss, losses.Quadratic) and loss.output == "linear"
-    names: dict[type[losses.Loss], str] = {
-        losses.MSELoss: "squares",
-        losses.L1Loss: "sizes",
-        losses.HuberLoss: "huber",
-        losses.BCEWithLogitsLoss: "cross entropy of sigmoids",
-        losses.SigmoidCrossEntropy: "cross entropy of sigmoids",
-        losses.Quadratic: "squares" if linear else "squares of sigmoids",
+
+def _kernel(row: str) -> Kernel:
+    made: Kernel = compiled(kernels.of_rows, LANES, list(kernels.ROWS).index(row))
+    return made
+
+
+def _rows_of(shape: Shape, by_class: bool, *images: Image) -> dict[str, int]:
+    """The arguments that say where rows are: at every position, or as long as numbers follow."""
+    first = images[0]
+    if len(shape) == 1 or not (by_class or 2 <= len(shape) <= 4):
+        return {"D": 1, "H": 1, "W": 1, "K": prod(shape)}
+    if by_class or any(image.step != first.C for image in images):
+        return {"D": first.D, "H": first.H, "W": first.W, "K": first.C}
+    if all(image.is_contiguous for image in images):
+        return {"D": 1, "H": 1, "W": 1, "K": prod(shape)}
+    return {"D": first.D, "H": first.H, "W": 1, "K": first.W * first.C}
+
+
+def _row_of(metric: measures.Metric, by_class: bool) -> tuple[str, float] | None:
+    """Return what finds a figure of a row, and its parameter; None if there is no such thing."""
+    if type(metric) is measures.TopK:
+        return "among the best", metric.k
+    if type(metric) is measures.Accuracy:
+        return ("among the best", 1) if by_class else ("on its side", 0)
+    errors: dict[type[measures.Metric], str] = {
+        measures.MeanAbsoluteError: "figure of sizes",
+        measures.MeanSquaredError: "figure of squares",
     }
-    if type(loss) not in names:
-        return None
-    return kernels.elements, list(kernels.ELEMENTS).index(names[type(loss)])
+    return (errors[type(metric)], 0) if type(metric) in errors else None

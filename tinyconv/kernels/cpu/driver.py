@@ -22,9 +22,9 @@ from tinyconv.kernels.cpu.turns import LINE, claim, rest, set_turn, turn_of
 CALL = record("function", "args", "items", "grain")
 #: One phase: the calls from ``first`` to ``last``. ``block``: samples at a time; 0 where the
 #: calls name their items. ``guard``: 0, or the address of each thread's sums (8 float64: the loss,
-#: the number of correct samples, the reach of the gradients); the phase begins only if the loss is
-#: finite and the reach below its limit. ``flags``: 0, or the address of each thread's flag (8
-#: words); if none is set, the calls are left out.
+#: the reach of the gradients); the phase begins only if the loss is finite and the reach below its
+#: limit. ``flags``: 0, or the address of each thread's flag (8 words); if none is set, the calls
+#: are left out.
 PHASE = record("first", "last", "block", "guard", "flags")
 #: What runs at once: the phases from ``begin`` to ``end`` of those at an address, with the calls
 #: and the turns of their shares at others.
@@ -73,7 +73,7 @@ def may_go_on(guard, threads):  # type: ignore[no-untyped-def]
         sums = doubles_pointer(guard)
         for thread in range(threads):
             loss += sums[8 * thread]
-            reach += sums[8 * thread + 2]
+            reach += sums[8 * thread + 1]
     return math.isfinite(loss) and reach < LIMIT
 
 

@@ -1,5 +1,6 @@
 """What instructions (:mod:`instruction`) are written with: a function a piece of LLVM code."""
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -127,7 +128,12 @@ def shuffle(builder: Builder, a: ir.Value, b: ir.Value, lanes: list[int]) -> ir.
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(lanes)), lanes))
 
 
-def totals(builder: Builder, vectors: list[ir.Value], lanes: int) -> ir.Value:
+def totals(
+    builder: Builder,
+    vectors: list[ir.Value],
+    lanes: int,
+    join: Callable[[Builder, ir.Value, ir.Value], ir.Value] = ir.IRBuilder.fadd,
+) -> ir.Value:
     """A vector of ``lanes`` (a power of two) whose lane q is the sum of the lanes of vector q.
 
     A vector consists of groups of ``width`` lanes; a group is one sum in the making. Each round
@@ -144,7 +150,7 @@ def totals(builder: Builder, vectors: list[ir.Value], lanes: int) -> ir.Value:
         if len(vectors) == 1:
             vectors = [vectors[0], vectors[0]]
         vectors = [
-            builder.fadd(shuffle(builder, a, b, firsts), shuffle(builder, a, b, seconds))
+            join(builder, shuffle(builder, a, b, firsts), shuffle(builder, a, b, seconds))
             for a, b in zip(vectors[0::2], vectors[1::2], strict=True)
         ]
         L, width = len(firsts), half

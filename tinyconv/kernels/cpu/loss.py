@@ -1,7 +1,7 @@
-"""Losses of rows of K outputs with their gradients.
+"""Losses of rows of K outputs with their gradients, and the figures beside them.
 
-Twin of :mod:`tinyconv.losses`. Each kernel adds the loss of its samples, and how many of them are
-classified correctly, to its thread's sums, and writes the gradient.
+Twin of :mod:`tinyconv.losses` and :mod:`tinyconv.metrics`. A sample has one row, or one for each
+position of an image. What is here is done to a row; one kernel walks over them.
 """
 
 import math
@@ -11,12 +11,13 @@ import numpy as np
 from numba.extending import overload
 
 from tinyconv.kernels.cpu.instruction import literal
-from tinyconv.kernels.cpu.kernel import INNER, inner, kernel, record
+from tinyconv.kernels.cpu.kernel import INNER, images, inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
     doubles_pointer,
     first_lanes,
+    largest,
     load,
     maximum,
     pointer,
@@ -30,115 +31,103 @@ from tinyconv.kernels.cpu.simd import (
 from tinyconv.kernels.cpu.vector_math import exp, log1p, sigmoid
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+MINUS_INFINITY = np.float32(-np.inf)
 
-#: ``accuracy``: 0 for none, or by what it is counted.
-BY_CLASS, BY_ELEMENT = 1, 2
-
-#: Rows ``x`` and ``dx`` of K numbers. ``labels``: (N,) int64; ``targets``: (N, K); ``weight``:
-#: (K,), of each class, or 0. ``scales``: 2 float64, what a sample's gradient and its loss are
-#: multiplied by. ``sums``: for each thread 8 float64, of which the first gets the losses and the
-#: second what is correct. ``ignored``: a label that costs nothing, if ``ignores``. ``parameter``:
-#: the margin or Huber's delta; ``smoothing``: of the labels.
+#: Images ``x`` and ``dx`` with a row of K numbers at each position. Of every row ``labels``, int64,
+#: or ``targets``, K numbers; ``ignored``: a label that costs nothing, if ``ignores``. ``often``:
+#: how often each sample counts. ``weight``: (K,), of each class. ``scales``: 2 float64, what
+#: a gradient and what a loss are multiplied by. ``sums``: for each thread 8 float64, whose first
+#: gets the losses. ``parameter``: the margin, Huber's delta, or k; ``smoothing``: of the labels.
 ARGS = record(
-    *("x", "x_sample", "dx", "dx_sample", "labels", "targets", "weight", "scales", "sums", "K"),
-    *("accuracy", "ignores", "ignored"),
+    *images("x", "dx"),
+    *("x_step", "dx_step", "D", "H", "W", "K", "labels", "targets", "ignores", "ignored"),
+    *("often", "weight", "scales", "sums"),
     floats=("parameter", "smoothing"),
 )
 
+#: Vectors that are added up before their lanes are, in double, as there may be many classes.
+PART = 8
+
 
 @inner
-def best_of(x, start, count):  # type: ignore[no-untyped-def]
-    """The place of the first of the largest numbers."""
-    best = 0
-    for k in range(1, count):
-        if x[start + k] > x[start + best]:
-            best = k
-    return best
+def largest_of(x, start, count, L):  # type: ignore[no-untyped-def]
+    """The largest of so many numbers."""
+    most = splat(MINUS_INFINITY, L)
+    for k in range(0, count, L):
+        is_there = first_lanes(splat(ONE, L), count - k)
+        most = maximum(most, where_positive(is_there, load(x, start + k, L), most))
+    return largest(most)
 
 
-def cross_entropy(L: int) -> Any:
-    """Make the kernel of ``-sum_k t[k] log softmax(x)[k]``, of class indices.
+@inner
+def spread_of(a, r, k, L, is_hard):  # type: ignore[no-untyped-def]
+    """What of t, from class k on, is not the label's alone."""
+    share = splat(a.smoothing / np.float32(a.K), L)
+    if not is_hard:
+        share = share + splat(ONE - a.smoothing, L) * load(pointer(a.targets), r * a.K + k, L)
+    return first_lanes(share * load(pointer(a.weight), k, L), a.K - k)
 
-    t[k] = weight[k] ((1 - smoothing) [k = label] + smoothing / K)
+
+def cross_entropy(a, i, j, r, once, L, is_hard):  # type: ignore[no-untyped-def]
+    """``-sum_k t[k] log softmax(x)[k]``, with labels where ``is_hard``, else probabilities p.
+
+    t[k] = weight[k] ((1 - smoothing) p[k] + smoothing / K), where a label means p[label] = 1
     dx[k] = softmax(x)[k] sum_j t[j] - t[k]
     """
-
-    @kernel(ARGS)
-    def loss_cross_entropy(a, thread, first, last):  # type: ignore[no-untyped-def]
-        x, dx, weight = pointer(a.x), pointer(a.dx), pointer(a.weight)
-        labels, sums, scales = words_pointer(a.labels), doubles_pointer(a.sums), a.scales
-        K, scale = a.K, np.float32(doubles_pointer(scales)[0])
-        everywhere = a.smoothing / np.float32(K)
-        costs, correct = 0.0, 0.0
-        for n in range(first, last):
-            i, j, label = n * a.x_sample, n * a.dx_sample, labels[n]
-            best, t, all_targets = 0, ZERO, 0.0  # sums over classes in double, as those may be many
-            if not (a.ignores and label == a.ignored):
-                best = best_of(x, i, K)
-                correct += best == label
-                t = (ONE - a.smoothing) * (weight[label] if a.weight else ONE)
-                all_targets = np.float64(t)
-                if a.smoothing > ZERO:
-                    for k in range(K):
-                        all_targets += everywhere * (weight[k] if a.weight else ONE)
-            if all_targets == 0:  # the logits may be NaN, which times 0 would be NaN
-                for k in range(0, K, L):
-                    store_first(dx, j + k, splat(ZERO, L), K - k)
-                continue
-            largest = x[i + best]
-            for k in range(0, K, L):
-                z = load(x, i + k, L)
-                store_first(dx, j + k, exp(z - all_lanes(largest, z)), K - k)
-            whole = 0.0
-            for k in range(K):
-                whole += dx[j + k]
-            log_whole, cost = math.log(whole) + largest, 0.0
-            if t > ZERO:
-                cost += t * (log_whole - x[i + label])
-            if a.smoothing > ZERO:
-                for k in range(K):
-                    share = everywhere * (weight[k] if a.weight else ONE)
-                    if share > ZERO:
-                        cost += share * (log_whole - x[i + k])
-            part = splat(np.float32(scale * all_targets / whole), L)
-            for k in range(0, K, L):
-                store_first(dx, j + k, load(dx, j + k, L) * part, K - k)
-            dx[j + label] -= scale * t
-            if a.smoothing > ZERO:
-                for k in range(K):
-                    dx[j + k] -= scale * everywhere * (weight[k] if a.weight else ONE)
-            costs += cost
-        sums[8 * thread] += costs * doubles_pointer(scales)[1]
-        sums[8 * thread + 1] += correct
-
-    return loss_cross_entropy
+    x, dx, K, label = pointer(a.x), pointer(a.dx), a.K, words_pointer(a.labels)[r]
+    spreads, zero = a.smoothing > ZERO or not is_hard, splat(ZERO, L)
+    most = largest_of(x, i, K, L)
+    t, all_targets, whole, cost = ZERO, 0.0, 0.0, 0.0
+    for start in range(0, K, PART * L):
+        powers, shares, costs = zero, zero, zero
+        for k in range(start, min(start + PART * L, K), L):
+            below = load(x, i + k, L) - splat(most, L)
+            powers = powers + first_lanes(exp(below), K - k)
+            if spreads:
+                share = spread_of(a, r, k, L, is_hard)
+                shares = shares + share
+                costs = costs + where_positive(share, zero - share * below, zero)
+        whole += total(powers)
+        if spreads:
+            all_targets += total(shares)
+            cost += total(costs)
+    if is_hard and not (a.ignores and label == a.ignored):
+        t = (ONE - a.smoothing) * pointer(a.weight)[label]
+        all_targets += t
+    elif is_hard:
+        all_targets = 0.0
+    if once == ZERO or all_targets == 0:  # the logits may be NaN, which times 0 would be NaN
+        for k in range(0, K, L):
+            store_first(dx, j + k, zero, K - k)
+        return 0.0
+    if t > ZERO:
+        cost += t * (most - x[i + label])
+    scale = np.float32(doubles_pointer(a.scales)[0]) * once
+    factor = splat(np.float32(scale * all_targets / whole), L)
+    for k in range(0, K, L):
+        slope = exp(load(x, i + k, L) - splat(most, L)) * factor
+        if spreads:
+            slope = slope - spread_of(a, r, k, L, is_hard) * splat(scale, L)
+        store_first(dx, j + k, slope, K - k)
+    if is_hard:
+        dx[j + label] -= scale * t
+    return cost + math.log(whole) * all_targets
 
 
-def multi_margin(L: int) -> Any:
-    """Make the kernel of ``sum_{k != label} max(0, margin + x[k] - x[label])``."""
-
-    @kernel(ARGS)
-    def loss_multi_margin(a, thread, first, last):  # type: ignore[no-untyped-def]
-        x, dx = pointer(a.x), pointer(a.dx)
-        labels, sums, scales = words_pointer(a.labels), doubles_pointer(a.sums), a.scales
-        scale = np.float32(doubles_pointer(scales)[0])
-        costs, correct = 0.0, 0.0
-        for n in range(first, last):
-            i, j, label = n * a.x_sample, n * a.dx_sample, labels[n]
-            near = 0
-            for k in range(a.K):
-                excess = a.parameter + x[i + k] - x[i + label]
-                counts = k != label and not excess <= ZERO  # NaN counts
-                dx[j + k] = scale if counts else ZERO
-                if counts:
-                    costs += excess
-                    near += 1
-            dx[j + label] = -scale * np.float32(near)
-            correct += best_of(x, i, a.K) == label
-        sums[8 * thread] += costs * doubles_pointer(scales)[1]
-        sums[8 * thread + 1] += correct
-
-    return loss_multi_margin
+def multi_margin(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+    """``sum_{k != label} max(0, margin + x[k] - x[label])``."""
+    x, dx, label = pointer(a.x), pointer(a.dx), words_pointer(a.labels)[r]
+    scale = np.float32(doubles_pointer(a.scales)[0]) * once
+    cost, near = 0.0, 0
+    for k in range(a.K):
+        excess = a.parameter + x[i + k] - x[i + label]
+        counts = k != label and not excess <= ZERO  # NaN counts
+        dx[j + k] = scale if counts else ZERO
+        if counts:
+            cost += excess
+            near += 1
+    dx[j + label] = -scale * np.float32(near)
+    return cost
 
 
 def _l1_slope(x, t, p):  # type: ignore[no-untyped-def]
@@ -208,31 +197,94 @@ def _slope_of(x, t, function, p):  # type: ignore[no-untyped-def]
     return lambda x, t, function, p: slope(x, t, p)
 
 
-def elements(L: int, F: int) -> Any:
-    """Make the kernel of a loss of outputs one by one, number F of ``ELEMENTS``."""
+def elements(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+    """The loss of outputs one by one, number F of ``ELEMENTS``."""
+    x, dx, targets = pointer(a.x), pointer(a.dx), pointer(a.targets)
+    scale = splat(np.float32(doubles_pointer(a.scales)[0]) * once, L)
+    part = splat(ZERO, L)
+    for k in range(0, a.K, L):
+        z, target = load(x, i + k, L), load(targets, r * a.K + k, L)
+        part = part + first_lanes(cost_of(z, target, F, a.parameter), a.K - k)
+        store_first(dx, j + k, slope_of(z, target, F, a.parameter) * scale, a.K - k)
+    return np.float64(total(part))
+
+
+def away(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+    """The loss of :func:`elements` as a figure, without a gradient."""
+    x, targets, part = pointer(a.x), pointer(a.targets), splat(ZERO, L)
+    for k in range(0, a.K, L):
+        z, target = load(x, i + k, L), load(targets, r * a.K + k, L)
+        part = part + first_lanes(cost_of(z, target, F, a.parameter), a.K - k)
+    return np.float64(total(part))
+
+
+def on_its_side(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+    """How many outputs are above 0 where the target is above 1/2, and not where it is not."""
+    x, targets, same = pointer(a.x), pointer(a.targets), 0
+    for k in range(a.K):
+        same += (x[i + k] > ZERO) == (targets[r * a.K + k] > HALF)
+    return np.float64(same)
+
+
+def among_the_best(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+    """1 where the label is among the k largest outputs, of equal ones the first; else 0."""
+    x, label, before = pointer(a.x), words_pointer(a.labels)[r], 0
+    if a.ignores and label == a.ignored:
+        return 0.0
+    own = x[i + label]
+    for k in range(a.K):
+        other = x[i + k]
+        if own == own:
+            before += not other <= own or (k < label and other == own)  # NaN is above all
+        else:
+            before += k < label and other != other
+    return 1.0 if before < a.parameter else 0.0
+
+
+#: name -> what is done to a row, which returns a loss or a figure, and its constant.
+ROWS = {
+    "cross entropy": (cross_entropy, True),
+    "cross entropy of probabilities": (cross_entropy, False),
+    "margins": (multi_margin, 0),
+    **{name: (elements, place) for place, name in enumerate(ELEMENTS)},
+    "figure of sizes": (away, list(ELEMENTS).index("sizes")),
+    "figure of squares": (away, list(ELEMENTS).index("squares")),
+    "on its side": (on_its_side, 0),
+    "among the best": (among_the_best, 0),
+}
+ROW_FUNCTIONS = tuple(ROWS.values())
+
+
+def row_of(a: Any, i: Any, j: Any, r: Any, once: Any, L: int, row: int) -> Any:
+    """Do number ``row`` of ``ROWS`` to row r, at x[i] and dx[j], of a sample that counts so."""
+    raise NotImplementedError("only inside a kernel")
+
+
+@overload(row_of, jit_options=INNER, prefer_literal=True)
+def _row_of(a, i, j, r, once, L, row):  # type: ignore[no-untyped-def]
+    plain, F = ROW_FUNCTIONS[literal(row)]
+    function = inner(plain)
+    return lambda a, i, j, r, once, L, row: function(a, i, j, r, once, L, F)
+
+
+def of_rows(L: int, ROW: int) -> Any:
+    """Make the kernel that adds up number ROW of ``ROWS``, over all rows of a batch."""
 
     @kernel(ARGS)
-    def loss_elements(a, thread, first, last):  # type: ignore[no-untyped-def]
-        x, dx, targets = pointer(a.x), pointer(a.dx), pointer(a.targets)
-        labels, sums, scales = words_pointer(a.labels), doubles_pointer(a.sums), a.scales
-        K, p, scale = a.K, a.parameter, splat(np.float32(doubles_pointer(scales)[0]), L)
-        costs, correct = 0.0, 0.0
+    def loss_of_rows(a, thread, first, last):  # type: ignore[no-untyped-def]
+        often, sums, H, W = pointer(a.often), doubles_pointer(a.sums), a.H, a.W
+        whole = 0.0
         for n in range(first, last):
-            i, j, t = n * a.x_sample, n * a.dx_sample, n * K
-            part = splat(ZERO, L)
-            for k in range(0, K, L):
-                z, target = load(x, i + k, L), load(targets, t + k, L)
-                part = part + first_lanes(cost_of(z, target, F, p), K - k)
-                store_first(dx, j + k, slope_of(z, target, F, p) * scale, K - k)
-            costs += total(part)
-            if a.accuracy == BY_CLASS:
-                correct += best_of(x, i, K) == labels[n]
-            elif a.accuracy == BY_ELEMENT:
-                same = 0
-                for k in range(K):
-                    same += (x[i + k] > ZERO) == (targets[t + k] > HALF)
-                correct += same / K
-        sums[8 * thread] += costs * doubles_pointer(scales)[1]
-        sums[8 * thread + 1] += correct
+            part, r = 0.0, n * a.D * H * W
+            for plane in range(a.D):
+                for h in range(H):
+                    x = n * a.x_sample + plane * a.x_plane + h * a.x_row
+                    dx = n * a.dx_sample + plane * a.dx_plane + h * a.dx_row
+                    for w in range(W):
+                        i, j = x + w * a.x_step, dx + w * a.dx_step
+                        part += row_of(a, i, j, r, often[n], L, ROW)
+                        r += 1
+            whole += part * often[n]
+        sums[8 * thread] += whole * doubles_pointer(a.scales)[1]
 
-    return loss_elements
+    return loss_of_rows

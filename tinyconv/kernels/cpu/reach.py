@@ -28,7 +28,7 @@ from tinyconv.kernels.cpu.simd import (
 LIMIT = 1e15
 
 #: ``inputs``: for each sample the sum of the sizes of the input. ``sums``: 0, or for each thread 8
-#: float64, of which the third gets the reach.
+#: float64, of which the second gets the reach.
 ARGS = record(*images("v"), *("planes", "rows", "count", "inputs", "sums"))
 
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -57,7 +57,7 @@ def reach(L: int) -> Any:
             else:
                 inputs[n] = found
         if a.sums:
-            doubles_pointer(a.sums)[8 * thread + 2] += most
+            doubles_pointer(a.sums)[8 * thread + 1] += most
 
     return reach_of_gradients
 
@@ -83,6 +83,6 @@ def reach_of_kept(L: int) -> Any:
                     i = channel // a.width * a.block + places[k]
                     for o in range(0, count, L):
                         size = size + absolute(load_first(v, i + o, count - o, L))
-            doubles_pointer(a.sums)[8 * thread + 2] += total(size)
+            doubles_pointer(a.sums)[8 * thread + 1] += total(size)
 
     return reach_of_kept_gradients

@@ -136,6 +136,12 @@ def total(builder: Builder, value: Vec) -> Float:
 
 
 @instruction()
+def largest(builder: Builder, value: Vec) -> Float:
+    """The largest of all lanes; of any of them where one is NaN."""
+    return builder.extract_element(emit.totals(builder, [value], 1, emit.maximum), INT32(0))
+
+
+@instruction()
 def where_positive(builder: Builder, a: Vec, b: Vec, c: Vec) -> Vec:
     """The vector b where a > 0, else c."""
     return builder.select(builder.fcmp_ordered(">", a, emit.zeros(a.type)), b, c)
