@@ -230,8 +230,8 @@ class Draw:
             "plain": lambda: self.of([Halved, L.Identity])(),
         }[what]()
 
-    def layers(self, shape: Shape, classes: int) -> list[Layer]:
-        """A network for samples of a shape."""
+    def layers(self, shape: Shape, classes: int, is_dense: bool) -> list[Layer]:
+        """A network for samples of a shape; a dense one has outputs at every position."""
         made: list[Layer] = []
         for _ in range(self.of([1, 2, 3, 4, 5, 6])):
             try:
@@ -244,6 +244,9 @@ class Draw:
                 made.append(found)
                 shape = after
         if len(shape) > 1:
+            if is_dense:
+                conv = (L.Conv1d, L.Conv2d, L.Conv3d)[len(shape) - 2]
+                return [*made, conv(shape[0], classes, 1)]
             made.append(L.Flatten())
         return [*made, L.Linear(prod(shape), classes)]
 
@@ -261,6 +264,8 @@ class Case:
     optimizer: Callable[[], Any]
     is_bad: bool
     frozen: Array
+    often: Array | None
+    metrics: list[str]
 
     def net(self, dtype: str = "float32") -> tc.Sequential:
         net = tc.Sequential(self.layers(), seed=5, dtype=dtype, input_shape=self.x.shape[1:])
@@ -299,8 +304,9 @@ def case(number: int) -> Case:
             x[place] = draw.of([np.nan, np.inf, -np.inf, 1e25, -1e30])
     if kind == "bytes" and not is_bad:
         x = tc.data.ByteImages.from_floats(np.clip(x, 0, 1))
-    y: Array = draw.rng.integers(0, classes, count).astype(draw.of([np.int64, np.int32, np.uint8]))
-    y[0] = classes - 1  # so that not all labels are the one that is ignored
+    labels: Array = draw.rng.integers(0, classes, count)
+    dtype = draw.of([np.int64, np.int32, np.uint8])
+    labels[0] = classes - 1  # so that not all labels are the one that is ignored
     loss, options = draw.of([
         (tc.CrossEntropyLoss, {}),
         (tc.CrossEntropyLoss, {}),
@@ -314,8 +320,9 @@ def case(number: int) -> Case:
         (tc.losses.HuberLoss, {"delta": 0.5}),
         (tc.losses.BCEWithLogitsLoss, {}),
     ])  # fmt: skip
-    if loss in (tc.losses.MSELoss, tc.losses.L1Loss, tc.losses.HuberLoss,
-                tc.losses.BCEWithLogitsLoss):  # fmt: skip
+    of_numbers = not loss.one_class
+    y: Array = labels.astype(dtype)
+    if of_numbers:
         y = draw.rng.random((count, classes)).astype(np.float32)
     rule, settings = draw.of([
         (tc.SGD, {"lr": 0.05}),
@@ -326,15 +333,28 @@ def case(number: int) -> Case:
         (tc.Adagrad, {"lr": 0.01, "eps": EPS}),
         (tc.RMSProp, {"lr": 0.002, "eps": EPS, "momentum": 0.5, "centered": True}),
     ])  # fmt: skip
-    freezing = np.random.default_rng([number, 1])  # so that it changes no other draw
+    # Generators of their own, so that they change no other draw.
+    freezing, further = (np.random.default_rng([number, k]) for k in (1, 2))
+    is_dense, is_soft, has_weights = further.random(3) < (0.3, 0.2, 0.3)
     drawn_at = draw.rng.bit_generator.state
     threads = draw.of([1, 2])
 
     def layers() -> list[Layer]:
         again = Draw(0)
         again.rng.bit_generator.state = drawn_at
-        return again.layers(shape, classes)
+        return again.layers(shape, classes, is_dense)
 
+    positions = Chain(layers()).output_shape(shape)[1:]
+    if positions:
+        y = further.integers(0, classes, (count, *positions)).astype(dtype)
+        y[0] = classes - 1
+        if of_numbers:
+            y = further.random((count, classes, *positions)).astype(np.float32)
+    if is_soft and loss.one_class and loss is not tc.losses.MultiMarginLoss:
+        y = np.moveaxis(further.dirichlet(np.ones(classes), (count, *positions)), -1, 1)
+    often = further.choice([0.0, 0.5, 1.0, 3.0], count) if has_weights else None
+    if often is not None:
+        often[0] = 1.0
     return Case(
         layers,
         x,
@@ -345,4 +365,6 @@ def case(number: int) -> Case:
         lambda: rule(**settings),
         is_bad,
         freezing.random(11) < freezing.choice([0, 0, 0.3, 0.8]),
+        often,
+        ["mae"] if of_numbers and further.random() < 0.5 else [],
     )

@@ -32,6 +32,7 @@ def outcome(drawn: Case, engine: str, seed: int | None = None) -> dict[str, Any]
         net.build(tuple(drawn.x.shape[1:]))
         round_by_chance(net, optimizer, seed)
     found: dict[str, Any] = {"error": ""}
+    names = ["loss", *drawn.metrics]
     with np.errstate(all="ignore"):
         try:
             history = net.fit(
@@ -42,9 +43,11 @@ def outcome(drawn: Case, engine: str, seed: int | None = None) -> dict[str, Any]
                 engine=engine,
                 loss=drawn.loss(),
                 optimizer=optimizer,
+                sample_weight=drawn.often,
+                metrics=drawn.metrics,
                 verbose=False,
             )
-            found["history loss"] = np.array(history["loss"])
+            found |= {f"history {name}": np.array(history[name]) for name in names}
         except (tc.NonFiniteError, tc.ShapeError) as error:
             found["error"] = str(error)
         found.update(net.state_dict())
