@@ -50,7 +50,7 @@ PART = 8
 
 
 @inner
-def largest_of(x, start, count, L):  # type: ignore[no-untyped-def]
+def _largest_of(x, start, count, L):  # type: ignore[no-untyped-def]
     """The largest of so many numbers."""
     most = splat(MINUS_INFINITY, L)
     for k in range(0, count, L):
@@ -60,7 +60,7 @@ def largest_of(x, start, count, L):  # type: ignore[no-untyped-def]
 
 
 @inner
-def spread_of(a, r, k, L, is_hard):  # type: ignore[no-untyped-def]
+def _spread_of(a, r, k, L, is_hard):  # type: ignore[no-untyped-def]
     """What of t, from class k on, is not the label's alone."""
     share = splat(a.smoothing / np.float32(a.K), L)
     if not is_hard:
@@ -68,7 +68,7 @@ def spread_of(a, r, k, L, is_hard):  # type: ignore[no-untyped-def]
     return first_lanes(share * load(pointer(a.weight), k, L), a.K - k)
 
 
-def cross_entropy(a, i, j, r, once, L, is_hard):  # type: ignore[no-untyped-def]
+def _cross_entropy(a, i, j, r, once, L, is_hard):  # type: ignore[no-untyped-def]
     """``-sum_k t[k] log softmax(x)[k]``, with labels where ``is_hard``, else probabilities p.
 
     t[k] = weight[k] ((1 - smoothing) p[k] + smoothing / K), where a label means p[label] = 1
@@ -76,7 +76,7 @@ def cross_entropy(a, i, j, r, once, L, is_hard):  # type: ignore[no-untyped-def]
     """
     x, dx, K, label = pointer(a.x), pointer(a.dx), a.K, words_pointer(a.labels)[r]
     spreads, zero = a.smoothing > ZERO or not is_hard, splat(ZERO, L)
-    most = largest_of(x, i, K, L)
+    most = _largest_of(x, i, K, L)
     t, all_targets, whole, cost = ZERO, 0.0, 0.0, 0.0
     for start in range(0, K, PART * L):
         powers, shares, costs = zero, zero, zero
@@ -84,7 +84,7 @@ def cross_entropy(a, i, j, r, once, L, is_hard):  # type: ignore[no-untyped-def]
             below = load(x, i + k, L) - splat(most, L)
             powers = powers + first_lanes(exp(below), K - k)
             if spreads:
-                share = spread_of(a, r, k, L, is_hard)
+                share = _spread_of(a, r, k, L, is_hard)
                 shares = shares + share
                 costs = costs + where_positive(share, zero - share * below, zero)
         whole += total(powers)
@@ -107,14 +107,14 @@ def cross_entropy(a, i, j, r, once, L, is_hard):  # type: ignore[no-untyped-def]
     for k in range(0, K, L):
         slope = exp(load(x, i + k, L) - splat(most, L)) * factor
         if spreads:
-            slope = slope - spread_of(a, r, k, L, is_hard) * splat(scale, L)
+            slope = slope - _spread_of(a, r, k, L, is_hard) * splat(scale, L)
         store_first(dx, j + k, slope, K - k)
     if is_hard:
         dx[j + label] -= scale * t
     return cost + math.log(whole) * all_targets
 
 
-def multi_margin(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+def _multi_margin(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     """``sum_{k != label} max(0, margin + x[k] - x[label])``."""
     x, dx, label = pointer(a.x), pointer(a.dx), words_pointer(a.labels)[r]
     scale = np.float32(doubles_pointer(a.scales)[0]) * once
@@ -197,7 +197,7 @@ def _slope_of(x, t, function, p):  # type: ignore[no-untyped-def]
     return lambda x, t, function, p: slope(x, t, p)
 
 
-def elements(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+def _elements(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     """The loss of outputs one by one, number F of ``ELEMENTS``."""
     x, dx, targets = pointer(a.x), pointer(a.dx), pointer(a.targets)
     scale = splat(np.float32(doubles_pointer(a.scales)[0]) * once, L)
@@ -209,8 +209,8 @@ def elements(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     return np.float64(total(part))
 
 
-def away(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
-    """The loss of :func:`elements` as a figure, without a gradient."""
+def _away(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+    """The loss of :func:`_elements` as a figure, without a gradient."""
     x, targets, part = pointer(a.x), pointer(a.targets), splat(ZERO, L)
     for k in range(0, a.K, L):
         z, target = load(x, i + k, L), load(targets, r * a.K + k, L)
@@ -218,7 +218,7 @@ def away(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     return np.float64(total(part))
 
 
-def on_its_side(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+def _on_its_side(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     """How many outputs are above 0 where the target is above 1/2, and not where it is not."""
     x, targets, same = pointer(a.x), pointer(a.targets), 0
     for k in range(a.K):
@@ -226,7 +226,7 @@ def on_its_side(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     return np.float64(same)
 
 
-def among_the_best(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
+def _among_the_best(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     """1 where the label is among the k largest outputs, of equal ones the first; else 0."""
     x, label, before = pointer(a.x), words_pointer(a.labels)[r], 0
     if a.ignores and label == a.ignored:
@@ -243,14 +243,14 @@ def among_the_best(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
 
 #: name -> what is done to a row, which returns a loss or a figure, and its constant.
 ROWS = {
-    "cross entropy": (cross_entropy, True),
-    "cross entropy of probabilities": (cross_entropy, False),
-    "margins": (multi_margin, 0),
-    **{name: (elements, place) for place, name in enumerate(ELEMENTS)},
-    "figure of sizes": (away, list(ELEMENTS).index("sizes")),
-    "figure of squares": (away, list(ELEMENTS).index("squares")),
-    "on its side": (on_its_side, 0),
-    "among the best": (among_the_best, 0),
+    "cross entropy": (_cross_entropy, True),
+    "cross entropy of probabilities": (_cross_entropy, False),
+    "margins": (_multi_margin, 0),
+    **{name: (_elements, place) for place, name in enumerate(ELEMENTS)},
+    "figure of sizes": (_away, list(ELEMENTS).index("sizes")),
+    "figure of squares": (_away, list(ELEMENTS).index("squares")),
+    "on its side": (_on_its_side, 0),
+    "among the best": (_among_the_best, 0),
 }
 ROW_FUNCTIONS = tuple(ROWS.values())
 
