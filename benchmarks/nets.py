@@ -51,8 +51,8 @@ class Net:
         assert shape is not None
         rng = np.random.default_rng(0)
         x = rng.random((min(samples, MOST_BYTES // (4 * int(np.prod(shape)))), *shape), np.float32)
-        classes = net.output_shape(shape)[0]
-        return x, x if self.is_autoencoder else rng.integers(0, classes, len(x))
+        classes, *positions = net.output_shape(shape)
+        return x, x if self.is_autoencoder else rng.integers(0, classes, (len(x), *positions))
 
 
 def digits(*layers: Layer) -> Callable[[], tc.Sequential]:
@@ -113,6 +113,24 @@ def grouped(size: int) -> tc.Sequential:
         layers += [tc.Conv2d(before, width, 1), tc.ReLU()]
     layers += [tc.GlobalAvgPool(), tc.Flatten(), tc.Linear(128, 10)]
     return tc.Sequential(layers, seed=0, input_shape=COLOR)
+
+
+def u_net() -> tc.Sequential:
+    """Return a net with one of 21 classes at every pixel, and shortcuts around a narrow middle."""
+
+    def pair(before: int, width: int) -> list[Layer]:
+        return [
+            *padded(before, width, tc.BatchNorm2d(width), tc.ReLU()),
+            *padded(width, width, tc.BatchNorm2d(width), tc.ReLU()),
+        ]
+
+    def around(inside: list[Layer], width: int) -> Layer:
+        up = tc.ConvTranspose2d(2 * width, width, 2, 2)
+        return tc.Parallel([tc.Identity(), [tc.MaxPool2d(2), *inside, up]])
+
+    middle = [*pair(32, 32), around(pair(32, 64), 32), *pair(64, 32)]
+    layers = [*pair(3, 16), around([*pair(16, 32), *middle], 16), *pair(32, 16)]
+    return tc.Sequential([*layers, tc.Conv2d(16, 21, 1)], seed=0, input_shape=(3, 64, 64))
 
 
 THREE, TWO = {32: 3.0}, {32: 2.0}
@@ -222,6 +240,7 @@ NETS: dict[str, Net] = {
         {32: 1.2},
         is_autoencoder=True,
     ),
+    "U-Net, 21 classes a pixel": Net(u_net, {8: 0.9}, {8: 0.9}),
     "GELU, Adam": Net(activated(tc.GELU), THREE, TWO, adam=True),
     "SiLU": Net(activated(tc.SiLU), THREE, TWO),
     "LeakyReLU": Net(activated(tc.LeakyReLU), THREE, TWO),
