@@ -302,7 +302,7 @@ def test_summary_of_the_books_net() -> None:
         ),
         ([tc.ReLU()], {"dtype": "float16"}, DtypeError, "dtype is 'float16', expected 'float32'"),
         ([tc.ReLU()], {"dtype": None}, DtypeError, "dtype is None, expected 'float32'"),
-        ([tc.ReLU()], {"input_shape": (0,)}, ShapeError, r"input_shape is \(0,\), expected an"),
+        ([tc.ReLU()], {"input_shape": (0,)}, ShapeError, r"input_shape is \(0,\), expected in"),
         ([tc.ReLU()], {"input_shape": (None, 2)}, ShapeError, r"input_shape is \(None, 2\)"),
         (
             [tc.ReLU(), tc.Linear(3, 2)],

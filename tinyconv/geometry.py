@@ -305,11 +305,17 @@ def sample_shape(op: str, value: Any) -> tuple[int, ...]:
     (1, 28, 28)
     >>> sample_shape("flops", np.zeros((5, 4)))
     Traceback (most recent call last):
-    tinyconv.errors.ShapeError: flops: input_shape is an array of shape (5, 4), expected an integer
-    of at least 1
+    tinyconv.errors.ShapeError: flops: input_shape is an array of shape (5, 4), expected integers of
+    at least 1, such as (1, 28, 28)
     """
-    axes = len(value) if isinstance(value, tuple | list) else 1
-    return spread(op, "input_shape", value, axes, least=1)
+    numbers = [integer(n) for n in (value if isinstance(value, tuple | list) else (value,))]
+    shape = tuple(n for n in numbers if n is not None and n >= 1)
+    if len(shape) < len(numbers):
+        raise ShapeError(
+            f"{op}: input_shape is {shown(value)}, expected integers of at least 1, such as "
+            "(1, 28, 28)"
+        )
+    return shape
 
 
 def spread_pairs(op: str, name: str, value: Padding, axes: int) -> Pairs:
