@@ -764,3 +764,26 @@ def test_a_small_part_that_the_complex_step_misses_is_no_wrong_gradient(seed):
         return dy * 2 * x / x.size, dy * 1e-9 * np.sign(w) / w.size
 
     assert check(forward, backward, [x, w], seed=seed).verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"inputs": np.ones(3)},
+            r"inputs is of type ndarray, expected a list of all inputs: \[x\]",
+        ),
+        ({"inputs": None}, "inputs is of type NoneType, expected a list"),
+        ({"method": "cental"}, "method is 'cental', expected 'auto', 'complex' or 'central'"),
+        ({"samples": "some"}, "samples is 'some', expected an integer of at least 0 or 'all'"),
+        ({"samples": -1}, "samples is -1, expected an integer of at least 0 or 'all'"),
+        ({"samples": 2.5}, "samples is 2.5, expected an integer of at least 0 or 'all'"),
+        ({"seed": -1}, "seed is -1, expected an integer of at least 0"),
+        ({"seed": None}, "seed is None, expected an integer of at least 0"),
+        ({"redraw": -1}, "redraw is -1, expected an integer of at least 0"),
+    ],
+)
+def test_what_is_no_argument(arguments, message):
+    settings = {"inputs": [np.ones(3)], **arguments}
+    with pytest.raises(ValueError, match=f"^check: {message}"):
+        check(np.sin, lambda dy, x: dy * np.cos(x), **settings)

@@ -72,7 +72,7 @@ def check(
     Raises:
         DeviceError: the inputs hold arrays of several libraries.
         ValueError: ``method="complex"`` for a function that does not admit it, names do not
-            match the inputs, or there is nothing to check.
+            match the inputs, there is nothing to check, or an argument is not one of these.
 
     Source: the projection is the directional derivative test of Griewank and Walther,
     "Evaluating Derivatives" (2008), on both sides.
@@ -82,6 +82,7 @@ def check(
     >>> report.verdict, report.hint
     ('wrong', 'inputs[0]: the gradient is -1 times what it should be: the sign is flipped')
     """
+    _check_arguments(inputs, method, samples, seed=seed, redraw=redraw)
     names = list(names or (f"inputs[{i}]" for i in range(len(inputs))))
     if len(names) != len(inputs):
         raise ValueError(f"check: {len(names)} names for {len(inputs)} inputs")
@@ -120,6 +121,18 @@ def check(
         report = run(Problem(functions, [dy, *problem.inputs()]), code)
         return replace(report, order=2)
     return report
+
+
+def _check_arguments(inputs: Any, method: Any, samples: Any, **counts: Any) -> None:
+    if not isinstance(inputs, (list, tuple)):
+        kind = type(inputs).__name__
+        raise ValueError(f"check: inputs is of type {kind}, expected a list of all inputs: [x]")
+    if method not in ("auto", "complex", "central"):
+        raise ValueError(f"check: method is {method!r}, expected 'auto', 'complex' or 'central'")
+    for name, value in [*counts.items(), ("samples", 0 if samples == "all" else samples)]:
+        if not isinstance(value, (int, np.integer)) or value < 0:
+            also = " or 'all'" * (name == "samples")
+            raise ValueError(f"check: {name} is {value!r}, expected an integer of at least 0{also}")
 
 
 def check_adjoint(
