@@ -147,20 +147,24 @@ def cross_entropy(
         raise ArgumentError(f"{op}: label_smoothing is {label_smoothing!r}, expected 0 to 1")
     K = x.shape[1]
     check_shape(op, (K,), weight=weight)
-    of_class = xp.ones((K,), dtype=x.dtype, device=x.device) if weight is None else weight
-    of_class = xp.reshape(of_class, (1, K, *[1] * (x.ndim - 2)))
     often, _ = weights_of(op, xp, x, sample_weight)
-    if xp.isdtype(targets.dtype, ("bool", "integral")):
+    if is_hard := xp.isdtype(targets.dtype, ("bool", "integral")):
         chosen = one_hot(op, x, targets, ignore_index=ignore_index)
         counts = xp.astype(xp.any(chosen, axis=1, keepdims=True), x.dtype)
-        hard = xp.astype(chosen, x.dtype)
-        total = xp.sum(often * hard * of_class)
+        targets = xp.astype(chosen, x.dtype)
     else:
         require_floating(op, xp, x=x, targets=targets)
         check_shape(op, tuple(x.shape), targets=targets)
-        counts, hard = xp.ones_like(x[:, :1, ...]), targets
-        total = xp.sum(often * counts)
-    targets = often * ((1 - label_smoothing) * hard + counts * (label_smoothing / K)) * of_class
+        counts = xp.ones_like(x[:, :1, ...])
+    total = xp.sum(often * counts)
+    # What nobody asked for is left out: a factor of 1 takes as long as a logarithm does.
+    if weight is not None:
+        often = often * xp.reshape(weight, (1, K, *[1] * (x.ndim - 2)))
+        total = xp.sum(often * targets) if is_hard else total
+    if label_smoothing:
+        targets = (1 - label_smoothing) * targets + counts * (label_smoothing / K)
+    if weight is not None or sample_weight is not None:
+        targets = often * targets
     total = xp.where(total == 0, xp.ones_like(total), total)
     log_probabilities, _ = log_softmax(x)
     # What does not count may be minus infinity, which times 0 would be NaN.
