@@ -156,9 +156,10 @@ class CpuBackend:
         """The samples that a prediction should have buffers for: a block for each thread.
 
         What one leaves in the cache is where the next one writes. All samples, if they depend on
-        each other or are small.
+        each other or are small: to wake other threads for each block takes longer than it spares.
         """
-        if self._block >= MANY or not self.program.is_by_samples:
+        small = self._block >= MANY or (self._block > 6 and self.threads > 1)
+        if small or not self.program.is_by_samples:
             return self.batch
         return min(self.batch, self._block * self.threads)
 
