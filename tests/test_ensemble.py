@@ -50,6 +50,20 @@ def test_a_vote_weighs_more_than_any_probability():
     assert ensemble.predict(X).tolist() == [0]
 
 
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([1, 3], "evaluate: y runs from 1 to 3, expected 0 to 2"),
+        ([1], "evaluate: "),
+        ([0.5, 1.5], "evaluate: y has dtype float64, expected integer class indices"),
+    ],
+)
+def test_targets_that_are_none_of_the_members(y, message):
+    ensemble = tc.Ensemble(tc.Sequential(tc.Linear(4, 3)))
+    with pytest.raises(TypeError if "dtype" in message else ArgumentError, match=message):
+        ensemble.evaluate(np.zeros((2, 4), np.float32), y)
+
+
 def test_votes_on_every_pixel():
     # (N, K, W): of two pixels the first goes to 0 by two votes, the second to 1.
     first = [[[0.6, 0.1], [0.4, 0.9]]]

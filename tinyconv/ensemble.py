@@ -14,6 +14,7 @@ from tinyconv.losses import Loss
 from tinyconv.messages import shown
 from tinyconv.metrics import Accuracy, figures
 from tinyconv.network import Sequential
+from tinyconv.training.checks import as_array, check_targets
 from tinyconv.training.history import History
 from tinyconv.trials import attempt_all
 
@@ -76,8 +77,14 @@ class Ensemble:
 
     @checked
     def evaluate(self, x: Array, y: Array, *, how: str | None = None) -> dict[str, float]:
-        """Return ``{"accuracy": ...}`` of :meth:`predict`, of numbers ``{"loss": ...}``."""
-        y, scores = to_numpy(y), self._scores(x, 256, how)
+        """Return ``{"accuracy": ...}`` of :meth:`predict`, of numbers ``{"loss": ...}``.
+
+        Errors are those of :meth:`predict`, and of :meth:`Sequential.evaluate` for y.
+        """
+        x, y = as_array("evaluate", "x", x), as_array("evaluate", "y", y)
+        scores = self._scores(x, 256, how)
+        check_targets("evaluate", x, y, None, self.loss, scores.shape[1:])
+        y = to_numpy(y)
         if "accuracy" in self.loss.metrics:
             return {"accuracy": Accuracy()(self.loss, scores, y)}
         return figures([], self.loss, scores, y)
