@@ -366,5 +366,5 @@ def case(number: int) -> Case:
         is_bad,
         freezing.random(11) < freezing.choice([0, 0, 0.3, 0.8]),
         often,
-        ["mae"] if of_numbers and further.random() < 0.5 else [],
+        ["mae"] if not loss(**options).metrics and further.random() < 0.5 else [],
     )

@@ -202,9 +202,8 @@ def cases(draw: st.DrawFn) -> tuple[Any, ...]:
         targets = rng.dirichlet(np.ones(shape[0]), (N, *shape[1:])).astype(dtype)
         targets = np.moveaxis(targets, -1, 1)
     often = rng.choice([0.0, 0.5, 1, 3], N).astype(dtype) if draw(st.booleans()) else None
-    metrics: list[Any] = ["mae", "mse"] if not loss.one_class else ["accuracy", "top_2"]
-    if isinstance(loss, BCEWithLogitsLoss):
-        metrics.append("accuracy")
+    metrics: list[Any] = [*loss.metrics, "top_2"] if loss.one_class else [*loss.metrics]
+    metrics = metrics or ["mae", "mse"]
 
     def own(targets: Array, predictions: Array) -> float:
         return float(predictions.mean() + targets.mean())
