@@ -1,5 +1,6 @@
 """Sweeps: every combination once, failures apart, the same on any backend."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -154,6 +155,23 @@ def test_values_that_are_written_alike_are_not_one():
     other[1000] = 0
     found = tc.search(lambda seed, a: {"sum": a.sum()}, {"a": [one, other]}, processes=1)
     assert [median for _, median in found.medians("sum")] == [one.sum(), other.sum()]
+
+
+def test_medians_of_a_search_that_was_pickled_and_of_two_that_were_joined():
+    def of(*, seed: int, lr: float, widths: list[int]) -> dict[str, float]:
+        return {"figure": lr * sum(widths) + seed}
+
+    grid = {"lr": [0.5, 2.0], "widths": [[300, 400], [500]]}
+    found = tc.search(of, grid, seeds=range(2), processes=1)
+    expected = found.medians("figure")
+    assert len(expected) == 4
+    assert pickle.loads(pickle.dumps(found)).medians("figure") == expected
+    parts = [
+        tc.search(of, pickle.loads(pickle.dumps(grid)), seeds=[seed], processes=1)
+        for seed in range(2)
+    ]
+    joined = type(found)([trial for part in parts for trial in part.trials])
+    assert joined.medians("figure") == expected
 
 
 def test_no_number_is_the_last_of_the_medians():

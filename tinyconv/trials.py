@@ -192,8 +192,7 @@ class Search:
         for trial in self.trials:
             if figure in trial.figures:
                 settings = {k: v for k, v in trial.settings.items() if k != "seed"}
-                # All trials of a value hold the same object, and nothing else tells arrays apart.
-                same = tuple((name, id(value)) for name, value in settings.items())
+                same = tuple((name, _mark(value)) for name, value in settings.items())
                 found.setdefault(same, (settings, []))[1].append(trial.figures[figure])
         if not found:
             names = sorted({name for trial in self.trials for name in trial.figures})
@@ -234,6 +233,17 @@ class Search:
 
 def _cell(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _mark(value: Any) -> Any:
+    """Return what tells a setting from others: its text, or of arrays and objects which one it is.
+
+    All trials of a setting hold the same object, but numbers and texts are copied with a search.
+    """
+    if isinstance(value, list | tuple):
+        return type(value), *map(_mark, value)
+    is_plain = value is None or isinstance(value, str | int | float | np.generic)
+    return repr(value) if is_plain else id(value)
 
 
 def _is_list(value: Any) -> bool:
