@@ -174,6 +174,19 @@ def test_arrays_of_any_library_that_follows_the_standard() -> None:
     assert (given.predict(xs.asarray(x)) == expected.predict(x)).all()
 
 
+def test_objects_of_the_package_that_are_no_arrays_are_refused_by_name() -> None:
+    x, y = data()
+    net, split = network(), tc.data.Split(x, y)
+    found = tc.data.DataSet(split, split, split)
+    for given, message in (
+        (found, "x is a DataSet, expected an array"),
+        (split, "x cannot become a NumPy array"),
+        (net, "x is a Sequential, expected an array"),
+    ):
+        with pytest.raises(tc.DeviceError, match=f"predict: {message}"):
+            net.predict(given)
+
+
 def test_arrays_by_dlpack_alone() -> None:
     x, y = data()
     np.testing.assert_array_equal(fitted(Capsule(x), Capsule(y)), fitted(x, y))

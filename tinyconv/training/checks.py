@@ -5,7 +5,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_cupy_array, is_numpy_array
+from array_api_compat import is_array_api_obj, is_cupy_array, is_numpy_array
 
 from tinyconv.backend import Array, namespace
 from tinyconv.errors import ArgumentError, DeviceError, DtypeError, ShapeError
@@ -41,8 +41,8 @@ def as_array(op: str, name: str, value: Any) -> Array:
             f"{op}: {name} is a masked array, whose mask would be lost; pass {name}.filled(0), and "
             "sample_weight= for samples that shall not count"
         )
-    is_ours = is_numpy_array(value) or is_cupy_array(value)
-    if is_ours or type(value).__module__.startswith("tinyconv."):
+    is_own = type(value).__module__.startswith("tinyconv.") and is_array_api_obj(value)
+    if is_own or is_numpy_array(value) or is_cupy_array(value):
         return value
     listed = isinstance(value, list | tuple) or hasattr(value, "__array__")
     if not listed and not hasattr(value, "__dlpack__"):
