@@ -231,3 +231,11 @@ def test_a_figure_of_some_epochs_is_drawn_there():
 def test_arguments_that_draw_nothing(call, digits):
     with pytest.raises(ArgumentError, match="expected"):
         call(*digits)
+
+
+def test_names_of_classes_may_be_an_array() -> None:
+    y, predicted, names = np.array([0, 1]), np.array([1, 1]), np.array(["cat", "dog"])
+    figure = plots.confusion_matrix(y, predicted, class_names=names)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["cat", "dog"]
+    figure = plots.mistakes(np.zeros((2, 8, 8)), y, predicted, class_names=names)
+    assert figure.axes[0].get_xlabel() == "true: cat\npredicted: dog"

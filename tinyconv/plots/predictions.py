@@ -97,7 +97,7 @@ def confusion_matrix(
     from matplotlib.ticker import MaxNLocator
 
     y, predicted = _labels("confusion_matrix", y, predicted)
-    classes = len(class_names or range(classes))
+    classes = (0 if class_names is None else len(class_names)) or classes
     both = np.concatenate([y, predicted])
     if both.size and both.dtype.kind not in "iub":
         raise DtypeError(f"confusion_matrix: labels are {both.dtype}, expected integers")
@@ -131,7 +131,7 @@ def confusion_matrix(
 
 
 def _name(class_names: Sequence[str] | None, label: Any) -> str:
-    names = dict(enumerate(class_names or ()))
+    names = dict(enumerate(() if class_names is None else class_names))
     return str(names.get(label, label))
 
 
