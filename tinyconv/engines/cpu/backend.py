@@ -334,7 +334,7 @@ class CpuTraining(CpuBackend):
 
     def was_taken(self) -> bool:
         """Whether the guard of the program let the last step go on."""
-        loss, reached = self.loss_step.totals()
+        loss, reached, *_ = self.loss_step.totals()
         return isfinite(loss) and reached < reach.LIMIT
 
     def take_sums(self) -> Totals:

@@ -15,7 +15,7 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.kernels.cpu import loss as kernels
-from tinyconv.kernels.cpu.kernel import Kernel
+from tinyconv.kernels.cpu.kernel import Kernel, address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
 
@@ -40,7 +40,8 @@ class LossStep:
         metrics: what is measured beside it.
         targets: such as will come; None for class indices, or numbers.
         context: what all steps share.
-        sums: (threads, 8) float64, of which the first gets the losses of a batch.
+        sums: (threads, 8) float64, of which the first gets the losses of a batch, and those from
+            the third on the figures that a kernel finds, as many as there is room for.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class LossStep:
         self._is_hard = loss.one_class if targets is None else self._has_labels(targets)
         self._often = np.ones(context.batch, np.float32)
         self._is_weighted = False
-        self._measured: dict[str, Array] = {}  # of each figure that a kernel finds, as ``sums``
+        self._slots = ["loss", "reach"]  # of the sums; behind them figures that a kernel finds
         self._figures = Totals()
 
     def takes(self, targets: losses.Targets) -> bool:
@@ -94,6 +95,8 @@ class LossStep:
         self._scales = np.ones(2)
         ignored, weight = loss.ignore_index, context.arena.take(self._K)
         weight[: self._K] = config.get("weight", 1.0)
+        self._rows = self._positions if by_class else 1
+        self._some_count = row == "cross entropy" and bool({"weight", "ignore_index"} & set(config))
         shared: dict[str, Any] = {
             "x": logits,
             "labels": self._labels,
@@ -114,15 +117,17 @@ class LossStep:
         rows = _rows_of(shape, needs_class, logits, gradient)
         program.call("loss", _kernel(row), **shared, **rows, **options)
         for metric in self.metrics:
-            if (known := _row_of(metric, by_class)) is None:
+            known, slot = _row_of(metric, by_class), len(self._slots)
+            if known is None or slot == self.sums.shape[1]:
                 continue
+            self._slots.append(metric.name)
             row, parameter = known
             scales = np.array([0.0, 1.0 if by_class else 1 / count])
-            sums = self._measured[metric.name] = np.zeros_like(self.sums)
+            sums = address_of(self.sums) + 8 * slot
             options = {"scales": scales, "sums": sums, "parameter": parameter}
             rows = _rows_of(shape, by_class, logits)
             program.call(metric.name, _kernel(row), **shared, **rows, **options)
-        self._others = [metric for metric in self.metrics if metric.name not in self._measured]
+        self._others = [metric for metric in self.metrics if metric.name not in self._slots]
         if self._others:
             program.python("metrics", self._measure)
 
@@ -146,29 +151,24 @@ class LossStep:
                 rows.reshape(n, *self.shape[1:], self.shape[0])[...] = np.moveaxis(values, 1, -1)
             else:
                 rows.reshape(values.shape)[...] = values
-            if self.loss.one_class and self._measured:
+            if self.loss.one_class and self.metrics:
                 labels[:] = rows.reshape(-1, K).argmax(axis=1)
         if self._fills_rows:
             rows = self._targets[: labels.size * K].reshape(-1, K)
             rows[:] = 0
             rows[np.arange(labels.size), labels] = 1
-        for sums in self._measured.values():
-            sums.fill(0)
         self._figures.add(Totals({}, *self._weigh(targets, index, labels)))
 
     def _weigh(self, targets: losses.Targets, index: Array, labels: Array) -> tuple[float, float]:
         """Set the scales of a batch; return how many of its samples count, and Z."""
         loss, n = self.loss, len(index)
-        often = self._often[:n]
-        if targets.sample_weight is not None:
-            often[:] = targets.sample_weight[index]
-        elif self._is_weighted:
-            often[:] = 1
-        self._is_weighted = targets.sample_weight is not None
-        rows = float(self._positions) if loss.one_class else 1.0
-        samples = divisor = rows * (float(often.sum(dtype=float)) if self._is_weighted else n)
-        if self._is_hard and isinstance(loss, losses.CrossEntropyLoss):
-            counts = None
+        samples = divisor = float(n * self._rows)
+        if targets.sample_weight is not None or self._is_weighted:
+            self._is_weighted = targets.sample_weight is not None
+            self._often[:n] = 1 if targets.sample_weight is None else targets.sample_weight[index]
+            samples = divisor = self._rows * float(self._often[:n].sum(dtype=float))
+        if self._some_count and isinstance(loss, losses.CrossEntropyLoss):
+            counts, often = None, self._often[:n]
             if loss.ignore_index is not None:
                 counts = (labels != loss.ignore_index).reshape(n, -1)
                 samples = divisor = float(often @ counts.sum(axis=1, dtype=float))
@@ -182,16 +182,17 @@ class LossStep:
         return samples, divisor
 
     def totals(self) -> list[float]:
-        """Return what all threads found in the batch: the loss, and the reach."""
-        self._found = [sum(each) for each in zip(*self.sums[:, :2].tolist(), strict=True)]
+        """Return what all threads found in the batch: the loss, the reach, and the figures."""
+        self._found = [
+            sum(each) for each in zip(*self.sums[:, : len(self._slots)].tolist(), strict=True)
+        ]
         return self._found
 
     def take_sums(self) -> Totals:
         """Return, behind :meth:`totals`, the sums over the batch."""
         taken, self._figures = self._figures, Totals()
-        found = {name: float(sums[:, 0].sum()) for name, sums in self._measured.items()}
-        found |= taken.sums
-        taken.sums = {"loss": self._found[0]} | {m.name: found[m.name] for m in self.metrics}
+        taken.sums.update(zip(self._slots, self._found, strict=True))
+        del taken.sums["reach"]
         return taken
 
     def _measure(self, n: int) -> None:
