@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinyconv import Linear, Sequential
 from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
@@ -244,3 +245,23 @@ def test_what_is_not_of_here_is_its_own() -> None:
     step = LossStep(Mine(), [], None, context, np.zeros((1, 8)))
     assert not step.has_kernel
     assert step.takes(Targets(np.zeros((4, 1))))
+
+
+def test_weights_of_a_batch_are_forgotten_behind_a_shorter_one() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((6, 3)).astype(np.float32), np.arange(6) % 2
+    batches = [(x, y, np.arange(6.0)), (x[:2], y[:2]), (x, y)]
+    nets = [Sequential(Linear(3, 2), seed=0) for _ in range(2)]
+    for net, engine in zip(nets, ("eager", "plan"), strict=True):
+        net.fit(batches, engine=engine, verbose=False)
+    got, expected = (net.parameters.flat for net in nets)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_a_figure_of_any_name_is_its_own() -> None:
+    def reach(targets: Array, predictions: Array) -> float:
+        return 7.0
+
+    x, y = np.ones((6, 3), np.float32), np.arange(6) % 2
+    history = Sequential(Linear(3, 2), seed=0).fit(x, y, metrics=[reach, "top_1"], verbose=False)
+    assert history["reach"] == [7.0]

@@ -57,7 +57,7 @@ class LossStep:
         self._is_hard = loss.one_class if targets is None else self._has_labels(targets)
         self._often = np.ones(context.batch, np.float32)
         self._is_weighted = False
-        self._slots = ["loss", "reach"]  # of the sums; behind them figures that a kernel finds
+        self._measured: list[str] = []  # figures that a kernel finds, in the sums from the third on
         self._figures = Totals()
 
     def takes(self, targets: losses.Targets) -> bool:
@@ -117,17 +117,17 @@ class LossStep:
         rows = _rows_of(shape, needs_class, logits, gradient)
         program.call("loss", _kernel(row), **shared, **rows, **options)
         for metric in self.metrics:
-            known, slot = _row_of(metric, by_class), len(self._slots)
+            known, slot = _row_of(metric, by_class), 2 + len(self._measured)
             if known is None or slot == self.sums.shape[1]:
                 continue
-            self._slots.append(metric.name)
+            self._measured.append(metric.name)
             row, parameter = known
             scales = np.array([0.0, 1.0 if by_class else 1 / count])
             sums = address_of(self.sums) + 8 * slot
             options = {"scales": scales, "sums": sums, "parameter": parameter}
             rows = _rows_of(shape, by_class, logits)
             program.call(metric.name, _kernel(row), **shared, **rows, **options)
-        self._others = [metric for metric in self.metrics if metric.name not in self._slots]
+        self._others = [metric for metric in self.metrics if metric.name not in self._measured]
         if self._others:
             program.python("metrics", self._measure)
 
@@ -165,7 +165,9 @@ class LossStep:
         samples = divisor = float(n * self._rows)
         if targets.sample_weight is not None or self._is_weighted:
             self._is_weighted = targets.sample_weight is not None
-            self._often[:n] = 1 if targets.sample_weight is None else targets.sample_weight[index]
+            self._often[:] = 1
+            if targets.sample_weight is not None:
+                self._often[:n] = targets.sample_weight[index]
             samples = divisor = self._rows * float(self._often[:n].sum(dtype=float))
         if self._some_count and isinstance(loss, losses.CrossEntropyLoss):
             counts, often = None, self._often[:n]
@@ -183,16 +185,16 @@ class LossStep:
 
     def totals(self) -> list[float]:
         """Return what all threads found in the batch: the loss, the reach, and the figures."""
-        self._found = [
-            sum(each) for each in zip(*self.sums[:, : len(self._slots)].tolist(), strict=True)
-        ]
+        used = self.sums[:, : 2 + len(self._measured)]
+        self._found = [sum(each) for each in zip(*used.tolist(), strict=True)]
         return self._found
 
     def take_sums(self) -> Totals:
         """Return, behind :meth:`totals`, the sums over the batch."""
         taken, self._figures = self._figures, Totals()
-        taken.sums.update(zip(self._slots, self._found, strict=True))
-        del taken.sums["reach"]
+        loss, _, *found = self._found
+        measured = dict(zip(self._measured, found, strict=True))
+        taken.sums = {"loss": loss, **measured, **taken.sums}
         return taken
 
     def _measure(self, n: int) -> None:
