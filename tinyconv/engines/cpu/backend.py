@@ -206,8 +206,8 @@ class CpuTraining(CpuBackend):
         targets: such as will come; None for one class index each. See :meth:`takes`.
 
     Attributes:
-        sums: (threads, 8) float64: of each thread the sum of the losses of a batch and the reach
-            of the gradients, see ``kernels.cpu.reach``.
+        sums: (threads, 8) float64: of each thread the sum of the losses of a batch, the reach of
+            the gradients, see ``kernels.cpu.reach``, and the sums of figures.
     """
 
     training = True

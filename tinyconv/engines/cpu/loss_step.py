@@ -80,22 +80,14 @@ class LossStep:
         self._K = shape[0] if by_class else count
         self._positions = count // self._K
         self._labels = np.zeros(context.batch * self._positions if by_class else 1, np.int64)
-        row = ROWS[type(loss)]
-        if isinstance(loss, losses.Quadratic) and loss.output == "linear":
-            row = "squares"
-        elif row == "cross entropy" and not self._is_hard:
-            row = "cross entropy of probabilities"
-        has_labels = row in ("cross entropy", "margins")
-        self._fills_rows = self._is_hard and not has_labels
-        self._targets = context.arena.take(0 if has_labels else context.batch * count)
-        # The mean goes over the outputs too, or they are summed, or half of that.
-        self._part = 1.0 if by_class else 1 / count
-        self._part = 1 / self._K if row == "margins" else self._part
-        self._part = 0.5 if isinstance(loss, losses.Quadratic) else self._part
-        self._scales = np.ones(2)
+        row = _row_of_loss(loss, self._is_hard)
+        is_of_elements = row in kernels.ELEMENTS
+        self._fills_rows = self._is_hard and is_of_elements
+        has_rows = is_of_elements or not self._is_hard
+        self._targets = context.arena.take(context.batch * count if has_rows else 0)
+        self._part, self._scales = _part_of(loss, self._K, count), np.ones(2)
         ignored, weight = loss.ignore_index, context.arena.take(self._K)
         weight[: self._K] = config.get("weight", 1.0)
-        self._rows = self._positions if by_class else 1
         self._some_count = row == "cross entropy" and bool({"weight", "ignore_index"} & set(config))
         shared: dict[str, Any] = {
             "x": logits,
@@ -105,7 +97,6 @@ class LossStep:
             "ignores": ignored is not None and self._is_hard,
             "ignored": ignored or 0,
         }
-        needs_class = has_labels or isinstance(loss, losses.CrossEntropyLoss)
         options: dict[str, Any] = {
             "dx": gradient,
             "weight": weight,
@@ -114,10 +105,10 @@ class LossStep:
             "parameter": config.get("margin", config.get("delta", 0.0)),
             "smoothing": config.get("label_smoothing", 0.0),
         }
-        rows = _rows_of(shape, needs_class, logits, gradient)
+        rows = _rows_of(shape, not is_of_elements, logits, gradient)
         program.call("loss", _kernel(row), **shared, **rows, **options)
         for metric in self.metrics:
-            known, slot = _row_of(metric, by_class), 2 + len(self._measured)
+            known, slot = _row_of_figure(metric, by_class), 2 + len(self._measured)
             if known is None or slot == self.sums.shape[1]:
                 continue
             self._measured.append(metric.name)
@@ -162,13 +153,13 @@ class LossStep:
     def _weigh(self, targets: losses.Targets, index: Array, labels: Array) -> tuple[float, float]:
         """Set the scales of a batch; return how many of its samples count, and Z."""
         loss, n = self.loss, len(index)
-        samples = divisor = float(n * self._rows)
+        samples = divisor = float(n * self._positions)
         if targets.sample_weight is not None or self._is_weighted:
             self._is_weighted = targets.sample_weight is not None
             self._often[:] = 1
             if targets.sample_weight is not None:
                 self._often[:n] = targets.sample_weight[index]
-            samples = divisor = self._rows * float(self._often[:n].sum(dtype=float))
+            samples = divisor = self._positions * float(self._often[:n].sum(dtype=float))
         if self._some_count and isinstance(loss, losses.CrossEntropyLoss):
             counts, often = None, self._often[:n]
             if loss.ignore_index is not None:
@@ -236,7 +227,24 @@ def _rows_of(shape: Shape, by_class: bool, *images: Image) -> dict[str, int]:
     return {"D": first.D, "H": first.H, "W": 1, "K": first.W * first.C}
 
 
-def _row_of(metric: measures.Metric, by_class: bool) -> tuple[str, float] | None:
+def _row_of_loss(loss: losses.Loss, is_hard: bool) -> str:
+    """Return what a loss does to a row, with labels or without."""
+    row = ROWS[type(loss)]
+    if isinstance(loss, losses.Quadratic) and loss.output == "linear":
+        return "squares"
+    return "cross entropy of probabilities" if row == "cross entropy" and not is_hard else row
+
+
+def _part_of(loss: losses.Loss, K: int, count: int) -> float:
+    """Return what the sum of a row stands for: the mean of the outputs, their sum, half of it."""
+    if isinstance(loss, losses.Quadratic):
+        return 0.5
+    if isinstance(loss, losses.MultiMarginLoss):
+        return 1 / K
+    return 1.0 if loss.one_class else 1 / count
+
+
+def _row_of_figure(metric: measures.Metric, by_class: bool) -> tuple[str, float] | None:
     """Return what finds a figure of a row, and its parameter; None if there is no such thing."""
     if type(metric) is measures.TopK:
         return "among the best", metric.k
