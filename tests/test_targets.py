@@ -157,6 +157,19 @@ def test_pixels_are_predicted_one_by_one() -> None:
     assert history["loss"] == pytest.approx([figures["loss"]], rel=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["plan", "eager"])
+@pytest.mark.parametrize("loss", ["bce_with_logits", "cross_entropy"])
+def test_targets_that_float32_does_not_tell_apart(engine: str, loss: str) -> None:
+    net = tc.Sequential([tc.Linear(2, 2)], seed=0)
+    x = np.array([[1.0, 1.0]], np.float32)
+    net.layers[0].params["weight"][...] = [[1, 1], [2, 2]]
+    y = np.array([[0.5 - 1e-12, 0.5 + 1e-12]])  # as float32 two halves, none above 1/2
+    expected = {"accuracy": 0.0}
+    history = net.fit(x, y, loss=loss, engine=engine, optimizer=tc.SGD(lr=1e-9), verbose=False)
+    assert {"accuracy": history["accuracy"][0]} == expected
+    assert net.evaluate(x, y, metrics=["accuracy"])["accuracy"] == expected["accuracy"]
+
+
 def test_functions_as_figures() -> None:
     net, x, y = task("numbers")
 
@@ -354,6 +367,27 @@ def refused(
             lambda y: np.full(y.shape, 255, np.uint8),
             ArgumentError,
             "y runs from 255.0 to 255.0, expected 0 to 1; pass y / 255",
+        ),
+        (
+            "images",
+            "bce_with_logits",
+            lambda y: np.where(y > 0.5, 2.0, 0.0),
+            ArgumentError,
+            "y runs from 0.0 to 2.0, expected 0 to 1; pass y / 2",
+        ),
+        (
+            "images",
+            "bce_with_logits",
+            lambda y: np.arange(y.size).reshape(y.shape) % 4,
+            ArgumentError,
+            'y runs from 0.0 to 3.0, expected 0 to 1; for numbers to be met use loss="mse"',
+        ),
+        (
+            "images",
+            "bce_with_logits",
+            lambda y: np.arange(y.size).reshape(y.shape) % 200,
+            ArgumentError,
+            "y runs from 0.0 to 199.0, expected 0 to 1; pass y / 255",
         ),
     ],
 )

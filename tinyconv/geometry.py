@@ -295,8 +295,8 @@ def spread(op: str, name: str, value: Sizes, axes: int, least: int) -> tuple[int
     return numbers
 
 
-def sample_shape(op: str, value: Any) -> tuple[int, ...]:
-    """Return ``value``, the argument ``input_shape``, as the shape of one sample.
+def sample_shape(op: str, value: Any, name: str = "input_shape") -> tuple[int, ...]:
+    """Return ``value``, the argument of that name, as the shape of one sample.
 
     Raises:
         ShapeError: it is no shape.
@@ -312,8 +312,7 @@ def sample_shape(op: str, value: Any) -> tuple[int, ...]:
     shape = tuple(n for n in numbers if n is not None and n >= 1)
     if len(shape) < len(numbers):
         raise ShapeError(
-            f"{op}: input_shape is {shown(value)}, expected integers of at least 1, such as "
-            "(1, 28, 28)"
+            f"{op}: {name} is {shown(value)}, expected integers of at least 1, such as (1, 28, 28)"
         )
     return shape
 

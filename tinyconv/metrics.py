@@ -58,6 +58,8 @@ class _MeanScore(Metric):
         self, loss: Loss, outputs: Array, targets: Array, sample_weight: Array | None = None
     ) -> Any:
         xp = namespace(self.name, outputs=outputs)
+        if xp.isdtype(targets.dtype, "real floating"):  # as the loss takes them
+            targets = xp.astype(targets, outputs.dtype, copy=False)
         scores = xp.astype(self.scores(loss, outputs, targets), xp.float64)
         if sample_weight is None and loss.ignore_index is None:
             return number(xp.mean(scores)) if 0 not in scores.shape else 0.0

@@ -139,7 +139,7 @@ def arguments_of(thing: Any) -> dict[str, Any]:
     {'factor': 3, 'bias': 0}
     """
     found = {}
-    for argument in _arguments(type(thing).__init__):
+    for argument in names_of_arguments(type(thing).__init__):
         if not hasattr(thing, argument):
             raise StateError(
                 f"{type(thing).__name__}: the argument {argument!r} of its constructor is kept in "
@@ -165,7 +165,7 @@ class Described:
 
 
 @cache
-def _arguments(constructor: Any) -> tuple[str, ...]:
+def names_of_arguments(constructor: Any) -> tuple[str, ...]:
     """Return the names of a constructor's arguments, but for ``*args`` and ``**kwargs``."""
     if constructor is object.__init__:
         return ()

@@ -1,6 +1,7 @@
 """What is changed in a network reaches every engine, whenever it is changed."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,46 @@ def test_a_callback_may_change_options_and_not_layers(engine: str) -> None:
     for change in (other_weight, other_layer_with_parameters, frozen):
         with pytest.raises(tc.StateError, match="fit: a layer or an array of parameters was rep"):
             net.fit(X, Y, epochs=2, engine=engine, verbose=False, callbacks=[Late(change, net)])
+
+
+def test_an_option_that_nobody_had_set() -> None:
+    net = tc.Sequential([tc.Dropout(0.75), tc.Linear(2, 2)], seed=0)
+    x = np.ones((1, 2), np.float32)
+    before = net.logits(x)
+    net.layers[0].scale_at_test = True  # type: ignore[attr-defined]
+    np.testing.assert_allclose(net.logits(x), before / 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["plan", "eager"])
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (tc.CrossEntropyLoss(), {"label_smoothing": 0.5}),
+        (tc.CrossEntropyLoss(), {"ignore_index": 1}),
+        (tc.CrossEntropyLoss(), {"weight": [1.0, 5.0, 2.0]}),
+        (tc.CrossEntropyLoss([1.0, 1.0, 1.0]), {"weight": [0.0, 5.0, 2.0]}),
+        (tc.MultiMarginLoss(), {"margin": 5.0}),
+        (tc.Quadratic(), {"output": "linear"}),
+        (tc.HuberLoss(), {"delta": 0.01}),
+    ],
+)
+def test_a_callback_may_change_options_of_the_loss(
+    engine: str, loss: tc.Loss, options: dict[str, Any]
+) -> None:
+    class Late(tc.training.Callback):
+        def on_epoch_end(self, training: Any) -> None:
+            vars(changing).update(options)
+
+    before, changing = deepcopy(loss), deepcopy(loss)
+    net, other = small_net(), small_net()
+    y = Y if loss.one_class else np.eye(3)[Y]
+    run: dict[str, Any] = {"engine": engine, "verbose": False}
+    history = net.fit(X, y, epochs=2, loss=changing, callbacks=[Late()], **run)
+    other.fit(X, y, loss=before, **run)
+    vars(before).update(options)
+    apart = other.fit(X, y, **run)
+    np.testing.assert_array_equal(net.parameters.flat, other.parameters.flat)
+    assert history["loss"][1] == apart["loss"][0]
 
 
 def test_what_does_not_fit_is_named() -> None:

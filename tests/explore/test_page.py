@@ -36,6 +36,24 @@ def test_the_page_holds_the_numbers_of_the_operations():
     assert data["net"] is None
 
 
+@pytest.mark.parametrize(
+    ("entry", "value", "kind", "message"),
+    [
+        ("x", [0.0] * 35, tc.ShapeError, r"x has 35 numbers, expected 36 of shape \(1, 1, 6, 6\)"),
+        ("w", [1.0], tc.ShapeError, r"w has 1 numbers, expected 18 of shape \(2, 1, 3, 3\)"),
+        ("W", [], tc.ShapeError, r"W has 0 numbers, expected 24 of shape \(3, 8\)"),
+        ("B", 3, tc.ArgumentError, "B is 3, expected numbers"),
+        ("size", 2.5, tc.ArgumentError, "size is 2.5, expected an integer of at least 1"),
+        ("pool", "mean", tc.ArgumentError, "pool is 'mean', expected 'max', 'average' or 'l2'"),
+    ],
+)
+def test_numbers_of_what_is_no_state(entry, value, kind, message):
+    with pytest.raises(kind, match=f"explore: {message}"):
+        numbers({**EXAMPLE, entry: value})
+    with pytest.raises(tc.ArgumentError, match=f"explore: {entry} missing"):
+        numbers({name: each for name, each in EXAMPLE.items() if name != entry})
+
+
 def test_names_of_classes_cannot_end_the_data(net):
     net.class_names = ("</script><b>", *"123456789")
     data = data_of(page(net, np.zeros((1, 1, 28, 28)), [0]))

@@ -187,6 +187,10 @@ def test_what_does_not_fit_is_said(sklearn: Any, digits: tuple[Any, Any]) -> Non
     X, y = digits
     with pytest.raises(ValueError, match="X has 64 features, expected 49"):
         classifier(sklearn, image_shape=(1, 7, 7)).fit(X, y)
+    for wrong in (64.0, (8, 8.0), (-1, 64), "8x8"):
+        for kind in (sklearn.ConvNetClassifier, sklearn.ConvNetRegressor):
+            with pytest.raises(ValueError, match=f"{kind.__name__}: image_shape is .*, such as"):
+                kind(image_shape=wrong).fit(X, y)
     with pytest.raises(ValueError, match=r"net gives \(3,\) for a sample, expected \(10,\)"):
         classifier(sklearn, net=[tc.Flatten(), tc.Linear(None, 3)]).fit(X, y)
     with pytest.raises(ValueError, match="one class only"):

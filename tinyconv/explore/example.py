@@ -6,12 +6,15 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from math import prod
+from typing import Annotated, Any
 
 import numpy as np
 
 from tinyconv import ops
+from tinyconv.arguments import Count, Natural, Numbers, OneOf, checked
 from tinyconv.backend import Values
+from tinyconv.errors import ShapeError
 
 #: What the page shows first. Neither kernel equals its flip or its transpose, so that a backward
 #: pass which forgot to flip would give other numbers.
@@ -63,6 +66,7 @@ def numbers(state: Mapping[str, Any]) -> dict[str, list[float]]:
 
     Raises:
         ShapeError: a window does not fit, or an array has another size.
+        ArgumentError: an entry is missing or not what it should be.
 
     >>> result = numbers(EXAMPLE)
     >>> len(result["z"]), len(result["dx"])
@@ -70,42 +74,53 @@ def numbers(state: Mapping[str, Any]) -> dict[str, list[float]]:
     >>> result["C_after"] < result["C"]
     True
     """
-    arrays = {name: np.array(state[name], np.float64) for name in ("x", "w", "b", "W", "B")}
-    result = _passes(state, **arrays)
+    result = explore(**state)
     moved = {
-        name: value - state["rate"] * result[f"d{name}"].reshape(value.shape)
-        for name, value in arrays.items()
-        if name != "x"
+        name: np.array(state[name]) - state["rate"] * np.ravel(result[f"d{name}"])
+        for name in ("w", "b", "W", "B")
     }
-    result["C_after"] = _passes(state, x=arrays["x"], **moved)["C"]
+    result["C_after"] = explore(**{**state, **moved})["C"]
     return {name: np.ravel(value).tolist() for name, value in result.items()}
 
 
-def _passes(
-    state: Mapping[str, Any],
-    x: Values,
-    w: Values,
-    b: Values,
-    W: Values,
-    B: Values,
-) -> dict[str, Any]:
-    size, kernel = state["size"], state["kernel"]
-    pool, pool_backward = _pair(_POOLS[state["pool"]])
-    activation, activation_backward = _pair(state["activation"])
-    label = np.array([state["label"]])
+_Flat = Annotated[Any, Numbers()]
 
+
+@checked
+def explore(
+    *,
+    size: Count,
+    kernel: Count,
+    stride: int,
+    padding: int,
+    dilation: int,
+    pool: Annotated[str, OneOf(*_POOLS)],
+    window: int,
+    poolStride: int,
+    activation: Annotated[str, OneOf("relu", "sigmoid", "tanh")],
+    label: Natural,
+    rate: float,
+    x: _Flat,
+    w: _Flat,
+    b: _Flat,
+    W: _Flat,
+    B: _Flat,
+    **others: Any,
+) -> dict[str, Any]:
+    """Return every array of a forward and a backward pass of a state."""
+    pool_of, pool_backward = _pair(_POOLS[pool])
+    activation_of, activation_backward = _pair(activation)
+
+    image = _shaped("x", x, 1, 1, size, size)
+    weight = _shaped("w", w, len(b), 1, kernel, kernel)
     z, conv_saved = ops.conv2d(
-        x.reshape(1, 1, size, size),
-        w.reshape(-1, 1, kernel, kernel),
-        b,
-        stride=state["stride"],
-        padding=state["padding"],
-        dilation=state["dilation"],
+        image, weight, np.array(b, float), stride=stride, padding=padding, dilation=dilation
     )
-    p, pool_saved = pool(z, state["window"], stride=state["poolStride"])
-    a, activation_saved = activation(p)
-    u, linear_saved = ops.linear(a.reshape(1, -1), W.reshape(len(B), -1), B)
-    C, loss_saved = ops.cross_entropy(u, label)
+    p, pool_saved = pool_of(z, window, stride=poolStride)
+    a, activation_saved = activation_of(p)
+    rows = _shaped("W", W, len(B), a.size)
+    u, linear_saved = ops.linear(a.reshape(1, -1), rows, np.array(B, float))
+    C, loss_saved = ops.cross_entropy(u, np.array([label]))
 
     du = ops.cross_entropy_backward(1.0, loss_saved)
     da, dW, dB = ops.linear_backward(du, linear_saved)
@@ -116,6 +131,14 @@ def _passes(
         "z": z, "p": p, "a": a, "u": u, "y": ops.softmax(u)[0], "C": C,
         "du": du, "dW": dW, "dB": dB, "da": da, "dp": dp, "dz": dz, "dw": dw, "db": db, "dx": dx,
     }  # fmt: skip
+
+
+def _shaped(name: str, numbers: list[float], *shape: int) -> Values:
+    if len(numbers) != prod(shape):
+        raise ShapeError(
+            f"explore: {name} has {len(numbers)} numbers, expected {prod(shape)} of shape {shape}"
+        )
+    return np.array(numbers, np.float64).reshape(shape)
 
 
 def _pair(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -10,8 +10,9 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.backend import Values
+from tinyconv.geometry import sample_shape
 from tinyconv.interop import require
-from tinyconv.layers.base import Layer
+from tinyconv.layers.base import Layer, Shape
 from tinyconv.messages import shown
 from tinyconv.models import named_net
 from tinyconv.network import Sequential
@@ -62,18 +63,20 @@ class _ConvNet(BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        is_shaped = self.image_shape is not None and np.ndim(X) == len(self.image_shape) + 1
-        if is_shaped:
-            X = np.reshape(X, (len(X), -1))
+        shape: Shape | None = None
+        if self.image_shape is not None:
+            shape = sample_shape(type(self).__name__, self.image_shape, "image_shape")
+            if np.ndim(X) == len(shape) + 1:
+                X = np.reshape(X, (len(X), -1))
         x: Values = validate_data(self, X, dtype=self.dtype, reset=reset)
-        if self.image_shape is None:
+        if shape is None:
             return x
-        if prod(self.image_shape) != x.shape[1]:
+        if prod(shape) != x.shape[1]:
             raise ValueError(
-                f"X has {x.shape[1]} features, expected {prod(self.image_shape)} "
-                f"because image_shape is {self.image_shape}"
+                f"X has {x.shape[1]} features, expected {prod(shape)} because image_shape is "
+                f"{self.image_shape}"
             )
-        return x.reshape(len(x), *self.image_shape)
+        return x.reshape(len(x), *shape)
 
     # The network.
 

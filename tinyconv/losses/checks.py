@@ -152,9 +152,13 @@ def check_values(
     if not (isfinite(low) and isfinite(high)):
         raise ArgumentError(f"{op}: y holds values that are not finite")
     if (least is not None and low < least) or (most is not None and high > most):
-        mended = '; for numbers to be met use loss="mse"' if most == 1 else ""
-        if 1 < high <= 255 and low >= 0 and high == round(high) and most == 1:
-            mended = "; pass y / 255"
+        mended = ""
+        if most == 1:
+            mended = '; for numbers to be met use loss="mse"'
+            if low >= 0 and bool(xp.all((y == 0) | (y == high))):  # one of two
+                mended = f"; pass y / {high:g}"
+            elif low >= 0 and 128 <= high <= 255:  # bytes of images, of which some are bright
+                mended = "; pass y / 255"
         raise ArgumentError(
             f"{op}: y runs from {low} to {high}, expected {least:g} to {most:g}{mended}"
         )

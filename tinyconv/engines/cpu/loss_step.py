@@ -18,6 +18,7 @@ from tinyconv.kernels.cpu import loss as kernels
 from tinyconv.kernels.cpu.kernel import Kernel, address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers.base import Shape
+from tinyconv.layers.snapshot import Snapshot
 
 #: What a loss does to a row of outputs, by its name among those of the kernels.
 ROWS: dict[type[losses.Loss], str] = {
@@ -54,6 +55,7 @@ class LossStep:
     ) -> None:
         self.loss, self.metrics, self.context, self.sums = loss, metrics, context, sums
         self.has_kernel = type(loss) in ROWS
+        self._options = Snapshot(loss)
         self._is_hard = loss.one_class if targets is None else self._has_labels(targets)
         self._often = np.ones(context.batch, np.float32)
         self._is_weighted = False
@@ -61,8 +63,10 @@ class LossStep:
         self._figures = Totals()
 
     def takes(self, targets: losses.Targets) -> bool:
-        """Whether this step is one for such targets."""
-        return not self.has_kernel or self._has_labels(targets) == self._is_hard
+        """Whether this step is one for such targets, and for the loss as it is now."""
+        if not self.has_kernel:
+            return True
+        return self._has_labels(targets) == self._is_hard and self._options.holds()
 
     def _has_labels(self, targets: losses.Targets) -> bool:
         return bool(self.loss.one_class and targets.y.dtype.kind in "iu")

@@ -13,6 +13,7 @@ from tinyconv.engines.gpu.plain_step import samples
 from tinyconv.engines.gpu.program import BATCH, Program
 from tinyconv.engines.gpu.step import MOST_BLOCKS, Context
 from tinyconv.layers.base import Shape
+from tinyconv.layers.snapshot import Snapshot
 
 #: Kernel in loss.cu, number of the loss of an element there, whether it is a mean over the outputs.
 KERNELS: dict[type[losses.Loss], tuple[str, int, bool]] = {
@@ -72,6 +73,7 @@ class LossStep:
         self.loss, self.all_metrics, self.shape, self.context = loss, metrics, shape, context
         self._codes = [_code(metric, loss) for metric in metrics]
         self.has_kernel = type(loss) in KERNELS and None not in self._codes
+        self._options = Snapshot(loss)
         self._kind = (loss.one_class, False) if targets is None else self._kind_of(targets)
         self.reads = (np.int64 if self._kind[0] else np.float32) if self.has_kernel else None
         self.metrics = len(metrics) if self.has_kernel else 0
@@ -83,8 +85,10 @@ class LossStep:
         self._batch: tuple[Array, Array | None] | None = None
 
     def takes(self, targets: losses.Targets) -> bool:
-        """Whether this step is one for such targets."""
-        return not self.has_kernel or self._kind_of(targets) == self._kind
+        """Whether this step is one for such targets, and for the loss as it is now."""
+        if not self.has_kernel:
+            return True
+        return self._kind_of(targets) == self._kind and self._options.holds()
 
     def _kind_of(self, targets: losses.Targets) -> tuple[bool, bool]:
         """Return whether targets are class indices, and whether samples have weights."""
