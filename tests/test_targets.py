@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinyconv as tc
-from tinyconv.errors import ArgumentError, DtypeError, ShapeError, StateError
+from tinyconv.errors import ArgumentError, DtypeError, NonFiniteError, ShapeError, StateError
+from tinyconv.metrics import figures, metrics_of
 
 S = 21
 
@@ -542,3 +543,65 @@ def test_logits_of_labels_are_no_numbers_to_be_met() -> None:
     x, y = np.ones((2, 4), "f4"), np.ones((2, 3), "f4")
     with pytest.raises(ArgumentError, match="the metric 'mae' makes no sense: the targets are cl"):
         net.fit(x, y, loss="bce_with_logits", metrics=["mae"], verbose=False)
+
+
+@settings(max_examples=25)
+@given(draw=st.data())
+def test_evaluate_finds_what_the_outputs_say(draw: st.DataObject) -> None:
+    loss = draw.draw(st.sampled_from(sorted(FIT)))
+    kind = draw.draw(st.sampled_from(FIT[loss]))
+    net, x, y = task(kind)
+    net.start_training(loss=loss)
+    names = [*net.loss.metrics, *(["mse", "mae"] if loss in ("mse", "l1", "huber") else [])]
+    names += ["top_2"] if kind in CLASSES else []
+    weight = np.random.default_rng(0).integers(0, 3, S).astype("f")
+    weights = [weight] if draw.draw(st.booleans()) else []
+    outputs = net.logits(x)
+    measured = metrics_of("evaluate", names, net.loss, outputs.shape[1:])
+    expected = figures(measured, net.loss, outputs, y, *weights)
+    batch_size = draw.draw(st.sampled_from([1, 5, S]))
+    tc.set_num_threads(draw.draw(st.sampled_from([1, 2])))
+    try:
+        found = net.evaluate((x, y, *weights), metrics=names, batch_size=batch_size)
+    finally:
+        tc.set_num_threads(None)
+    assert list(found) == list(expected)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_evaluate_of_large_images_in_pieces() -> None:
+    net = tc.Sequential([tc.Conv2d(3, 24, 3, padding=1), tc.ReLU(), tc.Conv2d(24, 5, 1)], seed=0)
+    rng = np.random.default_rng(0)
+    x, y = rng.random((37, 3, 64, 64), np.float32), rng.integers(0, 5, (37, 64, 64))
+    outputs, weight = net.logits(x), rng.random(37, np.float32)
+    measured = metrics_of("evaluate", ["accuracy"], net.loss, outputs.shape[1:])
+    expected = figures(measured, net.loss, outputs, y, weight)
+    assert net.evaluate(x, y, sample_weight=weight) == pytest.approx(expected, rel=1e-5)
+    assert net._engine._meter.context.batch < 37
+
+
+def test_evaluate_sees_what_has_changed() -> None:
+    net, x, y = task("classes")
+    loss = net.loss = tc.CrossEntropyLoss()
+    first = net.evaluate(x, y)
+    loss.label_smoothing = 0.5
+    assert net.evaluate(x, y)["loss"] != first["loss"]
+    net.loss = tc.CrossEntropyLoss()
+    assert net.evaluate(x, y) == first
+    net.parameters.flat[...] = 0
+    assert net.evaluate(x, y)["loss"] == pytest.approx(np.log(3))
+    net.layers[2].params["bias"][...] = [9, 0, 0]
+    assert net.evaluate(x, y)["accuracy"] == np.mean(y == 0)
+    assert net.evaluate(x[:3], y[:3])["accuracy"] == np.mean(y[:3] == 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_evaluate_asks_nothing_of_what_does_not_count(dtype: str) -> None:
+    net, x, y = task("classes", dtype)
+    net.loss = tc.CrossEntropyLoss(ignore_index=9)
+    expected = net.evaluate(x[1:], y[1:])
+    x[0], y[0] = np.nan, 9
+    assert net.evaluate(x, y) == pytest.approx(expected)
+    y[0] = 0
+    with pytest.raises(NonFiniteError, match="evaluate: the output for sample 0 is NaN"):
+        net.evaluate(x, y)

@@ -1,12 +1,14 @@
 """What a network says of samples, and how good that is: predictions and figures."""
 
 from collections.abc import Callable, Sequence
+from math import isnan
 from typing import Any
 
 import numpy as np
 
 from tinyconv.arguments import Count, checked
 from tinyconv.backend import Array, Values, to_numpy
+from tinyconv.engines.base import Engine
 from tinyconv.engines.choose import engine_for
 from tinyconv.engines.ranks import ALONE, Ranks
 from tinyconv.errors import ArgumentError, NonFiniteError
@@ -31,9 +33,13 @@ class Predictor(Network):
         """
         x = as_array("predict", "x", x)
         self._accept(x)
+        return self._engine.logits(x, batch_size)
+
+    @property
+    def _engine(self) -> Engine:
         if self._predictor is None:
             self._predictor = engine_for(self)
-        return self._predictor.logits(x, batch_size)
+        return self._predictor
 
     @checked
     def predict(self, x: Array, batch_size: Count = 256) -> Values:
@@ -135,12 +141,21 @@ class Predictor(Network):
         *,
         ranks: Ranks = ALONE,
     ) -> dict[str, float]:
-        outputs = ranks.outputs(lambda part: self.logits(part, batch_size), x)
-        outputs = self._finite("evaluate", x, outputs)
-        y, weight = targets.y, targets.sample_weight
+        part = ranks.part(len(x))
+        self._accept(x, "evaluate")
+        found = self._engine.measure(x, targets, part, self.loss, metrics, batch_size)
+        if (totals := ranks.totals(found)) is not None:
+            means = totals.means()
+            if not isnan(means["loss"]):  # else an output is NaN, or nothing counts
+                return means
+        outputs = ranks.outputs(self.logits(x[part], batch_size))
+        y, weight = to_numpy(targets.y), targets.sample_weight
         if weight is not None:
             weight = to_numpy(weight).astype(outputs.dtype)
-        return figures(metrics, self.loss, outputs, to_numpy(y), weight)
+        # What does not count may be NaN.
+        if np.isnan(outputs).any() and isnan(figures([], self.loss, outputs, y, weight)["loss"]):
+            self._finite("evaluate", x, outputs)
+        return figures(metrics, self.loss, outputs, y, weight)
 
     def _samples(
         self, op: str, x: Any, y: Any, sample_weight: Any, loss: Loss

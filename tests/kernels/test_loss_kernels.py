@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyconv import Linear, Sequential
-from tinyconv.engines.cpu.loss_step import LossStep
+from tinyconv.engines.cpu.loss_step import LossStep, has_kernels
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
 from tinyconv.losses import (
@@ -24,7 +24,7 @@ from tinyconv.losses import (
     SigmoidCrossEntropy,
     Targets,
 )
-from tinyconv.metrics import figures, metrics_of
+from tinyconv.metrics import Metric, figures, metrics_of
 
 Array = np.ndarray[Any, Any]
 
@@ -54,14 +54,31 @@ def compare(
     metrics: Sequence[Any] | None = None,
     border: Any = NO_BORDER,
 ) -> None:
-    """Two batches, the second one shorter, of samples in any order."""
+    """Two batches, the second one shorter, of samples in any order.
+
+    With a gradient, and without, where all figures have kernels.
+    """
+    measured = metrics_of("fit", metrics, loss, shape)
+    for has_gradient in (True, False)[: 1 + has_kernels(loss, measured, shape)]:
+        compare_once(loss, shape, outputs, targets, often, measured, border, has_gradient)
+
+
+def compare_once(
+    loss: Loss,
+    shape: tuple[int, ...],
+    outputs: Array,
+    targets: Array,
+    often: Array | None,
+    metrics: Sequence[Metric],
+    border: Any,
+    has_gradient: bool,
+) -> None:
     N = len(outputs)
     context = Context(N, 2, True, np.zeros(1, np.float32), np.zeros(1, np.float32))
     sums, program = np.zeros((2, 8)), Program(2)
-    metrics = metrics_of("fit", metrics, loss, shape)
     step = LossStep(loss, metrics, Targets(targets, often), context, sums)
     logits, gradient = (context.arena.image(N, shape, each) for each in (NO_BORDER, border))
-    step.forward(program, logits, gradient, shape)
+    step.forward(program, logits, gradient if has_gradient else None, shape)
     assert step.has_kernel
     program.freeze(6)
     for n in (N, N // 2):
@@ -84,7 +101,10 @@ def compare(
             counted = taken.divisor if name == "loss" else taken.samples
             assert taken.sums[name] == pytest.approx(mean * counted, rel=1e-5, abs=1e-6)
         got = gradient.channels_first(n).reshape(n, *shape)
-        np.testing.assert_allclose(got, loss.backward(), rtol=1e-4, atol=1e-6)
+        if has_gradient:
+            np.testing.assert_allclose(got, loss.backward(), rtol=1e-4, atol=1e-6)
+        else:
+            assert np.isnan(got).all()
 
 
 def by_kernel(loss: Loss, outputs: Array, targets: Array) -> tuple[float, Array]:

@@ -186,6 +186,30 @@ class Engine(ABC):
             batch_size: samples in memory at a time.
         """
 
+    def measure(
+        self,
+        x: Array,
+        targets: Targets,
+        part: slice,
+        loss: Loss,
+        metrics: Sequence[Metric],
+        batch_size: int,
+    ) -> Totals | None:
+        """Return the sums of a loss and figures over some samples, in inference mode.
+
+        Args:
+            x: (N, ...), floating-point, as of :meth:`logits`.
+            targets: of all N.
+            part: which samples.
+            loss: what is measured first.
+            metrics: what is measured beside it.
+            batch_size: samples in memory at a time.
+
+        Returns:
+            The sums; None where it takes all outputs at once to tell.
+        """
+        return None
+
     @property
     def profile(self) -> dict[str, float]:
         """Seconds a training step of each of its parts by name, if they were measured."""

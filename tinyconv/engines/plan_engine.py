@@ -4,14 +4,18 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from tinyconv.backend import Array, Values
-from tinyconv.engines.base import Net
+from tinyconv.engines.base import Net, Totals
 from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
+from tinyconv.engines.cpu.loss_step import LossStep, has_kernels
+from tinyconv.engines.cpu.measuring import CpuMeasuring
 from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.kept_plans import KeptPlans
 from tinyconv.engines.plan import Plan
@@ -19,7 +23,8 @@ from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.kernels.cpu.kernel import when_compiling
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.losses import Targets
+from tinyconv.losses import Loss, Targets
+from tinyconv.metrics import Metric
 
 #: Multiply-adds of a prediction below which one thread makes it: some 10 µs.
 WORK = LANES << 16
@@ -51,6 +56,8 @@ class PlanEngine(EagerEngine):
         self._plans = KeptPlans(self._make_plan)
         self._asked: tuple[Any, ...] = ()  # the answer was
         self._plan: Plan
+        self._meter: CpuMeasuring | None = None
+        self._measures: tuple[Any, ...] = ()  # what the meter is for
         self._lock = threading.RLock()  # the buffers of a prediction serve one call at a time
         self._is_predicting = False
 
@@ -110,11 +117,64 @@ class PlanEngine(EagerEngine):
             self._asked = asked
         return self._plan
 
+    def measure(  # noqa: D102
+        self,
+        x: Array,
+        targets: Targets,
+        part: slice,
+        loss: Loss,
+        metrics: Sequence[Metric],
+        batch_size: int,
+    ) -> Totals | None:
+        shape, net, totals = tuple(x.shape[1:]), self.net, Totals()
+        if not has_kernels(loss, metrics, net.output_shape(shape)):
+            return None
+        index = np.arange(part.start, part.stop)
+        with self._lock:
+            if self._is_predicting:
+                return None
+            self._is_predicting = True
+            try:
+                meter = self._meter_of(shape, min(batch_size, len(index)), targets, loss, metrics)
+                for first in range(0, len(index), batch_size):
+                    batch = index[first : first + batch_size]
+                    piece = x[batch[0] : batch[-1] + 1]
+                    totals.add(meter.measure(piece, targets, batch))
+            except ShapeError:
+                return None
+            finally:
+                self._is_predicting = False
+        return totals
+
+    def _meter_of(
+        self,
+        shape: tuple[int, ...],
+        batch: int,
+        targets: Targets,
+        loss: Loss,
+        metrics: Sequence[Metric],
+    ) -> CpuMeasuring:
+        """Return what measures samples of a shape on as many threads as are wanted."""
+        threads, names = self._threads(shape, batch), [metric.name for metric in metrics]
+        asked = self.net.refresh(), shape, threads, repr(loss), names, targets.y.dtype.kind in "iu"
+        if self._meter is not None and asked == self._measures and batch <= self._meter.batch:
+            return self._meter
+        self._meter = None  # its memory serves the next one
+        sizes = self.net.parameters, shape, max(batch, 1), threads
+        make = partial(CpuMeasuring, partial(LossStep, loss, metrics, targets), *sizes)
+        meter: CpuMeasuring = self._made(make).backend
+        self._meter, self._measures = meter, asked
+        return meter
+
     def _make_plan(self, batch: int, shape: tuple[int, ...], threads: int) -> Plan:
-        sizes = self.net.parameters, shape, batch, threads
-        plan = Plan(self.net, shape, CpuBackend(*sizes))
-        if (at_once := plan.backend.best_at_once) < batch:
-            smaller = Plan(self.net, shape, CpuBackend(*sizes, at_once))
+        return self._made(partial(CpuBackend, self.net.parameters, shape, batch, threads))
+
+    def _made(self, make: Callable[..., CpuBackend]) -> Plan:
+        """Return a plan over a backend with as many buffers as are best."""
+        backend = make()
+        plan = Plan(self.net, backend.shape, backend)
+        if (at_once := backend.best_at_once) < backend.batch:
+            smaller = Plan(self.net, backend.shape, make(at_once))
             # A linear layer of few samples may be shared out otherwise.
             plan = smaller if smaller.backend.program.is_by_samples else plan
         return plan

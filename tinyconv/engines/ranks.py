@@ -9,7 +9,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from tinyconv.backend import Array, Values
+from tinyconv.backend import Values
+from tinyconv.engines.base import Totals
 from tinyconv.errors import ArgumentError
 
 
@@ -107,10 +108,19 @@ class Ranks:
                     "expected the same arguments and data on all ranks"
                 )
 
-    def outputs(self, logits: Callable[[Array], Values], x: Array) -> Values:
-        """Return the outputs for all samples, of which each rank computes its part."""
-        parts = self.gather(logits(x[self.part(len(x))]))
+    def outputs(self, part: Values) -> Values:
+        """Return the outputs for all samples, of which each rank hands over its part."""
+        parts = self.gather(part)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def totals(self, part: Totals | None) -> Totals | None:
+        """Return the sums over all samples, of which each rank hands over those of its part."""
+        total = Totals()
+        for each in self.gather(part):
+            if each is None:
+                return None
+            total.add(each)
+        return total
 
 
 #: This process without others.

@@ -174,19 +174,23 @@ class CpuBackend:
         return np.concatenate([self._predict(x[i : i + most], again=i > 0) for i in pieces])
 
     def _predict(self, x: Values, again: bool = False) -> Values:
+        if self._rows is None:
+            self.map(x, again)
+            return self._logits[: len(x)].copy()
+        out = np.empty((len(x), *self._logits.shape[1:]), np.float32)
+        self._rows[0] = address_of(out)
+        self.map(x, again)
+        return out
+
+    def map(self, x: Values, again: bool = False) -> None:
+        """Run the program for samples; ``again`` without a look for changes of the weights."""
         n = self.context.n[0] = len(x)
         for step in self._started:
             step.start(0)
         address = address_of(x)
         for field in self._inputs:
             field[0] = address
-        if self._rows is None:
-            self.program.run(n, again)
-            return self._logits[:n].copy()
-        out = np.empty((n, *self._logits.shape[1:]), np.float32)
-        self._rows[0] = address_of(out)
         self.program.run(n, again)
-        return out
 
     def poison(self) -> None:
         """Fill every activation and gradient, but for the borders, with NaN: for tests."""

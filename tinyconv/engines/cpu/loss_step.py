@@ -33,6 +33,10 @@ ROWS: dict[type[losses.Loss], str] = {
 }
 
 
+#: Figures that there is room for beside the loss and the reach.
+FIGURES = 6
+
+
 class LossStep:
     """A loss and figures as kernels, or by their own methods where they are a user's.
 
@@ -71,13 +75,23 @@ class LossStep:
     def _has_labels(self, targets: losses.Targets) -> bool:
         return bool(self.loss.one_class and targets.y.dtype.kind in "iu")
 
-    def forward(self, program: Program, logits: Image, gradient: Image, shape: Shape) -> None:
-        """Add the calls of the loss of outputs of a shape, of its gradient, and of the figures."""
+    def forward(
+        self, program: Program, logits: Image, gradient: Image | None, shape: Shape
+    ) -> None:
+        """Add the calls of the loss of outputs of a shape, of its gradient, and of the figures.
+
+        Args:
+            program: gets them.
+            logits: the outputs.
+            gradient: of the loss with respect to them; None if it is not asked for, where
+                :func:`has_kernels`.
+            shape: of the outputs of a sample.
+        """
         self.shape, self._logits = shape, logits
         by_class = self.loss.one_class
         self._is_image = 2 <= len(shape) <= 4  # whose numbers lie channels-last
-        if not self.has_kernel or (by_class and len(shape) > 4):
-            self.has_kernel = False
+        self.has_kernel = _has_kernel(self.loss, shape)
+        if not self.has_kernel and gradient is not None:
             program.python("loss", lambda n: self._run(gradient, n))
             return
         loss, context, count, config = self.loss, self.context, prod(shape), self.loss.config()
@@ -109,11 +123,12 @@ class LossStep:
             "parameter": config.get("margin", config.get("delta", 0.0)),
             "smoothing": config.get("label_smoothing", 0.0),
         }
-        rows = _rows_of(shape, not is_of_elements, logits, gradient)
+        images = (logits,) if gradient is None else (logits, gradient)
+        rows = _rows_of(shape, not is_of_elements, *images)
         program.call("loss", _kernel(row), **shared, **rows, **options)
         for metric in self.metrics:
             known, slot = _row_of_figure(metric, by_class), 2 + len(self._measured)
-            if known is None or slot == self.sums.shape[1]:
+            if known is None or len(self._measured) == FIGURES:
                 continue
             self._measured.append(metric.name)
             row, parameter = known
@@ -214,6 +229,16 @@ class LossStep:
         return np.ascontiguousarray(outputs).reshape(n, *self.shape)
 
 
+def has_kernels(loss: losses.Loss, metrics: Sequence[measures.Metric], shape: Shape) -> bool:
+    """Whether a loss of outputs of a shape and all figures beside it are kernels."""
+    known = [_row_of_figure(metric, loss.one_class) for metric in metrics]
+    return _has_kernel(loss, shape) and None not in known and len(known) <= FIGURES
+
+
+def _has_kernel(loss: losses.Loss, shape: Shape) -> bool:
+    return type(loss) in ROWS and not (loss.one_class and len(shape) > 4)
+
+
 def _kernel(row: str) -> Kernel:
     made: Kernel = compiled(kernels.of_rows, LANES, list(kernels.ROWS).index(row))
     return made
@@ -255,7 +280,7 @@ def _row_of_figure(metric: measures.Metric, by_class: bool) -> tuple[str, float]
     if type(metric) is measures.Accuracy:
         return ("among the best", 1) if by_class else ("on its side", 0)
     errors: dict[type[measures.Metric], str] = {
-        measures.MeanAbsoluteError: "figure of sizes",
-        measures.MeanSquaredError: "figure of squares",
+        measures.MeanAbsoluteError: "sizes",
+        measures.MeanSquaredError: "squares",
     }
     return (errors[type(metric)], 0) if type(metric) in errors else None

@@ -38,6 +38,7 @@ MINUS_INFINITY = np.float32(-np.inf)
 #: how often each sample counts. ``weight``: (K,), of each class. ``scales``: 2 float64, what
 #: a gradient and what a loss are multiplied by. ``sums``: for each thread 8 float64, whose first
 #: gets the losses. ``parameter``: the margin, Huber's delta, or k; ``smoothing``: of the labels.
+#: Where ``dx`` is 0, no gradient is asked for.
 ARGS = record(
     *images("x", "dx"),
     *("x_step", "dx_step", "D", "H", "W", "K", "labels", "targets", "ignores", "ignored"),
@@ -96,12 +97,17 @@ def _cross_entropy(a, i, j, r, once, L, is_hard):  # type: ignore[no-untyped-def
         all_targets += t
     elif is_hard:
         all_targets = 0.0
+    has_slope = a.dx != 0
     if once == ZERO or all_targets == 0:  # the logits may be NaN, which times 0 would be NaN
-        for k in range(0, K, L):
-            store_first(dx, j + k, zero, K - k)
+        if has_slope:
+            for k in range(0, K, L):
+                store_first(dx, j + k, zero, K - k)
         return 0.0
     if t > ZERO:
         cost += t * (most - x[i + label])
+    cost += math.log(whole) * all_targets
+    if not has_slope:
+        return cost
     scale = np.float32(doubles_pointer(a.scales)[0]) * once
     factor = splat(np.float32(scale * all_targets / whole), L)
     for k in range(0, K, L):
@@ -111,22 +117,24 @@ def _cross_entropy(a, i, j, r, once, L, is_hard):  # type: ignore[no-untyped-def
         store_first(dx, j + k, slope, K - k)
     if is_hard:
         dx[j + label] -= scale * t
-    return cost + math.log(whole) * all_targets
+    return cost
 
 
 def _multi_margin(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     """``sum_{k != label} max(0, margin + x[k] - x[label])``."""
     x, dx, label = pointer(a.x), pointer(a.dx), words_pointer(a.labels)[r]
     scale = np.float32(doubles_pointer(a.scales)[0]) * once
-    cost, near = 0.0, 0
+    cost, near, has_slope = 0.0, 0, a.dx != 0
     for k in range(a.K):
         excess = a.parameter + x[i + k] - x[i + label]
         counts = k != label and not excess <= ZERO  # NaN counts
-        dx[j + k] = scale if counts else ZERO
+        if has_slope:
+            dx[j + k] = scale if counts else ZERO
         if counts:
             cost += excess
             near += 1
-    dx[j + label] = -scale * np.float32(near)
+    if has_slope:
+        dx[j + label] = -scale * np.float32(near)
     return cost
 
 
@@ -201,20 +209,12 @@ def _elements(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     """The loss of outputs one by one, number F of ``ELEMENTS``."""
     x, dx, targets = pointer(a.x), pointer(a.dx), pointer(a.targets)
     scale = splat(np.float32(doubles_pointer(a.scales)[0]) * once, L)
-    part = splat(ZERO, L)
+    part, has_slope = splat(ZERO, L), a.dx != 0
     for k in range(0, a.K, L):
         z, target = load(x, i + k, L), load(targets, r * a.K + k, L)
         part = part + first_lanes(cost_of(z, target, F, a.parameter), a.K - k)
-        store_first(dx, j + k, slope_of(z, target, F, a.parameter) * scale, a.K - k)
-    return np.float64(total(part))
-
-
-def _away(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
-    """The loss of :func:`_elements` as a figure, without a gradient."""
-    x, targets, part = pointer(a.x), pointer(a.targets), splat(ZERO, L)
-    for k in range(0, a.K, L):
-        z, target = load(x, i + k, L), load(targets, r * a.K + k, L)
-        part = part + first_lanes(cost_of(z, target, F, a.parameter), a.K - k)
+        if has_slope:
+            store_first(dx, j + k, slope_of(z, target, F, a.parameter) * scale, a.K - k)
     return np.float64(total(part))
 
 
@@ -247,8 +247,6 @@ ROWS = {
     "cross entropy of probabilities": (_cross_entropy, False),
     "margins": (_multi_margin, 0),
     **{name: (_elements, place) for place, name in enumerate(ELEMENTS)},
-    "figure of sizes": (_away, list(ELEMENTS).index("sizes")),
-    "figure of squares": (_away, list(ELEMENTS).index("squares")),
     "on its side": (_on_its_side, 0),
     "among the best": (_among_the_best, 0),
 }
