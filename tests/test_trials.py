@@ -1,5 +1,6 @@
 """Sweeps: every combination once, failures apart, the same on any backend."""
 
+import os
 import pickle
 import re
 import subprocess
@@ -82,6 +83,50 @@ def test_an_exception_that_cannot_be_sent_loses_none_of_the_others():
     attempts = attempt_all(fail_at, [(1,), (2,), (3,)], 2)
     assert [attempt.value for attempt in attempts] == [1, None, 3]
     assert str(attempts[1].error) == "Unsendable: no more paper at 7"
+
+
+def die_at(x: Any, *, seed: int, a: int) -> dict[str, float]:
+    if (seed, a) in ((1, 0), (3, 1)):
+        os._exit(7)
+    return {"figure": 10 * a + seed}
+
+
+def test_a_worker_that_dies_loses_none_of_the_others():
+    pytest.importorskip("joblib")
+    found = tc.search(die_at, {"a": [0, 1]}, data=(X,), seeds=range(5), processes=2)
+    died = [trial for trial in found.trials if trial.error is not None]
+    assert [trial.settings for trial in died] == [{"a": 0, "seed": 1}, {"a": 1, "seed": 3}]
+    for trial in died:
+        assert str(trial.error).startswith("ChildProcessError: the process that worked on it ended")
+    figures = [trial.figures["figure"] for trial in found.trials if trial.error is None]
+    assert figures == [0, 2, 3, 4, 10, 11, 12, 14]
+
+
+class DieOnce(tc.Callback):
+    """Ends the process with the first epoch, if no process has ended so before."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def on_epoch_begin(self, training: Any) -> None:
+        if training.position.epoch == 1 and not self.mark.exists():
+            self.mark.touch()
+            os._exit(7)
+
+
+def test_a_member_whose_process_died_goes_on_from_its_checkpoint(tmp_path):
+    pytest.importorskip("joblib")
+    nets = [tc.Sequential(tc.Linear(2, 2), seed=seed) for seed in range(3)]
+    run: dict[str, Any] = {"epochs": 3, "engine": "eager", "verbose": False}
+    calls = [DieOnce(tmp_path / "died")]
+    histories = tc.Ensemble(nets).fit(
+        X, Y, processes=2, checkpoint=tmp_path, callbacks=calls, **run
+    )
+    assert (tmp_path / "died").exists()
+    for net, history in zip(nets, histories, strict=True):
+        alone = tc.Sequential(tc.Linear(2, 2), seed=net.seed)
+        assert alone.fit(X, Y, **run)["loss"] == history["loss"]
+        np.testing.assert_array_equal(net.parameters.flat, alone.parameters.flat)
 
 
 def test_medians_over_the_seeds():

@@ -132,7 +132,8 @@ class Ensemble:
             for number, net in enumerate(self.nets)
         ]
         processes = 1 if len(self.nets) == 1 else processes
-        attempts = attempt_all(_fitted if processes == 1 else _fitted_apart, calls, processes)
+        fitted = _fitted if processes == 1 else _fitted_apart
+        attempts = attempt_all(fitted, calls, processes, again=_fitted_on)
         failed: dict[int, Exception] = {}
         for net, attempt in zip(self.nets, attempts, strict=True):
             if attempt.error is not None:
@@ -205,6 +206,14 @@ def _fitted_apart(
     """Train a network beside others: in threads they would share callbacks, loss and metrics."""
     own = {k: v if k in _SAMPLES else copy.deepcopy(v) for k, v in arguments.items()}
     return _fitted(net, x, y, own)
+
+
+def _fitted_on(
+    net: Sequential, x: Any, y: Array | None, arguments: dict[str, Any]
+) -> tuple[Sequential, History]:
+    """Train a network whose process died, from the checkpoint that it left."""
+    kept = arguments["checkpoint"] is not None
+    return _fitted_apart(net, x, y, arguments | ({"resume": True} if kept else {}))
 
 
 #: Arguments of a fit that training only reads, and that are large.

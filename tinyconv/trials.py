@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,15 +43,22 @@ class Attempt:
 
 
 def attempt_all(
-    function: Callable[..., Any], calls: Iterable[Sequence[Any]], processes: int | None
+    function: Callable[..., Any],
+    calls: Iterable[Sequence[Any]],
+    processes: int | None,
+    again: Callable[..., Any] | None = None,
 ) -> list[Attempt]:
     """Call a function with each tuple of arguments; one that fails leaves the others alone.
+
+    A call whose process dies, for want of memory for one, fails with a ChildProcessError. What was
+    in work beside it is called once more.
 
     Args:
         function: that other processes can import or unpickle.
         calls: the arguments of each call.
         processes: how many calls at a time; 1 for one after the other in this process, None for
             as many as the machine, or the backend of ``joblib.parallel_config``, has workers.
+        again: what is called the second time, the function if None.
 
     Raises:
         ImportError: joblib is not installed, and more than one process is asked for.
@@ -61,18 +69,35 @@ def attempt_all(
     if processes == 1:
         return [_attempt(function, *arguments) for arguments in calls]
     try:
-        from joblib import Parallel, delayed, parallel
+        from joblib import Parallel, delayed, effective_n_jobs, parallel
     except ImportError:
         raise ImportError(
             'training in several processes needs joblib: pip install "tinyconv[parallel]"'
         ) from None
     # Dask sends what several calls have as an argument once. So do memory maps, where arrays are
     # large; to Ray we say it ourselves.
-    backend = type(parallel.get_active_backend()[0]).__name__
-    sent = _ray_objects() if backend == "RayBackend" else lambda argument: argument
-    jobs = [delayed(_attempt)(function, *map(sent, arguments)) for arguments in calls]
-    attempts: list[Attempt] = Parallel(n_jobs=-1 if processes is None else processes)(jobs)
-    return attempts
+    backend = parallel.get_active_backend()[0]
+    is_ray = type(backend).__name__ == "RayBackend"
+    sent = _ray_objects() if is_ray else lambda argument: argument
+    jobs = [tuple(map(sent, arguments)) for arguments in calls]
+    wanted, done = -1 if processes is None else processes, dict[int, Attempt]()
+    as_they_end = "generator_unordered" if backend.supports_return_generator else "list"
+
+    def run(places: Sequence[int], function: Callable[..., Any]) -> None:
+        parallel = Parallel(n_jobs=wanted, return_as=as_they_end, batch_size=1)
+        try:
+            done.update(parallel(delayed(_placed)(n, function, *jobs[n]) for n in places))
+        except BrokenExecutor:
+            if len(places) == 1:
+                done[places[0]] = Attempt(error=ChildProcessError(_DIED))
+
+    run(range(len(jobs)), function)
+    while left := [place for place in range(len(jobs)) if place not in done]:
+        at_once = effective_n_jobs(wanted)
+        for place in left[:at_once]:  # a worker has died with one of these
+            run([place], again or function)
+        run(left[at_once:], again or function)
+    return [done[place] for place in range(len(jobs))]
 
 
 def _ray_objects() -> Callable[[Any], Any]:
@@ -96,6 +121,13 @@ class _RayObject:
     """An array in Ray's store."""
 
     place: Any
+
+
+_DIED = "the process that worked on it ended with no exception, as one does that is killed"
+
+
+def _placed(place: int, function: Callable[..., Any], *arguments: Any) -> tuple[int, Attempt]:
+    return place, _attempt(function, *arguments)
 
 
 def _attempt(function: Callable[..., Any], *arguments: Any) -> Attempt:
