@@ -9,6 +9,7 @@ from drawn import Case, case
 from stochastic import EPS, Rounded, round_by_chance
 
 import tinyconv as tc
+from tinyconv.engines.eager import EagerEngine
 
 Array = np.ndarray[Any, Any]
 
@@ -58,6 +59,17 @@ def outcome(drawn: Case, engine: str, seed: int | None = None) -> dict[str, Any]
                 x = np.asarray(drawn.x[np.arange(len(drawn.x))], net.dtype)
                 pieces = [np.asarray(net.forward(x[k : k + 4])) for k in range(0, len(x), 4)]
                 found["logits"] = np.concatenate(pieces)
+            if engine != "plan":
+                net._predictor = EagerEngine(net)
+            figures = net.evaluate(
+                *(drawn.x, drawn.y),
+                metrics=drawn.metrics,
+                sample_weight=drawn.often,
+                batch_size=4,
+            )
+            found["evaluation"] = np.array([*figures.values()])
+        except tc.NonFiniteError:
+            found["evaluation"] = np.full(len(names), np.nan)
         except tc.ShapeError as error:
             found["prediction"] = str(error)
     return found

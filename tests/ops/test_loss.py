@@ -197,3 +197,12 @@ def test_bad_hinge() -> None:
         ShapeError, match=r"^multi_margin_loss: labels has shape \(3,\), expected \(2,\)$"
     ):
         multi_margin_loss(x, np.array([0, 1, 2]))
+
+
+@pytest.mark.parametrize("op", ["l1_loss", "huber_loss"])
+def test_an_infinite_output_is_infinitely_wrong(op: str) -> None:
+    x = np.array([[np.inf, -np.inf, np.nan, 1.0]])
+    for place, (loss, slope) in enumerate([(np.inf, 1), (np.inf, -1), (np.nan, np.nan), (0, 0)]):
+        value, saved = getattr(ops, op)(x[:, place : place + 1], np.ones((1, 1)))
+        np.testing.assert_equal(float(value), loss)
+        np.testing.assert_equal(getattr(ops, f"{op}_backward")(1.0, saved).item(), slope)

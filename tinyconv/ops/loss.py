@@ -61,10 +61,9 @@ def l1_loss(
     xp = elementwise("l1_loss", x, targets)
     difference = x - targets
     real = real_part(xp, difference)
-    # By comparisons, so that a complex step goes through, and NaN.
-    slope = xp.where(
-        real < 0, -1 + 0 * difference, xp.where(real > 0, 1 + 0 * difference, 0 * difference)
-    )
+    # By comparisons, so that a complex step goes through, and NaN, and what is infinite.
+    one = xp.ones_like(difference)
+    slope = xp.where(real < 0, -one, xp.where(real > 0, one, difference))
     return mean("l1_loss", xp, slope * difference, slope, sample_weight)
 
 
@@ -102,10 +101,11 @@ def huber_loss(
     xp = elementwise("huber_loss", x, targets)
     difference = x - targets
     real = real_part(xp, difference)
-    bound = xp.where(real < 0, -delta + 0 * difference, delta + 0 * difference)
-    is_near = (real >= -delta) & (real <= delta)
-    slope = xp.where(is_near, difference, bound)
-    losses = xp.where(is_near, difference * difference / 2, bound * (difference - bound / 2))
+    bound = delta * xp.ones_like(difference)
+    bound = xp.where(real < 0, -bound, bound)
+    is_far = (real < -delta) | (real > delta)  # NaN is not
+    slope = xp.where(is_far, bound, difference)
+    losses = xp.where(is_far, bound * (difference - bound / 2), difference * difference / 2)
     return mean("huber_loss", xp, losses, slope, sample_weight)
 
 
