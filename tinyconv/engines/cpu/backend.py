@@ -9,7 +9,7 @@ import numpy as np
 from tinyconv.backend import Values
 from tinyconv.engines.base import Engine, Totals
 from tinyconv.engines.cpu.arena import Border, Image
-from tinyconv.engines.cpu.join_step import add_image
+from tinyconv.engines.cpu.element_steps import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step, runs_of, sizes_of

@@ -6,8 +6,8 @@ from typing import Any
 
 from tinyconv.backend import Array
 from tinyconv.engines.cpu.arena import Image
+from tinyconv.engines.cpu.element_steps import add_image
 from tinyconv.engines.cpu.epilogue import add_activation_backward, add_factors
-from tinyconv.engines.cpu.join_step import add_image
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for, rows_for
@@ -153,7 +153,5 @@ class LinearStep(Step):
             columns_thread=columns,
             sum=self._room(sums),
             sum_thread=sums,
-            **context.rule,
-            weight_start=context.place(self.layer.params["weight"]),
-            bias_start=context.place(self.layer.params.get("bias")),
+            **context.rule_of(self.layer),
         )

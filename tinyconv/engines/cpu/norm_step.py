@@ -1,5 +1,6 @@
 """The step of a batch or group normalisation with its activation."""
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -62,20 +63,8 @@ class NormStep(ChannelStep):
             "sums_sample": rows,
             "C": self.C,
         }
-        if self.layer.params:
-            places = self.context.arena.table([0])
-            self.kept_gradients = [
-                {
-                    "items": 0,
-                    "v": self._statistics[name],
-                    "v_owner": rows,
-                    "places": places,
-                    "size": 1,
-                    "width": self.C,
-                    "channels": self.C,
-                }
-                for name in ("sum1", "sum2")
-            ]
+        for name in ("sum1", "sum2") if self.layer.params else ():
+            self.keep_gradient(arrays[name], self.C, items=0, v_owner=rows)
 
     def _call(self, program: Program, name: str, kernel: Any) -> None:
         """Add a call over images."""
@@ -88,48 +77,47 @@ class NormStep(ChannelStep):
     ) -> None:
         """Add a call over the rows of the samples, or over channels."""
         params = self.layer.params
-        values = {
+        common = {
             "weight": params.get("weight"),
             "bias": params.get("bias"),
             "n": self.context.n,
             "positions": self.positions,
             "size": 0 if self.is_batch else self.C // self.layer.num_groups,
             "eps": self.layer.eps,
-        } | values
-        program.call(
-            name,
-            kernel,
-            items=items,
-            grain=self.L,
-            **self._statistics | values,
-        )
+        }
+        values = self._statistics | common | values
+        program.call(name, kernel, items=items, grain=self.L, **values)
+
+    def _join_sums(
+        self,
+        program: Program,
+        name: str,
+        by_python: Callable[[int], None],
+        of_batch: Callable[[int], Any],
+        of_group: Callable[[], Any],
+    ) -> None:
+        """Add the call that works out what the sums of the samples mean, with one of the three."""
+        if self.is_shared:
+            program.python(name, by_python)
+        elif self.is_batch:
+            self._call_small(program, name, compiled(of_batch, self.L), self.C)
+        else:
+            self._call_small(program, name, compiled(of_group), 0)
 
     def prepare(self, program: Program) -> None:
-        name, C = f"{self.name}: parameters", self.C
-        self._call_small(program, name, compiled(norm.parameters, self.L), C)
+        name, state = f"{self.name}: parameters", self.layer.state
+        self._call_small(program, name, compiled(norm.parameters, self.L), self.C)
         if self.is_fixed:
             program.meet()
-            state = self.layer.state
-            self._call_small(
-                program,
-                name,
-                compiled(norm.running, self.L),
-                C,
-                sum1=state["running_mean"],
-                sum2=state["running_var"],
-            )
+            sums = {"sum1": state["running_mean"], "sum2": state["running_var"]}
+            self._call_small(program, name, compiled(norm.running, self.L), self.C, **sums)
 
     def _forward(self, program: Program) -> None:
         if not self.is_fixed:
             name = f"{self.name}: statistics"
             self._call(program, name, compiled(norm.moments, self.L))
-            if self.is_shared:
-                program.python(name, self._share_statistics)
-            elif self.is_batch:
-                kernel = compiled(norm.batch_statistics, self.L)
-                self._call_small(program, name, kernel, self.C)
-            else:
-                self._call_small(program, name, compiled(norm.group_statistics), 0)
+            kernels = norm.batch_statistics, norm.group_statistics
+            self._join_sums(program, name, self._share_statistics, *kernels)
         self._call(program, self.name, compiled(norm.normalize, self.L, self.activation.code))
 
     def _backward(self, program: Program, name: str) -> None:
@@ -142,12 +130,9 @@ class NormStep(ChannelStep):
             ones[...] = 1
             fixed = {"inverse": self._statistics["scale"], "factor": ones}
             self._statistics = self._statistics | fixed
-        elif self.is_shared:
-            program.python(name, self._share_gradients)
-        elif self.is_batch:
-            self._call_small(program, name, compiled(norm.batch_gradients, self.L), self.C)
         else:
-            self._call_small(program, name, compiled(norm.group_gradients), 0)
+            kernels = norm.batch_gradients, norm.group_gradients
+            self._join_sums(program, name, self._share_gradients, *kernels)
         self._call(program, name, compiled(norm.backward, self.L))
 
     def _rows(self, name: str, n: int) -> np.ndarray[Any, Any]:
@@ -180,17 +165,10 @@ class NormStep(ChannelStep):
             self._arrays[name][: self.C] = array
 
     def update(self, program: Program) -> None:
-        layer, context = self.layer, self.context
+        layer = self.layer
         if layer.params:
-            self._call_small(
-                program,
-                f"{self.name}: update",
-                compiled(norm.update, self.L),
-                self.C,
-                **context.rule,
-                weight_start=context.place(layer.params["weight"]),
-                bias_start=context.place(layer.params["bias"]),
-            )
+            name, kernel = f"{self.name}: update", compiled(norm.update, self.L)
+            self._call_small(program, name, kernel, self.C, **self.context.rule_of(layer))
         if self.is_batch and layer.track_running_stats:
             program.defer(lambda: self._track(program))
 

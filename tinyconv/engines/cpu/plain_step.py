@@ -45,18 +45,8 @@ class PlainStep(Step):
                 out[...] = dx.reshape(out.shape)
 
         program.python(f"{self.name}: backward", run)
-        start = self.context.arena.table([0])
         for gradient in self.gradients.values():
-            self.kept_gradients.append(
-                {
-                    "items": 1,
-                    "v": gradient,
-                    "places": start,
-                    "size": 1,
-                    "width": gradient.size,
-                    "channels": gradient.size,
-                }
-            )
+            self.keep_gradient(gradient, gradient.size, items=1)
 
     def undo(self) -> None:
         for name, kept in self.before.items():

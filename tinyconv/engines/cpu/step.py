@@ -11,7 +11,7 @@ from tinyconv.engines.cpu.arena import NO_BORDER, Arena, Border, Image
 from tinyconv.engines.step import UnitStep
 from tinyconv.engines.units import Unit
 from tinyconv.kernels.cpu.kernel import address_of
-from tinyconv.layers.base import Shape
+from tinyconv.layers.base import Layer, Shape
 
 
 @dataclass(eq=False)
@@ -53,6 +53,11 @@ class Context:
     def place(self, parameter: Array | None) -> int:
         """Return where a parameter begins in the flat vector, -1 for none."""
         return -1 if parameter is None else (address_of(parameter) - address_of(self.flat)) // 4
+
+    def rule_of(self, layer: Layer) -> dict[str, Any]:
+        """Return :attr:`rule`, and where the weight and the bias of a layer begin."""
+        places = {f"{name}_start": layer.params.get(name) for name in ("weight", "bias")}
+        return self.rule | {name: self.place(values) for name, values in places.items()}
 
 
 class Step(UnitStep):
@@ -116,6 +121,13 @@ class Step(UnitStep):
     def keeps_slopes(self) -> bool:
         """Whether z holds the slopes once y is made."""
         return self.z is not self.y
+
+    def keep_gradient(self, v: Array, width: int, items: int, v_owner: int = 0) -> None:
+        """Say that ``items`` threads, or all samples for 0, keep sums of ``width`` channels."""
+        table = self.context.arena.table([0])
+        sizes = {"size": 1, "width": width, "channels": width}
+        owners = {"items": items, "v": v, "v_owner": v_owner}
+        self.kept_gradients.append({**owners, "places": table, **sizes})
 
     def start(self, step: int) -> None:
         """Set what depends on the number of the training step."""

@@ -1,16 +1,18 @@
 """Which step computes which unit."""
 
-from tinyconv.engines.cpu.activation_step import ActivationStep
+from tinyconv.engines.cpu.channel_step import LayerNormStep, LocalResponseNormStep
 from tinyconv.engines.cpu.conv_max_step import ConvMaxStep
 from tinyconv.engines.cpu.conv_mean_step import ConvMeanStep
 from tinyconv.engines.cpu.conv_step import ConvStep
 from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
-from tinyconv.engines.cpu.dropout_step import DropoutStep
-from tinyconv.engines.cpu.flatten_step import FlattenStep
-from tinyconv.engines.cpu.join_step import AddStep, ConcatStep
-from tinyconv.engines.cpu.layer_norm_step import LayerNormStep
+from tinyconv.engines.cpu.element_steps import (
+    ActivationStep,
+    AddStep,
+    ConcatStep,
+    DropoutStep,
+    FlattenStep,
+)
 from tinyconv.engines.cpu.linear_step import LinearStep
-from tinyconv.engines.cpu.local_response_norm_step import LocalResponseNormStep
 from tinyconv.engines.cpu.norm_step import NormStep
 from tinyconv.engines.cpu.plain_step import PlainStep
 from tinyconv.engines.cpu.pool_step import MaxPoolStep, NormPoolStep, SubsampleStep
