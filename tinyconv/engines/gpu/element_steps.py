@@ -11,9 +11,14 @@ from tinyconv.engines.step import SideBySideStep, SumStep
 from tinyconv.kernels.activations import Chosen
 
 
-def _call(program: Program, name: str, count: int, kernel: str, *arguments: object) -> None:
-    """Add a kernel without an activation over ``count`` elements of each sample."""
-    program.call(name, "elements", {"COUNT": count}, kernel, blocks(count), *arguments)
+def _call(
+    program: Program, name: str, kernel: str, count: int, *given: object, of: Chosen | None = None
+) -> None:
+    """Add a kernel over ``count`` elements of each sample, which ends in an activation or not."""
+    sizes, last = {"COUNT": count}, [] if of is None else [np.float32(of.parameter)]
+    if of is not None:
+        sizes["ACTIVATION"] = of.code
+    program.call(name, "elements", sizes, kernel, blocks(count), *given, *last, BATCH)
 
 
 def _copy(
@@ -26,7 +31,7 @@ def _copy(
     if program.launcher.address(x) != program.launcher.address(y):
         sizes = prod(x.shape[1:]), prod(y.shape[1:])
         places = (x, *map(np.int32, (sizes[0], x_first)), y, *map(np.int32, (sizes[1], y_first)))
-        _call(program, name, min(sizes), "copy_part", *places, BATCH)
+        _call(program, name, "copy_part", min(sizes), *places)
 
 
 def add_arrays(
@@ -39,20 +44,14 @@ def add_arrays(
     activation: Chosen = Chosen(),  # noqa: B008 - which nobody can change
 ) -> None:
     """Add the call z = x + other, y = activation(z)."""
-    count = prod(y.shape[1:])
-    sizes = {"COUNT": count, "ACTIVATION": activation.code}
-    arguments = (x, other, z, y, np.float32(activation.parameter), BATCH)
-    program.call(name, "elements", sizes, "add_forward", blocks(count), *arguments)
+    _call(program, name, "add_forward", prod(y.shape[1:]), x, other, z, y, of=activation)
 
 
 def add_activation_backward(
     program: Program, name: str, activation: Chosen, dy: Array, v: Array, dz: Array
 ) -> None:
     """Add the call dz = dy f'(z)."""
-    count = prod(dy.shape[1:])
-    sizes = {"COUNT": count, "ACTIVATION": activation.code}
-    arguments = (dy, v, dz, np.float32(activation.parameter), BATCH)
-    program.call(name, "elements", sizes, "activation_backward", blocks(count), *arguments)
+    _call(program, name, "activation_backward", prod(dy.shape[1:]), dy, v, dz, of=activation)
 
 
 class ActivationStep(Step):
@@ -61,11 +60,8 @@ class ActivationStep(Step):
     def forward(self, program: Program) -> None:
         self.z = None
         self.v = self.x if self.activation.needs_z else self.y
-        count = prod(self.shape)
-        sizes = {"COUNT": count, "ACTIVATION": self.activation.code}
-        arguments = (self.x, self.y, self.parameter, BATCH)
-        kernel = "activation_forward"
-        program.call(self.name, "elements", sizes, kernel, blocks(count), *arguments)
+        arrays, chosen = (self.x, self.y), self.activation
+        _call(program, self.name, "activation_forward", prod(self.shape), *arrays, of=chosen)
 
     def backward(self, program: Program) -> None:
         name = f"{self.name}: backward"
@@ -85,18 +81,18 @@ class DropoutStep(Step):
         count = prod(self.shape)
         if not self.context.training:
             factor = np.float32(in_prediction)
-            _call(program, self.name, count, "scale", self.x, self.y, factor, BATCH)
+            _call(program, self.name, "scale", count, self.x, self.y, factor)
             return
         assert self.context.keys is not None
         # uniform >= p, with both sides multiplied by 2**24, which is exact
         least = ceil(float(np.float32(self.layer.p)) * 2**24)
         keys, tick = self.context.keys[self.place], self.context.counters["tick"]
-        self._draw = (keys, tick, np.int32(least), np.float32(kept), BATCH)
-        _call(program, self.name, count, "dropout", self.x, self.y, *self._draw)
+        self._draw = (keys, tick, np.int32(least), np.float32(kept))
+        _call(program, self.name, "dropout", count, self.x, self.y, *self._draw)
 
     def backward(self, program: Program) -> None:
         name, count = f"{self.name}: backward", prod(self.shape)
-        _call(program, name, count, "dropout", self.dy, self.dx, *self._draw)
+        _call(program, name, "dropout", count, self.dy, self.dx, *self._draw)
 
 
 class FlattenStep(Step):
