@@ -30,7 +30,6 @@ from tinyconv.layers.linear import *
 from tinyconv.layers.norm import *
 from tinyconv.layers.pool import *
 from tinyconv.layers.shape import *
-from tinyconv.layers.upsample import *
 from tinyconv.losses import *
 from tinyconv.messages import missing
 from tinyconv.metrics import Metric

@@ -12,7 +12,8 @@ import numpy as np
 import tinyconv as tc
 from tinyconv.backend import Values
 from tinyconv.cli.options import COUNT, taken_by
-from tinyconv.data import Pixels, idx_folder, read_picture
+from tinyconv.data import Pixels, read_picture
+from tinyconv.data.idx import is_idx_folder
 from tinyconv.messages import hint
 
 NAMED = ("mnist-sample", "mnist")
@@ -93,7 +94,7 @@ def load_for(net: tc.Sequential, model: Path, options: argparse.Namespace) -> tc
     """
     settings = vars(options).copy()
     shape, path = net.input_shape or (), Path(settings["data"])
-    if len(shape) == 3 and path.is_dir() and not idx_folder.is_one(path):
+    if len(shape) == 3 and path.is_dir() and not is_idx_folder(path):
         settings["size"] = settings["size"] or shape[1:]
         settings["channels"] = settings["channels"] or shape[0]
     data = load(settings)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Values
-from tinyconv.data import idx_folder, npz, pictures, table
+from tinyconv.data import idx, npz, pictures, table
 from tinyconv.data.byte_images import ByteImages
 from tinyconv.data.parts import MOST_CLASSES, Parts
 from tinyconv.data.splits import DIGITS, DataSet, Split, stratified
@@ -42,7 +42,7 @@ OPTIONS = {
 
 #: What a path holds -> its reader, and the options that this takes.
 READERS: dict[str, tuple[Callable[..., Parts], tuple[str, ...]]] = {
-    "IDX files": (idx_folder.read_idx_folder, ()),
+    "IDX files": (idx.read_idx_folder, ()),
     "pictures": (pictures.read_pictures, ("size", "channels")),
     ".csv": (table.read_table, ("label", "shape", "task")),
     ".tsv": (table.read_table, ("label", "shape", "task")),
@@ -63,7 +63,7 @@ def load_own(
         raise DataError(f"{path}: no such file or folder")
     kind = path.suffix.lower()
     if path.is_dir():
-        kind = "IDX files" if idx_folder.is_one(path) else "pictures"
+        kind = "IDX files" if idx.is_idx_folder(path) else "pictures"
     if kind not in READERS:
         raise DataError(f"{path}: is no folder, and neither a .csv, a .tsv nor a .npz file")
     reader, taken = READERS[kind]

@@ -7,10 +7,10 @@ import numpy as np
 from tinyconv.backend import Array, Values, like, namespace, to_numpy
 from tinyconv.engines.base import Engine, Net, Totals
 from tinyconv.engines.blas import single_blas_thread
-from tinyconv.engines.diagnosis import fault_of_gradients, fault_of_outputs
 from tinyconv.errors import NonFiniteError, StateError
 from tinyconv.losses import Targets, take
 from tinyconv.metrics import figures
+from tinyconv.parameters import Parameters
 from tinyconv.transfers import one_read, read, require
 
 REPLACED = (
@@ -94,3 +94,50 @@ class EagerEngine(Engine):
             with single_blas_thread():
                 parts.append(to_numpy(self.net.forward(batch)))
         return np.concatenate(parts)
+
+
+def fault_of_outputs(net: Net, x: Array) -> str | None:
+    """Say where the forward pass of ``x`` came to a value that is not finite, if it did.
+
+    >>> import numpy as np
+    >>> from tinyconv.layers import Chain, Linear, ReLU
+    >>> net = Chain([Linear(2, 2), ReLU()])
+    >>> x = np.array([[1.0, float("nan")]])
+    >>> _ = net.forward(x)
+    >>> fault_of_outputs(net, x)
+    'the input of the network holds values that are not finite'
+    >>> x = np.array([[1.0, 2.0]])
+    >>> _ = net.forward(x)
+    >>> fault_of_outputs(net, x) is None
+    True
+    """
+    xp = namespace("fault_of_outputs", x=x)
+    if not bool(xp.all(xp.isfinite(x))):
+        return "the input of the network holds values that are not finite"
+    for layer in net.walk():
+        where = f"layer {layer.path} ({type(layer).__name__})"
+        for name, values in layer.params.items():
+            if not bool(xp.all(xp.isfinite(values))):
+                return f"{where} has a {name} that is not finite"
+        if not bool(xp.all(xp.isfinite(layer.y))):
+            return f"{where} is the first whose output is not finite"
+    return None
+
+
+def fault_of_gradients(parameters: Parameters) -> str:
+    """Say which parameter, of the last one first, has a gradient that is not finite.
+
+    >>> import numpy as np
+    >>> from tinyconv.parameters import ParameterSpec
+    >>> parameters = Parameters({"0.weight": ParameterSpec((2,), "zeros")}, "float32", "cpu")
+    >>> parameters.grads["0.weight"][1] = np.inf
+    >>> fault_of_gradients(parameters)
+    'the loss is finite, and the gradient of 0.weight is not'
+    """
+    xp = namespace("fault_of_gradients", flat=parameters.flat)
+    faults = (
+        name
+        for name, gradient in reversed(parameters.grads.items())
+        if not bool(xp.all(xp.isfinite(gradient)))
+    )
+    return f"the loss is finite, and the gradient of {next(faults)} is not"

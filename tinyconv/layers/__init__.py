@@ -15,7 +15,6 @@ from tinyconv.layers.registry import LAYERS as LAYERS
 from tinyconv.layers.registry import decode as decode
 from tinyconv.layers.registry import encode as encode
 from tinyconv.layers.shape import *
-from tinyconv.layers.upsample import *
 
 # No list that a type checker reads, so the package imports what these files export from them.
 __all__ = sorted(("Layer", *(name for file in FILES for name in file.__all__)))

@@ -12,7 +12,6 @@ from tinyconv.geometry import spread
 from tinyconv.layers.base import Shape
 from tinyconv.layers.operation import OneOperation, check_input, shape_of
 from tinyconv.ops import norm as ops
-from tinyconv.ops.local_response_norm import local_response_norm, local_response_norm_backward
 from tinyconv.parameters import ParameterSpec
 
 __all__ = [
@@ -300,7 +299,7 @@ class LocalResponseNorm(OneOperation):
     array([0.5  , 0.333, 0.214])
     """
 
-    operation = (local_response_norm, local_response_norm_backward)
+    operation = (ops.local_response_norm, ops.local_response_norm_backward)
 
     @checked
     def __init__(

@@ -16,14 +16,13 @@ from tinyconv.layers import (
     norm,
     pool,
     shape,
-    upsample,
 )
 from tinyconv.layers.base import Layer
 from tinyconv.messages import shown
 from tinyconv.registry import Registry
 
 #: The files of this folder that export layers.
-FILES = (activation, container, conv, dropout, linear, norm, pool, shape, upsample)
+FILES = (activation, container, conv, dropout, linear, norm, pool, shape)
 
 
 def layers_in(file: ModuleType) -> list[type[Layer]]:

@@ -1,16 +1,17 @@
-"""Padding, cropping and changing the shape as layers: elements move, nothing is computed."""
+"""Padding, cropping, changing the shape, upsampling: layers of which none computes much."""
 
 from typing import Annotated, Any
 
 from tinyconv.arguments import OneOf, checked, integer
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Sides, spread_pairs
+from tinyconv.geometry import Sides, Sizes, spread, spread_pairs
 from tinyconv.layers.base import Layer, Shape
-from tinyconv.layers.operation import OneOperation
+from tinyconv.layers.operation import OneOperation, Operation, shape_of
 from tinyconv.ops import shape as ops
+from tinyconv.ops import upsample
 
-__all__ = ["Crop", "Flatten", "Identity", "Pad", "Reshape"]
+__all__ = ["Crop", "Flatten", "Identity", "Pad", "Reshape", "Upsample"]
 
 
 class Identity(Layer):
@@ -115,3 +116,68 @@ def _sides(op: str, name: str, value: Sides) -> Sides:
     """Check what can be checked before the number of axes is known."""
     pairs = spread_pairs(op, name, value, len(value) if isinstance(value, tuple | list) else 1)
     return pairs if isinstance(value, tuple | list) else pairs[0][0]
+
+
+_UPSAMPLING: dict[str, Operation] = {
+    "nearest": (upsample.upsample_nearest2d, upsample.upsample_nearest2d_backward),
+    "bilinear": (upsample.upsample_bilinear2d, upsample.upsample_bilinear2d_backward),
+}
+
+
+class Upsample(Layer):
+    """Enlarge each plane: (N, C, H, W) -> (N, C, OH, OW).
+
+    Args:
+        size: of the output, one integer or (OH, OW); or
+        scale_factor: how many times larger it is, an integer for both axes or for each.
+        mode: ``"nearest"`` repeats elements, ``"bilinear"`` interpolates between them.
+        align_corners: whether the centres of the corner elements stay where they are, in mode
+            "bilinear" only; False if None.
+
+    >>> import numpy as np
+    >>> Upsample(scale_factor=(1, 2)).forward(np.array([[[[1.0, 2.0]]]]))
+    array([[[[1., 1., 2., 2.]]]])
+    >>> Upsample((1, 3), mode="bilinear", align_corners=True).forward(np.array([[[[1.0, 2.0]]]]))
+    array([[[[1. , 1.5, 2. ]]]])
+    """
+
+    @checked
+    def __init__(
+        self,
+        size: Sizes | None = None,
+        scale_factor: Sizes | None = None,
+        mode: Annotated[str, OneOf("nearest", "bilinear")] = "nearest",
+        align_corners: bool | None = None,
+    ) -> None:
+        if (size is None) == (scale_factor is None):
+            raise ShapeError(
+                f"Upsample: size is {size!r} and scale_factor is {scale_factor!r}, "
+                "expected one of them"
+            )
+        if mode == "nearest" and align_corners is not None:
+            raise ShapeError("Upsample: align_corners is given, expected None in mode 'nearest'")
+        self.size = None if size is None else spread("Upsample", "size", size, 2, least=1)
+        self.scale_factor: tuple[int, ...] | None = None
+        if scale_factor is not None:
+            self.scale_factor = spread("Upsample", "scale_factor", scale_factor, 2, least=1)
+        self.mode = mode
+        self.align_corners = align_corners
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        shape_of(
+            lambda x: _UPSAMPLING[self.mode][0](x, 1), shape
+        )  # checks the input; listing all places would take long
+        if self.size is not None:
+            return (shape[0], *self.size)
+        assert self.scale_factor is not None
+        return (shape[0], *(n * f for n, f in zip(shape[1:], self.scale_factor, strict=True)))
+
+    def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
+        how: dict[str, Any] = {"scale_factor": self.scale_factor}
+        if self.mode == "bilinear":
+            how["align_corners"] = bool(self.align_corners)
+        y, saved = _UPSAMPLING[self.mode][0](x, self.size, **how)
+        return y, saved
+
+    def compute_backward(self, dy: Array, saved: Any) -> tuple[Array, dict[str, Array]]:  # noqa: D102
+        return _UPSAMPLING[self.mode][1](dy, saved), {}

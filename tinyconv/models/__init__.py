@@ -9,12 +9,6 @@ from dataclasses import dataclass
 
 from tinyconv.errors import ArgumentError
 from tinyconv.messages import hint, shown
-from tinyconv.models.alexnet import alexnet
-from tinyconv.models.audio import audio_conv1d
-from tinyconv.models.ciresan import ciresan_mlp
-from tinyconv.models.lenet import lenet5
-from tinyconv.models.mnist1d import mnist1d_cnn, mnist1d_mlp
-from tinyconv.models.network_in_network import network_in_network
 from tinyconv.models.nielsen import (
     nielsen_conv,
     nielsen_conv_conv,
@@ -24,9 +18,18 @@ from tinyconv.models.nielsen import (
     nielsen_dropout,
     nielsen_fully_connected,
 )
-from tinyconv.models.resnet import resnet20
-from tinyconv.models.simard import simard2003
-from tinyconv.models.volume import conv3d_small
+from tinyconv.models.published import (
+    alexnet,
+    audio_conv1d,
+    ciresan_mlp,
+    conv3d_small,
+    lenet5,
+    mnist1d_cnn,
+    mnist1d_mlp,
+    network_in_network,
+    resnet20,
+    simard2003,
+)
 from tinyconv.network import Sequential
 
 __all__ = [

@@ -14,7 +14,6 @@ from tinyconv.ops.conv_direct import *
 from tinyconv.ops.conv_transpose import *
 from tinyconv.ops.dropout import *
 from tinyconv.ops.linear import *
-from tinyconv.ops.local_response_norm import *
 from tinyconv.ops.loss import *
 from tinyconv.ops.norm import *
 from tinyconv.ops.pool import *

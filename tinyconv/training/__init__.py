@@ -9,8 +9,7 @@ from tinyconv.training.callbacks import (
     StopOnInterrupt,
 )
 from tinyconv.training.history import History
-from tinyconv.training.loggers import CSVLogger, Logger
-from tinyconv.training.progress import ProgressBar
+from tinyconv.training.loggers import CSVLogger, Logger, ProgressBar
 
 __all__ = [
     "AverageWeights",

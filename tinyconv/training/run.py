@@ -25,7 +25,7 @@ from tinyconv.training.batches import (
     split_off,
 )
 from tinyconv.training.callbacks import Callback, Training, check_callback
-from tinyconv.training.progress import ProgressBar
+from tinyconv.training.loggers import ProgressBar
 
 #: Returns checked samples and targets of x, y and weights or None; the first argument begins
 #: messages.

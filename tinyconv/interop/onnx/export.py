@@ -12,8 +12,7 @@ from tinyconv.arguments import checked
 from tinyconv.errors import FileError, StateError
 from tinyconv.files import write
 from tinyconv.interop import require
-from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, add
-from tinyconv.interop.onnx.graph import Graph, newest_opset
+from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, Graph, add
 from tinyconv.layers import encode
 from tinyconv.layers.base import Layer
 from tinyconv.layers.container import Chain, Container
@@ -166,3 +165,30 @@ def _output_activation(net: Sequential, shape: tuple[int, ...]) -> str | None:
         if np.shape(found) == expected.shape and np.allclose(found, expected):
             return operator
     return None
+
+
+def newest_opset() -> tuple[int, int]:
+    """Return the newest opset, and its file format, that onnx and ONNX Runtime both take.
+
+    ONNX Runtime does not say what it takes, so it is given an empty network of each, newest first.
+    """
+    onnx = require("onnx", "onnx")
+    runtime = require("onnxruntime", "onnx")
+    helper, one = onnx.helper, onnx.TensorProto.FLOAT
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    for opset in range(onnx.defs.onnx_opset_version(), 16, -1):
+        version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
+        x, y = (helper.make_tensor_value_info(name, one, [1]) for name in "xy")
+        graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [x], [y])
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=version
+        )
+        try:
+            runtime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception:  # its classes have no base of their own
+            continue
+        return opset, version
+    raise ImportError('onnxruntime is too old: pip install -U "tinyconv[onnx]"')

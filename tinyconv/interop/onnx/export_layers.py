@@ -16,8 +16,66 @@ from tinyconv import layers as L
 from tinyconv.backend import to_numpy
 from tinyconv.errors import FileError
 from tinyconv.geometry import Geometry, Pairs, spread_pairs
-from tinyconv.interop.onnx.graph import Graph
+from tinyconv.interop import require
 from tinyconv.layers.base import Layer, Shape
+
+
+class Graph:
+    """What the exporters of layers add to.
+
+    Args:
+        dtype: of all numbers of the network, ``"float32"`` or ``"float64"``.
+        opset: version of ONNX's operators that the nodes are of.
+
+    Attributes:
+        path: of the layer that is being added, with which names begin.
+    """
+
+    def __init__(self, dtype: str, opset: int) -> None:
+        self.dtype = dtype
+        self.opset = opset
+        self.path = ""
+        self.nodes: list[Any] = []
+        self.initializers: dict[str, Any] = {}
+        self._helper = require("onnx", "onnx").helper
+        self._numpy = require("onnx.numpy_helper", "onnx")
+        self._names: set[str] = set()
+
+    def constant(self, name: str, value: Any) -> str:
+        """Add an array, of its own dtype if that is an integer one; return the name it has.
+
+        Args:
+            name: that is wished for behind the path of the layer, such as ``"weight"``.
+            value: an array or numbers.
+        """
+        array = np.asarray(value)
+        if array.dtype.kind == "f":
+            array = array.astype(self.dtype)
+        name = self._unique(f"{self.path}.{name}")
+        self.initializers[name] = self._numpy.from_array(array.copy(order="C"), name)
+        return name
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output; return the output's name.
+
+        Args:
+            op: the operator, such as ``"Conv"``.
+            inputs: names of values; "" for one that is left out.
+            attributes: of the operator.
+        """
+        output = self._unique(f"{self.path}/{op}")
+        node = self._helper.make_node(op, list(inputs), [output], name=output, **attributes)
+        self.nodes.append(node)
+        return output
+
+    def _unique(self, name: str) -> str:
+        wished, count = name, 1
+        while name in self._names:
+            count += 1
+            name = f"{wished}.{count}"
+        self._names.add(name)
+        return name
+
 
 Exporter = Callable[[Graph, Any, str, Shape], str]
 
