@@ -9,51 +9,14 @@ from dataclasses import dataclass
 
 from tinyconv.errors import ArgumentError
 from tinyconv.messages import hint, shown
-from tinyconv.models.nielsen import (
-    nielsen_conv,
-    nielsen_conv_conv,
-    nielsen_conv_conv_relu,
-    nielsen_conv_conv_tanh,
-    nielsen_conv_softmax,
-    nielsen_dropout,
-    nielsen_fully_connected,
-)
-from tinyconv.models.published import (
-    alexnet,
-    audio_conv1d,
-    ciresan_mlp,
-    conv3d_small,
-    lenet5,
-    mnist1d_cnn,
-    mnist1d_mlp,
-    network_in_network,
-    resnet20,
-    simard2003,
-)
+from tinyconv.models import nielsen, published
+from tinyconv.models.nielsen import *
+from tinyconv.models.published import *
 from tinyconv.network import Sequential
 
-__all__ = [
-    "NETS",
-    "NamedNet",
-    "alexnet",
-    "audio_conv1d",
-    "ciresan_mlp",
-    "conv3d_small",
-    "lenet5",
-    "mnist1d_cnn",
-    "mnist1d_mlp",
-    "named_net",
-    "network_in_network",
-    "nielsen_conv",
-    "nielsen_conv_conv",
-    "nielsen_conv_conv_relu",
-    "nielsen_conv_conv_tanh",
-    "nielsen_conv_softmax",
-    "nielsen_dropout",
-    "nielsen_fully_connected",
-    "resnet20",
-    "simard2003",
-]
+__all__ = ["NETS", "NamedNet", "named_net"]
+__all__ += nielsen.__all__
+__all__ += published.__all__
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from typing import TypedDict
 from tinyconv.layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, ReLU, Sigmoid, Tanh
 from tinyconv.models.builder import network
 
+__all__ = ["nielsen_conv", "nielsen_conv_conv", "nielsen_conv_conv_relu", "nielsen_conv_conv_tanh"]
+__all__ += ["nielsen_conv_softmax", "nielsen_dropout", "nielsen_fully_connected"]
+
 #: One sample of MNIST.
 IMAGE = (1, 28, 28)
 

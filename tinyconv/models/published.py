@@ -18,6 +18,9 @@ recognition" (2015), section 4.2 (``resnet20``).
 from tinyconv import layers as L
 from tinyconv.models.builder import network
 
+__all__ = ["alexnet", "audio_conv1d", "ciresan_mlp", "conv3d_small", "lenet5", "mnist1d_cnn"]
+__all__ += ["mnist1d_mlp", "network_in_network", "resnet20", "simard2003"]
+
 
 @network(input_shape=(1, 28, 28))
 def lenet5(classes: int) -> list[L.Layer]:
