@@ -6,14 +6,13 @@ from typing import Annotated
 
 from tinyconv.arguments import FilePath, Number, OneOf, checked
 from tinyconv.data import augment
-from tinyconv.data.byte_images import ByteImages
 from tinyconv.data.images import read_digit
 from tinyconv.data.mnist import load_mnist, load_sample
 from tinyconv.data.mnist1d import load_mnist1d
 from tinyconv.data.own import OPTIONS, load_own
 from tinyconv.data.pictures import read_picture
 from tinyconv.data.report import Pixels, Report, report
-from tinyconv.data.splits import DataSet, Split
+from tinyconv.data.splits import ByteImages, DataSet, Split
 from tinyconv.errors import DataError
 from tinyconv.geometry import spread
 from tinyconv.messages import hint

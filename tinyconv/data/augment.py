@@ -16,7 +16,7 @@ import numpy as np
 from tinyconv import random
 from tinyconv.arguments import Kind, Natural, NotNegative, Number, checked
 from tinyconv.backend import Values
-from tinyconv.data.byte_images import ByteImages
+from tinyconv.data.splits import ByteImages
 from tinyconv.errors import DtypeError, ShapeError
 
 

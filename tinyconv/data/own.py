@@ -26,9 +26,8 @@ import numpy as np
 
 from tinyconv.backend import Values
 from tinyconv.data import idx, npz, pictures, table
-from tinyconv.data.byte_images import ByteImages
 from tinyconv.data.parts import MOST_CLASSES, Parts
-from tinyconv.data.splits import DIGITS, DataSet, Split, stratified
+from tinyconv.data.splits import DIGITS, ByteImages, DataSet, Split, stratified
 from tinyconv.errors import DataError
 
 #: The options that only some data take, and which.

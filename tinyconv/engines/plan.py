@@ -4,6 +4,7 @@ It is the same for every device; a backend gives it memory, steps and a program.
 themselves (``net.forward``, ``net.backward``) are its specification.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,3 +132,34 @@ class Plan:
         return "\n".join(
             step.name + (own if step.unit.kind == "plain" else "") for step in self.steps
         )
+
+
+#: One for few samples and one for many, say, which different numbers of threads make. Two is what
+#: memory has to hold in any case while one takes the place of another.
+MOST_KEPT = 2
+
+
+class KeptPlans:
+    """Plans by what they are for, such as the shape of a sample; those asked for longest ago go.
+
+    Args:
+        make: returns a plan for so many samples at most, and for the rest of what it is for.
+    """
+
+    def __init__(self, make: Callable[..., Plan]) -> None:
+        self._make = make
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._version = -1
+
+    def find(self, version: int, batch: int, *key: Any) -> Plan:
+        """Return a plan for so many samples of the network in this version."""
+        if version != self._version:
+            self._plans.clear()
+            self._version = version
+        plan = self._plans.pop(key, None)
+        if plan is None or batch > plan.backend.batch:
+            while len(self._plans) >= MOST_KEPT:
+                del self._plans[next(iter(self._plans))]
+            plan = self._make(batch, *key)
+        self._plans[key] = plan  # behind the others
+        return plan

@@ -17,8 +17,7 @@ from tinyconv.engines.cpu.backend import CpuBackend, CpuTraining
 from tinyconv.engines.cpu.loss_step import LossStep, has_kernels
 from tinyconv.engines.cpu.measuring import CpuMeasuring
 from tinyconv.engines.eager import REPLACED, EagerEngine
-from tinyconv.engines.kept_plans import KeptPlans
-from tinyconv.engines.plan import Plan
+from tinyconv.engines.plan import KeptPlans, Plan
 from tinyconv.engines.thread_count import get_num_threads
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.kernels.cpu.kernel import when_compiling

@@ -10,6 +10,7 @@ import numpy as np
 from tinyconv import layers as L
 from tinyconv.arguments import checked
 from tinyconv.backend import Values
+from tinyconv.engines.units import BATCH_NORMS, CONVS, TRANSPOSED
 from tinyconv.errors import DAMAGED, FileError, StateError
 from tinyconv.files import check_tensors, copy_tensors
 from tinyconv.interop import require
@@ -19,12 +20,10 @@ from tinyconv.network import Sequential
 
 #: Kind of layer -> what Keras calls its group in a file; the second of a kind ends in _1.
 GROUPS: dict[type[Layer], str] = {
-    **{kind: f"conv{n}d" for n, kind in enumerate((L.Conv1d, L.Conv2d, L.Conv3d), 1)},
-    L.ConvTranspose1d: "conv1d_transpose",
-    L.ConvTranspose2d: "conv2d_transpose",
-    L.ConvTranspose3d: "conv3d_transpose",
+    **{kind: f"conv{n}d" for n, kind in enumerate(CONVS, 1)},
+    **{kind: f"conv{n}d_transpose" for n, kind in enumerate(TRANSPOSED, 1)},
     L.Linear: "dense",
-    **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), "batch_normalization"),
+    **dict.fromkeys(BATCH_NORMS, "batch_normalization"),
     L.LayerNorm: "layer_normalization",
     L.GroupNorm: "group_normalization",
 }

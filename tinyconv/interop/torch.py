@@ -11,6 +11,7 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.arguments import Numbers, checked
+from tinyconv.engines.units import AVG, BATCH_NORMS, CONVS, MAX, NORM_POOLS, POOLS, TRANSPOSED
 from tinyconv.errors import ArgumentError, FileError
 from tinyconv.geometry import spread_pairs
 from tinyconv.interop import require
@@ -187,18 +188,25 @@ def _branches(torch: Any, layer: L.Residual | L.Parallel) -> Any:
 
 
 def _padding(layer: Any) -> tuple[int, ...]:
-    """Return padding as PyTorch's layers take it: the same on both sides."""
-    axes = len(layer.kernel_size)
-    if layer.padding == "valid":
-        return (0,) * axes
+    """Return padding as PyTorch's layers take it: the same on both sides, half a pool at most."""
+    axes, pairs = len(layer.kernel_size), None
     if layer.padding != "same":
-        pairs = spread_pairs("to_module", "padding", layer.padding, axes)
-        if all(before == after for before, after in pairs):
-            return tuple(before for before, _ in pairs)
-    raise FileError(
-        f"to_module: layer {layer.path} has the padding {layer.padding}, PyTorch's has the same "
-        "number on both sides"
-    )
+        said = 0 if layer.padding == "valid" else layer.padding
+        pairs = spread_pairs("to_module", "padding", said, axes)
+    if pairs is None or any(before != after for before, after in pairs):
+        raise FileError(
+            f"to_module: layer {layer.path} has the padding {layer.padding}, PyTorch's has the "
+            "same number on both sides"
+        )
+    padding = tuple(before for before, _ in pairs)
+    is_wide = any(2 * p > k for p, k in zip(padding, layer.kernel_size, strict=True))
+    is_dilated = type(layer) not in MAX and set(layer.dilation) != {1}
+    if type(layer) in POOLS and (is_wide or is_dilated):
+        raise FileError(
+            f"to_module: layer {layer.path} is {layer!r}; PyTorch's is padded by half a window at "
+            "most, and only its maximum is dilated"
+        )
+    return padding
 
 
 def _same(torch: Any, layer: Any, **changed: Any) -> Any:
@@ -228,24 +236,8 @@ def _conv(torch: Any, layer: Any) -> Any:
     return Padded(*sizes, 0, layer.dilation, layer.groups, layer.bias)
 
 
-def _conv_transpose(torch: Any, layer: Any) -> Any:
+def _windowed(torch: Any, layer: Any) -> Any:
     return _same(torch, layer, padding=_padding(layer))
-
-
-def _pool_padding(layer: Any, is_max: bool = False) -> tuple[int, ...]:
-    """Return the padding of a pooling that PyTorch has too."""
-    padding, dilated = _padding(layer), not is_max and set(layer.dilation) != {1}
-    if dilated or any(2 * p > k for p, k in zip(padding, layer.kernel_size, strict=True)):
-        raise FileError(
-            f"to_module: layer {layer.path} is {layer!r}; PyTorch's is padded by half a window at "
-            "most, and only its maximum is dilated"
-        )
-    return padding
-
-
-def _pool(torch: Any, layer: Any) -> Any:
-    is_max = type(layer).__name__.startswith("Max")
-    return _same(torch, layer, padding=_pool_padding(layer, is_max))
 
 
 def _function(compute: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -265,7 +257,7 @@ def _function(compute: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any], A
 def _norm_pool(torch: Any, layer: Any) -> Any:
     """The root of sums of powers: PyTorch's own leaves out the sign and scales at the rim."""
     p, size, stride = getattr(layer, "norm_type", 2), layer.kernel_size, layer.stride
-    padding = _pool_padding(layer)
+    padding = _padding(layer)
     is_row = len(size) == 1  # over one axis a mean knows no divisor: a row is a flat plane
     if is_row:
         size, stride, padding = (1, *size), (1, *stride), (0, *padding)
@@ -315,12 +307,10 @@ def _dropout(torch: Any, layer: Any) -> Any:
 MODULES: dict[type[Layer], Maker] = {
     L.Chain: _chain,
     **dict.fromkeys((L.Residual, L.Parallel), _branches),
-    **dict.fromkeys((L.Conv1d, L.Conv2d, L.Conv3d), _conv),
-    **dict.fromkeys((L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d), _conv_transpose),
-    **dict.fromkeys((L.MaxPool1d, L.MaxPool2d, L.MaxPool3d), _pool),
-    **dict.fromkeys((L.AvgPool1d, L.AvgPool2d, L.AvgPool3d), _pool),
-    **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), _same),
-    **dict.fromkeys((L.L2Pool2d, L.LPPool1d, L.LPPool2d, L.LPPool3d), _norm_pool),
+    **dict.fromkeys(CONVS, _conv),
+    **dict.fromkeys((*TRANSPOSED, *MAX, *AVG), _windowed),
+    **dict.fromkeys(BATCH_NORMS, _same),
+    **dict.fromkeys(NORM_POOLS, _norm_pool),
     **dict.fromkeys((L.Linear, L.LayerNorm, L.GroupNorm, L.LocalResponseNorm, L.Flatten), _same),
     **dict.fromkeys((L.ReLU, L.LeakyReLU, L.ELU, L.GELU, L.SiLU, L.Softplus), _same),
     **dict.fromkeys((L.Sigmoid, L.Tanh, L.Identity), _same),

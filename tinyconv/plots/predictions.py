@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyconv.arguments import Count, Natural, checked
 from tinyconv.backend import Values, to_numpy
-from tinyconv.data.byte_images import ByteImages
+from tinyconv.data.splits import ByteImages
 from tinyconv.errors import DtypeError, ShapeError
 from tinyconv.plots.figure import Figure, grid
 

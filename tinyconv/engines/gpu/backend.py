@@ -20,8 +20,7 @@ from tinyconv.engines.gpu.launcher import Launcher
 from tinyconv.engines.gpu.loss_step import LossStep
 from tinyconv.engines.gpu.norm_step import NormStep, ResponseStep
 from tinyconv.engines.gpu.plain_step import PlainStep, samples
-from tinyconv.engines.gpu.pool_step import PoolStep
-from tinyconv.engines.gpu.product_steps import ConvStep, LinearStep, TransposedStep
+from tinyconv.engines.gpu.product_steps import ConvStep, LinearStep, PoolStep, TransposedStep
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.resample_step import ResampleStep, SubsampleStep
 from tinyconv.engines.gpu.sources import Sources

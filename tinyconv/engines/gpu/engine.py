@@ -10,8 +10,7 @@ from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
 from tinyconv.engines.gpu.launcher import Launcher
 from tinyconv.engines.gpu.sources import holds_bytes
-from tinyconv.engines.kept_plans import KeptPlans
-from tinyconv.engines.plan import Plan
+from tinyconv.engines.plan import KeptPlans, Plan
 from tinyconv.errors import ShapeError, StateError
 from tinyconv.losses import Targets
 

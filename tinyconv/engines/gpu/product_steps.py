@@ -8,13 +8,14 @@ import numpy as np
 
 from tinyconv.backend import Array
 from tinyconv.engines.gpu.element_steps import add_activation_backward
-from tinyconv.engines.gpu.program import BATCH, Program
+from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.resample_step import Resampling
 from tinyconv.engines.gpu.step import TILE_P, Buffer, Product, Step
 from tinyconv.engines.tables import padding_tables
-from tinyconv.engines.units import AVG, BATCH_NORMS, MAX, Unit
+from tinyconv.engines.units import AVG, BATCH_NORMS, MAX, NORM_POOLS, Unit
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.activations import IDENTITY, Chosen
+from tinyconv.layers import GlobalMaxPool
 
 
 def window_sizes(window: Geometry) -> dict[str, int]:
@@ -224,3 +225,38 @@ class TransposedStep(ConvStep):
             )
         if self.dx is not None:
             self.add_forward(program, name, dy, *nothing, weight, *nothing, self.dx, None)
+
+
+class PoolStep(Step):
+    """The maximum or a norm of windows; a whole plane is one window."""
+
+    kinds = (*MAX, *NORM_POOLS, GlobalMaxPool)
+
+    def choose(self) -> None:
+        planes, *size = self.input_shape
+        if type(self.layer) is GlobalMaxPool:
+            window = sliding_window("pool", (prod(size),), kernel=(prod(size),))
+        else:
+            window = self.layer.window(tuple(size))
+        self.sizes = {"PLANES": planes, **window_sizes(window)}
+        self.is_norm = type(self.layer) in NORM_POOLS
+        if self.is_norm:
+            self.power = np.float32(getattr(self.layer, "norm_type", 2))
+        else:
+            self.argmax = self.context.empty(self.context.batch, *self.shape, dtype=np.int32)
+
+    def forward(self, program: Program) -> None:
+        last, kernel = (self.power, "pool_norm") if self.is_norm else (self.argmax, "pool_max")
+        arguments = (self.x, self.y, last, BATCH)
+        grid = blocks(prod(self.shape))
+        program.call(self.name, "pool", self.sizes, kernel, grid, *arguments)
+
+    def backward(self, program: Program) -> None:
+        if self.is_norm:
+            kernel = "pool_norm_backward"
+            arguments: tuple[object, ...] = (self.dy, self.x, self.y, self.dx, self.power, BATCH)
+        else:
+            kernel = "pool_max_backward"
+            arguments = (self.dy, self.argmax, self.dx, BATCH)
+        grid = blocks(prod(self.input_shape))
+        program.call(f"{self.name}: backward", "pool", self.sizes, kernel, grid, *arguments)

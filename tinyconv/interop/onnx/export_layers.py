@@ -14,6 +14,7 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.backend import to_numpy
+from tinyconv.engines.units import AVG, BATCH_NORMS, CONVS, MAX, NORM_POOLS, TRANSPOSED
 from tinyconv.errors import FileError
 from tinyconv.geometry import Geometry, Pairs, spread_pairs
 from tinyconv.interop import require
@@ -321,16 +322,13 @@ def _branches(graph: Graph, layer: L.Residual | L.Parallel, x: str, shape: Shape
 
 
 EXPORTERS: dict[type[Layer], Exporter] = {
-    **dict.fromkeys((L.Conv1d, L.Conv2d, L.Conv3d), _conv),
-    **dict.fromkeys((L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d), _conv_transpose),
-    **dict.fromkeys((L.MaxPool1d, L.MaxPool2d, L.MaxPool3d), _pool("MaxPool")),
-    **dict.fromkeys(
-        (L.AvgPool1d, L.AvgPool2d, L.AvgPool3d),
-        _pool("AveragePool", count_include_pad="count_include_pad"),
-    ),
+    **dict.fromkeys(CONVS, _conv),
+    **dict.fromkeys(TRANSPOSED, _conv_transpose),
+    **dict.fromkeys(MAX, _pool("MaxPool")),
+    **dict.fromkeys(AVG, _pool("AveragePool", count_include_pad="count_include_pad")),
+    **dict.fromkeys(NORM_POOLS, _lp_pool),
     L.L2Pool2d: _pool("LpPool"),
-    **dict.fromkeys((L.LPPool1d, L.LPPool2d, L.LPPool3d), _lp_pool),
-    **dict.fromkeys((L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d), _batch_norm),
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
     L.Linear: partial(_weighted, "Gemm", transB=1),
     L.Subsample2d: _subsample,
     L.GlobalAvgPool: _simple("GlobalAveragePool"),

@@ -132,13 +132,15 @@ def tensor_of(path: Path, onnx: Any, tensor: Any, size: int) -> Values:
     if any(n < 0 for n in tensor.dims):
         raise FileError(f"{path}: weight {tensor.name!r} has the shape {tuple(tensor.dims)}")
     count = prod(tensor.dims)
+    array: Values
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return _external(path, tensor, kind, count)
-    if count > 8 * size:  # four bits a number at least
+        array = _external(path, tensor, kind, count)
+    elif count > 8 * size:  # four bits a number at least
         raise FileError(
             f"{path}: weight {tensor.name!r} claims {count} numbers, more than the file holds"
         )
-    array: Values = onnx.numpy_helper.to_array(tensor)
+    else:
+        array = onnx.numpy_helper.to_array(tensor)
     return array.astype(np.float32) if str(kind) in ("bfloat16", "float16") else array
 
 
@@ -160,8 +162,7 @@ def _external(path: Path, tensor: Any, kind: Any, count: int) -> Values:
         raise FileError(f"{path}: weight {tensor.name!r} lies beyond the end of {place.name}")
     with place.open("rb") as file:
         file.seek(first)
-        array = np.frombuffer(file.read(needed), kind).reshape(tuple(tensor.dims))
-    return array.astype(np.float32) if str(kind) in ("bfloat16", "float16") else array
+        return np.frombuffer(file.read(needed), kind).reshape(tuple(tensor.dims))
 
 
 def _input(

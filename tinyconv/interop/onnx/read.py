@@ -9,11 +9,12 @@ from typing import Any
 
 from tinyconv import layers as L
 from tinyconv.data.report import CLASS_NAMES, PIXELS, Pixels
+from tinyconv.engines.units import CONVS
 from tinyconv.errors import FileError, ShapeError
 from tinyconv.files import check_json, naming
 from tinyconv.interop.onnx import read_patterns as patterns
 from tinyconv.interop.onnx.file import LARGEST_SAMPLE, Model, Node, open_model
-from tinyconv.interop.onnx.read_layers import CONVS, DATA_INPUTS, OPERATORS
+from tinyconv.interop.onnx.read_layers import DATA_INPUTS, OPERATORS
 from tinyconv.interop.onnx.source import Source, bias_of
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.losses import LOSSES
@@ -53,14 +54,15 @@ class _Import:
     def __post_init__(self) -> None:
         self.producer = {name: node for node in self.model.nodes for name in node.outputs}
         self.used: set[int] = set()
+        self.source = Source(self.model)
 
     def network(self) -> Sequential:
         model = self.model
         output, softmax = self._logits()
         self._refuse_unknown(output)
         items = self._items(output, model.x, 0)
-        source = Source(model)
-        layers, shape = _Rows(source).layers(items, model.input_shape)
+        source = self.source
+        layers, shape = self._layers(items, model.input_shape)
         layers = layers or [L.Identity()]
         if softmax is not None and not _is_over_classes(softmax, shape):
             raise FileError(f"{self.path}: no layer computes {softmax} of samples of shape {shape}")
@@ -178,33 +180,7 @@ class _Import:
                     gates[name] = (gates[gate][0] + 1, gate)
         return gates
 
-
-def _is_over_classes(softmax: Node, shape: Shape) -> bool:
-    """Whether a softmax is over the axis that networks here have the classes in."""
-    axis = softmax.attributes.get("axis", -1 if softmax.opset >= 13 else 1)
-    # Before opset 13 the axes behind the named one belong to it.
-    return axis in (1, -len(shape)) and (softmax.opset >= 13 or prod(shape[1:]) == 1)
-
-
-def _meeting(gates: dict[str, tuple[int, str]], values: list[str]) -> str:
-    """Return where the ways back from values, from gate to gate, meet first."""
-    first, *others = values
-    for other in others:
-        while first != other:  # the one that is further from the input takes a step back
-            if gates[first][0] >= gates[other][0]:
-                first = gates[first][1]
-            else:
-                other = gates[other][1]
-    return first
-
-
-@dataclass
-class _Rows:
-    """Makes layers of rows of items."""
-
-    source: Source
-
-    def layers(self, items: patterns.Items, shape: Shape) -> tuple[list[Layer], Shape]:
+    def _layers(self, items: patterns.Items, shape: Shape) -> tuple[list[Layer], Shape]:
         """Return the layers of a row of items, and the shape of their output."""
         made: list[Layer] = []
         place = 0
@@ -246,7 +222,7 @@ class _Rows:
         op = join.node.op
         if len(join.branches) != len(join.node.inputs):
             raise FileError(f"no layer computes {join.node} of branches and constants")
-        branches = [self.layers(items, shape)[0] for items in join.branches]
+        branches = [self._layers(items, shape)[0] for items in join.branches]
         if op == "Add" and len(branches) == 2:
             body, other = branches if branches[0] else branches[::-1]
             return L.Residual(body or [L.Identity()], other or None)
@@ -260,14 +236,32 @@ class _Rows:
     def _add_bias(self, node: Node, made: list[Layer]) -> None:
         """Take a constant that is added into the bias of the layer in front."""
         constant = self.source.constant_of(node)
-        layer = made[-1] if made else None
+        layer: Any = made[-1] if made else None
         bias = None
-        if isinstance(layer, L.Linear):
+        if isinstance(layer, L.Linear) and not layer.bias:
             bias = bias_of(constant, layer.out_features, 0)
-        elif isinstance(layer, CONVS):
+        elif type(layer) in CONVS and not layer.bias:
             bias = bias_of(constant, layer.out_channels, len(layer.kernel_size))
-        if isinstance(layer, (L.Linear, *CONVS)) and bias is not None and not layer.bias:
-            layer.bias = True
-            next(own for other, own in self.source.tensors if other is layer)["bias"] = bias
-            return
-        raise FileError(f"no layer computes {node} with a constant of shape {constant.shape}")
+        if bias is None:
+            raise FileError(f"no layer computes {node} with a constant of shape {constant.shape}")
+        layer.bias = True
+        next(own for other, own in self.source.tensors if other is layer)["bias"] = bias
+
+
+def _is_over_classes(softmax: Node, shape: Shape) -> bool:
+    """Whether a softmax is over the axis that networks here have the classes in."""
+    axis = softmax.attributes.get("axis", -1 if softmax.opset >= 13 else 1)
+    # Before opset 13 the axes behind the named one belong to it.
+    return axis in (1, -len(shape)) and (softmax.opset >= 13 or prod(shape[1:]) == 1)
+
+
+def _meeting(gates: dict[str, tuple[int, str]], values: list[str]) -> str:
+    """Return where the ways back from values, from gate to gate, meet first."""
+    first, *others = values
+    for other in others:
+        while first != other:  # the one that is further from the input takes a step back
+            if gates[first][0] >= gates[other][0]:
+                first = gates[first][1]
+            else:
+                other = gates[other][1]
+    return first

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers as L
+from tinyconv.engines.units import AVG, BATCH_NORMS, CONVS, MAX, TRANSPOSED
 from tinyconv.errors import FileError
 from tinyconv.geometry import Pairs, same_padding, transposed_window
 from tinyconv.interop.onnx import read_shapes as shapes
@@ -18,12 +19,8 @@ DATA_INPUTS = {
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Shape", "Dropout"), 1),
     **dict.fromkeys(("Resize", "Upsample", "Pad", "Slice", "ReduceMean", "ReduceMax"), 1),
 }
-CONVS = (L.Conv1d, L.Conv2d, L.Conv3d)
-TRANSPOSED = (L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d)
-MAX_POOLS = (L.MaxPool1d, L.MaxPool2d, L.MaxPool3d)
-LP_POOLS = (L.LPPool1d, L.LPPool2d, L.LPPool3d)
-AVG_POOLS = (L.AvgPool1d, L.AvgPool2d, L.AvgPool3d)
-NORMS = (L.BatchNorm1d, L.BatchNorm1d, L.BatchNorm2d, L.BatchNorm3d)
+LP = (L.LPPool1d, L.LPPool2d, L.LPPool3d)
+NORMS: tuple[Any, ...] = (L.BatchNorm1d, *BATCH_NORMS)
 
 #: ONNX's numbers of the floating-point types.
 FLOATS = (1, 10, 11, 16)
@@ -75,7 +72,7 @@ def read_conv(source: Source, node: Node, shape: Shape, pad: L.Pad | None = None
     elif _is_subsampling(w, b, groups, window):
         layer: Layer = L.Subsample2d(len(w), w.shape[2:], window["stride"])
         return source.keep(layer, weight=w[:, 0, 0, 0], bias=b)
-    kind = CONVS[w.ndim - 3]
+    kind: Any = CONVS[w.ndim - 3]
     layer = kind(w.shape[1] * groups, len(w), **window, groups=groups, bias=b is not None)
     return source.keep(layer, weight=w, bias=b)
 
@@ -112,7 +109,8 @@ def _conv_transpose(source: Source, node: Node, shape: Shape) -> Layer:
         extra = tuple(more - min(n, 0) for more, n in zip(extra, cut, strict=True))
         pairs = tuple((max(n, 0) // 2, (max(n, 0) + 1) // 2) for n in cut)
         window["padding"] = short(pairs if mode == "SAME_UPPER" else tuple(p[::-1] for p in pairs))
-    layer = TRANSPOSED[axes - 1](
+    kind: Any = TRANSPOSED[axes - 1]
+    layer = kind(
         *(len(w), w.shape[1] * groups),
         **window,
         output_padding=extra,
@@ -128,9 +126,9 @@ def _pool(kinds: tuple[Any, ...]) -> Callable[[Source, Node, Shape], Layer]:
         window = _window(node, shape, kernel)
         window["ceil_mode"] = bool(node.attributes.get("ceil_mode", 0))
         kind = kinds[len(kernel) - 1]
-        if kinds is AVG_POOLS:
+        if kinds is AVG:
             window["count_include_pad"] = bool(node.attributes.get("count_include_pad", 0))
-        elif kinds is LP_POOLS:
+        elif kinds is LP:
             window["norm_type"] = int(node.attributes.get("p", 2))
             if window["norm_type"] == 2 and len(kernel) == 2:
                 kind = L.L2Pool2d
@@ -237,9 +235,9 @@ def _cast(source: Source, node: Node, shape: Shape) -> list[Layer]:
 OPERATORS: dict[str, Callable[[Source, Node, Shape], Any]] = {
     "Conv": read_conv,
     "ConvTranspose": _conv_transpose,
-    "MaxPool": _pool(MAX_POOLS),
-    "AveragePool": _pool(AVG_POOLS),
-    "LpPool": _pool(LP_POOLS),
+    "MaxPool": _pool(MAX),
+    "AveragePool": _pool(AVG),
+    "LpPool": _pool(LP),
     "GlobalAveragePool": _simple(L.GlobalAvgPool),
     "GlobalMaxPool": _simple(L.GlobalMaxPool),
     "ReduceMean": shapes.read_reduce(L.GlobalAvgPool),
