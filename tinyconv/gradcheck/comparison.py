@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from tinyconv.gradcheck.calls import Called
+from tinyconv.gradcheck.direction import Direction
 from tinyconv.gradcheck.nests import Leaf
 from tinyconv.gradcheck.problem import HALF, Problem, Stop
-from tinyconv.gradcheck.slopes import Direction, Slope, Slopes
+from tinyconv.gradcheck.slopes import Slope, Slopes
 
 #: How many units of round-off a sound algorithm may lose, relative to what it adds up; in float16
 #: that would be all of them.

@@ -15,16 +15,13 @@ it has passed it or drowns in rounding errors.
 import contextlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyconv.gradcheck.nests import FloatArray, Leaf
-from tinyconv.gradcheck.problem import DOUBLE, HALF, Problem
-
-if TYPE_CHECKING:
-    from tinyconv.gradcheck.calls import Called
-
+from tinyconv.gradcheck.calls import Called
+from tinyconv.gradcheck.direction import Direction, steps
+from tinyconv.gradcheck.nests import FloatArray
+from tinyconv.gradcheck.problem import DOUBLE, HALF
 
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
 #: computed from them is far above the smallest number; beside smaller inputs it would not be.
@@ -54,35 +51,6 @@ class Slope:
     coarse: float = 0.0
 
 
-class Direction:
-    """A direction in the space of coordinates: ``v`` at those of ``leaves`` that are ``where``.
-
-    It is rounded so that ``x + t v`` is exact for every t on the ladder: ``h v`` is a multiple of
-    the spacing of numbers around x for the smallest step h. An infinite input stays. Derivatives
-    along it are divided by ``unit``, the length of what stands for one coordinate.
-    """
-
-    def __init__(self, problem: Problem, leaves: list[Leaf], where: Any, v: Any, unit: float = 1.0):
-        self._x, self.leaves, self.where, self.unit = problem.x, leaves, where, unit
-        finite = np.isfinite(x := problem.x[where])
-        grid = np.spacing(2 * np.where(finite, np.abs(x) + np.abs(v), 1)) * (problem.eps / DOUBLE)
-        grid = grid / (_steps(problem.eps)[-1] / 4)  # the noise is measured below the last rung
-        self.v: FloatArray = np.where(finite, np.round(v / grid), 0) * grid
-
-    def moved(self, t: complex) -> dict[Leaf, Any]:
-        """Return the coordinates of its leaves at ``x + t v``."""
-        x: Any = self._x.astype(complex) if isinstance(t, complex) else self._x.copy()
-        x[self.where] += t * self.v
-        return {leaf: leaf.of(x) for leaf in self.leaves}
-
-
-def _steps(eps: float) -> list[float]:
-    """Return the steps of the ladder, relative to the size of the inputs."""
-    if eps > HALF:
-        return [2.0**-k for k in (1, 4)]
-    return [2.0**-k for k in ((4, 7, 10) if eps > DOUBLE else (10, 13, 16, 19, 22, 25, 28))]
-
-
 def _extrapolated(far: Slope, near: Slope, has_shown: bool) -> Slope:
     """Return the slope that two neighbouring rungs tell, a kink if they show a jump.
 
@@ -100,10 +68,10 @@ def _extrapolated(far: Slope, near: Slope, has_shown: bool) -> Slope:
 class Slopes:
     """Takes slopes of ``<dy, forward>`` at one point; their noise is measured along a direction."""
 
-    def __init__(self, called: "Called", direction: Direction):
+    def __init__(self, called: Called, direction: Direction):
         self.problem, self.dy, self.y = called.numeric, called.dy, called.ys[0]
         self.complex_step, self._called, self._direction = True, called, direction
-        self._is_half, self._steps = self.problem.eps_y > HALF, _steps(self.problem.eps)
+        self._is_half, self._steps = self.problem.eps_y > HALF, steps(self.problem.eps)
         # What is almost 0 here may be a difference of numbers that are not, and those were rounded.
         terms = called.vector * np.where(np.isfinite(self.problem.x), self.problem.x, 0)
         terms = np.where(np.isfinite(terms), terms, 0)
