@@ -280,6 +280,27 @@ def test_a_convolution_takes_in_what_fits(pool: Layer, joined: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [tc.Conv3d(16, 16, 3, padding=1), tc.ReLU()],
+        lambda: [tc.Conv3d(16, 16, 3, padding=1, groups=2)],
+        lambda: [tc.Conv3d(16, 16, 3, padding=1, groups=16)],
+        lambda: [tc.Conv3d(16, 16, 3, padding=1), tc.MaxPool3d(2)],
+    ],
+)
+def test_zeros_around_an_image_times_an_infinite_weight_are_nan(layers: Any, value: float) -> None:
+    """A plan leaves out what falls on padding, if it can."""
+    net = tc.Sequential(layers(), seed=0, input_shape=(16, 4, 4, 4))
+    net.parameters.flat[[0, 3000 % net.parameters.flat.size]] = value
+    x = np.random.default_rng(0).normal(size=(5, 16, 4, 4, 4)).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        expected = net.forward(x)
+    assert np.isnan(expected).any()
+    np.testing.assert_allclose(net.logits(x), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_what_dropout_drops_may_be_nan_or_infinite() -> None:
     for layers, shape in (
         (lambda: [tc.Dropout(0.5), tc.Linear(8, 3)], (8,)),

@@ -1,6 +1,7 @@
 """The kernels of convolution against the operations, from buffers full of NaN."""
 
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -16,6 +17,7 @@ from tinyconv.engines.cpu.conv_dims import (
     inside,
     over_three_axes,
 )
+from tinyconv.engines.cpu.parts import parts_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.geometry import sliding_window
 from tinyconv.kernels.cpu import conv, conv_max, update
@@ -174,6 +176,51 @@ def test_a_convolution_forward_and_backward(case: Case) -> None:
     expected = np.moveaxis(dw, 1, -1).reshape(O, -1)
     np.testing.assert_allclose(found, expected, atol=1e-3)
     np.testing.assert_allclose(bias[:O], dy.sum((0, *range(2, dy.ndim))), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(7, 20, 20, (9, 8), (5, 3), 1, 2),
+        Case(7, 20, 20, (4, 4, 5), (3, 3, 3), 1, 1),
+        Case(7, 20, 20, (3, 12), (3, 2), (1, 2), ((1, 1), (3, 2)), (1, 2)),
+    ],
+    ids=str,
+)
+def test_windows_leave_out_the_padding_that_they_meet(case: Case) -> None:
+    """In groups of three samples and what is left of seven."""
+    rng = np.random.default_rng(0)
+    geometry = {"stride": case.stride, "padding": case.padding, "dilation": case.dilation}
+    window = over_three_axes(sliding_window("test", case.size, case.kernel, **geometry))
+    x = rng.normal(size=(case.N, case.C, *case.size)).astype(np.float32)
+    w = rng.normal(size=(case.O, case.C, *case.kernel)).astype(np.float32)
+    y, _ = OPS[len(case.size)][0](x, w, None, **geometry)
+    arena = Arena()
+    source = filled(arena.image(case.N, (case.C, *window.size), window.padding), x)
+    result = arena.image(case.N, (case.O, *window.output))
+    result.array[...] = np.nan
+    product = convolution(window, source, result, 3, arena)
+    assert product.dims["part_count"] > 1
+    assert product.dims["group"] == 3
+    multiply(arena, product, w, w[0].size, case.N)
+    np.testing.assert_allclose(result.channels_first(case.N).reshape(y.shape), y, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 4, 40])
+def test_parts_have_each_window_once_with_all_taps_that_it_reaches(samples: int) -> None:
+    along = [np.arange(n)[:, None] + np.arange(k) - p for n, k, p in ((5, 3, 1), (9, 5, 2))]
+    reaches = [(at >= 0) & (at < n) for at, n in zip(along, (5, 9), strict=True)]
+    reaches.append(np.ones((2, 1), bool))
+    whole = reduce(np.multiply.outer, reaches)  # (rows, taps, columns, taps, 2, 1)
+    reached = whole.transpose(0, 2, 4, 1, 3, 5).reshape(90, 15)
+    parts = parts_of(reaches, samples, 10)
+    windows = np.concatenate([own for own, _ in parts])
+    np.testing.assert_array_equal(np.sort(windows), np.arange(90))
+    for own, met in parts:
+        np.testing.assert_array_equal(met, reached[own].any(0))
+    full, left = np.ceil(90 * samples / 10) * 15, reached.sum() * samples / 10
+    cost = sum(np.ceil(len(own) * samples / 10) * met.sum() for own, met in parts)
+    assert cost <= full - (0.7 * (full - left) if samples == 40 else 0)
 
 
 def pooled(x: Array, w: Array, pool: tuple[int, int]) -> tuple[Arena, Product, Array]:

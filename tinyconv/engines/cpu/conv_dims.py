@@ -15,6 +15,7 @@ import numpy as np
 
 from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import Arena, Border, Image
+from tinyconv.engines.cpu.parts import parts_of, tables_of
 from tinyconv.engines.cpu.tiling import even, lanes_for
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import conv
@@ -119,20 +120,23 @@ class Product:
 
     Args:
         x: what is read.
-        x_at: the positions, window after window, in x.
-        elements: of a window, relative to a position.
-        run: how many of them are neighbours each time.
+        starts: for each axis of x the positions of each window (windows, positions).
+        taps: for each axis how far the taps of a window are from its position.
         y: what is written.
         y_at: where the result of each window goes in y.
-        channels: of the result.
         weight_at: where element t of the first channel of the result lies in the weight.
         batch: samples at most.
         arena: keeps the tables.
 
     Attributes:
         tile: how the kernel covers the result.
+        channels: of the result.
+        elements: of a window, relative to a position.
+        run: how many of them are neighbours each time.
         steps: how many elements it takes at a time.
-        positions: of a window.
+        windows: how many there are, of so many ``positions``.
+        x_at: their positions, window after window, in x.
+        dims: the record of sizes; ``whole``: the same with all elements for each window.
         rows: where each run begins, relative to a position.
         start, end: where the first window begins in x, and its result in y.
         squares: rows of the window if ``kernels.cpu.winograd`` makes it, else 0.
@@ -144,21 +148,31 @@ class Product:
     def __init__(
         self,
         x: Image,
-        x_at: Values,
-        elements: Values,
-        run: int,
+        starts: Sequence[Values],
+        taps: Sequence[Values],
         y: Image,
         y_at: Values,
-        channels: int,
         weight_at: Values,
         batch: int,
         arena: Arena,
     ) -> None:
+        planes, rows, columns = (
+            at * stride for at, stride in zip(starts, (x.plane, x.row, x.step), strict=True)
+        )
+        x_at = (
+            x.first
+            + planes[:, None, None, :, None, None]
+            + rows[:, None, None, :, None]
+            + columns[:, None, None, :]
+        ).ravel()
+        elements = (_grid(x, taps, 0)[:, None] + np.arange(x.C)).ravel()
+        is_run = len(taps[2]) > 0 and x.step == x.C and bool(np.all(np.diff(taps[2]) == 1))
+        run = x.C * (len(taps[2]) if is_run else 1)
         self.positions = len(x_at) // len(y_at)
-        self.tile = tile_for(channels, self.positions)
+        self.tile = tile_for(y.C, self.positions)
         most = 5 if self.tile.V < 3 and REGISTERS >= 32 else 2
         self.steps = max(s for s in range(1, most + 1) if run % s == 0)
-        self.x, self.y, self.channels, self.run = x, y, channels, run
+        self.x, self.y, self.channels, self.run = x, y, y.C, run
         self.elements = elements
         self.count, self.windows = len(elements), len(y_at)
         self.start, self.end = int(x_at[0]) + int(elements[0] if len(elements) else 0), int(y_at[0])
@@ -166,24 +180,47 @@ class Product:
         self.x_at, self.y_at = arena.table(x_at), arena.table(y_at)
         self.rows, self.weight_at = arena.table(elements[::run]), arena.table(weight_at)
         self.into = arena.table(np.arange(self.count) * self.tile.width)
-        group = max(1, min(batch, ceil(GROUP / self.windows)))
-        samples = np.arange(group)[:, None]
+        most = max(1, SECOND_CACHE // (4 * x.step * prod(x.size)))  # what is read without zeros
+        reaches = [
+            np.any((places >= 0) & (places < size), axis=1)
+            for places, size in zip(map(np.add.outer, starts, taps), x.size, strict=True)
+        ]
+        parts = parts_of(reaches, min(batch, most), self.tile.N)
+        group = min(batch, most if len(parts) > 1 else ceil(GROUP / self.windows))
+        samples = np.arange(max(1, group))[:, None, None]
+        at = [
+            np.concatenate([(samples * sample + table[own]).ravel() for own, _ in parts])
+            for sample, table in (
+                (x.sample, x_at.reshape(-1, self.positions)),
+                (y.sample, y_at[:, None]),
+            )
+        ]
+        table, spans = tables_of(parts, x.C, self.steps)
         self.dims = np.zeros(1, conv.DIMS)
-        arena.arrays.append(self.dims)
         set_dims(
             self.dims,
             arena,
             x_sample=x.sample,
             y_sample=y.sample,
             steps=self.count // self.steps,
-            windows=self.windows,
-            group=group,
-            block=max(1, SECOND_CACHE // (4 * x.sample * group)) * group,
-            O=channels,
-            x_at=samples * x.sample + x_at,
-            y_at=samples * y.sample + y_at,
+            parts=table,
+            part_count=len(parts),
+            spans=spans,
+            group=len(samples),
+            block=max(1, most // len(samples)) * len(samples),
+            O=y.C,
+            x_at=at[0],
+            y_at=at[1],
+            positions_at=x_at,
             elements=elements[:: self.steps],
         )
+        self.whole = self.dims
+        if len(parts) > 1:
+            self.whole = self.dims.copy()
+            parts = [(own, np.ones_like(met)) for own, met in parts]
+            table, spans = tables_of(parts, x.C, self.steps)
+            set_dims(self.whole, arena, parts=table, spans=spans)
+        arena.arrays += [self.dims, self.whole]
 
     def of_each_channel(self, channels: int, inputs: int, apart: int, arena: Arena) -> "Product":
         """Let the tables, made for one channel, serve all: see kernels.cpu.depthwise.
@@ -200,11 +237,11 @@ class Product:
         self.weight_at = arena.table(self.weight_at[:, None] + apart * np.arange(inputs)).ravel()
         self.count = len(self.weight_at)
         self.into = arena.table(np.arange(self.count) * self.tile.width)
-        self.dims["O"] = channels
+        self.dims["O"] = self.whole["O"] = channels
         return self
 
 
-def _grid(image: Image, axes: list[Values], first: int) -> Values:
+def _grid(image: Image, axes: Sequence[Values], first: int) -> Values:
     """Return where the numbers at all combinations of three axes' indices lie, row by row."""
     strides = (image.plane, image.row, image.step)
     planes, rows, columns = (at * stride for at, stride in zip(axes, strides, strict=True))
@@ -235,29 +272,10 @@ def convolution(
             (y.D, y.H, y.W), pooling, window.stride, window.padding, strict=True
         )
     ]
-    planes, rows, columns = (
-        at * stride for at, stride in zip(starts, (x.plane, x.row, x.step), strict=True)
-    )
-    x_at = (
-        x.first
-        + planes[:, None, None, :, None, None]
-        + rows[:, None, None, :, None]
-        + columns[:, None, None, :]
-    )
     taps = [np.arange(k) * d for k, d in zip(window.kernel, window.dilation, strict=True)]
     K, channels = prod(window.kernel), np.arange(x.C)
-    return Product(
-        x,
-        x_at.ravel(),
-        (_grid(x, taps, 0)[:, None] + channels).ravel(),
-        x.C * (window.kernel[2] if window.dilation[2] == 1 and x.step == x.C else 1),
-        y,
-        inside(y),
-        y.C,
-        (np.arange(K)[:, None] + K * channels).ravel(),
-        batch,
-        arena,
-    )
+    weight_at = (np.arange(K)[:, None] + K * channels).ravel()
+    return Product(x, starts, taps, y, inside(y), weight_at, batch, arena)
 
 
 @dataclass(frozen=True)
@@ -319,16 +337,13 @@ def input_gradient(
     for phases in itertools.product(*(_phases(window, axis) for axis in range(3))):
         (kd, kh, kw), ways = ([phase.taps for phase in phases], [phase.ways for phase in phases])
         taps = ((kd[:, None, None] * KH + kh[:, None]) * KW + kw).ravel()
-        is_run = len(kw) > 0 and dz.step == O and bool(np.all(np.diff(ways[2]) == 1))
         products.append(
             Product(
                 dz,
-                _grid(dz, [phase.base for phase in phases], dz.first),
-                (_grid(dz, ways, 0)[:, None] + np.arange(O)).ravel(),
-                O * (len(kw) if is_run else 1),
+                [phase.base[:, None] for phase in phases],
+                ways,
                 dx,
                 _grid(dx, [phase.at for phase in phases], dx.first),
-                dx.C,
                 (taps[:, None] + size * np.arange(O)).ravel(),
                 batch,
                 arena,

@@ -9,6 +9,7 @@ import numpy as np
 from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import NO_BORDER, Image
 from tinyconv.engines.cpu.conv_dims import (
+    GROUP,
     ROWS,
     SUMS,
     Product,
@@ -124,7 +125,7 @@ class ConvStep(ProductStep):
         dz, table = self.dz, self.context.arena.table
         # Column by column: what neighbours in a row add to overlaps, and would have to wait.
         order = np.arange(self.product.windows).reshape(-1, dz.W).T.ravel()
-        group = int(self.product.dims["group"][0])
+        group = max(1, min(self.context.batch, ceil(GROUP / self.product.windows)))
         samples = np.arange(group)[:, None]
         x_at = samples * self.dsource.sample + self.product.x_at[order]
         dz_at = samples * dz.sample + inside(dz)[order]

@@ -79,7 +79,8 @@ class ProductStep(Step):
         if self.tables:
             name = f"{self.name}: source"
             add_resample(self.context, program, name, self.x, self.source, self.tables)
-        self._add_product(program, self.name, self.results, self.packed[0], self._floor)
+        product, packed = self.results, self.packed[0]
+        self._add_product(program, self.name, product, packed, self._floor, may_repeat=True)
         self._add_other_activation(program)
 
     def backward(self, program: Program) -> None:
@@ -186,15 +187,22 @@ class ProductStep(Step):
         floor: float = -inf,
         adds: bool = False,
         gate: Image | None = None,
+        may_repeat: bool = False,
     ) -> None:
+        """Add the calls of a product, for each group of channels.
+
+        If ``may_repeat``, results of which one is not finite are made again with all products, of
+        the zeros around x as well. With such a gradient, the step will be refused anyway.
+        """
         w, b = packed
         if adds and not product.count and gate is None:
             return
         channels = product.tile.padded(product.channels)
-        values: dict[str, Any] = {"floor": floor, "adds": adds}
         for group in range(self.groups):
             place = group * product.y.C
-            values |= {
+            values: dict[str, Any] = {
+                "floor": floor,
+                "adds": adds,
                 "dims": product.dims,
                 "x": product.x.array[group * product.x.C :],
                 "w": w[group * product.count * channels :],
@@ -203,25 +211,23 @@ class ProductStep(Step):
                 "winners": behind(self.winners, place),
                 "gate": None if gate is None else gate.array[place:],
             }
+            kernel = self._kernel_of(product)
+            if may_repeat and (product.squares or product.whole is not product.dims):
+                values["direct_args"] = program.record(kernel, **values | {"dims": product.whole})
+                values["direct"] = kernel
             if product.squares:
                 self._add_squares(program, name, product, values)
             else:
-                program.call(name, self._kernel_of(product), **values)
+                program.call(name, kernel, **values)
 
     def _add_squares(
         self, program: Program, name: str, product: Product, values: dict[str, Any]
     ) -> None:
-        """Add the call of a product of squares, which begins at the first result.
-
-        What it finds not to be finite is made again, but for a gradient: with that, the step will
-        be refused.
-        """
-        shared = {key: values[key] for key in ("b", "adds", "floor")}
+        """Add the call of a product of squares, which begins at the first result."""
+        names = ("b", "adds", "floor", "direct", "direct_args")
+        shared = {key: values[key] for key in names if key in values}
         for key in ("y", "winners", "gate"):
             shared[key] = behind(values[key], product.end)
-        if product is self.results:
-            shared["direct"] = self._kernel_of(product)
-            shared["direct_args"] = program.record(shared["direct"], **values)
         add_squares(self.context, program, name, product, **shared)
 
     @property

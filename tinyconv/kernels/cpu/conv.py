@@ -41,25 +41,55 @@ from tinyconv.kernels.cpu.simd import (
     store,
     store_first,
 )
-from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, outer, store_tile, transpose
+from tinyconv.kernels.cpu.tiles import (
+    add_scaled,
+    at_least,
+    load_tile,
+    outer,
+    store_tile,
+    sum_of,
+    transpose,
+)
 
 #: The sizes of a convolution (ConvDims), which all its kernels share.
 #:
-#: ``*_sample``: numbers from one sample to the next. ``windows``: of the pooling, or positions if
-#: there is none. ``group``: samples that the tables list one after the other, so that tiles are
-#: full where a sample has few positions; ``block``: a multiple of it, whose x fit the second cache.
-#: ``steps``: entries of ``elements``, each for as many elements as the forward kernel takes at a
-#: time. ``z_at``: the positions in dz. ``rows``: where each of the ``row_count`` runs begins,
-#: relative to a position.
+#: ``*_sample``: numbers from one sample to the next. ``x_at``, ``y_at``: for each *part* of the
+#: windows of the pooling, or the positions if there is none, those of ``group`` samples one after
+#: the other, so that tiles are full. Windows of a part meet the same elements with numbers of x and
+#: not zeros. ``parts``: for each of ``part_count`` its first window, how many it has, its
+#: first span, and the one behind its last. ``spans``: the first of ``steps`` and the one behind the
+#: last of each. ``steps``: entries of ``elements``, each for as many elements as the forward kernel
+#: takes at a time. ``block``: a multiple of the group, whose x fit the second cache.
+#: ``positions_at``, ``z_at``: the ``positions`` in x and in dz. ``rows``: where each of the
+#: ``row_count`` runs begins, relative to a position.
 DIMS = record(
-    *("x_sample", "x_at", "elements", "steps", "y_sample", "y_at", "windows", "group", "O"),
-    *("z_sample", "z_at", "positions", "rows", "row_count", "run", "run_padded", "block"),
+    *("x_sample", "x_at", "elements", "steps", "y_sample", "y_at", "parts", "part_count", "spans"),
+    *(
+        "group",
+        "O",
+        "positions_at",
+        "z_sample",
+        "z_at",
+        "positions",
+        "rows",
+        "row_count",
+        "run",
+        "run_padded",
+        "block",
+    ),
 )
 
 #: ``w`` (blocks of V * L channels, elements, V * L), padded with zeros. ``floor``: 0 makes the
 #: ReLU of the result, minus infinity leaves it as it is. ``adds``: whether y is added to.
 #: ``gate``: 0, or what is laid out as y, which becomes 0 where the gate is not positive.
-FORWARD = record("dims", "x", "w", "b", "y", "winners", "adds", "gate", floats=("floor",))
+#: ``direct``, ``direct_args``: 0, or what is asked if a sum is not finite: the same with all
+#: elements for every window, as 0 times an infinite weight is NaN.
+FORWARD = record(
+    *("dims", "x", "w", "b", "y", "winners", "adds", "gate", "direct", "direct_args"),
+    floats=("floor",),
+)
+
+ONE, ZERO = np.float32(1), np.float32(0)
 
 
 def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
@@ -75,30 +105,38 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
     def conv(a, thread, first, last):  # type: ignore[no-untyped-def]
         d = record_at(a.dims, DIMS)
         x_at, y_at, elements = ints_pointer(d.x_at), ints_pointer(d.y_at), ints_pointer(d.elements)
-        b, steps = pointer(a.b), d.steps
+        parts, spans = ints_pointer(d.parts), ints_pointer(d.spans)
+        b, is_doubtful = pointer(a.b), False
         for n0 in range(first, last, d.block):
             n1 = min(n0 + d.block, last)
             for o in range(0, d.O, VL):
-                w = pointer(a.w + 4 * o * S * steps)
+                w = pointer(a.w + 4 * o * S * d.steps)
                 for n in range(n0, n1, d.group):
+                    samples, place = min(d.group, n1 - n), n * d.y_sample + o
                     x = pointer(a.x + 4 * n * d.x_sample)
-                    place = n * d.y_sample + o
                     y, winners = pointer(a.y + 4 * place), bytes_pointer(a.winners + place)
-                    windows = min(d.group, n1 - n) * d.windows
-                    for tile in range(0, windows, N):
-                        rows = entries(x_at, tile, windows - 1, N, P)
-                        acc = load_tile(b, o, R, 0, V, L)
-                        j = 0
-                        for step in range(steps):
-                            acc = outer_at(acc, x, rows, elements[step], w, j, S)
-                            j += S * VL
-                        out = entries(y_at, tile, windows - 1, N, 1)
-                        best = at_least(window_best(winners, out, acc, P, d.O - o), a.floor)
-                        if a.adds:
-                            best = add_at(best, y, out)
-                        if a.gate:
-                            best = gated_at(best, pointer(a.gate + 4 * place), out)
-                        store_at(y, out, best, d.O - o)
+                    for part in range(0, 4 * d.part_count, 4):
+                        start = d.group * parts[part]
+                        end = start + samples * parts[part + 1]
+                        for tile in range(start, end, N):
+                            rows = entries(x_at, tile, end - 1, N, P)
+                            acc = load_tile(b, o, R, 0, V, L)
+                            for span in range(parts[part + 2], parts[part + 3]):
+                                j = spans[2 * span] * S * VL
+                                for step in range(spans[2 * span], spans[2 * span + 1]):
+                                    acc = outer_at(acc, x, rows, elements[step], w, j, S)
+                                    j += S * VL
+                            if a.direct and sum_of(acc) * ZERO != ZERO:
+                                is_doubtful = True
+                            out = entries(y_at, tile, end - 1, N, 1)
+                            best = at_least(window_best(winners, out, acc, P, d.O - o), a.floor)
+                            if a.adds:
+                                best = add_at(best, y, out)
+                            if a.gate:
+                                best = gated_at(best, pointer(a.gate + 4 * place), out)
+                            store_at(y, out, best, d.O - o)
+        if is_doubtful:
+            invoke(a.direct, a.direct_args, thread, first, last)
 
     return conv
 
@@ -107,8 +145,6 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
 #: V * L) and ``db``, at ``thread`` times the distance named ``*_thread``. ``chunk``: positions,
 #: and ``block``: samples, whose x and dz fit the first cache.
 WEIGHT_GRADIENT = record("dims", "x", "dz", "dw", "dw_thread", "db", "db_thread", "chunk", "block")
-
-ONE, ZERO = np.float32(1), np.float32(0)
 
 
 def weight_gradient(L: int, V: int, R: int, runs: int) -> Any:
@@ -124,7 +160,8 @@ def weight_gradient(L: int, V: int, R: int, runs: int) -> Any:
         d = record_at(a.dims, DIMS)
         x, dz = pointer(a.x), pointer(a.dz)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
-        x_at, z_at, rows = ints_pointer(d.x_at), ints_pointer(d.z_at), ints_pointer(d.rows)
+        x_at, z_at = ints_pointer(d.positions_at), ints_pointer(d.z_at)
+        rows = ints_pointer(d.rows)
         for n0 in range(first, last, a.block):
             n1 = min(n0 + a.block, last)
             for p0 in range(0, d.positions, a.chunk):

@@ -16,9 +16,16 @@ import numpy as np
 
 from tinyconv.kernels.cpu.conv import DIMS, FORWARD
 from tinyconv.kernels.cpu.kernel import kernel, record, record_at
-from tinyconv.kernels.cpu.scattered import add_at, entries, products_at, store_at
-from tinyconv.kernels.cpu.simd import ints_pointer, pointer
-from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, products, store_tile
+from tinyconv.kernels.cpu.scattered import (
+    add_at,
+    entries,
+    products_at,
+    store_at,
+)
+from tinyconv.kernels.cpu.simd import ints_pointer, invoke, pointer
+from tinyconv.kernels.cpu.tiles import add_scaled, at_least, load_tile, products, store_tile, sum_of
+
+ONE, ZERO = np.float32(1), np.float32(0)
 
 
 def forward(L: int, V: int, N: int, I: int, O: int) -> Any:
@@ -34,23 +41,31 @@ def forward(L: int, V: int, N: int, I: int, O: int) -> Any:
     def depthwise(a, thread, first, last):  # type: ignore[no-untyped-def]
         d = record_at(a.dims, DIMS)
         x_at, y_at, elements = ints_pointer(d.x_at), ints_pointer(d.y_at), ints_pointer(d.elements)
-        w, b, C, taps = pointer(a.w), pointer(a.b), d.O, d.steps
+        parts, spans = ints_pointer(d.parts), ints_pointer(d.spans)
+        w, b, C, taps, is_doubtful = pointer(a.w), pointer(a.b), d.O, d.steps, False
         for n in range(first, last, d.group):
             x, y = pointer(a.x + 4 * n * d.x_sample), a.y + 4 * n * d.y_sample
-            windows = min(d.group, last - n) * d.windows
-            for tile in range(0, windows, N):
-                rows = entries(x_at, tile, windows - 1, N, 1)
-                out = entries(y_at, tile, windows - 1, N, 1)
-                for c in range(0, C, VL):
-                    acc = load_tile(b, c, N, 0, V, L)
-                    i, j = c * I // O, c * taps * I
-                    for tap in range(taps):
-                        acc = products_at(acc, x, rows, elements[tap] + i, w, j, I, O)
-                        j += VL * I
-                    acc = at_least(acc, a.floor)
-                    if a.adds:
-                        acc = add_at(acc, pointer(y + 4 * c), out)
-                    store_at(pointer(y + 4 * c), out, acc, C - c)
+            for part in range(0, 4 * d.part_count, 4):
+                start = d.group * parts[part]
+                end = start + min(d.group, last - n) * parts[part + 1]
+                for tile in range(start, end, N):
+                    rows = entries(x_at, tile, end - 1, N, 1)
+                    out = entries(y_at, tile, end - 1, N, 1)
+                    for c in range(0, C, VL):
+                        acc, i = load_tile(b, c, N, 0, V, L), c * I // O
+                        for span in range(parts[part + 2], parts[part + 3]):
+                            j = (c * taps + spans[2 * span] * VL) * I
+                            for tap in range(spans[2 * span], spans[2 * span + 1]):
+                                acc = products_at(acc, x, rows, elements[tap] + i, w, j, I, O)
+                                j += VL * I
+                        if a.direct and sum_of(acc) * ZERO != ZERO:
+                            is_doubtful = True
+                        acc = at_least(acc, a.floor)
+                        if a.adds:
+                            acc = add_at(acc, pointer(y + 4 * c), out)
+                        store_at(pointer(y + 4 * c), out, acc, C - c)
+        if is_doubtful:
+            invoke(a.direct, a.direct_args, thread, first, last)
 
     return depthwise
 
@@ -64,8 +79,6 @@ WEIGHT_GRADIENT = record(
     *("dw", "dw_thread", "w_row", "db", "db_thread"),
 )
 
-ONE = np.float32(1)
-
 
 def weight_gradient(L: int, V: int, RH: int, RW: int, I: int, O: int) -> Any:
     """Make the kernel dw[tap] += sum over positions of x[position + tap] * dz[position].
@@ -78,7 +91,8 @@ def weight_gradient(L: int, V: int, RH: int, RW: int, I: int, O: int) -> Any:
     @kernel(WEIGHT_GRADIENT)
     def depthwise_weight_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
         d = record_at(a.dims, DIMS)
-        x_at, z_at, corners = ints_pointer(d.x_at), ints_pointer(d.z_at), ints_pointer(a.corners)
+        x_at, z_at = ints_pointer(d.positions_at), ints_pointer(d.z_at)
+        corners = ints_pointer(a.corners)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         w_row, down, along = a.w_row, a.down, a.along
         for n in range(first, last):

@@ -6,11 +6,14 @@ spent in :func:`outer`, :func:`add_scaled` and :func:`.ragged.dots`. ``rows``, `
 ``lanes`` are compile-time constants.
 """
 
+from functools import reduce
+
 from llvmlite import ir
 from numba import types
 
 from tinyconv.kernels.cpu import emit
 from tinyconv.kernels.cpu.instruction import (
+    INT32,
     Builder,
     Constant,
     Float,
@@ -232,6 +235,13 @@ def at_least(builder: Builder, tile: Tile, floor: Float) -> Tile:
     """The tile with ``floor`` in the place of what is less; NaN stays."""
     least = emit.splat(builder, floor, tile[0].type.count)
     return [emit.maximum(builder, least, vector) for vector in tile]
+
+
+@instruction()
+def sum_of(builder: Builder, tile: Tile) -> Float:
+    """The sum of all numbers of a tile."""
+    lanes = reduce(builder.fadd, tile)
+    return builder.extract_element(emit.totals(builder, [lanes], 1), INT32(0))
 
 
 @instruction()
