@@ -369,10 +369,7 @@ OPTIMIZERS: Registry[Optimizer] = Registry(
     (SGD, Adagrad, Adam, AdamW, RMSProp),
     {
         "sgd": lambda: SGD(lr=0.1),
-        "adagrad": Adagrad,
-        "adam": Adam,
-        "adamw": AdamW,
-        "rmsprop": RMSProp,
+        **{kind.__name__.lower(): kind for kind in (Adagrad, Adam, AdamW, RMSProp)},
     },
     such_as="SGD(lr=0.1)",
 )

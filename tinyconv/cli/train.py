@@ -17,6 +17,7 @@ from tinyconv.backend import use_gpu
 from tinyconv.cli import data
 from tinyconv.cli.options import COUNT, WHOLE, Verbs, taken_by
 from tinyconv.engines.ranks import Ranks, ends_all
+from tinyconv.interop import require
 from tinyconv.training import checkpoint
 
 #: Epochs if none are named: the sample is small, so it is seen more often.
@@ -112,12 +113,7 @@ def _started_ranks(device: str) -> Ranks:
     """
     if all(int(os.environ.get(name) or 1) == 1 for name in SIZES):
         return Ranks(None)
-    try:
-        from mpi4py import MPI
-    except ImportError:
-        raise ImportError(
-            'several processes were started, which needs mpi4py: pip install "tinyconv[mpi]"'
-        ) from None
+    MPI = require("mpi4py.MPI", "mpi")
     comm: Any = MPI.COMM_WORLD
     beside = comm.Split_type(MPI.COMM_TYPE_SHARED)
     tc.set_num_threads(max(1, tc.get_num_threads() // beside.Get_size()))

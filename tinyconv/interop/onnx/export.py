@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tinyconv.interop import require
 from tinyconv.interop.onnx.export_layers import EXPORTERS, Exporter, Graph, add
 from tinyconv.layers import encode
 from tinyconv.layers.base import Layer
-from tinyconv.layers.container import Chain, Container
+from tinyconv.layers.snapshot import descendants
 from tinyconv.network import Sequential
 from tinyconv.ops.activation import sigmoid
 from tinyconv.ops.softmax import softmax
@@ -79,7 +79,12 @@ def export(net: Sequential, path: str | Path, *, metadata: Mapping[str, str] | N
     shape = net.input_shape
     if shape is None:
         raise StateError("export: the input shape is not known yet; call build() or predict()")
-    _check_layers(net)
+    unknown = [layer for layer in descendants(net) if type(layer) not in EXPORTERS]
+    if unknown:
+        named = ", ".join(f"{layer.path} ({type(layer).__name__})" for layer in unknown)
+        raise FileError(
+            f"export: no exporter for layer {named}; give one by @tinyconv.interop.onnx.exports"
+        )
     graph = Graph(net.dtype, opset)
     problems, x = [], "x"
     for layer in net.layers:
@@ -127,28 +132,6 @@ def export(net: Sequential, path: str | Path, *, metadata: Mapping[str, str] | N
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     onnx.checker.check_model(model, full_check=True)
     write(path, model.SerializeToString(deterministic=True))
-
-
-def _leaves(layer: Layer) -> Iterator[Layer]:
-    """Yield every layer that an exporter must know: containers with their insides."""
-    yield layer
-    if isinstance(layer, Container) and type(layer) in EXPORTERS:
-        for child in layer.children().values():
-            yield from _leaves(child)
-
-
-def _check_layers(net: Chain) -> None:
-    unknown = [
-        f"{layer.path} ({type(layer).__name__})"
-        for top in net.layers
-        for layer in _leaves(top)
-        if type(layer) not in EXPORTERS
-    ]
-    if unknown:
-        raise FileError(
-            f"export: no exporter for layer {', '.join(unknown)}; give one by "
-            "@tinyconv.interop.onnx.exports"
-        )
 
 
 def _output_activation(net: Sequential, shape: tuple[int, ...]) -> str | None:
