@@ -130,14 +130,6 @@ RULES = (
     Rule("linear", ((L.Linear,),)),
     Rule("norm", (NORMS, ACTIVATIONS)),
     Rule("norm", (NORMS,)),
-    Rule("local response norm", ((L.LocalResponseNorm,),)),
-    Rule("pool", (POOLS,)),
-    Rule("global pool", ((L.GlobalAvgPool, L.GlobalMaxPool),)),
-    Rule("upsample", ((L.Upsample,),)),
-    Rule("pad", ((L.Pad, L.Crop),)),
-    Rule("activation", (ACTIVATIONS,)),
-    Rule("dropout", ((L.Dropout,),)),
-    Rule("flatten", ((L.Flatten, L.Reshape),)),
     Rule("add", ((L.Residual,), ACTIVATIONS)),
     Rule("add", ((L.Residual,),)),
     Rule("add", ((L.Parallel,), ACTIVATIONS), _joins("add")),
@@ -184,8 +176,9 @@ def _extend(
     place = 0
     while place < len(layers):
         found = (rule.match(layers[place:], training) for rule in RULES)
-        plain = Unit("plain", (layers[place],))
-        unit = next((unit for unit in found if unit is not None and accepts(unit)), plain)
+        single, plain = (Unit(kind, (layers[place],)) for kind in ("single", "plain"))
+        units_here = (unit for unit in (*found, single) if unit is not None and accepts(unit))
+        unit = next(units_here, plain)
         place += len(unit.layers)
         if _changes_nothing(unit.layers[0], training):
             continue

@@ -10,7 +10,7 @@ from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
 from tinyconv.kernels.cpu import layer_norm, local_response_norm
 from tinyconv.kernels.cpu.simd import LANES
-from tinyconv.layers import LayerNorm
+from tinyconv.layers import LayerNorm, LocalResponseNorm
 
 
 class ChannelStep(Step):
@@ -64,6 +64,8 @@ class ChannelStep(Step):
 
 class LocalResponseNormStep(ChannelStep):
     """Each channel damped by its neighbours."""
+
+    kinds = (LocalResponseNorm,)
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
         super().bind(x, dx, y, dy)

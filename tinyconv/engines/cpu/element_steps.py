@@ -12,15 +12,18 @@ from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step, runs_of, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.step import SideBySideStep, SumStep
+from tinyconv.engines.units import ACTIVATIONS
 from tinyconv.kernels.activations import RELU, Chosen
 from tinyconv.kernels.cpu import batch, join
 from tinyconv.kernels.cpu.kernel import Kernel
 from tinyconv.kernels.cpu.simd import LANES
+from tinyconv.layers import Dropout, Flatten, Reshape
 
 
 class ActivationStep(Step):
     """An activation that no other step took in."""
 
+    kinds = ACTIVATIONS
     keeps_slopes = False  # in z, which is the input
 
     def bind(self, x: Image, dx: Image | None, y: Image, dy: Image | None) -> None:
@@ -35,6 +38,8 @@ class ActivationStep(Step):
 
 class DropoutStep(Step):
     """Dropout; in prediction, where it drops nothing, a factor for all."""
+
+    kinds = (Dropout,)
 
     def choose(self) -> None:
         self.key = np.zeros(1, np.uint64)
@@ -84,6 +89,8 @@ def add_copy(context: Context, program: Program, name: str, x: Image, y: Image) 
 
 class FlattenStep(Step):
     """Numbers in the order (C, D, H, W) take another shape."""
+
+    kinds = (Flatten, Reshape)
 
     def choose(self) -> None:
         # Rows may be the very memory of an image, but not the other way about.

@@ -23,19 +23,15 @@ from tinyconv.engines.cpu.transposed_step import TransposedStep
 #: The kind of a unit (:mod:`tinyconv.engines.units` has them all) -> the steps that compute
 #: units of that kind.
 STEPS: dict[str, tuple[type[Step], ...]] = {
-    "activation": (ActivationStep,),
     "add": (AddStep,),
     "concat": (ConcatStep,),
     "conv": (DepthwiseStep, ConvMaxStep, ConvMeanStep, ConvStep),
-    "dropout": (DropoutStep,),
-    "flatten": (FlattenStep,),
-    "global pool": (MaxPoolStep, ResampleStep),
     "linear": (LinearStep,),
-    "local response norm": (LocalResponseNormStep,),
     "norm": (NormStep, LayerNormStep),
-    "pad": (ResampleStep,),
     "plain": (PlainStep,),
-    "pool": (MaxPoolStep, ResampleStep, NormPoolStep, SubsampleStep),
+    "single": (
+        *(ActivationStep, DropoutStep, FlattenStep, LocalResponseNormStep),
+        *(MaxPoolStep, ResampleStep, NormPoolStep, SubsampleStep),
+    ),
     "transposed": (TransposedStep,),
-    "upsample": (ResampleStep,),
 }

@@ -16,12 +16,11 @@ from tinyconv.engines.gpu.element_steps import (
     FlattenStep,
     add_arrays,
 )
-from tinyconv.engines.gpu.launcher import Launcher
 from tinyconv.engines.gpu.loss_step import LossStep
 from tinyconv.engines.gpu.norm_step import NormStep, ResponseStep
 from tinyconv.engines.gpu.plain_step import PlainStep, samples
 from tinyconv.engines.gpu.product_steps import ConvStep, LinearStep, PoolStep, TransposedStep
-from tinyconv.engines.gpu.program import BATCH, Program, blocks
+from tinyconv.engines.gpu.program import BATCH, Launcher, Program, blocks
 from tinyconv.engines.gpu.resample_step import ResampleStep, SubsampleStep
 from tinyconv.engines.gpu.sources import Sources
 from tinyconv.engines.gpu.step import Buffer, Context, Step
@@ -35,21 +34,17 @@ from tinyconv.parameters import Parameters
 
 #: Kind of a unit (:mod:`tinyconv.engines.units`) -> the steps that may compute it.
 STEPS: dict[str, tuple[type[Step], ...]] = {
-    "activation": (ActivationStep,),
     "add": (AddStep,),
     "concat": (ConcatStep,),
     "conv": (ConvStep,),
-    "dropout": (DropoutStep,),
-    "flatten": (FlattenStep,),
-    "global pool": (PoolStep, ResampleStep),
     "linear": (LinearStep,),
-    "local response norm": (ResponseStep,),
     "norm": (NormStep,),
-    "pad": (ResampleStep,),
     "plain": (PlainStep,),
-    "pool": (PoolStep, ResampleStep, SubsampleStep),
+    "single": (
+        *(ActivationStep, DropoutStep, FlattenStep, ResponseStep),
+        *(PoolStep, ResampleStep, SubsampleStep),
+    ),
     "transposed": (TransposedStep,),
-    "upsample": (ResampleStep,),
 }
 
 #: Kernels count the numbers of a buffer by 32 bits.

@@ -8,7 +8,9 @@ from tinyconv.backend import Array
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.step import Step
 from tinyconv.engines.step import SideBySideStep, SumStep
+from tinyconv.engines.units import ACTIVATIONS
 from tinyconv.kernels.activations import Chosen
+from tinyconv.layers import Dropout, Flatten, Reshape
 
 
 def _call(
@@ -57,6 +59,8 @@ def add_activation_backward(
 class ActivationStep(Step):
     """An activation that no other step took in."""
 
+    kinds = ACTIVATIONS
+
     def forward(self, program: Program) -> None:
         self.z = None
         self.v = self.x if self.activation.needs_z else self.y
@@ -70,6 +74,8 @@ class ActivationStep(Step):
 
 class DropoutStep(Step):
     """Dropout; in prediction, where it drops nothing, a factor for all."""
+
+    kinds = (Dropout,)
 
     def choose(self) -> None:
         context = self.context
@@ -98,6 +104,7 @@ class DropoutStep(Step):
 class FlattenStep(Step):
     """A change of shape, which leaves the numbers where they are."""
 
+    kinds = (Flatten, Reshape)
     is_view = True
 
     def backward(self, program: Program) -> None:

@@ -8,7 +8,7 @@ from tinyconv.backend import Array, Values
 from tinyconv.engines.base import Net, Totals
 from tinyconv.engines.eager import REPLACED, EagerEngine
 from tinyconv.engines.gpu.backend import GpuBackend, GpuTraining
-from tinyconv.engines.gpu.launcher import Launcher
+from tinyconv.engines.gpu.program import Launcher
 from tinyconv.engines.gpu.sources import holds_bytes
 from tinyconv.engines.plan import KeptPlans, Plan
 from tinyconv.errors import ShapeError, StateError

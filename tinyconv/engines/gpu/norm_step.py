@@ -7,7 +7,7 @@ import numpy as np
 from tinyconv.engines.gpu.program import BATCH, Program, blocks
 from tinyconv.engines.gpu.step import Step
 from tinyconv.engines.units import BATCH_NORMS, Unit
-from tinyconv.layers import LayerNorm
+from tinyconv.layers import LayerNorm, LocalResponseNorm
 
 
 class NormStep(Step):
@@ -132,6 +132,8 @@ class ResponseStep(Step):
     Attributes:
         base: what is raised to a power, for the backward pass.
     """
+
+    kinds = (LocalResponseNorm,)
 
     def choose(self) -> None:
         (C, *size), layer = self.shape, self.layer

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array, device_of
-from tinyconv.engines.gpu.launcher import Launcher
+from tinyconv.engines.gpu.program import Launcher
 from tinyconv.losses import Targets
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.gpu.launcher import Launcher
+from tinyconv.engines.gpu.program import Launcher
 from tinyconv.engines.step import UnitStep
 
 #: Of matrix products: the tiles of common.cuh, and the blocks of a product of several parts, which
