@@ -31,7 +31,8 @@ class Unit:
     """Layers that one step of a plan computes.
 
     Attributes:
-        kind: says which step; ``"plain"`` for a layer that runs by its own methods.
+        kind: says which steps may compute it; ``"single"`` for a layer that no rule joins to
+            others, ``"plain"`` for one that runs by its own methods.
         layers: in their order; the container comes first where branches are joined.
         inputs: the values that it reads: 0 is the input of the network, k + 1 the output of
             unit k.

@@ -1,5 +1,7 @@
 """The fully connected layer."""
 
+from dataclasses import KW_ONLY, dataclass
+
 from tinyconv.arguments import Count, checked
 from tinyconv.initializers import InitializerName
 from tinyconv.layers.base import Shape
@@ -10,6 +12,8 @@ from tinyconv.parameters import ParameterSpec
 __all__ = ["Linear"]
 
 
+@checked
+@dataclass(eq=False, repr=False)
 class Linear(OneOperation):
     """Map (N, in_features) to (N, out_features) by ``y = x w^T + b``.
 
@@ -31,21 +35,12 @@ class Linear(OneOperation):
     _options = ()
     _takes_weights = True
 
-    @checked
-    def __init__(
-        self,
-        in_features: Count | None,
-        out_features: Count,
-        bias: bool = True,
-        *,
-        weight_init: InitializerName = "he",
-        bias_init: InitializerName = "zeros",
-    ) -> None:
-        self.in_features = in_features
-        self.out_features = out_features
-        self.bias = bias
-        self.weight_init = weight_init
-        self.bias_init = bias_init
+    in_features: Count | None
+    out_features: Count
+    bias: bool = True
+    _: KW_ONLY
+    weight_init: InitializerName = "he"
+    bias_init: InitializerName = "zeros"
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         check_input("Linear", shape, self.in_features, "I")

@@ -1,7 +1,8 @@
 """Normalisation over the batch, a sample, groups of channels and neighbouring channels."""
 
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +37,8 @@ def _scale_and_shift(
     return specs
 
 
+@checked
+@dataclass(eq=False, repr=False)
 class _BatchNorm(OneOperation):
     """Batch normalisation of inputs of some numbers of axes.
 
@@ -45,23 +48,14 @@ class _BatchNorm(OneOperation):
 
     operation = (ops.batch_norm, ops.batch_norm_backward)
     #: Axes that a sample may have.
-    _layouts: tuple[str, ...]
+    _layouts: ClassVar[tuple[str, ...]]
 
-    @checked
-    def __init__(
-        self,
-        num_features: Count | None,
-        eps: Positive = 1e-5,
-        momentum: Fraction | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-    ) -> None:
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        self.parts: ops.Parts | None = None
+    num_features: Count | None
+    eps: Positive = 1e-5
+    momentum: Fraction | None = 0.1
+    affine: bool = True
+    track_running_stats: bool = True
+    parts: ops.Parts | None = field(default=None, init=False)
 
     def output_shape(self, shape: Shape) -> Shape:
         check_input(type(self).__name__, shape, self.num_features, *self._layouts)
@@ -234,6 +228,8 @@ class LayerNorm(OneOperation):
         return _scale_and_shift(self.normalized_shape, self.elementwise_affine, self.bias)
 
 
+@checked
+@dataclass(eq=False, repr=False)
 class GroupNorm(OneOperation):
     """Normalise each sample over groups of channels and their planes; the shape is kept.
 
@@ -256,23 +252,17 @@ class GroupNorm(OneOperation):
     _options = ("num_groups", "eps")
     _takes_weights = True
 
-    @checked
-    def __init__(
-        self,
-        num_groups: Count,
-        num_channels: Count | None,
-        eps: Positive = 1e-5,
-        affine: bool = True,
-    ) -> None:
-        if num_channels is not None and num_channels % num_groups:
+    num_groups: Count
+    num_channels: Count | None
+    eps: Positive = 1e-5
+    affine: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.num_channels or 0) % self.num_groups:
             raise ShapeError(
-                f"GroupNorm: num_groups is {num_groups}, expected a divisor of the "
-                f"{num_channels} channels"
+                f"GroupNorm: num_groups is {self.num_groups}, expected a divisor of the "
+                f"{self.num_channels} channels"
             )
-        self.num_groups = num_groups
-        self.num_channels = num_channels
-        self.eps = eps
-        self.affine = affine
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         check_input("GroupNorm", shape, self.num_channels, "C ...")
@@ -283,6 +273,8 @@ class GroupNorm(OneOperation):
         return None if C is None else _scale_and_shift((C,), self.affine)
 
 
+@checked
+@dataclass(eq=False, repr=False)
 class LocalResponseNorm(OneOperation):
     """Divide each element by a power of the squares of the channels around it, as AlexNet does.
 
@@ -301,11 +293,7 @@ class LocalResponseNorm(OneOperation):
 
     operation = (ops.local_response_norm, ops.local_response_norm_backward)
 
-    @checked
-    def __init__(
-        self, size: Count, alpha: float = 1e-4, beta: float = 0.75, k: Positive = 1.0
-    ) -> None:
-        self.size = size
-        self.alpha = alpha
-        self.beta = beta
-        self.k = k
+    size: Count
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: Positive = 1.0

@@ -1,4 +1,4 @@
-"""Padding, cropping, changing the shape, upsampling: layers of which none computes much."""
+"""Padding, cropping, changing the shape and upsampling as layers."""
 
 from typing import Annotated, Any
 
