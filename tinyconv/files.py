@@ -180,17 +180,9 @@ def read_weights(path: str | Path) -> dict[str, Values]:
 
 
 #: safetensors' names of the formats of numbers -> NumPy's; bfloat16 by its bits.
-_FORMATS = {
-    "F16": "float16",
-    "F32": "float32",
-    "F64": "float64",
-    "BF16": "uint16",
-    "BOOL": "bool",
-    **{
-        f"{kind}{bits}": f"{name}{bits}"
-        for kind, name in (("I", "int"), ("U", "uint"))
-        for bits in (8, 16, 32, 64)
-    },
+_FORMATS = {"BF16": "uint16", "BOOL": "bool", "I8": "int8", "U8": "uint8"}
+_FORMATS |= {
+    f"{k[0].upper()}{n}": f"{k}{n}" for k in ("float", "int", "uint") for n in (16, 32, 64)
 }
 
 

@@ -15,12 +15,11 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED
 import numpy as np
 
 from tinyconv.backend import Values
-from tinyconv.data.parts import Part, Parts, check_unpacked
+from tinyconv.data.parts import SPELLINGS, Part, Parts, check_unpacked
 from tinyconv.errors import DataError
 
 #: The names under which samples and labels are found, by part; ``{}`` is the part's name.
 NAMES = (("x_{}", "y_{}"), ("X_{}", "y_{}"), ("{}_images", "{}_labels"), ("{}_x", "{}_y"))
-PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 #: The names where there are no parts.
 WHOLE = (("x", "y"), ("X", "y"), ("images", "labels"), ("data", "target"), ("data", "labels"))
 
@@ -40,7 +39,7 @@ def read_npz(path: Path, shape: tuple[int, ...] | None = None, task: str | None 
     arrays = _arrays(path)
     found: dict[str, Part] = {}
     used = {CLASS_NAMES}
-    for part, spellings in PARTS.items():
+    for part, spellings in SPELLINGS.items():
         for spelling in spellings:
             for names in NAMES:
                 x, y = (name.format(spelling) for name in names)

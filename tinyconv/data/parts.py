@@ -16,6 +16,13 @@ MOST_TIMES = 100
 #: A small file may do so in any case.
 SMALL = 64 << 20
 
+#: The parts of data that are split already, and the names that each goes by.
+SPELLINGS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
+}
+
 #: What has more is no set of classes, but numbers or file names taken for labels.
 MOST_CLASSES = 10_000
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from tinyconv.arguments import FilePath, OneOf, checked
-from tinyconv.data.parts import Part, Parts
+from tinyconv.data.parts import SPELLINGS, Part, Parts
 from tinyconv.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,15 +19,7 @@ ENDS = (".png", ".jpg", ".jpeg")
 #: What file managers leave in folders.
 NOT_OURS = ("thumbs.db", "desktop.ini")
 #: Names of folders that are parts, not classes.
-PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
+PARTS = {name: part for part, names in SPELLINGS.items() for name in names}
 
 DEFAULT_SIZE = 28  # of pictures that differ in size: what the named nets are made for
 MOST_BYTES = 4 << 30  # of the pixels of all pictures
