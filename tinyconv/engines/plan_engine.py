@@ -155,9 +155,10 @@ class PlanEngine(EagerEngine):
     ) -> CpuMeasuring:
         """Return what measures samples of a shape on as many threads as are wanted."""
         threads, names = self._threads(shape, batch), [metric.name for metric in metrics]
-        asked = self.net.refresh(), shape, threads, repr(loss), names, targets.y.dtype.kind in "iu"
-        if self._meter is not None and asked == self._measures and batch <= self._meter.batch:
-            return self._meter
+        asked, old = (self.net.refresh(), shape, threads, loss, names), self._meter
+        is_same = old is not None and asked == self._measures and old.loss_step.takes(targets)
+        if old is not None and is_same and batch <= old.batch:
+            return old
         self._meter = None  # its memory serves the next one
         sizes = self.net.parameters, shape, max(batch, 1), threads
         make = partial(CpuMeasuring, partial(LossStep, loss, metrics, targets), *sizes)
