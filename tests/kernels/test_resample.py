@@ -45,6 +45,7 @@ def run(x: Array, tables: list[Terms], y: Image, C: int, L: int, V: int, value: 
     room = np.full(width + 256, np.nan, np.float32)
     places = arguments_of(tables)
     D, H, W = y.inside.shape[1:4]
+    runs = tables[2].runs
     call(
         resample.resample(L, V),
         resample.ARGS,
@@ -59,6 +60,7 @@ def run(x: Array, tables: list[Terms], y: Image, C: int, L: int, V: int, value: 
         room=address_of(room),
         value=value,
         **places,
+        w_runs=address_of(runs),
     )
 
 
@@ -90,3 +92,19 @@ def test_elements_without_terms_get_a_value_and_weights_of_zero_keep_nan() -> No
     across = Terms([[(0, 0.0), (1, 1.0)], [], [(1, 0.5)]], 2)
     run(x, [down, across], y, 1, 4, 1, value=7.0)
     np.testing.assert_array_equal(y.array[0, 0], [[7, 7, 7], [np.nan, 7, 0.5], [np.inf, 7, np.inf]])
+
+
+@pytest.mark.parametrize("C", [1, 3, 20])
+def test_neighbours_of_x_are_copied_and_no_number_beyond_them(C: int) -> None:
+    x = np.random.default_rng(0).normal(size=(2, C, 3, 12)).astype(np.float32)
+    places = [None, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 10, 2, None, None, 11]
+    across = Terms([[] if k is None else [(k, 1.0)] for k in places], 12)
+    assert max(across.runs) == 10
+    down = Terms([[(2, 1.0)], [], [(0, 0.5), (1, 0.5)]], 3)
+    y = poisoned((2, C, 3, len(places)))
+    run(x, [down, across], y, C, 4, 1, value=7.0)
+    rows: Array = np.stack([x[:, :, 2], np.full_like(x[:, :, 0], 7), x[:, :, :2].mean(2)], 2)
+    taken = rows[..., [k or 0 for k in places]]
+    expected = np.where([k is None for k in places], np.float32(7), taken)
+    np.testing.assert_allclose(y.array, expected, rtol=1e-6)
+    assert np.isnan(y.memory).sum() == y.memory.size - y.array.size

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.backend import Values
 from tinyconv.geometry import Geometry
 
 AXES, PARTS = ("d", "h", "w"), ("starts", "places", "weights")
@@ -41,6 +42,21 @@ class Terms:
         self.starts = np.cumsum([0, *map(len, lists)], dtype=np.int64)
         self.places = np.array([place for terms in lists for place, _ in terms], np.int64)
         self.weights = np.array([weight for terms in lists for _, weight in terms], np.float32)
+
+    @property
+    def runs(self) -> Values:
+        """For each element of y how many from there on are neighbours of x, one by one; int64.
+
+        >>> Terms([[], [(0, 1.0)], [(1, 1.0)], [(2, 0.5)]], size=3).runs
+        array([0, 2, 1, 0])
+        """
+        runs = np.zeros(len(self.lists) + 1, np.int64)
+        for n, terms in reversed(list(enumerate(self.lists))):
+            if len(terms) == 1 and terms[0][1] == 1:
+                place, following = terms[0][0], self.lists[n + 1 : n + 2]
+                goes_on = runs[n + 1] > 0 and following[0][0][0] == place + 1
+                runs[n] = 1 + (runs[n + 1] if goes_on else 0)
+        return runs[:-1]
 
     def transposed(self) -> "Terms":
         """Return the table from y to x; a term of weight 0 has no part in it."""

@@ -42,6 +42,7 @@ def add_resample(
         room_thread=room,
         value=value,
         **arguments_of(tables),
+        w_runs=tables[2].runs,
     )
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.kernel import images, inner, kernel, record
-from tinyconv.kernels.cpu.simd import load, pointer, splat, store_first, words_pointer
+from tinyconv.kernels.cpu.simd import LANES, load, pointer, splat, store_first, words_pointer
 from tinyconv.kernels.cpu.tiles import add_scaled, store_tile, zeros
 from tinyconv.kernels.terms import FIELDS
 
 #: ``D H W`` belong to y, ``x_count`` is the W * C of x. ``room``: for each thread, one row of x.
-#: ``value``: of an element of y that has no terms.
+#: ``value``: of an element of y that has no terms. ``w_runs``: see :attr:`.terms.Terms.runs`.
 ARGS = record(
     *(*images("x"), "x_count", *images("y")),
-    *("C", "D", "H", "W", "room", "room_thread", *FIELDS),
+    *("C", "D", "H", "W", "room", "room_thread", *FIELDS, "w_runs"),
     floats=("value",),
 )
 
@@ -33,10 +33,10 @@ def fill(y, j, count, value, lanes):  # type: ignore[no-untyped-def]
 
 
 @inner
-def copy(y, i, j, count, lanes):  # type: ignore[no-untyped-def]
-    """Write the ``count`` numbers from ``y[i]`` on to ``y[j]`` and what follows."""
+def copy(x, i, y, j, count, lanes):  # type: ignore[no-untyped-def]
+    """Write the ``count`` numbers from ``x[i]`` on to ``y[j]`` and what follows."""
     for k in range(0, count, lanes):
-        store_first(y, j + k, load(y, i + k, lanes), count - k)
+        store_first(y, j + k, load(x, i + k, lanes), count - k)
 
 
 def resample(L: int, V: int) -> Any:
@@ -45,7 +45,7 @@ def resample(L: int, V: int) -> Any:
     First the rows of x that a row of y is made of become one, in full vectors however few the
     channels are; then its elements are added up, V vectors of L channels at a time, and written
     whole: what is too much becomes the next element. A single row of weight 1 needs no sum, and
-    one that is made as the row before is a copy of it.
+    one that is made as the row before is a copy of it. Neighbours of x that are so in y are copied.
     """
     VL = V * L
 
@@ -56,7 +56,7 @@ def resample(L: int, V: int) -> Any:
         h_starts, h_places = words_pointer(a.h_starts), words_pointer(a.h_places)
         w_starts, w_places = words_pointer(a.w_starts), words_pointer(a.w_places)
         d_weights, h_weights = pointer(a.d_weights), pointer(a.h_weights)
-        w_weights = pointer(a.w_weights)
+        w_weights, w_runs = pointer(a.w_weights), words_pointer(a.w_runs)
         C, W, value = a.C, a.W, a.value
         for n in range(first, last):
             for p in range(a.D):
@@ -64,7 +64,7 @@ def resample(L: int, V: int) -> Any:
                     j = n * a.y_sample + p * a.y_plane + q * a.y_row
                     d0, d1, h0, h1 = d_starts[p], d_starts[p + 1], h_starts[q], h_starts[q + 1]
                     if d0 == d1 or h0 == h1:
-                        fill(y, j, W * C, value, L)
+                        fill(y, j, W * C, value, LANES)
                         continue
                     is_single = q > 0 and h1 - h0 == 1 and h0 - h_starts[q - 1] == 1
                     if (
@@ -72,7 +72,7 @@ def resample(L: int, V: int) -> Any:
                         and h_places[h0 - 1] == h_places[h0]
                         and h_weights[h0 - 1] == h_weights[h0]
                     ):
-                        copy(y, j - a.y_row, j, W * C, L)
+                        copy(y, j - a.y_row, y, j, W * C, LANES)
                         continue
                     row = n * a.x_sample + d_places[d0] * a.x_plane + h_places[h0] * a.x_row
                     source = x
@@ -87,8 +87,15 @@ def resample(L: int, V: int) -> Any:
                                     total = add_scaled(total, 1, weight, x, i, 0)
                             store_tile(room, k, 1, 0, total, 4 * L)
                         source, row = room, 0
+                    following = 0
                     for r in range(W):
+                        if r < following:
+                            continue
                         w0, w1, place = w_starts[r], w_starts[r + 1], j + r * C
+                        if w_runs[r] > 1:
+                            following = r + w_runs[r]
+                            copy(source, row + w_places[w0] * C, y, place, w_runs[r] * C, LANES)
+                            continue
                         if w0 == w1:
                             fill(y, place, C, value, L)
                             continue
