@@ -280,6 +280,14 @@ def test_a_convolution_takes_in_what_fits(pool: Layer, joined: bool) -> None:
     )
 
 
+@pytest.mark.parametrize(("groups", "steps"), [(1, 1), (2, 1), (32, 2)])
+def test_a_mean_is_not_joined_to_groups_of_few_channels(groups: int, steps: int) -> None:
+    """They are one product without it."""
+    shape, layers = (32, 6, 6), [tc.Conv2d(32, 32, 3, groups=groups), tc.AvgPool2d(2)]
+    net = tc.Sequential(layers, seed=0, input_shape=shape)
+    assert len(Plan(net, shape, CpuBackend(net.parameters, shape, 1, 1)).steps) == steps
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize(
     "layers",

@@ -21,6 +21,7 @@ from tinyconv.engines.cpu.conv_dims import (
     taps_of_gradient,
     tile_for,
 )
+from tinyconv.engines.cpu.depthwise_step import has_small_groups
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
@@ -275,7 +276,10 @@ def _source_of(
 
 def is_convolution(unit: Unit) -> bool:
     """Whether a unit is a convolution with what may be joined to it, whatever its max-pool."""
-    return type(unit.layers[0]) in CONVS and prod(pool_sizes(unit.find(AVG))) <= MEANS
+    layer: Any = unit.layers[0]
+    if type(layer) not in CONVS or prod(pool_sizes(unit.find(AVG))) > MEANS:
+        return False
+    return unit.find(AVG) is None or not has_small_groups(layer)
 
 
 def pool_sizes(pool: Layer | None) -> tuple[int, ...]:

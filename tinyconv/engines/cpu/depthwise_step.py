@@ -50,8 +50,7 @@ class DepthwiseStep(ProductStep):
         layer: Any = unit.layers[0]
         return (
             type(layer) in CONVS
-            and layer.groups > 1
-            and all(n <= FEW and n.bit_count() == 1 for n in _channels_of_a_group(layer))
+            and has_small_groups(layer)
             and layer.padding_mode == "zeros"
             and unit.find((*MAX, *AVG)) is None
         )
@@ -135,6 +134,12 @@ class DepthwiseStep(ProductStep):
             w_row=w_row,
             **self._gradients(),
         )
+
+
+def has_small_groups(layer: Any) -> bool:
+    """Whether a convolution is one in groups that the kernels here can treat."""
+    sizes = _channels_of_a_group(layer)
+    return layer.groups > 1 and all(n <= FEW and n.bit_count() == 1 for n in sizes)
 
 
 def _channels_of_a_group(layer: Any) -> tuple[int, int]:
