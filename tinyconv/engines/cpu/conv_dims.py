@@ -28,6 +28,8 @@ SUMS, ROWS = (24 if REGISTERS >= 32 else 12), 10
 PENDING = 8
 #: Bytes of x that pass by all weights at a time.
 SECOND_CACHE = 512 << 10
+#: Times as many samples where windows are in parts, of which each reads a piece of x.
+PARTS = 4
 #: Windows that a group of samples has at least, so that a last tile hardly counts.
 GROUP = 64
 
@@ -185,8 +187,9 @@ class Product:
             np.any((places >= 0) & (places < size), axis=1)
             for places, size in zip(map(np.add.outer, starts, taps), x.size, strict=True)
         ]
-        parts = parts_of(reaches, min(batch, most), self.tile.N)
-        group = min(batch, most if len(parts) > 1 else ceil(GROUP / self.windows))
+        together = min(batch, PARTS * most)
+        parts = parts_of(reaches, together, self.tile.N)
+        group = together if len(parts) > 1 else min(batch, ceil(GROUP / self.windows))
         samples = np.arange(max(1, group))[:, None, None]
         at = [
             np.concatenate([(samples * sample + table[own]).ravel() for own, _ in parts])
