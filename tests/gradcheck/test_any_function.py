@@ -787,3 +787,21 @@ def test_what_is_no_argument(arguments, message):
     settings = {"inputs": [np.ones(3)], **arguments}
     with pytest.raises(ValueError, match=f"^check: {message}"):
         check(np.sin, lambda dy, x: dy * np.cos(x), **settings)
+
+
+@pytest.mark.parametrize("method", ["auto", "central"])
+@pytest.mark.parametrize("power", [-200, -50, -12, 12, 20, 50, 155, 290])
+def test_wrong_gradients_show_at_any_scale(power, method):
+    s = 10.0**power
+
+    def errors(forward, backward, x):
+        return [
+            check(forward, lambda dy, x, f=f: f * backward(dy, x), [x], method=method).verdict
+            for f in (1, 2, -1, 1.01)
+        ]
+
+    expected = ["ok", "wrong", "wrong", "wrong"]
+    assert errors(lambda x: x * s, lambda dy, x: dy * s, X) == expected
+    assert errors(lambda x: np.sin(x / s), lambda dy, x: dy * np.cos(x / s) / s, X * s) == expected
+    slope = lambda dy, x: s * dy * X * (1 - np.tanh(x * X) ** 2)  # noqa: E731
+    assert errors(lambda x: np.tanh(x * X) * s, slope, X) == expected

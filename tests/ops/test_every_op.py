@@ -197,3 +197,16 @@ def test_mixed_dy_is_refused(case: Case) -> None:
     message = f"^{case.op}_backward: arrays of one library expected, got "
     with pytest.raises(DeviceError, match=message):
         case.backward(random_like(y), saved)
+
+
+@every_op
+def test_the_order_of_bytes_does_not_matter(case: Case) -> None:
+    y, saved = case.forward()
+    dy = random_like(y)
+    swapped = [a.astype(a.dtype.newbyteorder(">")) for a in case.inputs]
+    other_y, other_saved = case.forward(swapped[0], *case.inputs[1:])
+    for a, b in zip(
+        [y, *case.backward(dy, saved)], [other_y, *case.backward(dy, other_saved)], strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    case.forward(*swapped)

@@ -7,14 +7,14 @@ of another function. What is compared is always the form ``<dy, J v>``.
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tinyconv.gradcheck.direction import Direction
-from tinyconv.gradcheck.nests import FloatArray, Leaf, largest
+from tinyconv.gradcheck.nests import FloatArray, Leaf, largest, length
 from tinyconv.gradcheck.problem import DOUBLE, HALF, Gradients, Problem, Stop
 
 #: Inputs and dy grow or shrink by so many units of round-off, all by the same, which keeps ties
@@ -143,12 +143,12 @@ class Called:
     def is_fine(self, direction: Direction, far: float, near: float) -> bool:
         """Tell whether small outputs and gradients answer to the last digits of x.
 
-        If they do, or stay as they are up to the step ``far`` as well, and outputs have one slope
-        from ``far`` to ``near``, they were not rounded next to 1 on the way, as the log of a number
-        close to 1 is.
+        If they do, or change so little that they need not, or stay as they are up to the step
+        ``far`` as well, and outputs have one slope from ``far`` to ``near``, they were not rounded
+        next to 1 on the way, as the log of a number close to 1 is.
         """
-        size = np.linalg.norm(self.vector[direction.where] * direction.v)
-        if size >= SMALL * np.linalg.norm(self.dy):
+        size = length(self.vector[direction.where] * direction.v)
+        if size >= SMALL * length(self.dy):
             return False
 
         def change(t: float) -> tuple[FloatArray, FloatArray]:
@@ -158,10 +158,15 @@ class Called:
             y, point = self.numeric.at(self.numeric.x + step).value(), self.point
             return y - self.ys[0], self.at(point.at(point.x + step), self.dy) - self.vector
 
+        def answers(changes: Sequence[FloatArray], a: FloatArray) -> Any:
+            """Return which numbers answer, or change by less than their last digits."""
+            is_flat = 8 * np.abs(changes[2] - changes[3]) <= far * np.abs(a)
+            return (changes[0] + changes[1] != 0) | (is_flat & (changes[2] != 0))
+
         with contextlib.suppress(Stop, *COMPLAINTS):
             steps = 8 * self.eps, 64 * self.eps, far, -far, near, -near
             ys, gs = zip(*(change(t) for t in steps), strict=True)
-            y_answers, g_answers = (changes[0] + changes[1] != 0 for changes in (ys, gs))
+            y_answers, g_answers = answers(ys, self.ys[0]), answers(gs, self.vector)
             slopes = (ys[2] - ys[3]) / (2 * far), (ys[4] - ys[5]) / (2 * near)
             is_one = largest(slopes[0] - slopes[1]) <= 8 * far**2 * largest(slopes[0])
             if is_one and np.all(y_answers | (ys[2] == 0)) and np.all(g_answers | (gs[2] == 0)):

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyconv.gradcheck.calls import Called
 from tinyconv.gradcheck.direction import Direction
-from tinyconv.gradcheck.nests import Leaf
+from tinyconv.gradcheck.nests import Leaf, length
 from tinyconv.gradcheck.problem import HALF, Problem, Stop
 from tinyconv.gradcheck.slopes import Slope, Slopes
 
@@ -238,7 +238,7 @@ class Comparison:
         """Read both sides along a direction; ``kinks`` looks for one with any method."""
         terms, unit = self.called.terms(direction), direction.unit
         analytic, top = float(np.sum(terms)) / unit, self.called.top[direction.where] * direction.v
-        rounding = float(np.sum(np.abs(terms)) + np.sqrt(np.sum(np.square(top)))) / unit
+        rounding = (float(np.sum(np.abs(terms))) + length(top)) / unit
         rounding = self._rounding * (rounding + self.slopes.natural(direction))
         slope = self.slopes.along(direction, kinks)
         error = abs(analytic - slope.value)

@@ -5,6 +5,7 @@ parts are. Complex numbers are pairs of real ones along a last axis, so that the
 dL/dRe + i dL/dIm as in PyTorch, is that of the pairs.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -164,6 +165,16 @@ def leaves_like(tree: Any, other: Any, name: str = "") -> list[Any]:
 def largest(a: Any) -> float:
     """Return the largest finite absolute value, 0 for no elements."""
     return float(np.max(np.abs(a), where=np.isfinite(a), initial=0.0))
+
+
+def length(a: Any) -> float:
+    """Return the Euclidean norm, also of numbers whose squares overflow or vanish.
+
+    >>> length(np.array([3e200, 4e200])), length(np.zeros(2))
+    (5e+200, 0.0)
+    """
+    top = float(np.max(np.abs(a), initial=0.0))
+    return top * float(np.linalg.norm(a / top)) if 0 < top < math.inf else top
 
 
 def scale_of(x: Any) -> float:

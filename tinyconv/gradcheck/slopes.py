@@ -20,7 +20,7 @@ import numpy as np
 
 from tinyconv.gradcheck.calls import Called
 from tinyconv.gradcheck.direction import Direction, steps
-from tinyconv.gradcheck.nests import FloatArray
+from tinyconv.gradcheck.nests import FloatArray, length
 from tinyconv.gradcheck.problem import DOUBLE, HALF
 
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
@@ -31,6 +31,9 @@ WIDER = 2.0**-7, 2.0**-4
 #: Two neighbouring rungs of the ladder differ by this factor; so many standard deviations of
 #: rounding noise are in an error bar.
 RATIO, SIGMAS = 8.0, 10.0
+#: Beside longer directions no derivative is taken for a difference from 1: what saturates does so
+#: at inputs far below.
+LONG = 2.0**20
 #: From a slope with such a share of its value for a bar little can be told.
 VAGUE = 1e-3
 #: Points that noise is measured at: equal distances might all be rounded alike.
@@ -75,10 +78,10 @@ class Slopes:
         # What is almost 0 here may be a difference of numbers that are not, and those were rounded.
         terms = called.vector * np.where(np.isfinite(self.problem.x), self.problem.x, 0)
         terms = np.where(np.isfinite(terms), terms, 0)
-        sums, own = [self.dy * y for y in called.ys], float(np.linalg.norm(terms))
+        sums, own = [self.dy * y for y in called.ys], length(terms)
         #: The likely size of what is differentiated: signs in dy are random, so rounding errors of
         #: the outputs, whatever they are, add up as in a random walk.
-        self._likely = max([own, *(float(np.linalg.norm(a)) for a in sums)])
+        self._likely = max([own, *(length(a) for a in sums)])
         #: a bound of that size; in float16, where all counts, the likely one
         most = self._likely if self._is_half else max([own, *(np.sum(np.abs(a)) for a in sums)])
         self.size = float(most) or float(np.sum(np.abs(self.dy)))
@@ -87,12 +90,12 @@ class Slopes:
     def unit(self) -> float:
         """The size of an output of 1, next to which much may be rounded; 0 if nothing was."""
         is_fine = self._called.is_fine(self._direction, self._steps[0], self._steps[-2])
-        return 0.0 if is_fine else float(np.linalg.norm(self.dy))
+        return 0.0 if is_fine else length(self.dy)
 
     def natural(self, direction: Direction) -> float:
         """Return a slope below which one is a difference of larger numbers, rounded like those."""
-        longest = float(np.max(np.abs(direction.v), initial=0))
-        change = self.unit * float(np.linalg.norm(direction.v))
+        longest = min(float(np.max(np.abs(direction.v), initial=0)), LONG)
+        change = self.unit * min(length(direction.v), LONG)
         return (self.size * max(1.0, longest) + change) / direction.unit
 
     def along(self, direction: Direction, kinks: bool = False) -> Slope:
@@ -198,7 +201,7 @@ class Slopes:
         sigmas, unit = SIGMAS, self.unit
         if self._is_half:  # so coarse that the rounding of what stays must not count
             sizes, sigmas, unit = sizes[(above != self.y) | (below != self.y)], 4.0, 0.0
-        size = max(float(np.linalg.norm(sizes)), 0.0 if self._is_half else self._likely)
+        size = max(length(sizes), 0.0 if self._is_half else self._likely)
         noise = max(self.problem.eps_y * size, self._noise if measured else 0.0)
         coarse = sigmas * self.problem.eps_y * unit / h
         return Slope((left + right) / 2, sigmas * noise / h, left, right, coarse=coarse)
