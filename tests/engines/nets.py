@@ -54,7 +54,7 @@ from tinyconv.layers import (
     Tanh,
     Upsample,
 )
-from tinyconv.losses import CrossEntropyLoss
+from tinyconv.losses import CrossEntropyLoss, Loss
 from tinyconv.metrics import Metric
 from tinyconv.network import Sequential
 from tinyconv.optimizers import Optimizer
@@ -705,8 +705,10 @@ NETS: dict[str, tuple[tuple[int, ...], Callable[[], list[Layer]]]] = {
 }
 
 
-def started(net: Sequential, rule: Optimizer, metrics: Sequence[Metric] = ()) -> EagerEngine:
+def started(
+    net: Sequential, rule: Optimizer, metrics: Sequence[Metric] = (), loss: Loss | None = None
+) -> EagerEngine:
     """Return an engine that has begun to train a net by a rule, to lower the cross-entropy."""
     engine = EagerEngine(net)
-    engine.start_training(CrossEntropyLoss(), rule, metrics)
+    engine.start_training(loss or CrossEntropyLoss(), rule, metrics)
     return engine

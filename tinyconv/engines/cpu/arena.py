@@ -175,3 +175,35 @@ class Arena:
     def nbytes(self) -> int:
         """Bytes in all."""
         return sum(array.nbytes for array in self.arrays)
+
+
+class Rows:
+    """Memory for some rows of an array at a time, in its dtype.
+
+    Args:
+        most: rows.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._memory: Values = np.empty((most, 0))
+
+    def fetch(self, array: Values, index: Values, into: Values) -> None:
+        """Do ``into[...] = array[index]``, without other memory where NumPy can.
+
+        Args:
+            array: (S, ...), an array or what gives one when it is indexed.
+            index: (n,), int64, within it; n is ``most`` or fewer.
+            into: (n, ...), of any dtype and order.
+        """
+        if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
+            into[...] = array[index]
+            return
+        is_direct = into.dtype == array.dtype and into.flags.c_contiguous
+        shape = self.most, *array.shape[1:]
+        if not is_direct and (self._memory.dtype, self._memory.shape) != (array.dtype, shape):
+            self._memory = np.empty(shape, array.dtype)
+        out = into if is_direct else self._memory[: len(index)]
+        array.take(index, axis=0, out=out, mode="clip")
+        if not is_direct:
+            into[...] = out

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyconv.backend import Values
 from tinyconv.engines.base import Engine, Totals
-from tinyconv.engines.cpu.arena import Border, Image
+from tinyconv.engines.cpu.arena import Border, Image, Rows
 from tinyconv.engines.cpu.element_steps import add_image
 from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.program import Program
@@ -233,6 +233,7 @@ class CpuTraining(CpuBackend):
         self.loss_step = LossStep(engine.loss, engine.metrics, targets, self.context, self.sums)
         self.index = np.zeros(batch, np.int64)
         self._staging: Values | None = None
+        self._samples = Rows(batch)
         self._x: Values | None = None
 
     # What a plan is built with.
@@ -302,7 +303,7 @@ class CpuTraining(CpuBackend):
         self.index[:n] = index
         self.loss_step.set_batch(y, index)
         if self._staging is not None:
-            self._staging[:n] = x[index]
+            self._samples.fetch(x, index, self._staging[:n])
         return n
 
     def run(self, n: int, seconds: dict[str, float] | None = None) -> bool:

@@ -10,7 +10,7 @@ from tinyconv import losses
 from tinyconv import metrics as measures
 from tinyconv.backend import Array
 from tinyconv.engines.base import Totals
-from tinyconv.engines.cpu.arena import Image
+from tinyconv.engines.cpu.arena import Image, Rows
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
 from tinyconv.engines.cpu.tiling import compiled
@@ -103,10 +103,15 @@ class LossStep:
         self._fills_rows = self._is_hard and is_of_elements
         has_rows = is_of_elements or not self._is_hard
         self._targets = context.arena.take(context.batch * count if has_rows else 0)
+        self._rows = Rows(context.batch)
+        if self._fills_rows:
+            self._starts = np.arange(0, self._labels.size * self._K, self._K)
+            self._ones = np.empty_like(self._starts)  # where in the rows
         self._part, self._scales = _part_of(loss, self._K, count), np.ones(2)
         ignored, weight = loss.ignore_index, context.arena.take(self._K)
         weight[: self._K] = config.get("weight", 1.0)
         self._some_count = row == "cross entropy" and bool({"weight", "ignore_index"} & set(config))
+        self._counts = np.empty((2, self._labels.size if self._some_count else 0))
         shared: dict[str, Any] = {
             "x": logits,
             "labels": self._labels,
@@ -150,23 +155,20 @@ class LossStep:
         n, y, K = len(index), targets.y, self._K
         labels = self._labels[: n * self._positions]
         if self._is_hard:
-            places = labels.reshape(n, *self.shape[1:])
-            if y.dtype == np.int64:
-                y.take(index, axis=0, out=places, mode="clip")
-            else:
-                places[...] = y[index]
+            self._rows.fetch(y, index, labels.reshape(n, *self.shape[1:]))
         else:
-            rows, values = self._targets[: n * prod(self.shape)], y[index]
+            rows = self._targets[: n * prod(self.shape)]
+            places = rows.reshape(n, *y.shape[1:])
             if self._is_image:
-                rows.reshape(n, *self.shape[1:], self.shape[0])[...] = np.moveaxis(values, 1, -1)
-            else:
-                rows.reshape(values.shape)[...] = values
+                last = rows.reshape(n, *self.shape[1:], self.shape[0])
+                places = np.moveaxis(last, -1, 1)
+            self._rows.fetch(y, index, places)
             if self.loss.one_class and self.metrics:
-                labels[:] = rows.reshape(-1, K).argmax(axis=1)
+                rows.reshape(-1, K).argmax(axis=1, out=labels)
         if self._fills_rows:
-            rows = self._targets[: labels.size * K].reshape(-1, K)
+            rows = self._targets[: labels.size * K]
             rows[:] = 0
-            rows[np.arange(labels.size), labels] = 1
+            rows[np.add(labels, self._starts[: labels.size], out=self._ones[: labels.size])] = 1
         self._figures.add(Totals({}, *self._weigh(targets, index, labels)))
 
     def _weigh(self, targets: losses.Targets, index: Array, labels: Array) -> tuple[float, float]:
@@ -180,16 +182,15 @@ class LossStep:
                 self._often[:n] = targets.sample_weight[index]
             samples = divisor = self._positions * float(self._often[:n].sum(dtype=float))
         if self._some_count and isinstance(loss, losses.CrossEntropyLoss):
-            counts, often = None, self._often[:n]
+            often, (counts, weights) = self._often[:n], self._counts[:, : labels.size]
+            counts[:] = 1
             if loss.ignore_index is not None:
-                counts = (labels != loss.ignore_index).reshape(n, -1)
-                samples = divisor = float(often @ counts.sum(axis=1, dtype=float))
-            if loss.weight is not None:
-                if counts is not None:
-                    labels = labels * counts.ravel()  # an ignored label may be no class
-                weights = np.asarray(loss.weight)[labels].reshape(n, -1)
-                weights = weights if counts is None else weights * counts
-                divisor = float(often @ weights.sum(axis=1))
+                np.not_equal(labels, loss.ignore_index, out=counts)
+            samples = divisor = float(often @ counts.reshape(n, -1).sum(axis=1))
+            if loss.weight is not None:  # an ignored label may be no class
+                np.asarray(loss.weight).take(labels, out=weights, mode="clip")
+                weights *= counts
+                divisor = float(often @ weights.reshape(n, -1).sum(axis=1))
         self._scales[:] = self._part / (divisor or 1.0), self._part if divisor else 0.0
         return samples, divisor
 
