@@ -87,23 +87,21 @@ def resample(L: int, V: int) -> Any:
                                     total = add_scaled(total, 1, weight, x, i, 0)
                             store_tile(room, k, 1, 0, total, 4 * L)
                         source, row = room, 0
-                    following = 0
-                    for r in range(W):
-                        if r < following:
-                            continue
+                    r = 0
+                    while r < W:
                         w0, w1, place = w_starts[r], w_starts[r + 1], j + r * C
-                        if w_runs[r] > 1:
-                            following = r + w_runs[r]
-                            copy(source, row + w_places[w0] * C, y, place, w_runs[r] * C, LANES)
-                            continue
-                        if w0 == w1:
+                        run = max(1, w_runs[r])
+                        if run > 1:
+                            copy(source, row + w_places[w0] * C, y, place, run * C, LANES)
+                        elif w0 == w1:
                             fill(y, place, C, value, L)
-                            continue
-                        for c in range(0, C, VL):
-                            acc = zeros(1, V, L)
-                            for w in range(w0, w1):
-                                i = row + w_places[w] * C + c
-                                acc = add_scaled(acc, 1, w_weights[w], source, i, 0)
-                            store_tile(y, place + c, 1, 0, acc, (W - r) * C - c)
+                        else:
+                            for c in range(0, C, VL):
+                                acc = zeros(1, V, L)
+                                for w in range(w0, w1):
+                                    i = row + w_places[w] * C + c
+                                    acc = add_scaled(acc, 1, w_weights[w], source, i, 0)
+                                store_tile(y, place + c, 1, 0, acc, (W - r) * C - c)
+                        r += run
 
     return image_resample
