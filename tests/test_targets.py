@@ -588,6 +588,12 @@ def test_evaluate_sees_what_has_changed() -> None:
     assert net.evaluate(x, y)["loss"] != first["loss"]
     net.loss = tc.CrossEntropyLoss()
     assert net.evaluate(x, y) == first
+    loss, equal = (tc.CrossEntropyLoss([1.0, 2.0, 3.0]) for _ in range(2))
+    net.loss = loss
+    weighted = net.evaluate(x, y)
+    loss.weight, net.loss = [5.0, 5.0, 5.0], equal
+    assert net.evaluate(x, y) == weighted
+    net.loss = tc.CrossEntropyLoss()
     net.parameters.flat[...] = 0
     assert net.evaluate(x, y)["loss"] == pytest.approx(np.log(3))
     net.layers[2].params["bias"][...] = [9, 0, 0]

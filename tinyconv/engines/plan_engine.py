@@ -159,7 +159,7 @@ class PlanEngine(EagerEngine):
         is_same = old is not None and asked == self._measures and old.loss_step.takes(targets)
         if old is not None and is_same and batch <= old.batch:
             return old
-        self._meter = None  # its memory serves the next one
+        self._meter = old = None  # its memory serves the next one
         sizes = self.net.parameters, shape, max(batch, 1), threads
         make = partial(CpuMeasuring, partial(LossStep, loss, metrics, targets), *sizes)
         meter: CpuMeasuring = self._made(make).backend
