@@ -362,6 +362,14 @@ def test_samples_and_labels_that_do_not_fit(
     assert net.position.step == 0
 
 
+@pytest.mark.parametrize("x", [None, 1.5, [[1.0] * 7], "x", np.ones])
+def test_what_is_no_array_is_refused_by_a_network_that_was_built(x: Any) -> None:
+    net = make("perceptron")
+    net.forward(X)
+    with pytest.raises(DeviceError, match=r"Sequential: x is a .*, expected an array"):
+        net.forward(x)
+
+
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [

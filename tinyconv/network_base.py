@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyconv import files
 from tinyconv.arguments import FilePath, checked
-from tinyconv.backend import Array, Values, check_device, like, namespace, to_numpy
+from tinyconv.backend import Array, Values, check_device, like, to_numpy
 from tinyconv.data.report import Pixels
 from tinyconv.engines.base import Engine
 from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, StateError
@@ -29,7 +29,7 @@ from tinyconv.parameters import Parameters
 from tinyconv.spellings import OTHER_METHODS
 from tinyconv.tables import html_table, text_table
 from tinyconv.training.callbacks import Position
-from tinyconv.training.checks import check_input
+from tinyconv.training.checks import check_input, require_array
 
 
 class Network(Chain):
@@ -345,8 +345,8 @@ class Network(Chain):
 
     def _accept(self, x: Array, op: str = "Sequential") -> None:
         """Build on the first batch; check the shape and the kind of every batch."""
+        require_array(op, x)
         if self.input_shape is None:
-            namespace(op, x=x)  # raises where x is no array
             check_input(op, x, tuple(x.shape[1:]))
             try:
                 self.build(tuple(x.shape[1:]))

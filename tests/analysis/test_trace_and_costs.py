@@ -95,6 +95,32 @@ def test_every_layer_has_words_for_the_equation(name: str) -> None:
 # Costs.
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (None, [0], "trace: x is a NoneType, expected an array"),
+        (np.ones((2, 3)), None, "trace: y is a NoneType, expected an array"),
+        (np.ones((2, 3)), [0], r"trace: y has shape \(1,\), expected 2 samples"),
+        (np.ones((2, 3)), [0, 2], "trace: y runs from 0 to 2, expected 0 to 1"),
+        (np.ones((2, 4)), [0, 1], r"layer 0: Linear: input of shape \(4,\), expected \(3,\)"),
+    ],
+)
+def test_what_cannot_be_traced(x: Any, y: Any, message: str) -> None:
+    net = tc.Sequential([tc.Linear(3, 2)], seed=0)
+    with pytest.raises((tc.ShapeError, tc.DeviceError, tc.ArgumentError), match=f"^{message}"):
+        trace(net, x, y)
+    assert (
+        trace(net, [[1, 2, 3]], [0]).loss
+        == trace(net, np.array([[1.0, 2.0, 3.0]]), np.array([0])).loss
+    )
+
+
+def test_products_of_what_has_no_channels() -> None:
+    for layer in (tc.Conv2d(1, 2, 3), tc.ConvTranspose2d(1, 2, 3), tc.Linear(3, 2)):
+        with pytest.raises(tc.ShapeError):
+            layer.multiply_adds(())
+
+
 def test_flops_are_twice_the_products() -> None:
     table = flops(small_net())
     assert table["forward"] == [

@@ -199,6 +199,27 @@ def test_arrays_that_are_no_images():
 # The expanded set.
 
 
+def test_places_that_do_not_fit_and_places_that_are_none():
+    x, places = np.ones((2, 1, 3, 3)), np.ones((2, 4, 4))
+    for rows, columns in ((places[:1], places), (places, places[..., :1]), (places[0], places[0])):
+        with pytest.raises(
+            ShapeError, match=r"sample: rows has shape .* expected \(2, OH, OW\) bo"
+        ):
+            augment.sample(x, rows, columns)
+    for wrong in ({"x": [1.0]}, {"rows": 1.0}, {"columns": None}):
+        given = {"x": x, "rows": places, "columns": places, **wrong}
+        with pytest.raises(
+            ArgumentError, match=f"sample: {next(iter(wrong))} is .*, expected a NumPy ar"
+        ):
+            augment.sample(**given)
+    nowhere = np.where(np.eye(4) > 0, np.nan, 1.0) + np.zeros((2, 1, 1))
+    for given in ((nowhere, places), (places, nowhere)):
+        np.testing.assert_array_equal(augment.sample(x, *given)[:, 0], 1 - np.eye(4) + 0 * places)
+    for labels in (3, None, np.array(3)):
+        with pytest.raises((ArgumentError, ShapeError), match="expand: y "):
+            augment.expand(x, labels)
+
+
 def test_the_expanded_set_holds_each_image_and_its_four_shifts():
     pixels = random.generator(2).integers(0, 256, (6, 1, 5, 5), np.uint8)
     larger, labels = augment.expand(pixels, np.arange(6), key=3)

@@ -14,6 +14,7 @@ from tinyconv.backend import Array, device_of, like, to_numpy
 from tinyconv.layers import Layer
 from tinyconv.layers.base import Shape
 from tinyconv.network import Sequential
+from tinyconv.training.checks import as_array, check_targets
 
 #: What each kind of layer computes; of others the first line of their docstring is shown.
 EQUATIONS = {
@@ -89,7 +90,7 @@ def trace(net: Sequential, x: Array, y: Array, training: bool = False) -> Trace:
     Args:
         net: the network; its loss is the one of its last ``fit``.
         x: (N, ...), samples.
-        y: (N,), class indices.
+        y: targets as the loss of the network takes them, such as class indices (N,).
         training: whether dropout drops and statistics are updated.
 
     Raises:
@@ -104,8 +105,11 @@ def trace(net: Sequential, x: Array, y: Array, training: bool = False) -> Trace:
     [(4, 2), (4, 2), (4, 2)]
     """
     parameters = net.parameters.flat
-    if isinstance(x, np.ndarray):
+    x, y = as_array("trace", "x", x), as_array("trace", "y", y)
+    if isinstance(x, np.ndarray) and x.dtype.kind in "biuf":
         x = like(parameters, x.astype(net.dtype, copy=False))
+    net._accept(x, "trace")
+    check_targets("trace", x, y, None, net.loss, net.output_shape(tuple(x.shape[1:])))
     if isinstance(y, np.ndarray):
         y = like(parameters, y)
     layers = [*net.walk()]

@@ -8,6 +8,7 @@ Source: Simard, Steinkraus and Platt, "Best practices for convolutional neural n
 visual document analysis" (ICDAR 2003).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
@@ -18,6 +19,9 @@ from tinyconv.arguments import Kind, Natural, NotNegative, Number, checked
 from tinyconv.backend import Values
 from tinyconv.data.splits import ByteImages
 from tinyconv.errors import DtypeError, ShapeError
+
+#: Beyond so many degrees, pixels, slopes or factors no image has numbers.
+MOST = 1e6
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class _Interval:
 
     def take(self, value: Any) -> tuple[float, float]:
         """Return low and high."""
-        number = Number()
+        number = Number(least=-MOST, most=MOST)
         if isinstance(value, tuple | list) and len(value) == 2:
             low, high = (number.take(each) for each in value)
         else:
@@ -46,6 +50,8 @@ class _Interval:
 Range: TypeAlias = Annotated[float | tuple[float, float], _Interval()]
 Factors: TypeAlias = Annotated[float | tuple[float, float], _Interval(around=1.0)]
 Images: TypeAlias = Annotated[Values, Kind(np.ndarray, "a NumPy array (N, C, H, W)")]
+Labels: TypeAlias = Annotated[Values, Kind(Sequence | np.ndarray, "an array (N,), or a list")]
+Places: TypeAlias = Annotated[Values, Kind(np.ndarray, "a NumPy array (N, OH, OW)")]
 Sigma: TypeAlias = Annotated[float, Number(above=0, most=1000)]
 
 #: Down and right: the image itself and its four shifts by one pixel.
@@ -75,7 +81,7 @@ def _overlap(by: int, size: int) -> tuple[slice, slice]:
 
 
 @checked
-def expand(x: Images, y: Values, key: int = 0) -> tuple[ByteImages, Values]:
+def expand(x: Images, y: Labels, key: int = 0) -> tuple[ByteImages, Values]:
     """Return each image and its four shifts by one pixel, shuffled once: the book's larger set.
 
     Args:
@@ -97,8 +103,9 @@ def expand(x: Images, y: Values, key: int = 0) -> tuple[ByteImages, Values]:
     ((10, 1, 3, 3), [4, 4, 4, 4, 4, 7, 7, 7, 7, 7])
     """
     _check_axes("expand", x)
-    if len(x) != len(y):
-        raise ShapeError(f"expand: y has {len(y)} labels, expected {len(x)}, one an image")
+    (labels,) = np.shape(y)[:1] or ("no",)
+    if len(x) != labels:
+        raise ShapeError(f"expand: y has {labels} labels, expected {len(x)}, one an image")
     pixels = (ByteImages(x) if x.dtype == np.uint8 else ByteImages.from_floats(x)).pixels
     order = random.permutation(random.key(key, "expand"), len(SHIFTS) * len(x))
     shuffled = np.empty((len(order), *pixels.shape[1:]), np.uint8)
@@ -110,8 +117,9 @@ def expand(x: Images, y: Values, key: int = 0) -> tuple[ByteImages, Values]:
     return ByteImages(shuffled), np.concatenate([y] * len(SHIFTS))[order]
 
 
-def sample(x: Values, rows: Values, columns: Values) -> Values:
-    """Take images at fractional places, bilinearly interpolated; 0 outside.
+@checked
+def sample(x: Images, rows: Places, columns: Places) -> Values:
+    """Take images at fractional places, bilinearly interpolated; 0 outside, where NaN is too.
 
     Args:
         x: (N, C, H, W), floating-point.
@@ -122,7 +130,7 @@ def sample(x: Values, rows: Values, columns: Values) -> Values:
         (N, C, OH, OW), of the dtype of x.
 
     Raises:
-        ShapeError: x does not have four axes.
+        ShapeError: x does not have four axes, or rows and columns no three or not as many images.
         DtypeError: x is not floating-point.
 
     >>> x = np.array([[[[0.0, 4.0], [8.0, 12.0]]]])
@@ -131,12 +139,17 @@ def sample(x: Values, rows: Values, columns: Values) -> Values:
     """
     _check("sample", x)
     N, C, H, W = x.shape
+    if rows.shape != columns.shape or rows.ndim != 3 or len(rows) != N:
+        raise ShapeError(
+            f"sample: rows has shape {rows.shape} and columns {columns.shape}, expected ({N}, OH, "
+            "OW) both"
+        )
     # A border of zeros, one pixel before and two after, makes every neighbour exist.
     padded = np.zeros((N, C, H + 3, W + 3), x.dtype)
     padded[:, :, 1 : H + 1, 1 : W + 1] = x
     fine = np.result_type(x, np.float32)  # half precision has no places between distant pixels
-    down = np.clip(rows, -1, H).astype(fine) + 1
-    right = np.clip(columns, -1, W).astype(fine) + 1
+    down = np.fmin(np.fmax(rows, -1), H).astype(fine) + 1
+    right = np.fmin(np.fmax(columns, -1), W).astype(fine) + 1
     i, j = down.astype(np.intp), right.astype(np.intp)
     down, right = down - i, right - j
     plane, width = (H + 3) * (W + 3), W + 3

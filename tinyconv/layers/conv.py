@@ -79,8 +79,8 @@ class _Conv(OverAxes):
         return (self.out_channels, *window.output)
 
     def multiply_adds(self, shape: Shape) -> int:
-        per_output = shape[0] // self.groups * prod(self.kernel_size)
-        return prod(self.output_shape(shape)) * per_output
+        outputs = prod(self.output_shape(shape))
+        return outputs * (shape[0] // self.groups) * prod(self.kernel_size)
 
     def _check_input(self, shape: Shape) -> None:
         self._check_planes(shape, self.in_channels)
@@ -189,6 +189,7 @@ class _ConvTranspose(_Conv):
         return (self.out_channels, *self.window(shape[1:]).size)
 
     def multiply_adds(self, shape: Shape) -> int:
+        self._check_input(shape)
         return prod(shape) * self.out_channels // self.groups * prod(self.kernel_size)
 
 

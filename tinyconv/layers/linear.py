@@ -51,4 +51,4 @@ class Linear(OneOperation):
         return None if I is None else weight_and_bias(self, (O, I), O, I, O)
 
     def multiply_adds(self, shape: Shape) -> int:  # noqa: D102
-        return shape[0] * self.out_features
+        return self.output_shape(shape)[0] * shape[0]

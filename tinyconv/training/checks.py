@@ -57,6 +57,20 @@ def as_array(op: str, name: str, value: Any) -> Array:
         raise DeviceError(f"{op}: {name} cannot become a NumPy array: {error}") from None
 
 
+def require_array(op: str, x: Any) -> None:
+    """Refuse samples that are no array.
+
+    Raises:
+        DeviceError: they are none.
+
+    >>> require_array("Sequential", None)
+    Traceback (most recent call last):
+    tinyconv.errors.DeviceError: Sequential: x is a NoneType, expected an array
+    """
+    if type(x) is not np.ndarray and not is_array_api_obj(x):
+        raise DeviceError(f"{op}: x is a {type(x).__name__}, expected an array")
+
+
 def check_input(op: str, x: Array, shape: tuple[int, ...]) -> None:
     """Check samples against the shape that a network was built for.
 
