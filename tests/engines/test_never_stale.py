@@ -129,7 +129,7 @@ def test_an_option_that_nobody_had_set() -> None:
     [
         (tc.CrossEntropyLoss(), {"label_smoothing": 0.5}),
         (tc.CrossEntropyLoss(), {"ignore_index": 1}),
-        (tc.CrossEntropyLoss(), {"weight": [1.0, 5.0, 2.0]}),
+        (tc.CrossEntropyLoss(), {"weight": [1, 5, 2]}),
         (tc.CrossEntropyLoss([1.0, 1.0, 1.0]), {"weight": [0.0, 5.0, 2.0]}),
         (tc.MultiMarginLoss(), {"margin": 5.0}),
         (tc.Quadratic(), {"output": "linear"}),

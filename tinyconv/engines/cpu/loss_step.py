@@ -188,7 +188,7 @@ class LossStep:
                 np.not_equal(labels, loss.ignore_index, out=counts)
             samples = divisor = float(often @ counts.reshape(n, -1).sum(axis=1))
             if loss.weight is not None:  # an ignored label may be no class
-                np.asarray(loss.weight).take(labels, out=weights, mode="clip")
+                np.asarray(loss.weight, float).take(labels, out=weights, mode="clip")
                 weights *= counts
                 divisor = float(often @ weights.reshape(n, -1).sum(axis=1))
         self._scales[:] = self._part / (divisor or 1.0), self._part if divisor else 0.0
