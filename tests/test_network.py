@@ -362,6 +362,30 @@ def test_samples_and_labels_that_do_not_fit(
     assert net.position.step == 0
 
 
+@pytest.mark.parametrize("dy", [None, 1.5, [[1.0] * 4], "dy"])
+def test_what_is_no_gradient_is_refused(dy: Any) -> None:
+    net = make("perceptron")
+    net.forward(X)
+    with pytest.raises(DeviceError, match=r"backward: dy is a .*, expected an array"):
+        net.backward(dy)
+
+
+def test_arrays_in_place_of_options_are_refused(tmp_path: Path) -> None:
+    net, several = make("perceptron"), np.ones(2)
+    with pytest.raises(ArgumentError, match="start_training: optimizer is an array of shape"):
+        net.start_training(optimizer=several)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="load_state_dict: strict is an array of shape"):
+        net.load_state_dict(net.state_dict(), strict=several)  # type: ignore[arg-type]
+    with pytest.raises(DeviceError, match="device is "):
+        tc.Sequential(tc.Linear(2, 2), device=several)
+    for layer in (tc.MaxPool2d, tc.AvgPool1d, tc.L2Pool2d):
+        with pytest.raises(ShapeError, match="padding is an array of shape"):
+            layer(2, padding=several)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="file/run: is in a file, expected a folder"):
+        net.fit(X, Y, checkpoint=tmp_path / "file" / "run", verbose=False)
+
+
 @pytest.mark.parametrize("x", [None, 1.5, [[1.0] * 7], "x", np.ones])
 def test_what_is_no_array_is_refused_by_a_network_that_was_built(x: Any) -> None:
     net = make("perceptron")

@@ -134,7 +134,7 @@ def check_device(device: str) -> str:
     Traceback (most recent call last):
     tinyconv.errors.DeviceError: device is 'tpu', expected 'cpu' or 'gpu'
     """
-    if device not in ("cpu", "gpu"):
+    if not isinstance(device, str) or device not in ("cpu", "gpu"):
         raise DeviceError(f"device is {device!r}, expected 'cpu' or 'gpu'")
     if device == "gpu" and not gpu_is_available():
         raise DeviceError(

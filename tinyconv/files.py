@@ -95,7 +95,10 @@ def locked(folder: str | Path) -> Iterator[None]:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder}: is a file, expected a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise FileError(f"{folder}: is in a file, expected a folder") from None
     path = folder / ".lock"
     lock = FileLock(path, timeout=0)
     try:

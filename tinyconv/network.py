@@ -128,7 +128,7 @@ class Sequential(Predictor):
             ArgumentError: an argument is unknown, or every layer is frozen.
         """
         self.loss = self.loss if loss is None else LOSSES.of("start_training", loss)
-        rule = OPTIMIZERS.of("start_training", optimizer or SGD(lr=0.1))
+        rule = SGD(lr=0.1) if optimizer is None else OPTIMIZERS.of("start_training", optimizer)
         self.refresh()
         self._require_trained("start_training")
         self._stepper = engine_for(self, engine)

@@ -225,6 +225,7 @@ class Network(Chain):
         """Return copies of all parameters and running statistics under PyTorch's names."""
         return {name: np.array(to_numpy(array)) for name, array in self._tensors().items()}
 
+    @checked
     def load_state_dict(
         self, tensors: Mapping[str, Any] | str | Path, strict: bool = True
     ) -> tuple[list[str], list[str]]:

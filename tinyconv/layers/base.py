@@ -18,7 +18,7 @@ from tinyconv.backend import Array, Values, device_of, from_numpy, like, namespa
 from tinyconv.errors import ArgumentError, StateError
 from tinyconv.initializers import initializer
 from tinyconv.messages import missing, shown
-from tinyconv.ops.checks import check_shape
+from tinyconv.ops.checks import check_shape, incoming
 from tinyconv.parameters import Parameters, ParameterSpec
 from tinyconv.registry import Described
 from tinyconv.spellings import OTHER_ATTRIBUTES
@@ -204,13 +204,14 @@ class Layer(Described, ABC):
 
         Raises:
             StateError: there was no forward pass.
+            DeviceError: dy is no array, or not of the library of y.
             ShapeError: dy does not have the shape of y; or ``compute_backward`` of a layer of your
                 own returned a gradient of another shape.
             ArgumentError: it returned not one gradient for each parameter.
         """
         if self.x is None or self.y is None:
             raise StateError(f"{type(self).__name__}: backward was called before forward")
-        check_shape(f"{type(self).__name__}.backward", tuple(self.y.shape), dy=dy)
+        incoming(f"{type(self).__name__}.backward", dy, y=self.y)
         self.dy = dy
         op = f"{type(self).__name__}.compute_backward"
         found = self.compute_backward(dy, self._saved)

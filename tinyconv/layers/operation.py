@@ -71,7 +71,7 @@ class OverAxes(OneOperation):
         name, axes = type(self).__name__, self._axes
         self.kernel_size = spread(name, "kernel_size", kernel_size, axes, least=1)
         self.stride = spread(name, "stride", stride, axes, least=1)
-        if padding not in ("same", "valid"):
+        if not isinstance(padding, str) or padding not in ("same", "valid"):
             spread_pairs(name, "padding", padding, axes)
         padding = plain(padding)
         self.padding: Padding = (padding,) * axes if isinstance(padding, int) else padding

@@ -8,7 +8,7 @@ import math
 from types import ModuleType
 
 from tinyconv.backend import Array, namespace
-from tinyconv.errors import ShapeError
+from tinyconv.errors import DeviceError, ShapeError
 
 
 def check_rank(op: str, layout: str, **arrays: Array) -> None:
@@ -62,6 +62,8 @@ def incoming(
     Traceback (most recent call last):
     tinyconv.errors.ShapeError: relu_backward: dy has shape (2, 3), expected (3, 2)
     """
+    if dy is None:  # which stands for an array that is not wanted
+        raise DeviceError(f"{op}: dy is a NoneType, expected an array")
     xp = namespace(op, dy=dy, **saved)
     if shape is None:
         shape = tuple(next(iter(saved.values())).shape)
