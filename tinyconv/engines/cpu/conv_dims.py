@@ -172,8 +172,8 @@ class Product:
         run = x.C * (len(taps[2]) if is_run else 1)
         self.positions = len(x_at) // len(y_at)
         self.tile = tile_for(y.C, self.positions)
-        most = 5 if self.tile.V < 3 and REGISTERS >= 32 else 2
-        self.steps = max(s for s in range(1, most + 1) if run % s == 0)
+        most_steps = 5 if self.tile.V < 3 and REGISTERS >= 32 else 2
+        self.steps = max(s for s in range(1, most_steps + 1) if run % s == 0)
         self.x, self.y, self.channels, self.run = x, y, y.C, run
         self.elements = elements
         self.count, self.windows = len(elements), len(y_at)
@@ -182,22 +182,34 @@ class Product:
         self.x_at, self.y_at = arena.table(x_at), arena.table(y_at)
         self.rows, self.weight_at = arena.table(elements[::run]), arena.table(weight_at)
         self.into = arena.table(np.arange(self.count) * self.tile.width)
-        most = max(1, SECOND_CACHE // (4 * x.step * prod(x.size)))  # what is read without zeros
         reaches = [
             np.any((places >= 0) & (places < size), axis=1)
             for places, size in zip(map(np.add.outer, starts, taps), x.size, strict=True)
         ]
-        together = min(batch, PARTS * most)
+        self._set_records(reaches, x_at.reshape(-1, self.positions), y_at[:, None], batch, arena)
+
+    def _set_records(
+        self, reaches: Sequence[Values], x_at: Values, y_at: Values, batch: int, arena: Arena
+    ) -> None:
+        """Make the records of sizes for windows in parts, and for whole ones.
+
+        Args:
+            reaches: see :func:`tinyconv.engines.cpu.parts.parts_of`.
+            x_at: (windows, positions), in x.
+            y_at: (windows, 1), in y.
+            batch: samples at most.
+            arena: keeps the tables.
+        """
+        x, y = self.x, self.y
+        in_cache = max(1, SECOND_CACHE // (4 * x.step * prod(x.size)))  # samples without zeros
+        together = min(batch, PARTS * in_cache)
         parts = parts_of(reaches, together, self.tile.N)
         group = together if len(parts) > 1 else min(batch, ceil(GROUP / self.windows))
         samples = np.arange(max(1, group))[:, None, None]
-        at = [
+        places_in_x, places_in_y = (
             np.concatenate([(samples * sample + table[own]).ravel() for own, _ in parts])
-            for sample, table in (
-                (x.sample, x_at.reshape(-1, self.positions)),
-                (y.sample, y_at[:, None]),
-            )
-        ]
+            for sample, table in ((x.sample, x_at), (y.sample, y_at))
+        )
         table, spans = tables_of(parts, x.C, self.steps)
         self.dims = np.zeros(1, conv.DIMS)
         set_dims(
@@ -210,12 +222,12 @@ class Product:
             part_count=len(parts),
             spans=spans,
             group=len(samples),
-            block=max(1, most // len(samples)) * len(samples),
+            block=max(1, in_cache // len(samples)) * len(samples),
             O=y.C,
-            x_at=at[0],
-            y_at=at[1],
-            positions_at=x_at,
-            elements=elements[:: self.steps],
+            x_at=places_in_x,
+            y_at=places_in_y,
+            positions_at=x_at.ravel(),
+            elements=self.elements[:: self.steps],
         )
         self.whole = self.dims
         if len(parts) > 1:
