@@ -309,6 +309,20 @@ def test_zeros_around_an_image_times_an_infinite_weight_are_nan(layers: Any, val
     np.testing.assert_allclose(net.logits(x), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize("activations", [(), (tc.ReLU,)])
+def test_what_a_mean_leaves_out_has_to_be_finite(activations: Any, value: float) -> None:
+    """Behind a convolution: its weights' gradient is a sum of products with that and zeros."""
+    x = np.random.default_rng(0).random((4, 1, 6, 5), np.float32)
+    x[1, 0, 5, 4] = value
+    for engine in ("plan", "eager"):
+        layers = [tc.Conv2d(1, 3, 3, padding=1), *[make() for make in activations]]
+        layers += [tc.AvgPool2d(3), tc.Flatten(), tc.Linear(3 * 2, 2)]
+        net = tc.Sequential(layers, seed=0, input_shape=(1, 6, 5))
+        with pytest.raises(tc.NonFiniteError, match="the loss is finite, and the gradient of 0"):
+            net.fit(x, np.arange(4) % 2, batch_size=4, engine=engine, verbose=False)
+
+
 def test_what_dropout_drops_may_be_nan_or_infinite() -> None:
     for layers, shape in (
         (lambda: [tc.Dropout(0.5), tc.Linear(8, 3)], (8,)),

@@ -229,7 +229,7 @@ class CpuTraining(CpuBackend):
             engine.optimizer, self.parameters, engine.optimizer_state, engine.sharing
         )
         self.context.rule = self.rule.call
-        self.sums = np.zeros((threads, 8))
+        self.sums = self.context.sums = np.zeros((threads, 8))
         self.loss_step = LossStep(engine.loss, engine.metrics, targets, self.context, self.sums)
         self.index = np.zeros(batch, np.int64)
         self._staging: Values | None = None
