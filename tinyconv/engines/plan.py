@@ -59,6 +59,8 @@ class Plan:
         backend.gather(values[0].image)
         for step in self.steps:
             step.forward(backend.program)
+            if training and step.leaves_out:
+                backend.watch_input(step)
         if training:
             self._add_training()
         else:

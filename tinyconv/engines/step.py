@@ -47,6 +47,8 @@ class UnitStep:
     passes_gradient = False
     #: Whether what the gradients of the parameters are sums of lies in memory before the update.
     keeps_gradients = False
+    #: Whether numbers of x are passed over that the layers multiply by zeros, so must be finite.
+    leaves_out = False
     #: Whether y is x itself where the numbers of x lie in the order of y already.
     is_view = False
     #: What the first layer may be; empty for anything of the unit's kind.

@@ -229,7 +229,7 @@ class CpuTraining(CpuBackend):
             engine.optimizer, self.parameters, engine.optimizer_state, engine.sharing
         )
         self.context.rule = self.rule.call
-        self.sums = self.context.sums = np.zeros((threads, 8))
+        self.sums = np.zeros((threads, 8))
         self.loss_step = LossStep(engine.loss, engine.metrics, targets, self.context, self.sums)
         self.index = np.zeros(batch, np.int64)
         self._staging: Values | None = None
@@ -251,14 +251,21 @@ class CpuTraining(CpuBackend):
         """Add to the reach what the gradients of a step's parameters can come to."""
         inputs = self.context.arena.take(self.batch)
         for image, sums in zip(step.multiplied, (None, self.sums), strict=True):
-            self.program.call(
-                f"{step.name}: reach",
-                compiled(reach.reach, LANES),
-                v=image,
-                **runs_of(image),
-                inputs=inputs,
-                sums=sums,
-            )
+            self._add_reach(step, image, inputs, sums)
+
+    def watch_input(self, step: Step) -> None:
+        """Add to the reach the input of a step, which has to be finite."""
+        self._add_reach(step, step.x, np.zeros(self.batch, np.float32), self.sums)
+
+    def _add_reach(self, step: Step, image: Image, inputs: Values, sums: Values | None) -> None:
+        self.program.call(
+            f"{step.name}: reach",
+            compiled(reach.reach, LANES),
+            v=image,
+            **runs_of(image),
+            inputs=inputs,
+            sums=sums,
+        )
 
     def watch_kept(self, step: Step) -> None:
         """Add to the reach what a step keeps of its gradients until the update."""

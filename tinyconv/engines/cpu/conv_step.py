@@ -24,12 +24,11 @@ from tinyconv.engines.cpu.conv_dims import (
 from tinyconv.engines.cpu.depthwise_step import has_small_groups
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
-from tinyconv.engines.cpu.step import runs_of
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
 from tinyconv.engines.cpu.winograd_calls import PREDICTIONS, is_of_squares
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry
-from tinyconv.kernels.cpu import conv, conv_max, reach
+from tinyconv.kernels.cpu import conv, conv_max
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.kernels.terms import Terms, window_terms
 from tinyconv.layers.base import Layer
@@ -55,7 +54,7 @@ class ConvStep(ProductStep):
         window = over_three_axes(self.layer.window(self.input_shape[1:]))
         means = pool_sizes(self.unit.find(AVG) if self.takes_means else None)
         self.tables, self.window = _source_of(window, means, self.layer.padding_mode)
-        self._leaves_out = any(n % m for n, m in zip(window.output, means, strict=True))
+        self.leaves_out = any(n % m for n, m in zip(window.output, means, strict=True))
         self.pooling = pool_sizes(self.unit.find(MAX))
         self.border = self.window.padding
         self._choose_runs()
@@ -87,19 +86,6 @@ class ConvStep(ProductStep):
             self._bind_gradient(self._place_gradient(dy))
         for product in (self.product, *self.gradients):
             self._choose_squares(product, self.pooling)
-
-    def forward(self, program: Program) -> None:
-        if self._leaves_out and self.context.training:
-            # The layers multiply what no mean reads by zeros, so it has to be finite.
-            program.call(
-                f"{self.name}: reach of the input",
-                compiled(reach.reach, LANES),
-                v=self.x,
-                **runs_of(self.x),
-                inputs=np.zeros(self.context.batch, np.float32),
-                sums=self.context.sums,
-            )
-        super().forward(program)
 
     def _choose_squares(self, product: Product, pooling: tuple[int, ...]) -> None:
         C, O = self.product.x.C, self.product.channels

@@ -106,7 +106,7 @@ class LossStep:
         self._rows = Rows(context.batch)
         if self._fills_rows:
             self._starts = np.arange(0, self._labels.size * self._K, self._K)
-            self._ones = np.empty_like(self._starts)  # where in the rows
+            self._hot = np.empty_like(self._starts)  # places of ones in the rows
         self._part, self._scales = _part_of(loss, self._K, count), np.ones(2)
         ignored, weight = loss.ignore_index, context.arena.take(self._K)
         weight[: self._K] = config.get("weight", 1.0)
@@ -168,7 +168,7 @@ class LossStep:
         if self._fills_rows:
             rows = self._targets[: labels.size * K]
             rows[:] = 0
-            rows[np.add(labels, self._starts[: labels.size], out=self._ones[: labels.size])] = 1
+            rows[np.add(labels, self._starts[: labels.size], out=self._hot[: labels.size])] = 1
         self._figures.add(Totals({}, *self._weigh(targets, index, labels)))
 
     def _weigh(self, targets: losses.Targets, index: Array, labels: Array) -> tuple[float, float]:

@@ -28,8 +28,6 @@ class Context:
         n: int64 array of one, the samples of the running batch.
         step: number of the running training step.
         rule: the arguments of a kernel that are the optimizer's kernel and its arguments.
-        sums: (threads, 8) float64, of which the second gets the reach of a batch; None if there
-            is no training.
     """
 
     batch: int
@@ -41,7 +39,6 @@ class Context:
     n: Array = field(default_factory=lambda: np.zeros(1, np.int64))
     step: int = 0
     rule: dict[str, Any] = field(default_factory=dict)
-    sums: Array | None = None
     _room: Array = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def room(self, count: int) -> tuple[int, int]:
