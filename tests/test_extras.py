@@ -1,7 +1,9 @@
 """What an extra of the package is missing says so, with the command that installs it."""
 
 import importlib
+import pickle
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -57,3 +59,12 @@ def test_parts_are_reached_from_the_package() -> None:
         _ = tc.surprise
     with pytest.raises(AttributeError, match="no attribute 'surprise'"):
         _ = tc.interop.surprise
+
+
+@pytest.mark.parametrize("part", [tc.data, tc.initializers, tc.layers, tc.losses, tc.models])
+def test_a_function_of_a_notebook_takes_parts_to_its_workers(part: ModuleType) -> None:
+    """joblib, and so scikit-learn, sends functions of a script or a notebook by cloudpickle."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    assert pickle.loads(cloudpickle.dumps(lambda: part))() is part
+    with pytest.raises(AttributeError, match=f"^{part.__name__} has no attribute 'relu7'"):
+        _ = part.relu7

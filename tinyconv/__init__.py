@@ -13,6 +13,7 @@
    total                    29,330        316,800
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -43,16 +44,21 @@ from tinyconv.training.history import History
 from tinyconv.trials import Search, search
 
 
-class _Package(ModuleType):
-    """A package that says what a name is called here that it does not have."""
+def _explained(package: ModuleType) -> Callable[[str], Any]:
+    """Return what a package does with a name that it does not have: say what it is called here.
 
-    def __getattr__(self, name: str) -> Any:
-        known = vars(self).get("__all__", ())
-        raise AttributeError(missing(self.__name__, name, OTHER_NAMES, known))
+    The package stays a plain module, which is all that cloudpickle takes (scikit-learn's workers).
+    """
+
+    def lookup(name: str) -> Any:
+        known = vars(package).get("__all__", ())
+        raise AttributeError(missing(package.__name__, name, OTHER_NAMES, known))
+
+    return lookup
 
 
 for _package in (data, initializers, layers, losses, models, ops, schedules, training):
-    _package.__class__ = _Package
+    vars(_package)["__getattr__"] = _explained(_package)
 
 
 def _draw(history: History) -> object:

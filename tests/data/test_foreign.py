@@ -10,11 +10,15 @@ import tinyconv as tc
 from tinyconv.errors import DataError
 
 
-@pytest.mark.parametrize("names", ["0,1,digit", "digit,0,1", "0,1,label", ",0,1,digit"])
+@pytest.mark.parametrize("names", [
+    *("0,1,digit", "digit,0,1", "0,1,label", ",0,1,digit", "1,2,digit", "digit,1,2"),
+    *("Label,1,2", "400.5,401,class", ",2019,2020,y"),
+])  # fmt: skip
 def test_a_header_of_numbers(tmp_path, names):
-    """The columns of a data frame of an array are called 0, 1, 2, ..."""
+    """Columns are called 0, 1, 2, ... by a data frame, or by years, or by wavelengths."""
     cells = names.split(",")
-    rows = [{"0": n, "1": 2 * n, "": n} for n in range(40)]
+    first, second = (cell for cell in cells if cell[:1].isdigit())
+    rows = [{first: n, second: 2 * n, "": n} for n in range(40)]
     lines = [",".join(str(row.get(name, n % 2)) for name in cells) for n, row in enumerate(rows)]
     path = tmp_path / "d.csv"
     path.write_text("\n".join([names, *lines]))
@@ -44,6 +48,16 @@ def test_a_first_sample_that_counts_beside_a_word(tmp_path):
     path.write_text("yes,word,0\n" + "yes,1,2\nno,3,4\n" * 20)
     with pytest.raises(DataError, match=r"d\.csv: line 1 has 'word' for a number"):
         tc.data.load(path, label=0)
+
+
+def test_truths_are_numbers_and_classes(tmp_path):
+    x = np.random.default_rng(0).random((30, 4, 4)) > 0.5
+    np.savez(tmp_path / "d.npz", x=x, y=x[:, 0, 0])
+    data = tc.data.load(tmp_path / "d.npz")
+    assert data.class_names == ("0", "1")
+    for images, labels in data:
+        assert images.dtype == np.float32
+        np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
 
 
 def test_parts_in_bytes_and_in_floats(tmp_path):

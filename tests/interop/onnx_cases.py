@@ -230,6 +230,7 @@ def modules(torch: Any) -> dict[str, tuple[Any, tuple[int, ...]]]:
             nn.Sequential(
                 *(nn.Conv2d(1, 4, 3, 2, 1), nn.LeakyReLU(0.1), nn.GroupNorm(2, 4)),
                 *(nn.ConvTranspose2d(4, 2, 3, 2, 1, 1), nn.Upsample(scale_factor=2), nn.Sigmoid()),
+                nn.Upsample((17, 11)),
             ),
             (1, 8, 8),
         ),

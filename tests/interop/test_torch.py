@@ -153,10 +153,20 @@ def test_what_is_no_module_or_shape(torch: Any, module: Any, shape: Any, message
         ttorch.from_module(module, shape)
 
 
-def test_a_module_of_foreign_operators(torch: Any) -> None:
-    module = torch.nn.Sequential(torch.nn.Softsign())
-    with pytest.raises(FileError, match=r"from_module: no layer computes Abs \(/0/Abs\)"):
-        ttorch.from_module(module, (3,))
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("Softsign", (), r"no layer computes Abs \(/0/Abs\)$"),
+        ("RMSNorm", (5,), r"Exporting the operator 'aten::rms_norm' .* is not supported$"),
+        ("AdaptiveAvgPool2d", (2,), r"Unsupported: ONNX export of operator adaptive_avg_pool2d.*$"),
+    ],
+)
+def test_a_module_of_foreign_operators(
+    torch: Any, kind: str, arguments: tuple[int, ...], message: str
+) -> None:
+    module = torch.nn.Sequential(getattr(torch.nn, kind)(*arguments))
+    with pytest.raises(FileError, match=f"^from_module: {message}"):
+        ttorch.from_module(module, (2, 5, 5))
 
 
 def test_gradients_cross_an_operation_of_ours(torch: Any) -> None:

@@ -128,7 +128,7 @@ def _part(
     shape: tuple[int, ...] | None,
     task: str | None,
 ) -> Part:
-    if x.ndim < 2 or 0 in x.shape or x.dtype.kind not in "uif":
+    if x.ndim < 2 or 0 in x.shape or x.dtype.kind not in "uifb":
         raise DataError(
             f"{path}: {x_name} is {x.dtype} of shape {x.shape}, expected (N, ...) numbers"
         )
@@ -149,7 +149,7 @@ def _labels(name: str, y: Values, task: str | None) -> Values:
             return y.astype(np.float32).reshape(len(y), -1)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.ndim != 1 or y.dtype.kind not in "iuU":
+    if y.ndim != 1 or y.dtype.kind not in "biuU":
         raise DataError(f"{came} (N,) integers or strings")
     if y.dtype.kind == "u" and y.dtype.itemsize == 8 and y.size and y.max() >= 2**63:
         raise DataError(f"{name} holds {y.max()}, which is no class")

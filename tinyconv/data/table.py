@@ -1,7 +1,8 @@
 """CSV and TSV: a sample a row, one column the label, a class or a number, the others numbers.
 
-The first row is a header if none of its cells is a number, or if those that are count 0, 1, 2, …
-and no sample has the label that it would have. A first column without a name, the index of a data
+The first row is a header if none of its cells is a number, or if those that are count 0, 1, 2, … or
+1, 2, 3, … or stand beside one that says "label" or the like, and no sample has the label that it
+would have. A first column without a name, the index of a data
 frame, is left out. Columns are separated by the one of comma, semicolon and tab that the first row
 has most of.
 """
@@ -135,7 +136,7 @@ def _read(
 def _header(first: list[str]) -> tuple[list[str] | None, list[str]]:
     """Return the names of the columns, None if the first row is a sample, and the row if in doubt.
 
-    >>> _header(["a", "b"]), _header(["1", "b"])
+    >>> _header(["a", "b"]), _header(["3", "b"])
     ((['a', 'b'], []), (None, []))
     >>> _header(["kind", "0", "1"])
     (['kind', '1', '2'], ['kind', '0', '1'])
@@ -144,7 +145,9 @@ def _header(first: list[str]) -> tuple[list[str] | None, list[str]]:
     numbers = [cell for cell in cells if _is_number(cell)]
     if not numbers:
         return cells, []
-    if len(numbers) == len(cells) or numbers != list(map(str, range(len(numbers)))):
+    counts = any(numbers == [str(first + n) for n in range(len(numbers))] for first in (0, 1))
+    said = any(cell.lower() in LABELS for cell in cells)
+    if len(numbers) == len(cells) or not (counts or said):
         return None, []
     # A number is a place among the columns, so that it names no other one.
     names = [str(place) if _is_number(cell) else cell for place, cell in enumerate(cells)]

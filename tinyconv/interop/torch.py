@@ -109,6 +109,8 @@ def from_module(
             return import_(path)
     except FileError as error:
         raise FileError(f"from_module: {str(error).partition(': ')[2]}") from None
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise FileError(f"from_module: {str(error).splitlines()[0]}") from None
     finally:
         module.train(was_training)
 

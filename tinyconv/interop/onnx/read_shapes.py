@@ -158,9 +158,10 @@ def resizing_of(
 
 def read_resize(source: Source, node: Node, shape: Shape) -> Layer:
     """Resize, and Upsample of old files, where it repeats or interpolates as a layer here does."""
-    inputs = [source.input(node, place) for place in range(1, len(node.inputs))]
+    rank = len(shape) + 1
+    inputs = [source.input(node, place, rank) for place in range(1, len(node.inputs))]
     sizes = inputs[2] if len(inputs) > 2 else None
-    if sizes is not None and len(sizes) == len(shape) + 1:  # whatever the file says of the batch
+    if sizes is not None and len(sizes) == rank:  # whatever the file says of the batch
         inputs[2] = np.array([1, *sizes[1:]])
     size, how = resizing_of(node, (1, *shape), inputs)
     if len(size) != 4 or size[:2] != [1, shape[0]] or how["scales"] or "region" in how:

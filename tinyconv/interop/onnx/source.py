@@ -42,12 +42,16 @@ class Source:
             return None
         return float(found[0].reshape(()))
 
-    def input(self, node: Node, place: int) -> Values | None:
-        """Return a constant input, None if it is left out."""
+    def input(self, node: Node, place: int, rank: int = 0) -> Values | None:
+        """Return a constant input, None if it is left out.
+
+        Sizes of an array of ``rank`` axes may leave that of the batch unknown: it is 1.
+        """
         name = node.inputs[place] if place < len(node.inputs) else ""
         if not name:
             return None
         sizes = self.model.sizes.get(name, (None,))
+        sizes = (1, *sizes[1:]) if len(sizes) == rank else sizes
         if name not in self.model.constants and None not in sizes:
             return np.array(sizes, np.int64)
         if name not in self.model.constants:
