@@ -121,7 +121,7 @@ def test_models_and_data_that_do_not_fit(run, tmp_path, capsys):
     for arguments, message in (
         (["--data", str(other)], "knows no class bottom; it knows left, right $a$, top"),
         (["--data", str(run / "photos"), "--size", "9"], "samples of shape (3, 9, 9), but"),
-        ([], "samples of shape (1, 28, 28), but"),
+        ([], f"(1, 28, 28), but {model} takes (3, 10, 8): name such data by --data"),
     ):
         assert main(["plot", "confusion", model, *arguments, "-o", str(tmp_path / "o.png")]) == 1
         assert message in capsys.readouterr().err

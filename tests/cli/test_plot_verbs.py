@@ -44,6 +44,7 @@ def written(path):
         ["mistakes", "MODEL", "--limit", "12"],
         ["confusion", "MODEL"],
         ["augmentations", "--seed", "3"],
+        ["augmentations", "--data", "mnist1d"],
     ],
     ids=" ".join,
 )

@@ -16,8 +16,6 @@ from tinyconv.data import Pixels, read_picture
 from tinyconv.data.idx import is_idx_folder
 from tinyconv.messages import hint
 
-NAMED = ("mnist-sample", "mnist")
-
 #: The options of :func:`add_options` besides ``data``: how data of one's own are read.
 OPTIONS = ("size", "channels", "shape", "label", "task")
 
@@ -29,8 +27,8 @@ def add_options(verb: argparse.ArgumentParser, default: str | None = None) -> No
         type=_source,
         default=default,
         metavar="DATA",
-        help="mnist-sample (default, in the package), mnist, or data of your own: a folder of "
-        "pictures per class, a folder of IDX files, a .csv or .npz file",
+        help="mnist-sample (default, in the package), mnist, mnist1d, or data of your own: a "
+        "folder of pictures per class, a folder of IDX files, a .csv or .npz file",
     )
     verb.add_argument(
         "--size",
@@ -61,12 +59,13 @@ def add_options(verb: argparse.ArgumentParser, default: str | None = None) -> No
 
 def _source(text: str) -> str:
     """Return a name as it is, and a path so that it holds in other folders too."""
-    if text in NAMED:
+    names = tc.data.names()
+    if text in names:
         return text
     if Path(text).expanduser().exists():
         return str(Path(text).expanduser().resolve())
     raise argparse.ArgumentTypeError(
-        f"{text!r} is none of {', '.join(NAMED)}, and no such path{hint(text, NAMED)}"
+        f"{text!r} is none of {', '.join(names)}, and no such path{hint(text, names)}"
     )
 
 
@@ -100,7 +99,7 @@ def load_for(net: tc.Sequential, model: Path, options: argparse.Namespace) -> tc
     data = load(settings)
     if data.test.x.shape[1:] != shape:
         raise tc.DataError(f"{data.source}: samples of shape {data.test.x.shape[1:]}, but {model} "
-                           f"takes {shape}")  # fmt: skip
+                           f"takes {shape}: name such data by --data")  # fmt: skip
     if net.pixels is not None:
         warn(data.source, Pixels.of(data.test.x).differs(net.pixels))
     if not data.class_names:
