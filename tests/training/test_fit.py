@@ -233,6 +233,15 @@ def test_callbacks_are_called_in_order_and_end_in_reverse() -> None:
     assert log == expected
 
 
+def test_a_callback_may_hand_on_whatever_it_gets() -> None:
+    class Stop(tc.Callback):
+        def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+            super().on_epoch_end(*args, **kwargs)
+            args[0].stop = True
+
+    assert len(run(network(), epochs=3, callbacks=[Stop()])) == 1
+
+
 @pytest.mark.parametrize("step", [1, 3, BATCHES, BATCHES + 2])
 def test_a_run_stops_after_the_batch_at_which_it_was_told(step: int) -> None:
     net, log = network(), Log()

@@ -147,8 +147,9 @@ def check_callback(callback: object) -> None:
         what = shown(callback)
         raise ArgumentError(f"fit: a callback is {what}{of_keras}, expected a tinyconv.Callback")
     for hook in _HOOKS:
-        names = list(inspect.signature(getattr(callback, hook)).parameters)
-        if len(names) != 1:
+        names = inspect.signature(getattr(callback, hook)).parameters
+        takes_any = any(each.kind is each.VAR_POSITIONAL for each in names.values())
+        if len(names) != 1 and not takes_any:
             raise ArgumentError(
                 f"fit: {name}.{hook} takes ({', '.join(names)}) as in Keras, expected (training), "
                 "which has position.epoch and history.rows[-1]"
