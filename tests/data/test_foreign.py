@@ -33,6 +33,15 @@ def test_a_header_of_numbers(tmp_path, names):
     assert tc.data.load(path, label=place).class_names == ("0", "1")
 
 
+@pytest.mark.parametrize("names", ["400.5,401,kind", "1,2,y"])
+def test_a_header_with_the_label_that_is_asked_for(tmp_path, names):
+    path, label = tmp_path / "d.csv", names.rpartition(",")[2]
+    path.write_text(f"{names}\n" + "5,6,n\n7,8,y\n" * 20)
+    data = tc.data.load(path, label=label)
+    assert data.class_names == ("n", "y")
+    assert sum(len(y) for _, y in data) == 40
+
+
 def test_a_first_sample_that_counts(tmp_path):
     """0, 1 are its numbers and no names, because others have its label."""
     path = tmp_path / "d.csv"

@@ -1,10 +1,10 @@
 """CSV and TSV: a sample a row, one column the label, a class or a number, the others numbers.
 
-The first row is a header if none of its cells is a number, or if those that are count 0, 1, 2, … or
-1, 2, 3, … or stand beside one that says "label" or the like, and no sample has the label that it
-would have. A first column without a name, the index of a data
-frame, is left out. Columns are separated by the one of comma, semicolon and tab that the first row
-has most of.
+The first row is a header if none of its cells is a number; if one is the label that is asked for;
+or, where no sample has the label that it would have, if its numbers count 0, 1, 2, … or 1, 2, 3, …
+or stand beside one that says "label" or the like. A first column without a name, the index of a
+data frame, is left out. Columns are separated by the one of comma, semicolon and tab that the first
+row has most of.
 """
 
 import csv
@@ -68,7 +68,7 @@ def _read(
         raise DataError(f"{path}: is empty")
     if not 2 <= len(first) <= MOST_COLUMNS:
         raise DataError(f"{path}: has {len(first):,} columns, expected 2 to {MOST_COLUMNS:,}")
-    header, doubtful = _header(first)
+    header, doubtful = _header(first, label)
     if header is not None:
         first = next(rows, None)
         if first is None:
@@ -133,12 +133,12 @@ def _read(
     return Parts({"train": part}, kind, class_names, like_mnist=True, about=about)
 
 
-def _header(first: list[str]) -> tuple[list[str] | None, list[str]]:
+def _header(first: list[str], label: str | int | None) -> tuple[list[str] | None, list[str]]:
     """Return the names of the columns, None if the first row is a sample, and the row if in doubt.
 
-    >>> _header(["a", "b"]), _header(["3", "b"])
-    ((['a', 'b'], []), (None, []))
-    >>> _header(["kind", "0", "1"])
+    >>> _header(["a", "b"], None), _header(["3", "b"], None), _header(["3", "b"], "b")
+    ((['a', 'b'], []), (None, []), (['0', 'b'], []))
+    >>> _header(["kind", "0", "1"], None)
     (['kind', '1', '2'], ['kind', '0', '1'])
     """
     cells = [cell.strip() for cell in first]
@@ -147,11 +147,12 @@ def _header(first: list[str]) -> tuple[list[str] | None, list[str]]:
         return cells, []
     counts = any(numbers == [str(first + n) for n in range(len(numbers))] for first in (0, 1))
     said = any(cell.lower() in LABELS for cell in cells)
-    if len(numbers) == len(cells) or not (counts or said):
+    asked = label in cells and label not in numbers
+    if len(numbers) == len(cells) or not (counts or said or asked):
         return None, []
     # A number is a place among the columns, so that it names no other one.
     names = [str(place) if _is_number(cell) else cell for place, cell in enumerate(cells)]
-    return names, [] if "" in cells else first
+    return names, [] if asked or "" in cells else first
 
 
 def _task(labels: Collection[str]) -> str:
