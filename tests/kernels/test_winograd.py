@@ -12,6 +12,7 @@ from tinyconv.engines.cpu import winograd_calls
 from tinyconv.engines.cpu.arena import Arena
 from tinyconv.engines.cpu.conv_dims import (
     Product,
+    Squares,
     border_of_gradient,
     convolution,
     input_gradient,
@@ -23,7 +24,7 @@ from tinyconv.engines.cpu.winograd_calls import (
     add_square_weights,
     add_squares,
     add_weight_gradient_of_squares,
-    is_of_squares,
+    squares_of,
 )
 from tinyconv.geometry import Geometry, sliding_window
 from tinyconv.kernels.cpu.kernel import address_of
@@ -51,21 +52,34 @@ def packed(arena: Arena, product: Product, w: Array) -> Array:
     return blocks
 
 
+def assert_close(found: Array, expected: Array | None, terms: Array | None) -> None:
+    """Compare sums to a millionth of the largest sum of what their terms amount to."""
+    assert expected is not None
+    assert terms is not None
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * terms.max())
+
+
 @pytest.mark.parametrize(
-    ("C", "O", "size", "padding", "K"),
+    ("C", "O", "size", "padding", "squares"),
     [
-        (LANES, 3 * LANES + 4, (8, 6), 1, 3),
-        (2 * LANES + 3, LANES + 4, (7, 9), 1, 3),
-        (LANES, LANES, (6, 10), 0, 3),
-        (LANES + 3, LANES + 4, (7, 8), 2, 5),
-        (LANES, LANES, (10, 12), 0, 5),
+        (LANES, 3 * LANES + 4, (8, 9), 1, Squares(4, 3)),
+        (LANES, LANES, (7, 12), 0, Squares(4, 3)),
+        (2 * LANES + 3, LANES + 4, (7, 9), 1, Squares(2, 3)),
+        (LANES + 3, LANES + 4, (7, 8), 2, Squares(2, 5)),
+        (LANES, LANES, (9, 8), 1, Squares(5, 2)),
+        (LANES, LANES, (9, 8), 1, Squares(3, 4)),
     ],
 )
 def test_a_convolution_forward_and_backward(
-    monkeypatch: pytest.MonkeyPatch, C: int, O: int, size: tuple[int, int], padding: int, K: int
+    monkeypatch: pytest.MonkeyPatch,
+    C: int,
+    O: int,
+    size: tuple[int, int],
+    padding: int,
+    squares: Squares,
 ) -> None:
     monkeypatch.setattr(winograd_calls, "PART", 0)  # each block of outputs is a part
-    rng = np.random.default_rng(0)
+    rng, K = np.random.default_rng(0), squares.K
     window = window_of(size, padding, K)
     x, w, b, old, gate = (
         rng.normal(size=shape).astype(np.float32)
@@ -74,6 +88,8 @@ def test_a_convolution_forward_and_backward(
     y, saved = conv2d(x, w, b, padding=padding)
     dy = rng.normal(size=y.shape).astype(np.float32)
     dx, dw, db = conv2d_backward(dy, saved)
+    all_y, saved = conv2d(abs(x), abs(w), abs(b), padding=padding)
+    all_dx, all_dw, all_db = conv2d_backward(abs(dy), saved)
 
     nothing = np.zeros(1, np.float32)
     context, program = Context(N, 1, True, nothing, nothing), Program(1)
@@ -85,10 +101,9 @@ def test_a_convolution_forward_and_backward(
     gradient = filled(arena.image(N, (C, *window.size)), old)
     gates = filled(arena.image(N, (C, *window.size)), gate)
 
-    assert is_of_squares(window, C, O, 100)
     product = convolution(window, source, result, N, arena)
     (back,) = input_gradient(window, dz, gradient, N, arena)
-    product.squares = back.squares = K
+    product.squares = back.squares = squares
     flipped = np.swapaxes(w, 0, 1)[:, :, ::-1, ::-1]
     add_square_weights(context, program, "v", product, packed(arena, product, w))
     add_square_weights(context, program, "v", back, packed(arena, back, flipped))
@@ -108,23 +123,23 @@ def test_a_convolution_forward_and_backward(
     program.run(N)
 
     expected = np.maximum(y, 0)
-    np.testing.assert_allclose(result.channels_first(N).reshape(y.shape), expected, atol=1e-4)
+    assert_close(result.channels_first(N).reshape(y.shape), expected, all_y)
     expected = np.where(gate <= 0, 0, old + dx)
-    np.testing.assert_allclose(gradient.channels_first(N).reshape(dx.shape), expected, atol=1e-4)
+    assert_close(gradient.channels_first(N).reshape(dx.shape), expected, all_dx)
     blocks = sums[: K * run * product.tile.padded(O)].reshape(-1, K, run, width)[:, :, : K * C]
     found = np.moveaxis(blocks, 3, 1).reshape(-1, K, K, C)[:O]
-    np.testing.assert_allclose(np.moveaxis(found, 3, 1), dw, atol=1e-3)
-    assert db is not None
-    np.testing.assert_allclose(bias[:O], db, atol=1e-3)
+    assert_close(np.moveaxis(found, 3, 1), dw, all_dw)
+    assert_close(bias[:O], db, all_db)
 
 
+@pytest.mark.parametrize("squares", [Squares(4, 3), Squares(2, 5)])
 @pytest.mark.parametrize("size", [(9, 12), (10, 11)])
-def test_a_convolution_with_the_max_pool_behind_it(size: tuple[int, int]) -> None:
+def test_a_convolution_with_the_max_pool_behind_it(size: tuple[int, int], squares: Squares) -> None:
     """Results that fill no window of the pool are in none."""
-    C, O, rng = LANES, LANES + 4, np.random.default_rng(0)
-    window = window_of(size, 0, 5)
+    C, O, K, rng = LANES, LANES + 4, squares.K, np.random.default_rng(0)
+    window = window_of(size, 0, K)
     x, w, b = (
-        rng.normal(size=shape).astype(np.float32) for shape in ((N, C, *size), (O, C, 5, 5), (O,))
+        rng.normal(size=shape).astype(np.float32) for shape in ((N, C, *size), (O, C, K, K), (O,))
     )
     y, saved = max_pool2d(conv2d(x, w, b)[0], 2)
     nothing = np.zeros(1, np.float32)
@@ -134,9 +149,7 @@ def test_a_convolution_with_the_max_pool_behind_it(size: tuple[int, int]) -> Non
     result = arena.image(N, y.shape[1:])
     result.array[...] = np.nan
     product = convolution(window, source, result, N, arena, (1, 2, 2))
-    assert is_of_squares(window, C, O, 100, (1, 2, 2))
-    assert not is_of_squares(window, C, O, 100, (1, 3, 3))
-    product.squares = 5
+    product.squares = squares
     add_square_weights(context, program, "v", product, packed(arena, product, w))
     program.add_deferred()
     biases = arena.take(product.tile.padded(O))
@@ -148,7 +161,7 @@ def test_a_convolution_with_the_max_pool_behind_it(size: tuple[int, int]) -> Non
     context._room[...] = np.nan
     program.freeze(2)
     program.run(N)
-    np.testing.assert_allclose(result.channels_first(N).reshape(y.shape), y, atol=1e-4)
+    assert_close(result.channels_first(N).reshape(y.shape), y, conv2d(abs(x), abs(w), abs(b))[0])
     rows, columns = np.divmod(saved.argmax, window.output[2])
     expected = rows % 2 * 2 + columns % 2
     found = winners[: N * result.sample].reshape(N, -1)[:, : y[0].size].reshape(N, -1, O)
@@ -170,26 +183,33 @@ def test_what_is_not_finite_is_as_in_the_operation(value: float, behind: list[tc
 
 
 def test_which_convolutions_are_of_squares() -> None:
-    def is_one(
-        size: tuple[int, int], padding: int, C: int = LANES, O: int = LANES, **options: Any
-    ) -> bool:
-        return is_of_squares(window_of(size, padding, **options), C, O, 10)
+    def chosen(
+        size: tuple[int, int],
+        padding: int,
+        C: int = LANES,
+        O: int = LANES,
+        pooling: tuple[int, int, int] = (1, 1, 1),
+        **options: Any,
+    ) -> Squares | None:
+        return squares_of(window_of(size, padding, **options), C, O, 10, 1, pooling)
 
-    assert is_one((7, 8), 1)
-    assert is_one((8, 8), 0)
-    assert is_one((12, 12), 0, K=5)
-    assert not is_one((8, 8), 0, K=5)  # too few results for weights of that size
-    assert is_one((7, 7), 2, K=5)
-    assert not is_one((12, 12), 0, K=7)
-    assert not is_one((8, 8), 1, K=2)
-    assert not is_one((9, 9), 1, K=4)
-    assert not is_one((7, 8), 0)  # rows that nothing is around
-    assert not is_one((7, 8), 2)  # nothing is around dz
-    assert not is_one((2, 2), 1)  # too few results for the weights
-    assert not is_one((8, 8), 1, C=LANES - 1)
-    assert not is_one((8, 8), 1, O=LANES - 1)
-    assert not is_one((8, 8), 1, stride=2)
-    assert not is_one((8, 8), 2, dilation=2)
-    assert not is_of_squares(
-        over_three_axes(sliding_window("test", (8, 8), (3, 1), padding=1)), LANES, LANES, 10
-    )
+    assert chosen((8, 8), 1) == Squares(4, 3)
+    assert chosen((7, 8), 0) == Squares(2, 3)  # 5 x 6: four tiles of 6 x 6 are six of 4 x 4
+    assert chosen((5, 5), 1) == Squares(2, 3)  # too few results for large tiles
+    assert chosen((2, 2), 1) is None  # too few results for the weights
+    assert chosen((12, 12), 0, K=5) == Squares(2, 5)
+    assert chosen((8, 8), 0, K=5) is None
+    assert chosen((9, 9), 1, K=2) == Squares(5, 2)
+    assert chosen((9, 9), 1, K=4) == Squares(3, 4)
+    assert chosen((12, 12), 0, K=6) is None
+    assert chosen((12, 12), 0, K=1) is None
+    assert chosen((18, 18), 1, pooling=(1, 2, 2)) == Squares(4, 3)
+    assert chosen((8, 8), 1, pooling=(1, 2, 2)) == Squares(2, 3)
+    assert chosen((18, 18), 1, K=2, pooling=(1, 2, 2)) is None
+    assert chosen((18, 18), 1, pooling=(1, 3, 3)) is None
+    assert chosen((8, 8), 1, C=LANES - 1) is None
+    assert chosen((8, 8), 1, O=LANES - 1) is None
+    assert chosen((8, 8), 1, stride=2) is None
+    assert chosen((8, 8), 2, dilation=2) is None
+    window = over_three_axes(sliding_window("test", (8, 8), (3, 1), padding=1))
+    assert squares_of(window, LANES, LANES, 10, 1) is None

@@ -14,7 +14,7 @@ from tinyconv.engines.cpu.loss_step import LossStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step, runs_of, sizes_of
 from tinyconv.engines.cpu.steps import STEPS
-from tinyconv.engines.cpu.tiling import compiled
+from tinyconv.engines.cpu.tiling import FEW, compiled
 from tinyconv.engines.cpu.update_rule import UpdateRule
 from tinyconv.engines.step import Steps
 from tinyconv.kernels.cpu import batch as batch_kernels
@@ -145,10 +145,10 @@ class CpuBackend:
         """Samples of a block, in numbers that leave few tiles in part empty."""
         sample = 4 * sum(image.sample for image in self.images)
         fitting = BLOCK_BYTES // sample
-        # Few samples would wait for many parameters, or for the sums of their gradients.
-        passed = self.parameters.flat.nbytes * (4 if self.training else 1)
-        least = 6 if passed > max(sample, BLOCK_BYTES) else 1
-        even = max(n for n in (MANY, 6, least) if n <= max(fitting, least))
+        # Few samples would wait for many weights, transformed ones, or sums of their gradients.
+        passed = 4 * self.parameters.flat.nbytes
+        least = FEW if passed > max(sample, BLOCK_BYTES) else 1
+        even = max(n for n in (MANY, FEW, least) if n <= max(fitting, least))
         return max(even, fitting // even * even)
 
     @property
@@ -158,7 +158,7 @@ class CpuBackend:
         What one leaves in the cache is where the next one writes. All samples, if they depend on
         each other or are small: to wake other threads for each block takes longer than it spares.
         """
-        small = self._block >= MANY or (self._block > 6 and self.threads > 1)
+        small = self._block >= MANY or (self._block > FEW and self.threads > 1)
         if small or not self.program.is_by_samples:
             return self.batch
         return min(self.batch, self._block * self.threads)

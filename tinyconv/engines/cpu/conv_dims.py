@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,6 +61,22 @@ def tile_for(channels: int, positions: int = 1) -> Tile:
     cost = {V: ceil(vectors / V) * V * (1.25 if V == 1 else 1) for V in (3, 2, 1)}
     V = min((V for V in cost if V * positions <= SUMS or V == 1), key=cost.__getitem__)
     return Tile(L, V, max(1, min(ROWS, SUMS // V) // positions))
+
+
+class Squares(NamedTuple):
+    """Tiles of ``R`` x ``R`` results of windows of ``K`` x ``K``: see ``kernels.cpu.winograd``."""
+
+    R: int
+    K: int
+
+    @property
+    def S(self) -> int:
+        """Rows of what a tile reads."""
+        return self.R + self.K - 1
+
+    def count(self, results: Sequence[int]) -> int:
+        """Return how many tiles hold so many results over three axes."""
+        return ceil(results[1] / self.R) * ceil(results[2] / self.R)
 
 
 def elements_for(run: int, count: int, V: int) -> tuple[int, int]:
@@ -141,11 +158,12 @@ class Product:
         dims: the record of sizes; ``whole``: the same with all elements for each window.
         rows: where each run begins, relative to a position.
         start, end: where the first window begins in x, and its result in y.
-        squares: rows of the window if ``kernels.cpu.winograd`` makes it, else 0.
-        transformed: the weights in that case, once they are packed.
+        squares: the tiles if ``kernels.cpu.winograd`` makes it.
+        transformed: the arguments of its kernel that are the weights, once they are packed.
     """
 
-    transformed: Values
+    transformed: dict[str, Any]
+    squares: Squares | None = None
 
     def __init__(
         self,
@@ -178,7 +196,6 @@ class Product:
         self.elements = elements
         self.count, self.windows = len(elements), len(y_at)
         self.start, self.end = int(x_at[0]) + int(elements[0] if len(elements) else 0), int(y_at[0])
-        self.squares = 0
         self.x_at, self.y_at = arena.table(x_at), arena.table(y_at)
         self.rows, self.weight_at = arena.table(elements[::run]), arena.table(weight_at)
         self.into = arena.table(np.arange(self.count) * self.tile.width)

@@ -25,7 +25,7 @@ from tinyconv.engines.cpu.depthwise_step import has_small_groups
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
-from tinyconv.engines.cpu.winograd_calls import PREDICTIONS, is_of_squares
+from tinyconv.engines.cpu.winograd_calls import PREDICTIONS, squares_of
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import conv, conv_max
@@ -89,8 +89,8 @@ class ConvStep(ProductStep):
 
     def _choose_squares(self, product: Product, pooling: tuple[int, ...]) -> None:
         C, O = self.product.x.C, self.product.channels
-        if self.groups == 1 and is_of_squares(self.window, C, O, self._served, pooling):
-            product.squares = self.window.kernel[-1]
+        if self.groups == 1:
+            product.squares = squares_of(self.window, C, O, *self._served, pooling)
 
     def _place_results(self) -> None:
         """Choose where z is, if it is not as large as y."""
@@ -100,9 +100,9 @@ class ConvStep(ProductStep):
         return dy
 
     @property
-    def _served(self) -> int:
-        """Samples that a weight serves before it changes."""
-        return self.context.batch * (1 if self.context.training else PREDICTIONS)
+    def _served(self) -> tuple[int, int]:
+        """Samples of a batch, and how many batches a weight serves before it changes."""
+        return self.context.batch, 1 if self.context.training else PREDICTIONS
 
     def _bind_gradient(self, dz: Image) -> None:
         """Choose where the gradient of z is, and what makes dx of it."""
@@ -241,8 +241,10 @@ class ConvStep(ProductStep):
         tile = tile_for(C)
         vectors = tile.padded(C) // tile.L
         gathering = taps_of_gradient(window) * O * vectors * (1.25 if tile.V == 1 else 1)
-        if is_of_squares(window, C, O, self._served):
-            gathering /= 1.5
+        squares = squares_of(window, C, O, *self._served)
+        if squares is not None:
+            products = squares.count(window.size) * squares.S**2
+            gathering *= 1.5 * products / prod(window.size + window.kernel)
         positions, runs = prod(window.output), self._channel // self.run_lanes
         gathering += 20 * prod(window.size) * (self.groups - 1)
         scattering = positions * (1.2 * O * runs + (32 + 12 * runs) * (self.groups - 1))

@@ -248,8 +248,7 @@ class ProductStep(Step):
         """Add the calls that make dw and db of what the product reads and of ``dz``."""
         product, tile = self.product, self.product.tile
         count, name = product.count, f"{self.name}: dw"
-        is_even = dz.H % 2 == dz.W % 2 == 0
-        by_squares = product.squares and (is_even or dz.has_border(((0, 0), (0, 1), (0, 1))))
+        by_squares = product.squares is not None
         R, runs = (product.run, 1) if by_squares else elements_for(product.run, count, tile.V)
         run, rows = (product.run, product.rows) if R > 1 else (1, product.elements)
         padded = ceil(run / R) * R

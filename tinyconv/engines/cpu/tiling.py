@@ -10,6 +10,9 @@ from typing import Any
 
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 
+#: Samples that pass by many weights at a time, at least; a number that leaves few tiles part empty.
+FEW = 6
+
 
 @cache
 def compiled(maker: Callable[..., Any], *constants: int) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 
 from tinyconv.backend import Values
 from tinyconv.engines.cpu.arena import Image
-from tinyconv.engines.cpu.conv_dims import SUMS, Product
+from tinyconv.engines.cpu.conv_dims import SUMS, Product, Squares
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context
-from tinyconv.engines.cpu.tiling import compiled, even
+from tinyconv.engines.cpu.tiling import FEW, compiled, even
 from tinyconv.geometry import Geometry
 from tinyconv.kernels.cpu import winograd
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
@@ -26,42 +26,57 @@ WEIGHTS = 16 << 10
 ROWS = 12
 #: Bytes of the gradients of transformed weights that stay in the second cache for all tiles.
 PART = 768 << 10
-#: Results that a transformed weight serves at least, by the rows of its window: for fewer the
+#: Results that a transformed weight serves at least, by the rows of a tile: for fewer the
 #: transformation is too dear, and so is compiling it.
-RESULTS = {3: 64, 5: 256}
+RESULTS = {4: 64, 6: 256}
+#: Tiles that cost as much as the transformation of the weights.
+WEIGHT = 48
 #: Batches that a weight serves in predictions, as a rule, before it changes.
 PREDICTIONS = 16
 
 
-def is_of_squares(
+def squares_of(
     window: Geometry,
     channels: int,
     outputs: int,
-    samples: int,
+    batch: int,
+    passes: int,
     pooling: tuple[int, ...] = (1, 1, 1),
-) -> bool:
-    """Whether a convolution has windows of 3 x 3 or 5 x 5, one apart, and channels for vectors.
+) -> Squares | None:
+    """Return the cheapest tiles for a convolution, None if it is not made of any.
 
-    Each of its weights has to serve enough results, of so many samples.
-
-    A max-pool behind it, of ``pooling`` results, has windows of 2 x 2 if any. Without one, the last
-    tile of an odd number of rows reads one row too many; what is there has to be zero.
+    It has windows of 2 x 2 to 5 x 5, one apart, and channels for vectors, and each of its weights
+    serves enough results, of so many passes of a batch. A max-pool behind it, of ``pooling``
+    results, has windows of 2 x 2 if any.
     """
     K = window.kernel[-1]
-    if pooling == (1, 1, 1):
-        sizes = zip(window.output[1:], window.padding[1:], strict=True)
-        may_be = all(n % 2 == 0 or all(0 < p < K - 1 for p in padding) for n, padding in sizes)
-    else:
-        may_be = pooling == (1, 2, 2)
-    return (
-        may_be
-        and K in RESULTS
+    if not (
+        pooling in ((1, 1, 1), (1, 2, 2))
         and window.kernel == (1, K, K)
         and window.stride == window.dilation == (1, 1, 1)
         and window.size[0] == window.output[0] == 1
         and min(channels, outputs) >= LANES
-        and samples * prod(window.output) >= RESULTS[K] * prod(pooling)
-    )
+    ):
+        return None
+    tiles = [
+        Squares(S - K + 1, K)
+        for S, least in RESULTS.items()
+        if passes * batch * prod(window.output) >= least * prod(pooling)
+    ]
+    block = min(batch, FEW)
+    choices = [tile for tile in tiles if 1 < K < tile.S and tile.R % pooling[-1] == 0]
+
+    def cost(tile: Squares) -> float:
+        rows = ceil(block * tile.count(window.output) / ROWS) * ROWS
+        return tile.S**2 * (passes * batch / block * rows + WEIGHT)
+
+    return min(choices, key=cost, default=None)
+
+
+def squares_in(product: Product) -> Squares:
+    """Return a product's tiles, which it has."""
+    assert product.squares is not None
+    return product.squares
 
 
 def _sizes(product: Product) -> dict[str, Any]:
@@ -69,7 +84,7 @@ def _sizes(product: Product) -> dict[str, Any]:
     side = 1 if product.positions == 1 else 2
     C_all = ceil(product.x.C / LANES) * LANES
     O_all = product.tile.padded(product.channels)
-    weights = 4 * (product.squares + 1) ** 2 * C_all * O_all
+    weights = 4 * squares_in(product).S ** 2 * C_all * O_all
     return {
         "x": product.x.array[product.start :],
         "x_sample": product.x.sample,
@@ -89,13 +104,17 @@ def _rows(product: Product) -> int:
     return min(ROWS, SUMS // product.tile.V)
 
 
+def _step(count: int) -> int:
+    """Return how far matrices of so many numbers are apart, that fill other lines of the cache."""
+    return count + LANES
+
+
 def _with_room(
     context: Context, product: Product, sizes: dict[str, Any], more: int = 0
 ) -> dict[str, Any]:
     """Add a place for the transformed tiles, and ``more`` matrices' sizes, to the arguments."""
-    # Behind each matrix is a vector, so that they do not fall on the same lines of the cache.
-    u_step, m_step = (sizes["chunk"] * sizes[name] + LANES for name in ("C_all", "O_all"))
-    room, thread = context.room((product.squares + 1) ** 2 * (u_step + m_step + more))
+    u_step, m_step = (_step(sizes["chunk"] * sizes[name]) for name in ("C_all", "O_all"))
+    room, thread = context.room(squares_in(product).S ** 2 * (u_step + m_step + more))
     steps = {"u_step": u_step, "m_step": m_step}
     return {**sizes, **steps, "room": room, "room_thread": thread}
 
@@ -104,12 +123,14 @@ def add_square_weights(
     context: Context, program: Program, name: str, product: Product, w: Values
 ) -> None:
     """Add the calls that transform a product's packed weights."""
-    C, K, width = product.x.C, product.squares, product.tile.width
-    padded = product.tile.padded(product.channels)
-    v = product.transformed = context.arena.take((K + 1) ** 2 * C * padded)
-    kernel = compiled(winograd.weights, product.tile.L, K)
-    values: dict[str, Any] = {"w": w, "v": v, "C": C, "width": width, "blocks": padded // width}
-    program.defer(lambda: program.call(name, kernel, items=C, **values))
+    C, squares, tile = product.x.C, squares_in(product), product.tile
+    padded = tile.padded(product.channels)
+    step = _step(C * padded)
+    v: dict[str, Any] = {"v": context.arena.take(squares.S**2 * step), "v_step": step}
+    product.transformed = v
+    sizes: dict[str, Any] = {"C": C, "width": tile.width, "blocks": padded // tile.width}
+    kernel = compiled(winograd.weights, tile.L, *squares)
+    program.defer(lambda: program.call(name, kernel, items=C, w=w, **v, **sizes))
 
 
 def add_squares(
@@ -120,12 +141,12 @@ def add_squares(
     # Channels of x at a time: each takes V registers, and one more the factor of a row.
     registers = (REGISTERS - 1) // tile.V - _rows(product)
     together = max(G for G in (4, 2, 1) if G == 1 or (registers >= G and product.x.C % G == 0))
-    constants = tile.L, tile.V, _rows(product), together, product.positions, product.squares
+    constants = tile.L, tile.V, _rows(product), together, product.positions
     program.call(
         name,
-        compiled(winograd.forward, *constants),
+        compiled(winograd.forward, *constants, *squares_in(product)),
         **_with_room(context, product, _sizes(product)),
-        v=product.transformed,
+        **product.transformed,
         y_sample=y.sample,
         y_row=y.row,
         y_step=y.step,
@@ -149,19 +170,21 @@ def add_weight_gradient_of_squares(
     All tiles pass by all sums. Where these are too many for the second cache, it is faster to
     transform the input again for each part of the outputs.
     """
-    tile, sizes = product.tile, _sizes(product)
-    R = min(LANES, 1 << (SUMS // tile.V).bit_length() - 1)  # divides the vectors of channels
-    block = 4 * (product.squares + 1) ** 2 * sizes["C_all"] * tile.width
+    tile, sizes, squares = product.tile, _sizes(product), squares_in(product)
+    N = min(LANES, 1 << (SUMS // tile.V).bit_length() - 1)  # divides the vectors of channels
+    block = 4 * squares.S**2 * sizes["C_all"] * tile.width
     step = even(sizes["O_all"] // tile.width, max(1, PART // block)) * tile.width
     for o in range(0, product.channels, step):
         sizes["O"] = min(step, product.channels - o)
         sizes["O_all"] = tile.padded(sizes["O"])
+        s_step = _step(sizes["C_all"] * sizes["O_all"])
         program.call(
             name,
-            compiled(winograd.weight_gradient, tile.L, tile.V, R, product.squares),
-            **_with_room(context, product, sizes, sizes["C_all"] * sizes["O_all"]),
+            compiled(winograd.weight_gradient, tile.L, tile.V, N, *squares),
+            **_with_room(context, product, sizes, s_step),
+            s_step=s_step,
             dz=dz.channels(o, sizes["O"]),
-            dw=dw[o * product.squares * run_padded :],
+            dw=dw[o * squares.K * run_padded :],
             db=db[o:],
             run_padded=run_padded,
             width=tile.width,

@@ -1,28 +1,30 @@
 """Convolution with windows of 3 x 3 or 5 x 5, one apart, with half the products or less.
 
 Twin of :func:`tinyconv.ops.conv.conv2d` and, in the forward pass, of a max-pool of 2 x 2 behind it.
-Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks (2016), section 4.1:
-F(2 x 2, K x K) with K = 3 or 5, and S = K + 1. A tile of S x S numbers d of a channel of x and the
-window g of a channel of w become S x S numbers each,
+Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks (2016), section 4:
+F(R x R, K x K) with R = 2 or 4 results and windows of K = 3 or 5, where S = R + K - 1 is 4 or 6. A
+tile of S x S numbers d of a channel of x and the window g of a channel of w become S x S numbers
+each,
 
     u = B d B'    v = G g G'    m[o] = sum over channels of u * v[o]    y[o] = A m[o] A'
 
-where y is the 2 x 2 results, and backward, with the gradient e of those results,
+where y is the R x R results, and backward, with the gradient e of those results,
 
     z[o] = A' e[o] A    s[o] = sum over tiles of u * z[o]    dg[o] = G' s[o] G
 
-So the sums over channels, or tiles, are S * S matrix products: 16 products for 4 results instead of
-36, and 36 instead of 100. The matrices follow from points p[j]: polynomials that agree there are
-the same. With M(x) = product over l of (x - p[l]), row j of B holds the coefficients of
-M(x) / (x - p[j]), row j of G the powers of p[j] divided by its value there, and column j of A those
-powers; the last ones stand for the point infinity.
+So the sums over channels, or tiles, are S * S matrix products: with windows of 3 x 3, 16 products
+for 4 results instead of 36, or 36 for 16 instead of 144. The matrices follow from points p[j]:
+polynomials that agree there are the same. With M(x) = product over l of (x - p[l]), row j of B
+holds the coefficients of M(x) / (x - p[j]), row j of G the powers of p[j] divided by its value
+there, and column j of A those powers; the last ones stand for the point infinity.
 
-A result depends on its own window alone, as it should; but where a window holds an infinity, it is
-NaN here. So a forward pass with a result that is not finite is done again by the kernel of
-:mod:`conv`.
+Where the results end within a tile, what a tile reads beyond is a copy of its last row or column:
+numbers that no result needs, as large as those that it does. Where a window holds an infinity, all
+of its tile is NaN here. So a forward pass with a result that is not finite is done again by the
+kernel of :mod:`conv`.
 """
 
-from functools import cache
+from functools import cache, reduce
 from itertools import product
 from math import isqrt, prod
 from typing import Any
@@ -39,6 +41,7 @@ from tinyconv.kernels.cpu.instruction import (
     Int,
     Pointer,
     Tile,
+    Vec,
     instruction,
     tile_type,
 )
@@ -55,27 +58,27 @@ from tinyconv.kernels.cpu.simd import (
 )
 from tinyconv.kernels.cpu.tiles import at_least, gated, load_tile, outer, plus, store_tile, zeros
 
-#: The points for a window. A transformation multiplies rounding errors; these of 5 x 5 do it least:
-#: the results are as exact as those of a direct sum, term by term.
-POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 0.75, -0.75, 1.5, -1.5)}
+#: The points for tiles of S. A transformation multiplies rounding errors; these of 6 do it least:
+#: the largest error is about that of a direct sum of so many terms.
+POINTS = {4: (0.0, 1.0, -1.0), 6: (0.0, 0.75, -0.75, 1.5, -1.5)}
 
 
 @cache
-def matrices(K: int) -> tuple[Values, Values, Values]:
-    """Return A (2, S), G (S, K) and B (S, S) for windows of K.
+def matrices(R: int, K: int) -> tuple[Values, Values, Values]:
+    """Return A (R, S), G (S, K) and B (S, S) for R results of windows of K.
 
-    >>> A, G, B = matrices(3)
+    >>> A, G, B = matrices(2, 3)
     >>> d, g = np.array([5.0, 6.0, 7.0, 9.0]), np.array([1.0, 2.0, 3.0])
     >>> (A @ ((G @ g) * (B @ d))).tolist()  # 5 + 12 + 21 and 6 + 14 + 27
     [38.0, 47.0]
     """
-    points, S = POINTS[K], K + 1
-    A, G, B = np.zeros((2, S)), np.zeros((S, K)), np.zeros((S, S))
+    S = R + K - 1
+    points, A, G, B = POINTS[S], np.zeros((R, S)), np.zeros((S, K)), np.zeros((S, S))
     for j, p in enumerate(points):
         others = [q for q in points if q != p]
-        A[:, j] = p ** np.arange(2)
+        A[:, j] = p ** np.arange(R)
         G[j] = p ** np.arange(K) / prod(p - q for q in others)
-        B[j, :K] = np.poly(others)[::-1]
+        B[j, : S - 1] = np.poly(others)[::-1]
     A[-1, -1] = G[-1, -1] = 1
     B[-1] = np.poly(points)[::-1]
     return A, G, B
@@ -84,16 +87,50 @@ def matrices(K: int) -> tuple[Values, Values, Values]:
 # Small matrices of vectors. A grid is a tile whose vectors count row by row.
 
 
+def _places(builder: Builder, stride: Int, count: Int, size: int) -> list[ir.Value]:
+    """So many multiples of a stride; the last of ``count`` stands for those beyond."""
+    places = [emit.times(builder, stride, 0)]
+    for n in range(1, size):
+        is_inside = builder.icmp_signed(">", count, ir.Constant(count.type, n))
+        places.append(builder.select(is_inside, emit.times(builder, stride, n), places[-1]))
+    return places
+
+
 @instruction(result=lambda size, lanes: tile_type(size * size, lanes))
 def load_grid(
-    builder: Builder, p: Pointer, i: Int, down: Int, along: Int, size: Constant, lanes: Constant
+    builder: Builder,
+    p: Pointer,
+    i: Int,
+    down: Int,
+    along: Int,
+    rows: Int,
+    columns: Int,
+    size: Constant,
+    lanes: Constant,
 ) -> Tile:
-    """The grid whose vector (r, c) is what begins at ``p[i + r * down + c * along]``."""
-    vectors = []
-    for r, c in product(range(size), range(size)):
-        rows, columns = emit.times(builder, down, r), emit.times(builder, along, c)
-        vectors.append(emit.load(builder, p, emit.plus(builder, i, rows, columns), lanes))
-    return vectors
+    """The grid whose vector (r, c) is what begins at ``p[i + r * down + c * along]``.
+
+    The last of ``rows`` and ``columns`` stand for those beyond.
+    """
+    both = _places(builder, down, rows, size), _places(builder, along, columns, size)
+    return [emit.load(builder, p, emit.plus(builder, i, *place), lanes) for place in product(*both)]
+
+
+def _exists(builder: Builder, n: int, size: int, rows: Int, columns: Int) -> ir.Value:
+    """Whether vector n of a grid lies within so many rows and columns."""
+    r, c = divmod(n, size)
+    in_rows = builder.icmp_signed(">", rows, ir.Constant(rows.type, r))
+    return builder.and_(in_rows, builder.icmp_signed(">", columns, ir.Constant(columns.type, c)))
+
+
+@instruction()
+def inside(builder: Builder, grid: Tile, rows: Int, columns: Int) -> Tile:
+    """The grid with 0 beyond so many rows and columns."""
+    size, zero = isqrt(len(grid)), emit.zeros(grid[0].type)
+    return [
+        builder.select(_exists(builder, n, size, rows, columns), vector, zero)
+        for n, vector in enumerate(grid)
+    ]
 
 
 @instruction()
@@ -109,15 +146,17 @@ def store_grid(
     count: Int,
 ) -> None:
     """Write a grid to where :func:`load_grid` finds it: so many rows, columns and lanes of it."""
+    size = isqrt(len(grid))
     for n, vector in enumerate(grid):
-        r, c = divmod(n, isqrt(len(grid)))
-        is_inside = builder.and_(
-            builder.icmp_signed(">", rows, ir.Constant(rows.type, r)),
-            builder.icmp_signed(">", columns, ir.Constant(columns.type, c)),
-        )
-        with builder.if_then(is_inside):
-            steps = emit.times(builder, down, r), emit.times(builder, along, c)
+        with builder.if_then(_exists(builder, n, size, rows, columns)):
+            steps = emit.times(builder, down, n // size), emit.times(builder, along, n % size)
             emit.store_first(builder, p, emit.plus(builder, i, *steps), vector, count)
+
+
+@instruction(result=lambda grid: grid.dtype)
+def sum_of_grid(builder: Builder, grid: Tile) -> Vec:
+    """The sum of a grid's vectors."""
+    return reduce(builder.fadd, grid)
 
 
 def _times(builder: Builder, matrix: Values, vectors: Tile) -> Tile:
@@ -138,15 +177,15 @@ def _times(builder: Builder, matrix: Values, vectors: Tile) -> Tile:
 
 
 def _both_sides(which: int, is_transposed: bool = False) -> Any:
-    """Return the function X d X' of a grid d and S, where X is one of the matrices."""
+    """Return the function X d X' of a grid d, R and K, where X is one of the matrices."""
 
-    def matrix_of(size: int) -> Values:
-        matrix = matrices(size - 1)[which]
+    def matrix_of(R: int, K: int) -> Values:
+        matrix = matrices(R, K)[which]
         return matrix.T if is_transposed else matrix
 
-    @instruction(result=lambda grid, size: tile_type(len(matrix_of(size)) ** 2, grid.dtype.lanes))
-    def transform(builder: Builder, grid: Tile, size: Constant) -> Tile:
-        matrix = matrix_of(size)
+    @instruction(result=lambda grid, R, K: tile_type(len(matrix_of(R, K)) ** 2, grid.dtype.lanes))
+    def transform(builder: Builder, grid: Tile, R: Constant, K: Constant) -> Tile:
+        matrix = matrix_of(R, K)
         S = matrix.shape[1]
         columns = [_times(builder, matrix, grid[c::S]) for c in range(S)]
         rows = [_times(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
@@ -161,22 +200,21 @@ of_gradient, to_weight = _both_sides(0, True), _both_sides(1, True)
 ZERO = np.float32(0)
 
 #: ``w``: as :data:`conv.FORWARD` has it, for ``C`` channels in ``blocks`` of ``width`` outputs;
-#: ``v``: (S * S, blocks, C, width).
-WEIGHTS = record("w", "v", "C", "blocks", "width")
+#: ``v``: S * S matrices (blocks, C, width), each ``v_step`` behind the one before.
+WEIGHTS = record("w", "v", "v_step", "C", "blocks", "width")
 
 
-def weights(L: int, K: int) -> Any:
+def weights(L: int, R: int, K: int) -> Any:
     """Make the kernel that transforms the weights of channels ``first`` to ``last``."""
-    S = K + 1
+    S = R + K - 1
 
     @kernel(WEIGHTS)
     def winograd_weights(a, thread, first, last):  # type: ignore[no-untyped-def]
-        w, v, row = pointer(a.w), pointer(a.v), a.C * a.width
-        step = a.blocks * row
+        w, v, row, step = pointer(a.w), pointer(a.v), a.C * a.width, a.v_step
         for block in range(a.blocks):
             for k in range(first * a.width, last * a.width, L):
-                g = load_grid(w, block * K * K * row + k, K * row, row, K, L)
-                store_grid(v, block * row + k, S * step, step, of_weight(g, S), S, S, L)
+                g = load_grid(w, block * K * K * row + k, K * row, row, K, K, K, L)
+                store_grid(v, block * row + k, S * step, step, of_weight(g, R, K), S, S, L)
 
     return winograd_weights
 
@@ -192,65 +230,86 @@ _ROOM = ("room", "room_thread", "u_step", "m_step")
 #: ``winners``, ``adds`` and ``gate`` are those of :data:`conv.FORWARD`. ``direct``,
 #: ``direct_args``: 0, or the kernel that is asked if a result is not finite.
 FORWARD = record(
-    *(*_TILES, *_ROOM, "v", "b", "y", "y_sample", "y_row", "y_step", "winners", "adds", "gate"),
+    *(
+        *_TILES,
+        *_ROOM,
+        "v",
+        "v_step",
+        "b",
+        "y",
+        "y_sample",
+        "y_row",
+        "y_step",
+        "winners",
+        "adds",
+        "gate",
+    ),
     *("direct", "direct_args"),
     floats=("floor",),
 )
 
 
 @njit()
-def place_of(t, H, W):  # type: ignore[no-untyped-def]
+def place_of(t, H, W, R):  # type: ignore[no-untyped-def]
     """The sample, the row and the column of tile t of a batch."""
-    high, wide = (H + 1) // 2, (W + 1) // 2
-    return t // (high * wide), t // wide % high * 2, t % wide * 2
+    high, wide = (H + R - 1) // R, (W + R - 1) // R
+    return t // (high * wide), t // wide % high * R, t % wide * R
 
 
 @njit()
-def next_place(n, h, w, H, W):  # type: ignore[no-untyped-def]
+def next_place(n, h, w, H, W, R):  # type: ignore[no-untyped-def]
     """The place behind a place, without the divisions."""
-    w += 2
+    w += R
     if w >= W:
-        w, h = 0, h + 2
+        w, h = 0, h + R
         if h >= H:
             h, n = 0, n + 1
     return n, h, w
 
 
 @njit()
-def transform_input(a, u, start, count, S, L):  # type: ignore[no-untyped-def]
+def transform_input(a, u, start, count, R, K, S, L):  # type: ignore[no-untyped-def]
     """Write u of ``count`` tiles from ``start`` on."""
     x, step = pointer(a.x), a.u_step
-    n, h, w = place_of(start, a.H, a.W)
+    n, h, w = place_of(start, a.H, a.W, R)
     for t in range(count):
         i = n * a.x_sample + h * a.x_row + w * a.x_step
         for c in range(0, a.C, L):
-            d = load_grid(x, i + c, a.x_row, a.x_step, literally(S), literally(L))
+            rows, columns = a.H - h + K - 1, a.W - w + K - 1
+            d = load_grid(x, i + c, a.x_row, a.x_step, rows, columns, literally(S), literally(L))
             u_at = c * a.chunk + t * L
-            store_grid(u, u_at, S * step, step, of_input(d, literally(S)), S, S, L)
-        n, h, w = next_place(n, h, w, a.H, a.W)
+            store_grid(u, u_at, S * step, step, of_input(d, literally(R), literally(K)), S, S, L)
+        n, h, w = next_place(n, h, w, a.H, a.W, R)
 
 
-def forward(L: int, V: int, N: int, G: int, P: int, K: int) -> Any:
+@njit()
+def store_best(a, window, place, count):  # type: ignore[no-untyped-def]
+    """Write the maximum of a window of 2 x 2 and which of them it is, of ``count`` channels."""
+    best = window_best(bytes_pointer(a.winners), (place,), window, 4, count)
+    store_at(pointer(a.y), (place,), at_least(best, a.floor), count)
+
+
+def forward(L: int, V: int, N: int, G: int, P: int, R: int, K: int) -> Any:
     """Make the kernel y = max(floor, max_pool(conv(x, w) + b)), with tiles of N rows by V vectors.
 
-    It takes G channels of x at a time. A window of the pooling has P = 4 positions, the results of
-    one tile, or is a single result.
+    It takes G channels of x at a time. A window of the pooling has P = 4 positions, or is a single
+    result.
     """
-    VL, S, rows = V * L, K + 1, tuple(range(0, N * L, L))
+    VL, S, results, side = V * L, R + K - 1, R * R, isqrt(P)
+    rows = tuple(range(0, N * L, L))
 
     @kernel(FORWARD)
     def winograd_forward(a, thread, first, last):  # type: ignore[no-untyped-def]
         room = a.room + 4 * thread * a.room_thread
         u, m = pointer(room), pointer(room + 4 * S * S * a.u_step)
         v, b, y, gate = pointer(a.v), pointer(a.b), pointer(a.y), pointer(a.gate)
-        winners = bytes_pointer(a.winners)
         C, O, chunk, down, along = a.C, a.O, a.chunk, a.y_row, a.y_step
-        tiles = (a.H + 1) // 2 * ((a.W + 1) // 2)
-        u_step, m_step, v_step = a.u_step, a.m_step, C * a.O_all
+        tiles = (a.H + R - 1) // R * ((a.W + R - 1) // R)
+        u_step, m_step, v_step = a.u_step, a.m_step, a.v_step
         doubt = splat(ZERO, L)
         for start in range(first * tiles, last * tiles, chunk):
             count = min(chunk, last * tiles - start)
-            transform_input(a, u, start, count, S, L)
+            transform_input(a, u, start, count, R, K, S, L)
             for element in range(S * S):
                 for o in range(0, O, VL):
                     for t in range(0, count, N):
@@ -261,46 +320,53 @@ def forward(L: int, V: int, N: int, G: int, P: int, K: int) -> Any:
                             acc = outer_at(acc, u, rows, i, v, j, G)
                             j += G * VL
                         store_tile(m, element * m_step + o * chunk + t * VL, N, VL, acc, VL)
-            n, h, w = place_of(start, a.H, a.W)
+            n, h, w = place_of(start, a.H, a.W, R)
             for t in range(count):
-                place = n * a.y_sample + h * down + w * along
-                if P == 4:
-                    place = n * a.y_sample + h // 2 * down + w // 2 * along
                 for o in range(0, O, L):
                     k = o // VL * VL * chunk + t * VL + o % VL
-                    result = to_output(load_grid(m, k, S * m_step, m_step, S, L), S)
-                    result = plus(result, load_tile(b, o, 4, 0, 1, L))
-                    doubt = doubt + (result[0] + result[1] + result[2] + result[3]) * splat(ZERO, L)
-                    if P == 4:
-                        best = window_best(winners, (place + o,), result, P, O - o)
-                        store_at(y, (place + o,), at_least(best, a.floor), O - o)
+                    high, wide = a.H - h, a.W - w
+                    grid = load_grid(m, k, S * m_step, m_step, S, S, S, L)
+                    result = plus(to_output(grid, R, K), load_tile(b, o, results, 0, 1, L))
+                    doubt = doubt + sum_of_grid(result) * splat(ZERO, L)
+                    place = n * a.y_sample + h // side * down + w // side * along + o
+                    if P == 4 and R == 2:
+                        store_best(a, result, place, O - o)
+                        continue
+                    if P == 4:  # a tile has several windows, which memory takes apart
+                        store_grid(m, k, S * m_step, m_step, result, R, R, L)
+                        for r in range(0, min(R, high), 2):
+                            for c in range(0, min(R, wide), 2):
+                                i = k + (r * S + c) * m_step
+                                window = load_grid(m, i, S * m_step, m_step, 2, 2, 2, L)
+                                offset = r // 2 * down + c // 2 * along
+                                store_best(a, window, place + offset, O - o)
                         continue
                     result = at_least(result, a.floor)
                     if a.adds:
-                        old = load_grid(y, place + o, down, along, 2, L)
-                        result = plus(result, old)
+                        result = plus(result, load_grid(y, place, down, along, high, wide, R, L))
                     if a.gate:
-                        result = gated(result, load_grid(gate, place + o, down, along, 2, L))
-                    store_grid(y, place + o, down, along, result, a.H - h, a.W - w, O - o)
-                n, h, w = next_place(n, h, w, a.H, a.W)
+                        gates = load_grid(gate, place, down, along, high, wide, R, L)
+                        result = gated(result, gates)
+                    store_grid(y, place, down, along, result, high, wide, O - o)
+                n, h, w = next_place(n, h, w, a.H, a.W, R)
         if a.direct != 0 and total(doubt) != ZERO:  # NaN
             invoke(a.direct, a.direct_args, thread, first, last)
 
     return winograd_forward
 
 
-#: ``dz`` has at least a border of one behind its rows and columns where their number is odd.
-#: Behind u and z is s: (S * S, C_all, O_all). The threads' ``dw`` and ``db``
-#: and ``run_padded`` are those of :data:`conv.WEIGHT_GRADIENT`, ``width`` outputs to a block.
+#: Behind u and z is s: S * S matrices (C_all, O_all), each ``s_step`` behind the one before.
+#: ``run_padded`` and the threads' ``dw`` and ``db``, of ``width`` outputs to a block, are those of
+#: :data:`conv.WEIGHT_GRADIENT`.
 WEIGHT_GRADIENT = record(
-    *(*_TILES, *_ROOM, "dz", "dz_sample", "dz_row", "dz_step"),
+    *(*_TILES, *_ROOM, "s_step", "dz", "dz_sample", "dz_row", "dz_step"),
     *("dw", "dw_thread", "db", "db_thread", "run_padded", "width"),
 )
 
 
-def weight_gradient(L: int, V: int, R: int, K: int) -> Any:
-    """Make the kernel of dw and db, with tiles of R channels of x, which divide L, by V vectors."""
-    VL, S = V * L, K + 1
+def weight_gradient(L: int, V: int, N: int, R: int, K: int) -> Any:
+    """Make the kernel of dw and db, with tiles of N channels of x, which divide L, by V vectors."""
+    VL, S = V * L, R + K - 1
 
     @kernel(WEIGHT_GRADIENT)
     def winograd_weight_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -309,41 +375,44 @@ def weight_gradient(L: int, V: int, R: int, K: int) -> Any:
         u, z = pointer(room), pointer(room + 4 * S * S * a.u_step)
         s, dz = pointer(room + 4 * S * S * (a.u_step + a.m_step)), pointer(a.dz)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
-        tiles = (a.H + 1) // 2 * ((a.W + 1) // 2)
-        u_step, z_step, s_step = a.u_step, a.m_step, a.C_all * O_all
+        tiles = (a.H + R - 1) // R * ((a.W + R - 1) // R)
+        u_step, z_step, s_step = a.u_step, a.m_step, a.s_step
         for k in range(0, S * S * s_step, L):
             store(s, k, splat(ZERO, L))
         for start in range(first * tiles, last * tiles, chunk):
             count = min(chunk, last * tiles - start)
-            transform_input(a, u, start, count, S, L)
+            transform_input(a, u, start, count, R, K, S, L)
             for o in range(0, O, L):
                 bias, k = load(db, o, L), o // VL * VL * chunk + o % VL
-                n, h, w = place_of(start, a.H, a.W)
+                n, h, w = place_of(start, a.H, a.W, R)
                 for _ in range(count):
                     i = n * a.dz_sample + h * a.dz_row + w * a.dz_step + o
-                    e = load_grid(dz, i, a.dz_row, a.dz_step, 2, L)
-                    bias = bias + (e[0] + e[1] + e[2] + e[3])
-                    store_grid(z, k, S * z_step, z_step, of_gradient(e, S), S, S, L)
+                    rows, columns = a.H - h, a.W - w
+                    e = load_grid(dz, i, a.dz_row, a.dz_step, rows, columns, R, L)
+                    e = inside(e, rows, columns)
+                    bias = bias + sum_of_grid(e)
+                    store_grid(z, k, S * z_step, z_step, of_gradient(e, R, K), S, S, L)
                     k += VL
-                    n, h, w = next_place(n, h, w, a.H, a.W)
+                    n, h, w = next_place(n, h, w, a.H, a.W, R)
                 store(db, o, bias)
             for element in range(S * S):
                 for o in range(0, O, VL):
-                    for c in range(0, C, R):
+                    for c in range(0, C, N):
                         place = element * s_step + c * O_all + o
-                        acc = load_tile(s, place, R, O_all, V, L)
+                        acc = load_tile(s, place, N, O_all, V, L)
                         i = element * u_step + c // L * L * chunk + c % L
                         j = element * z_step + o * chunk
                         for _ in range(count):
-                            acc = outer(acc, R, u, (i,), 0, 1, z, j)
+                            acc = outer(acc, N, u, (i,), 0, 1, z, j)
                             i, j = i + L, j + VL
-                        store_tile(s, place, R, O_all, acc, VL)
+                        store_tile(s, place, N, O_all, acc, VL)
         for o in range(0, O, L):
             block, row = o // a.width, a.run_padded * a.width
             for c in range(C):
-                g = to_weight(load_grid(s, c * O_all + o, S * s_step, s_step, S, L), S)
+                grid = load_grid(s, c * O_all + o, S * s_step, s_step, S, S, S, L)
                 place = block * K * row + c * a.width + o % a.width
-                g = plus(g, load_grid(dw, place, row, C * a.width, K, L))
+                old = load_grid(dw, place, row, C * a.width, K, K, K, L)
+                g = plus(to_weight(grid, R, K), old)
                 store_grid(dw, place, row, C * a.width, g, K, K, L)
 
     return winograd_weight_gradient
