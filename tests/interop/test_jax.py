@@ -36,3 +36,28 @@ def test_it_is_mapped_over_an_axis(jax: Any) -> None:
     x = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
     relu = tjax.function(ops.relu, ops.relu_backward)
     np.testing.assert_array_equal(jax.vmap(relu)(x), np.maximum(x, 0))
+
+
+@pytest.mark.parametrize("kind", ["labels", "probabilities"])
+def test_what_has_no_gradient_stands_beside_what_has_one(jax: Any, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5, 4)).astype(np.float32)
+    soft = rng.dirichlet(np.ones(4), 5).astype(np.float32)
+    targets = soft if kind == "probabilities" else np.argmax(soft, axis=1)
+    ours = tjax.function(ops.cross_entropy, ops.cross_entropy_backward)
+    taken = targets if kind == "probabilities" else np.eye(4)[targets]
+
+    def theirs(x: Any) -> Any:
+        return -(jax.nn.log_softmax(x) * taken).sum(axis=1).mean()
+
+    for wrap in (lambda f: f, jax.jit):
+        found = wrap(jax.grad(ours))(x, targets)
+        np.testing.assert_allclose(found, jax.grad(theirs)(x), rtol=1e-5, atol=1e-7)
+    if kind == "probabilities":  # asked for all the same, and not to be taken for 0
+        assert np.isnan(
+            jax.grad(tjax.function(ops.mse_loss, ops.mse_loss_backward), 1)(x, soft)
+        ).all()
+    else:
+        mask = x > 0
+        dropout = tjax.function(ops.dropout, ops.dropout_backward, p=0.5)
+        np.testing.assert_array_equal(jax.grad(lambda x: dropout(x, mask).sum())(x), 2.0 * mask)

@@ -19,7 +19,8 @@ def function(
     Args:
         forward: ``(*arrays, **options) -> y, saved``, as all of :mod:`tinyconv.ops`.
         backward: ``(dy, saved) ->`` the gradient of each array, in their order; one array or a
-            tuple that holds None where there is no gradient.
+            tuple that holds None, or ends, where there is no gradient. For JAX that is NaN, which
+            shows only if it asks for it; labels and masks have none.
         options: handed to the forward operation in every call.
 
     Returns:
@@ -43,8 +44,12 @@ def function(
     def host_backward(dy: Any, *arrays: Any) -> tuple[Any, ...]:
         _, saved = forward(*map(np.asarray, arrays), **options)
         found = backward(np.asarray(dy), saved)
-        gradients = found if isinstance(found, tuple) else (found,)
-        return tuple(map(np.asarray, gradients[: len(arrays)]))
+        gradients = [*(found if isinstance(found, tuple) else (found,)), *[None] * len(arrays)]
+        with np.errstate(invalid="ignore"):  # of NaN among integers, which are left out below
+            return tuple(
+                np.full(x.shape, np.nan, x.dtype) if g is None else np.asarray(g)
+                for x, g in zip(arrays, gradients, strict=False)
+            )
 
     def like(x: Any) -> Any:
         return jax.ShapeDtypeStruct(x.shape, x.dtype)
@@ -59,7 +64,9 @@ def function(
 
     def send_back(arrays: Any, dy: Any) -> Any:
         shapes = tuple(map(like, arrays))
-        return jax.pure_callback(host_backward, shapes, dy, *arrays, vmap_method="sequential")
+        found = jax.pure_callback(host_backward, shapes, dy, *arrays, vmap_method="sequential")
+        smooth = [jax.numpy.issubdtype(x.dtype, jax.numpy.inexact) for x in arrays]
+        return tuple(g if is_one else None for g, is_one in zip(found, smooth, strict=True))
 
     operation = jax.custom_vjp(call)
     operation.defvjp(keep, send_back)
