@@ -49,9 +49,10 @@ def export(net: Sequential, path: str | Path, *, metadata: Mapping[str, str] | N
     The file takes a batch of any size as ``x``, of samples of the shape that the network was built
     for (``net.build(shape)`` makes it another one, where the layers take it), and gives ``logits``
     and, for the losses that have them, ``probabilities``, as :meth:`predict_proba` does. Weights
-    keep PyTorch's names. The operators are of the newest version that the installed onnx and ONNX
-    Runtime both take; the file is checked, shapes inferred, before it is written, and appears whole
-    or not at all.
+    keep PyTorch's names, and numbers their format: ONNX Runtime knows few operators in float64, and
+    no convolution, so build a network for it in float32. The operators are of the newest version
+    that the installed onnx and ONNX Runtime both take; the file is checked, shapes inferred, before
+    it is written, and appears whole or not at all.
 
     Args:
         net: with parameters.
