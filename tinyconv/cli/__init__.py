@@ -1,7 +1,9 @@
 """The command line: ``tinyconv train``, ``predict``, ``nets``, ``plot``, ``export``, ``book``."""
 
 import argparse
+import importlib.util
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ import numpy as np
 
 import tinyconv as tc
 from tinyconv import models
-from tinyconv.cli import book, data, explore, export, lessons, plot, train
+from tinyconv.cli import book, data, explore, plot, train
 from tinyconv.cli.options import WHOLE, Parser, Verbs, taken_by
 
 __all__ = ["main"]
@@ -79,34 +81,24 @@ def _parser() -> argparse.ArgumentParser:
     verbs = Verbs(parser.add_subparsers(metavar="VERB", required=True), shared)
 
     train.add(verbs)
-    predict = verbs.add(
-        "predict",
-        _predict,
-        "tell what is in images",
-        "Tell the class of each image, PNG or JPEG of any size, or the numbers that a network "
-        "predicts. Handwritten digits may be dark on light or light on dark.",
-    )
+    predict = verbs.add("predict", _predict, "tell what is in images")
     predict.add_argument("model", type=Path, metavar="MODEL", help="file or run folder of 'train'")
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    verbs.add(
-        "nets",
-        _nets,
-        "list the named networks",
-        "List the named networks with the shapes of their layers, their parameters "
-        "and their multiply-adds for one image.",
-    )
-    gradcheck = verbs.add(
-        "gradcheck",
-        _gradcheck,
-        "check every gradient of the library",
-        "Compare the backward pass of every operation and every layer with numeric "
-        "derivatives, and print the table. Exits with 1 if one is not ok.",
-    )
+    verbs.add("nets", _nets, "list the named networks")
+    gradcheck = verbs.add("gradcheck", _gradcheck, "check every gradient of the library")
     gradcheck.add_argument(
         "--seed", type=taken_by(WHOLE), default=0, help="of the inputs (default: 0)"
     )
-    for module in (plot, explore, lessons, book, export):
-        module.add(verbs)
+    plot.add(verbs)
+    explore.add(verbs)
+    about = "copy the lessons on backpropagation and convolution, as notebooks"
+    lessons = verbs.add("lessons", _lessons, about)
+    lessons.add_argument("--out", type=Path, default=Path("lessons"), help="default: lessons")
+    lessons.add_argument("--no-open", action="store_true", help="copy them, do not open them")
+    book.add(verbs)
+    export = verbs.add("export", _export, "write a model as ONNX")
+    export.add_argument("model", type=Path, metavar="MODEL", help="file that 'train' wrote")
+    export.add_argument("out", type=Path, metavar="OUT.onnx")
     return parser
 
 
@@ -114,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    net = export.open_model(options.model)
+    """Tell the class of each image, PNG or JPEG of any size, or the numbers that a net predicts.
+
+    Handwritten digits may be dark on light or light on dark.
+    """
+    net = data.open_model(options.model)
     for path in options.images:
         x = data.picture(net, options.model, path)[None]
         if "accuracy" not in net.loss.metrics:
@@ -134,6 +130,10 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _nets(options: argparse.Namespace) -> int:
+    """List the named networks, each with what it costs.
+
+    The shapes of its layers, their parameters and their multiply-adds for one image.
+    """
     for name, named in models.NETS.items():
         net = named.build()
         print(f"{name}  (rate {named.lr})\n  {named.about}")
@@ -143,8 +143,44 @@ def _nets(options: argparse.Namespace) -> int:
 
 
 def _gradcheck(options: argparse.Namespace) -> int:
+    """Compare the backward pass of every operation and every layer with numeric derivatives.
+
+    Prints the table, and exits with 1 if one is not ok.
+    """
     from tinyconv.testing import check_everything, format_checks
 
     reports = check_everything(seed=options.seed)
     print(format_checks(reports))
     return 0 if all(report.ok for report in reports.values()) else FAILURE
+
+
+def _lessons(options: argparse.Namespace) -> int:
+    """Copy the lessons and exercises to a folder, and open them where Jupyter is installed.
+
+    They are notebooks with their results and pictures in them.
+    """
+    from tinyconv import lessons  # with the gradient checker, which no other verb needs at once
+
+    titles = lessons.titles()
+    for path in lessons.copy_to(options.out):
+        print(f"{path}  {titles[path.name]}")
+    if options.no_open:
+        return 0
+    for package, application in (("jupyterlab", "lab"), ("notebook", "notebook")):
+        if importlib.util.find_spec(package) is not None:
+            return subprocess.call([sys.executable, "-m", "jupyter", application, str(options.out)])
+    print("Open them with any program that shows notebooks; pip install jupyterlab is one.")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    """Write a model for ONNX Runtime and every other runtime that reads ONNX.
+
+    Needs pip install "tinyconv[onnx]".
+    """
+    if options.out.suffix != ".onnx":
+        raise tc.ArgumentError(f"export: {options.out} does not end in .onnx")
+    net = data.open_model(options.model)
+    tc.interop.onnx.export(net, options.out)
+    print(f"{options.out}: {net.parameter_count():,} parameters")
+    return 0

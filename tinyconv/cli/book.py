@@ -26,13 +26,7 @@ PLACES = (
 
 def add(verbs: Verbs) -> None:
     """Add ``book`` to the command line."""
-    parser = verbs.add(
-        "book",
-        _book,
-        "list or run the experiments of Nielsen's book",
-        "Without a name, list the experiments of chapter 6 of Nielsen's book; with "
-        "one, run it on MNIST. A run that was stopped continues where it was.",
-    )
+    parser = verbs.add("book", _book, "list or run the experiments of Nielsen's book")
     parser.add_argument("name", nargs="?", metavar="NAME", help="an experiment of the list")
     parser.add_argument("--quick", action="store_true", help="a tenth of the epochs")
     parser.add_argument(
@@ -71,6 +65,10 @@ def _scripts() -> dict[str, Path]:
 
 
 def _book(options: argparse.Namespace) -> int:
+    """List the experiments of chapter 6 of Nielsen's book; with a name, run that one on MNIST.
+
+    A run that was stopped continues where it was.
+    """
     scripts = _scripts()
     if options.name is None:
         about = {n: ast.get_docstring(ast.parse(p.read_text())) or "" for n, p in scripts.items()}

@@ -1,4 +1,4 @@
-"""Which data a verb works on: a named set or a path, and how it is to be read."""
+"""What a verb works on: a model, and data, a named set or a path, and how they are to be read."""
 
 import argparse
 import sys
@@ -71,6 +71,14 @@ def _source(text: str) -> str:
 
 def _sizes(text: str) -> tuple[int, ...]:
     return tuple(taken_by(COUNT)(side) for side in text.split("x"))
+
+
+def open_model(path: Path) -> tc.Sequential:
+    """Read a network from its own file or, where the name ends so, from an ONNX one."""
+    if path.suffix == ".onnx":
+        net: tc.Sequential = tc.interop.onnx.import_(path)
+        return net
+    return tc.load(path)
 
 
 def load(settings: Mapping[str, Any]) -> tc.data.DataSet:

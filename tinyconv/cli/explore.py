@@ -9,7 +9,7 @@ import numpy as np
 import tinyconv as tc
 from tinyconv import models
 from tinyconv.backend import Values
-from tinyconv.cli import data, export
+from tinyconv.cli import data
 from tinyconv.cli.options import Verbs
 
 #: Epochs of the network that is trained where no model is named and none is found.
@@ -18,15 +18,8 @@ EPOCHS = 3
 
 def add(verbs: Verbs) -> None:
     """Add ``explore`` to the command line."""
-    parser = verbs.add(
-        "explore",
-        _explore,
-        "write and open a page that shows where gradients go",
-        "Write one HTML file, which needs no network: a small convolutional net whose "
-        "every number can be edited and followed forward and backward, and a trained one for "
-        "digits that are drawn. Without MODEL it shows the newest run of runs/, or else a net that "
-        "it trains on the sample first.",
-    )
+    about = "write and open a page that shows where gradients go"
+    parser = verbs.add("explore", _explore, about)
     parser.add_argument(
         "model",
         type=Path,
@@ -42,6 +35,12 @@ def add(verbs: Verbs) -> None:
 
 
 def _explore(options: argparse.Namespace) -> int:
+    """Write one HTML file, which needs no network.
+
+    A small convolutional net whose every number can be edited and followed forward and backward,
+    and a trained one for digits that are drawn. Without MODEL it shows the newest run of runs/, or
+    else a net that it trains on the sample first.
+    """
     from tinyconv.explore import page
 
     net, path = _net(options.model)
@@ -62,7 +61,7 @@ def _net(model: Path | None) -> tuple[tc.Sequential, Path]:
         model = max(runs, key=lambda path: path.stat().st_mtime, default=None)
     if model is not None:
         print(f"showing {model}")
-        return export.open_model(model), model
+        return data.open_model(model), model
     print(f"no model named and none in runs/: training one on the sample, {EPOCHS} epochs")
     samples = tc.data.load("mnist-sample")
     named = models.named_net("nielsen-conv-conv-relu")

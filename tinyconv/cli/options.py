@@ -23,9 +23,10 @@ class Verbs:
     shared: argparse.ArgumentParser  #: the options that all have
 
     def add(
-        self, name: str, run: Callable[[argparse.Namespace], int], help: str, about: str
+        self, name: str, run: Callable[[argparse.Namespace], int], help: str, about: str = ""
     ) -> Any:
-        """Return the parser of a verb, which then gets its arguments."""
+        """Return the parser of a verb, which then gets its arguments; ``run`` says what it does."""
+        about = about or run.__doc__ or help
         verb = self.actions.add_parser(name, parents=[self.shared], help=help, description=about)
         verb.set_defaults(run=run)
         return verb

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 import tinyconv as tc
 from tinyconv.backend import Values
 from tinyconv.cli import data
-from tinyconv.cli.export import open_model
 from tinyconv.cli.options import COUNT, PLACE, WHOLE, Verbs, taken_by
 
 Figure: TypeAlias = Any  # matplotlib's; only the pictures themselves import it
@@ -123,7 +122,7 @@ def _curves(plots: Any, options: argparse.Namespace) -> Figure:
 
 
 def _filters(plots: Any, options: argparse.Namespace) -> Figure:
-    net = open_model(options.model)
+    net = data.open_model(options.model)
     places = {n: part for n, part in enumerate(net.layers) if isinstance(part, tc.Conv2d)}
     layer = min(places, default=None) if options.layer is None else options.layer
     if layer not in places:
@@ -133,13 +132,13 @@ def _filters(plots: Any, options: argparse.Namespace) -> Figure:
 
 
 def _features(plots: Any, options: argparse.Namespace) -> Figure:
-    net = open_model(options.model)
+    net = data.open_model(options.model)
     return plots.feature_maps(net, _image(options, net), options.layer)
 
 
 def _answers(options: argparse.Namespace) -> tuple[tc.data.DataSet, Values]:
     """Return the data and what the models predict of its test samples."""
-    nets = [open_model(path) for path in options.models]
+    nets = [data.open_model(path) for path in options.models]
     samples = data.load_for(nets[0], options.models[0], options)
     return samples, tc.Ensemble(nets).predict(samples.test.x)
 

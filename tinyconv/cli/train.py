@@ -67,14 +67,7 @@ SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 def add(verbs: Verbs) -> None:
     """Add ``train`` to the command line."""
-    train = verbs.add(
-        "train",
-        _train,
-        "train a network on digits or on data of your own",
-        "Train a network. Writes the model, its history and a picture of both to a "
-        "run folder, with a checkpoint after every epoch. Started as 'mpiexec -n 4 tinyconv train "
-        "...', four processes share each batch.",
-    )
+    train = verbs.add("train", _train, "train a network on digits or on data of your own")
     data.add_options(train)
     for name, about in OPTIONS.items():
         option = "--" + name.replace("_", "-")
@@ -97,6 +90,11 @@ def add(verbs: Verbs) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    """Train a network.
+
+    Writes the model, its history and a picture of both to a run folder, with a checkpoint after
+    every epoch. Started as 'mpiexec -n 4 tinyconv train ...', four processes share each batch.
+    """
     ranks = _started_ranks(options.device)
     if options.sync_batch_norm and ranks.comm is None:
         options.parser.error("--sync-batch-norm needs processes that share a batch; use mpiexec -n")
@@ -239,7 +237,9 @@ def _started(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data
     """Return the folder, the settings and the data of a run that starts now."""
     options.data = options.data or "mnist-sample"
     samples = data.load(vars(options))
-    net = options.net or _default_net(samples.train.x.shape[1:])
+    shape = samples.train.x.shape[1:]
+    convolves = len(shape) == 3 and min(shape[1:]) >= LEAST_SIDE
+    net = options.net or f"nielsen-{'conv-conv-relu' if convolves else 'fully-connected'}"
     settings = {
         "data": options.data,
         **{name: getattr(options, name) for name in data.OPTIONS},
@@ -256,12 +256,6 @@ def _started(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data
     name = f"{net}-{Path(options.data).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = options.out or Path("runs") / name
     return folder, settings, samples
-
-
-def _default_net(shape: tuple[int, ...]) -> str:
-    """Return the first net of the list, which convolves twice, or the one for all other samples."""
-    convolves = len(shape) == 3 and min(shape[1:]) >= LEAST_SIDE
-    return "nielsen-conv-conv-relu" if convolves else "nielsen-fully-connected"
 
 
 def _resumed(options: argparse.Namespace) -> tuple[Path, dict[str, Any], tc.data.DataSet]:
