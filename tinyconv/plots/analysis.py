@@ -4,24 +4,24 @@ Each is drawn from a real layer: a line is there because the output changes with
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Rectangle
 
 from tinyconv.analysis import Equivariance, InvarianceRow, Table, Trace, as_matrix
 from tinyconv.analysis import receptive_field as measure_field
 from tinyconv.analysis.probe import input_shape_of, probe
 from tinyconv.arguments import Fitting, checked
 from tinyconv.backend import Values, to_numpy
-from tinyconv.errors import ShapeError, StateError
+from tinyconv.errors import ShapeError
 from tinyconv.layers import Chain, Layer
 from tinyconv.layers.base import Shape
 from tinyconv.layers.container import in_a_row
 from tinyconv.plots.figure import DIVERGING, Figure, bare, legend_beside, named
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 #: More different weights than this get a continuous scale of colours.
 COLOURS = 20
@@ -42,8 +42,6 @@ def matrix(layer: Layer, input_shape: Shape, title: str = "") -> Figure:
     >>> matrix(Conv1d(1, 1, 3, stride=2), (1, 9)).axes[0].get_ylabel()
     'output, 4 elements'
     """
-    from matplotlib.colors import ListedColormap
-
     A = as_matrix(layer, input_shape)
     kinds, weights = _kinds(A)
     figure = Figure(
@@ -84,8 +82,6 @@ def _kinds(A: Values) -> tuple[Values, Values]:
 
 
 def _palette(count: int) -> list[Any]:
-    from matplotlib import colormaps
-
     scale = colormaps["tab10" if count <= 10 else "tab20"]
     return [scale(number) for number in range(max(1, count))]
 
@@ -136,7 +132,7 @@ def connections(
     return figure
 
 
-def _draw_connections(panel: "Axes", layers: list[Layer], length: int, unit: int | None) -> None:
+def _draw_connections(panel: Axes, layers: list[Layer], length: int, unit: int | None) -> None:
     channels = getattr(layers[0], "in_channels", None) or 1
     shape: Shape = (channels, length)
     steps = []
@@ -228,8 +224,6 @@ def receptive_field(
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['0 Conv2d, 5x5', '1 MaxPool2d, 6x6', '3 Conv2d, 14x14', '4 MaxPool2d, 16x16']
     """
-    from matplotlib.patches import Rectangle
-
     shape = input_shape_of("receptive_field", net, input_shape)
     if len(shape) != 3:
         raise ShapeError(f"receptive_field: input of shape {shape}, expected (C, H, W)")
@@ -338,8 +332,6 @@ def invariance(tables: Table[InvarianceRow] | Mapping[str, Table[InvarianceRow]]
     ['change of the output', 'share with the same class']
     """
     tables = named("invariance", Table, tables)
-    if not tables:
-        raise StateError("invariance: no table, expected at least one")
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     panels = figure.subplots(1, 2)
     names = {"change": "change of the output", "same_class": "share with the same class"}
@@ -352,7 +344,7 @@ def invariance(tables: Table[InvarianceRow] | Mapping[str, Table[InvarianceRow]]
     return figure
 
 
-def _label_shifts(panel: "Axes", shifts: list[tuple[int, ...]], label: str) -> None:
+def _label_shifts(panel: Axes, shifts: list[tuple[int, ...]], label: str) -> None:
     panel.set_xticks(range(len(shifts)), [", ".join(map(str, shift)) for shift in shifts])
     panel.set(xlabel="shift of the input", ylabel=label)
     panel.grid(alpha=0.3)
@@ -373,8 +365,6 @@ def trace(tables: Trace | Mapping[str, Trace]) -> Figure:
     ['0 Conv2d', '1 MaxPool2d']
     """
     tables = named("trace", Trace, tables)
-    if not tables:
-        raise StateError("trace: no trace, expected at least one")
     longest = max(tables.values(), key=len)
     figure = Figure(figsize=(2 + 0.5 * len(longest), 5), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)

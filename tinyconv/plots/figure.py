@@ -2,15 +2,13 @@
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import matplotlib.figure
+from matplotlib.axes import Axes
 
-from tinyconv.errors import ArgumentError
+from tinyconv.errors import ArgumentError, StateError
 from tinyconv.messages import shown
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: Colours of what may be negative: blue below zero, red above, both told apart by the colour-blind.
 DIVERGING = "RdBu_r"
@@ -36,6 +34,7 @@ def named(op: str, kind: type[Any], one_or_several: T | Mapping[str, T]) -> Mapp
 
     Raises:
         ArgumentError: one is not of the kind; the text begins with ``op``.
+        StateError: there is none.
 
     >>> named("demo", int, 3), named("demo", int, {"a": 3})
     ({'': 3}, {'a': 3})
@@ -50,16 +49,18 @@ def named(op: str, kind: type[Any], one_or_several: T | Mapping[str, T]) -> Mapp
                 f"{op}: {shown(each)} is no {kind.__name__}, expected one or a dictionary of them "
                 "by name"
             )
+    if not several:
+        raise StateError(f"{op}: no {kind.__name__.lower()}, expected at least one")
     return several
 
 
-def legend_beside(panel: "Axes") -> None:
+def legend_beside(panel: Axes) -> None:
     """Put the legend to the right of a panel, where no curve can be, if a curve has a name."""
     if panel.get_legend_handles_labels()[1]:
         panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
-def grid(figure: Any, count: int, columns: int) -> "list[Axes]":
+def grid(figure: Any, count: int, columns: int) -> list[Axes]:
     """Return so many panels without ticks, row by row, of a figure or a part of one."""
     panels = figure.subplots(max(1, -(-count // columns)), columns, squeeze=False).ravel()
     for panel in panels[count:]:
@@ -67,7 +68,7 @@ def grid(figure: Any, count: int, columns: int) -> "list[Axes]":
     return [bare(panel) for panel in panels[:count]]
 
 
-def bare(panel: "Axes") -> "Axes":
+def bare(panel: Axes) -> Axes:
     """Return a panel after its ticks were taken away."""
     panel.set(xticks=[], yticks=[])
     return panel

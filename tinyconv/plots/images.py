@@ -1,8 +1,7 @@
 """Pictures of what a network holds and sees: filters, feature maps, distorted images."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.figure import SubFigure
 
 from tinyconv.arguments import Natural, checked
 from tinyconv.backend import Values, like, to_numpy
@@ -11,9 +10,6 @@ from tinyconv.errors import ShapeError, StateError
 from tinyconv.layers import Conv2d
 from tinyconv.network import Sequential
 from tinyconv.plots.figure import DIVERGING, Figure, grid
-
-if TYPE_CHECKING:
-    from matplotlib.figure import SubFigure
 
 #: Feature maps drawn side by side.
 COLUMNS = 10
@@ -41,7 +37,7 @@ def filters(layer: Conv2d, title: str = "") -> Figure:
     return figure
 
 
-def draw_filters(layer: Conv2d, figure: "Figure | SubFigure", title: str) -> None:
+def draw_filters(layer: Conv2d, figure: Figure | SubFigure, title: str) -> None:
     """Draw the kernels of a convolution into a figure or a part of one."""
     if "weight" not in layer.params:
         raise StateError("filters: the layer has no parameters yet; run a forward pass first")

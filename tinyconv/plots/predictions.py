@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from tinyconv.arguments import Count, Natural, checked
 from tinyconv.backend import Values, to_numpy
@@ -94,8 +95,6 @@ def confusion_matrix(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['1', '0', '1', '1']
     """
-    from matplotlib.ticker import MaxNLocator
-
     y, predicted = _labels("confusion_matrix", y, predicted)
     classes = (0 if class_names is None else len(class_names)) or classes
     both = np.concatenate([y, predicted])
