@@ -68,8 +68,8 @@ def test_nets_lists_every_net_with_its_parameters(capsys):
 def test_gradcheck_lists_every_operation_and_layer(capsys, monkeypatch):
     """A share of them: tests/test_testing.py checks all."""
     some_ops, some_layers = op_names()[::6], layer_names()[::6]
-    monkeypatch.setattr("tinyconv.testing.everything.op_names", lambda: some_ops)
-    monkeypatch.setattr("tinyconv.testing.everything.layer_names", lambda: some_layers)
+    monkeypatch.setattr("tinyconv.testing.checks.op_names", lambda: some_ops)
+    monkeypatch.setattr("tinyconv.testing.checks.layer_names", lambda: some_layers)
     assert main(["gradcheck", "--seed", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     verdicts = dict(line.split()[:2] for line in lines[1:])
@@ -81,8 +81,8 @@ def test_gradcheck_fails_where_a_gradient_is_wrong(capsys, monkeypatch):
     from tinyconv import ops
 
     monkeypatch.setattr(ops, "tanh_backward", lambda dy, y: -dy * (1 - y * y))
-    monkeypatch.setattr("tinyconv.testing.everything.op_names", lambda: ["relu", "tanh"])
-    monkeypatch.setattr("tinyconv.testing.everything.layer_names", list)
+    monkeypatch.setattr("tinyconv.testing.checks.op_names", lambda: ["relu", "tanh"])
+    monkeypatch.setattr("tinyconv.testing.checks.layer_names", list)
     assert main(["gradcheck"]) == 1
     assert "ops.tanh" in capsys.readouterr().out
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.gradcheck.direction import Direction
 from tinyconv.gradcheck.nests import FloatArray, Leaf, largest, length
-from tinyconv.gradcheck.problem import DOUBLE, HALF, Gradients, Problem, Stop
+from tinyconv.gradcheck.problem import DOUBLE, HALF, Direction, Gradients, Problem, Stop
 
 #: Inputs and dy grow or shrink by so many units of round-off, all by the same, which keeps ties
 #: ties and zeros zeros. So many times the change counts; in float16 that would be a fifth of the

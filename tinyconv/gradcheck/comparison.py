@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from tinyconv.gradcheck.calls import Called
-from tinyconv.gradcheck.direction import Direction
 from tinyconv.gradcheck.nests import Leaf, length
-from tinyconv.gradcheck.problem import HALF, Problem, Stop
+from tinyconv.gradcheck.problem import HALF, Direction, Problem, Stop
 from tinyconv.gradcheck.slopes import Slope, Slopes
 
 #: How many units of round-off a sound algorithm may lose, relative to what it adds up; in float16

@@ -19,9 +19,8 @@ from functools import cached_property
 import numpy as np
 
 from tinyconv.gradcheck.calls import Called
-from tinyconv.gradcheck.direction import Direction, steps
 from tinyconv.gradcheck.nests import FloatArray, length
-from tinyconv.gradcheck.problem import DOUBLE, HALF
+from tinyconv.gradcheck.problem import DOUBLE, HALF, Direction, steps
 
 #: Steps of the complex method, by precision: their squares are nothing beside 1, and what is
 #: computed from them is far above the smallest number; beside smaller inputs it would not be.

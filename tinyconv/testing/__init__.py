@@ -5,8 +5,13 @@ The checker itself is :mod:`tinyconv.gradcheck`, which knows nothing of this lib
 """
 
 from tinyconv.gradcheck import KinkWarning, assert_gradients
-from tinyconv.testing.checks import check_layer, check_network, check_op
-from tinyconv.testing.everything import check_everything, format_checks
+from tinyconv.testing.checks import (
+    check_everything,
+    check_layer,
+    check_network,
+    check_op,
+    format_checks,
+)
 from tinyconv.testing.strategies import (
     ConvGeometry,
     PoolGeometry,

@@ -3,12 +3,14 @@
 import contextlib
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tinyconv.backend import Array, namespace
 from tinyconv.layers import Layer
 
 
+@dataclass
 class Stack:
     """Layers one after the other, as functions of the batch and of all their parameters.
 
@@ -17,17 +19,14 @@ class Stack:
     ones. ``backward`` starts its own forward pass where they are not equal.
     """
 
-    def __init__(
-        self,
-        layers: Sequence[Layer],
-        training: bool,
-        step: int,
-        loss: Any = None,
-        labels: Array | None = None,
-    ):
-        self._layers, self._mode = list(layers), (training, step)
-        self._loss, self._labels = loss, labels
-        self._leaves = [list(layer.walk()) for layer in layers]
+    layers: Sequence[Layer]
+    training: bool
+    step: int
+    loss: Any = None
+    labels: Array | None = None
+
+    def __post_init__(self) -> None:
+        self._leaves = [list(layer.walk()) for layer in self.layers]
         self._last: list[tuple[list[Array], Array]] = []  # a layer's arguments and its output
         leaves = [leaf for inside in self._leaves for leaf in inside]
         self.parameters = [p for leaf in leaves for p in leaf.params.values()]
@@ -41,12 +40,12 @@ class Stack:
         """Return dx and the gradient of every parameter."""
         by_layer = self._by_layer(parameters)
         self._run(x, by_layer, _equal)
-        if self._loss is not None:
-            dy = dy * self._loss.backward()
+        if self.loss is not None:
+            dy = dy * self.loss.backward()
         with contextlib.ExitStack() as held:
             for place, own in enumerate(by_layer):
                 held.enter_context(self._holding(place, own, with_gradients=True))
-            for layer in reversed(self._layers):
+            for layer in reversed(self.layers):
                 dy = layer.backward(dy)
             leaves = [leaf for inside in self._leaves for leaf in inside]
             # What is frozen has no gradient.
@@ -62,7 +61,7 @@ class Stack:
         self, x: Array, by_layer: list[list[Array]], is_same: Callable[[Array, Array], bool]
     ) -> Array:
         unchanged = True
-        for place, layer in enumerate(self._layers):
+        for place, layer in enumerate(self.layers):
             arguments = [x, *by_layer[place]]
             if unchanged and place < len(self._last):
                 before, output = self._last[place]
@@ -71,9 +70,9 @@ class Stack:
                     continue
             unchanged = False
             with self._holding(place, by_layer[place]):
-                x = layer.forward(x, *self._mode)
+                x = layer.forward(x, self.training, self.step)
             self._last[place:] = [(arguments, x)]
-        return x if self._loss is None else self._loss.forward(x, self._labels)
+        return x if self.loss is None else self.loss.forward(x, self.labels)
 
     @contextlib.contextmanager
     def _holding(

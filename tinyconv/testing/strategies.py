@@ -10,6 +10,7 @@ import numpy as np
 
 from tinyconv import layers as L
 from tinyconv.backend import Array
+from tinyconv.interop import require
 from tinyconv.network import Sequential
 
 
@@ -44,16 +45,6 @@ class PoolGeometry(_Geometry):
     padding: tuple[int, int]
 
 
-def _hypothesis() -> Any:
-    try:
-        import hypothesis.strategies
-    except ImportError:
-        raise ImportError(
-            'the strategies of tinyconv.testing need Hypothesis: pip install "tinyconv[test]"'
-        ) from None
-    return hypothesis.strategies
-
-
 def arrays_away_from_kinks(
     shape: tuple[int, ...], *, gap: float = 0.05, dtype: str = "float64"
 ) -> Any:
@@ -62,7 +53,7 @@ def arrays_away_from_kinks(
     Every two elements are at least ``gap / 2`` apart and none is within ``gap / 4`` of 0, so a ReLU
     and a maximum are differentiable there. Their distribution is roughly uniform.
     """
-    st = _hypothesis()
+    st = require("hypothesis.strategies", "test")
     size = int(np.prod(shape))
 
     def draw(seed: int) -> Array:
@@ -75,7 +66,7 @@ def arrays_away_from_kinks(
 
 def conv_geometries(max_batch: int = 3, max_channels: int = 3, max_size: int = 7) -> Any:
     """Return a Hypothesis strategy for :class:`ConvGeometry`."""
-    st = _hypothesis()
+    st = require("hypothesis.strategies", "test")
 
     @st.composite  # type: ignore[untyped-decorator]
     def geometries(draw: Any) -> ConvGeometry:
@@ -92,7 +83,7 @@ def conv_geometries(max_batch: int = 3, max_channels: int = 3, max_size: int = 7
 
 def pool_geometries(max_batch: int = 2, max_channels: int = 3, max_size: int = 7) -> Any:
     """Return a Hypothesis strategy for :class:`PoolGeometry`."""
-    st = _hypothesis()
+    st = require("hypothesis.strategies", "test")
 
     @st.composite  # type: ignore[untyped-decorator]
     def geometries(draw: Any) -> PoolGeometry:
@@ -117,7 +108,7 @@ def _axis(draw: Any, st: Any, max_size: int, with_dilation: bool) -> tuple[int, 
 
 def networks(max_layers: int = 5, classes: int = 4, dtype: str = "float64") -> Any:
     """Return a Hypothesis strategy for small networks with a batch: ``(net, x, labels)``."""
-    st = _hypothesis()
+    st = require("hypothesis.strategies", "test")
 
     @st.composite  # type: ignore[untyped-decorator]
     def nets(draw: Any) -> tuple[Sequential, Array, Array]:
