@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyconv.backend import Values
-from tinyconv.data.parts import most_unpacked
+from tinyconv.data.splits import most_unpacked
 from tinyconv.errors import DAMAGED, DataError
 from tinyconv.messages import shown
 
@@ -195,13 +195,9 @@ def _bytes(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
-def _dtype(code: Any, *flags: Any) -> _Dtype:
-    return _Dtype(code)
-
-
 #: What may be named, and what stands in for it; the class is handed to _reconstruct, never called.
 _KNOWN: dict[tuple[str, str], Callable[..., Any] | None] = {
-    ("numpy", "dtype"): _dtype,
+    ("numpy", "dtype"): lambda code, *flags: _Dtype(code),
     ("numpy", "ndarray"): None,
     ("_codecs", "encode"): _bytes,
     **{

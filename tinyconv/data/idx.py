@@ -25,7 +25,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from tinyconv.data.parts import Part, Parts, check_unpacked
+from tinyconv.data.splits import Part, Parts, check_unpacked
 from tinyconv.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"

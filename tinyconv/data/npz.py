@@ -9,13 +9,13 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED
 
 import numpy as np
 
 from tinyconv.backend import Values
-from tinyconv.data.parts import SPELLINGS, Part, Parts, check_unpacked
+from tinyconv.data.splits import SPELLINGS, Part, Parts, check_unpacked
 from tinyconv.errors import DataError
 
 #: The names under which samples and labels are found, by part; ``{}`` is the part's name.
@@ -44,11 +44,11 @@ def read_npz(path: Path, shape: tuple[int, ...] | None = None, task: str | None 
             for names in NAMES:
                 x, y = (name.format(spelling) for name in names)
                 if x in arrays and y in arrays and part not in found:
-                    found[part] = _part(path, x, arrays[x], y, arrays[y], shape, task)
+                    found[part] = _part(path, arrays, (x, y), shape, task)
                     used |= {x, y}
     for x, y in WHOLE:
         if not found and x in arrays and y in arrays:
-            found["train"] = _part(path, x, arrays[x], y, arrays[y], shape, task)
+            found["train"] = _part(path, arrays, (x, y), shape, task)
             used |= {x, y}
     if "train" not in found:
         raise DataError(
@@ -120,14 +120,9 @@ def _array(name: str, file: IO[bytes], size: int) -> Values:
 
 
 def _part(
-    path: Path,
-    x_name: str,
-    x: Values,
-    y_name: str,
-    y: Values,
-    shape: tuple[int, ...] | None,
-    task: str | None,
+    path: Path, arrays: Any, names: tuple[str, str], shape: tuple[int, ...] | None, task: str | None
 ) -> Part:
+    (x_name, x), (y_name, y) = ((name, arrays[name]) for name in names)
     if x.ndim < 2 or 0 in x.shape or x.dtype.kind not in "uifb":
         raise DataError(
             f"{path}: {x_name} is {x.dtype} of shape {x.shape}, expected (N, ...) numbers"

@@ -26,8 +26,7 @@ import numpy as np
 
 from tinyconv.backend import Values
 from tinyconv.data import idx, npz, pictures, table
-from tinyconv.data.parts import MOST_CLASSES, Parts
-from tinyconv.data.splits import DIGITS, ByteImages, DataSet, Split, stratified
+from tinyconv.data.splits import DIGITS, MOST_CLASSES, ByteImages, DataSet, Parts, Split, stratified
 from tinyconv.errors import DataError
 
 #: The options that only some data take, and which.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from tinyconv.arguments import FilePath, OneOf, checked
-from tinyconv.data.parts import SPELLINGS, Part, Parts
+from tinyconv.data.splits import SPELLINGS, Part, Parts
 from tinyconv.errors import DataError
 
 if TYPE_CHECKING:

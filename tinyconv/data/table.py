@@ -20,7 +20,7 @@ import numpy as np
 
 from tinyconv.backend import Values
 from tinyconv.data.npz import as_samples
-from tinyconv.data.parts import MOST_CLASSES, Part, Parts
+from tinyconv.data.splits import MOST_CLASSES, Part, Parts
 from tinyconv.errors import DataError
 
 #: A column of one of these names holds the labels unless another one is asked for.
