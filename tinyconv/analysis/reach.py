@@ -123,10 +123,6 @@ def _transposed_window(layer: Any, shape: Shape, units: Interval, inside: bool) 
     return _clip(first, last, shape) if inside else (first, last)
 
 
-def _element(layer: Layer, shape: Shape, units: Interval, inside: bool) -> Interval:
-    return units
-
-
 def _whole(layer: Layer, shape: Shape, units: Interval, inside: bool) -> Interval:
     last = np.repeat(_column(shape[1:]) - 1, units[0].shape[1], axis=1)
     return np.zeros_like(last), last
@@ -179,7 +175,8 @@ def _register(rule: Callable[[Any, Shape, Interval, bool], Interval], *kinds: ty
 _register(_window, *layers_in(conv), *layers_in(pool))
 _register(_transposed_window, L.ConvTranspose1d, L.ConvTranspose2d, L.ConvTranspose3d)
 # Outside of training a batch normalisation is a factor and a shift for each channel.
-_register(_element, L.Dropout, L.Identity, *layers_in(activation), *layers_in(norm))
+_register(lambda layer, shape, units, inside: units, L.Dropout, L.Identity)
+_register(lambda layer, shape, units, inside: units, *layers_in(activation), *layers_in(norm))
 _register(_whole, L.Flatten, L.Reshape, L.Linear, L.LayerNorm, L.GroupNorm)
 _register(_whole, L.GlobalAvgPool, L.GlobalMaxPool)
 _register(_pad, L.Pad)
@@ -312,11 +309,7 @@ def _walk(
 ) -> Iterator[tuple[str, Layer, Shape, Back]]:
     """Yield every layer with path, input shape and the way from its output back to the input.
 
-    Args:
-        layer: to walk through.
-        shape: of its input.
-        path: of the layer.
-        back: the way from its input.
+    ``back`` is the way from the input of ``layer``.
     """
 
     def behind(layer: Layer, shape: Shape, back: Back) -> Back:

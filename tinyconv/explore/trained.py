@@ -128,13 +128,9 @@ def _packed(layer: L.Layer, shape: Shape) -> dict[str, Any]:
 def _affine(layer: L.BatchNorm1d | L.BatchNorm2d) -> dict[str, Any]:
     """Return the scale and the shift that a trained batch normalisation is."""
     mean, var = (to_numpy(layer.state[name]) for name in ("running_mean", "running_var"))
-    scale = 1 / np.sqrt(var + layer.eps)
-    if layer.affine:
-        scale = scale * to_numpy(layer.params["weight"])
-    shift = -mean * scale
-    if layer.affine:
-        shift = shift + to_numpy(layer.params["bias"])
-    return {"w": _tensor(scale), "b": _tensor(shift)}
+    weight, bias = layer.params.get("weight", np.ones(())), layer.params.get("bias", np.zeros(()))
+    scale = to_numpy(weight) / np.sqrt(var + layer.eps)
+    return {"w": _tensor(scale), "b": _tensor(to_numpy(bias) - mean * scale)}
 
 
 def _tensor(values: Values) -> dict[str, Any]:

@@ -109,9 +109,8 @@ def _entries(layers: Sequence[Layer], shape: Shape, stored: Any) -> Iterator[Ent
         place = _numbered(group, seen)
         seen[group] += 1
         for number, name in enumerate(names):
-            array = layer.params.get(name, layer.state.get(name))
-            assert array is not None
-            change, its_shape = _change(layer, name, tuple(array.shape), planes, group)
+            own = tuple((layer.params | layer.state)[name].shape)
+            change, its_shape = _change(layer, name, own, planes, group)
             yield Entry(f"{place}/vars/{number}", its_shape, f"{layer.path}.{name}", change)
 
 

@@ -138,7 +138,7 @@ def to_module(net: Sequential) -> Any:
     unknown = [
         f"{layer.path} ({type(layer).__name__})"
         for layer in descendants(net)
-        if _maker(layer) is None
+        if _kind(layer) not in MODULES
     ]
     if unknown:
         raise FileError(f"to_module: PyTorch has no layer {', '.join(unknown)}")
@@ -148,8 +148,8 @@ def to_module(net: Sequential) -> Any:
     return module.eval()
 
 
-def _maker(layer: Layer) -> Maker | None:
-    """Return what makes the module of a layer; None if nothing does.
+def _kind(layer: Layer) -> type[Layer]:
+    """Return the kind of layer that says what a layer becomes.
 
     A container of somebody's own is made as the one of ours whose forward pass it has.
     """
@@ -158,13 +158,11 @@ def _maker(layer: Layer) -> Maker | None:
         base = next((each for each in kind.__mro__ if each in MODULES), kind)
         if (kind.forward, kind.compute) == (base.forward, base.compute):
             kind = base
-    return MODULES.get(kind)
+    return kind
 
 
 def _module(torch: Any, layer: Layer) -> Any:
-    make = _maker(layer)
-    assert make is not None
-    return make(torch, layer)
+    return MODULES[_kind(layer)](torch, layer)
 
 
 def _chain(torch: Any, chain: Any) -> Any:
@@ -238,10 +236,6 @@ def _conv(torch: Any, layer: Any) -> Any:
     return Padded(*sizes, 0, layer.dilation, layer.groups, layer.bias)
 
 
-def _windowed(torch: Any, layer: Any) -> Any:
-    return _same(torch, layer, padding=_padding(layer))
-
-
 def _function(compute: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Return the maker of a module without parameters: a function of torch, our layer and x."""
 
@@ -310,7 +304,9 @@ MODULES: dict[type[Layer], Maker] = {
     L.Chain: _chain,
     **dict.fromkeys((L.Residual, L.Parallel), _branches),
     **dict.fromkeys(CONVS, _conv),
-    **dict.fromkeys((*TRANSPOSED, *MAX, *AVG), _windowed),
+    **dict.fromkeys(
+        (*TRANSPOSED, *MAX, *AVG), lambda torch, layer: _same(torch, layer, padding=_padding(layer))
+    ),
     **dict.fromkeys(BATCH_NORMS, _same),
     **dict.fromkeys(NORM_POOLS, _norm_pool),
     **dict.fromkeys((L.Linear, L.LayerNorm, L.GroupNorm, L.LocalResponseNorm, L.Flatten), _same),

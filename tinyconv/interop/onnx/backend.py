@@ -27,19 +27,12 @@ NAME = Path("model")
 
 @dataclass
 class Prepared(onnx.backend.base.BackendRep):  # type: ignore[misc, name-defined]
-    """A model ready to run.
+    """A model ready to run."""
 
-    Args:
-        nodes: in an order in which each one's inputs are there.
-        constants: the weights by name.
-        inputs: names of what :meth:`run` is given, in order.
-        outputs: names of what it returns.
-    """
-
-    nodes: Sequence[Node]
-    constants: Mapping[str, Values]
-    inputs: Sequence[str]
-    outputs: Sequence[str]
+    nodes: Sequence[Node]  #: in an order in which each one's inputs are there
+    constants: Mapping[str, Values]  #: the weights by name
+    inputs: Sequence[str]  #: names of what :meth:`run` is given, in order
+    outputs: Sequence[str]  #: names of what it returns
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Values, ...]:
         """Run the model.

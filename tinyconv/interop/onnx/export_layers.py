@@ -6,7 +6,7 @@ returns the name of its output. The batch is a dimension without a number throug
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,26 +21,20 @@ from tinyconv.interop import require
 from tinyconv.layers.base import Layer, Shape
 
 
+@dataclass
 class Graph:
-    """What the exporters of layers add to.
+    """What the exporters of layers add to."""
 
-    Args:
-        dtype: of all numbers of the network, ``"float32"`` or ``"float64"``.
-        opset: version of ONNX's operators that the nodes are of.
+    dtype: str  #: of all numbers of the network, ``"float32"`` or ``"float64"``
+    opset: int  #: version of ONNX's operators that the nodes are of
+    path: str = ""  #: of the layer that is being added, with which names begin
+    nodes: list[Any] = field(default_factory=list)
+    initializers: dict[str, Any] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set)
 
-    Attributes:
-        path: of the layer that is being added, with which names begin.
-    """
-
-    def __init__(self, dtype: str, opset: int) -> None:
-        self.dtype = dtype
-        self.opset = opset
-        self.path = ""
-        self.nodes: list[Any] = []
-        self.initializers: dict[str, Any] = {}
+    def __post_init__(self) -> None:
         self._helper = require("onnx", "onnx").helper
         self._numpy = require("onnx.numpy_helper", "onnx")
-        self._names: set[str] = set()
 
     def constant(self, name: str, value: Any) -> str:
         """Add an array, of its own dtype if that is an integer one; return the name it has.
@@ -243,10 +237,6 @@ def _simple(op: str, *, axis: int | None = None, **names: str) -> Exporter:
     return emit
 
 
-def _silu(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    return graph.node("Mul", x, graph.node("Sigmoid", x))
-
-
 def _softplus(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
     if layer.beta == 1:
         return graph.node("Softplus", x)
@@ -274,10 +264,6 @@ def _dropout(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
 def _reshape_to(graph: Graph, x: str, shape: Shape) -> str:
     target = graph.constant("shape", np.array((-1, *shape), np.int64))
     return graph.node("Reshape", x, target)
-
-
-def _reshape(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
-    return _reshape_to(graph, x, layer.output_shape(shape))
 
 
 def _pad_layer(graph: Graph, layer: Any, x: str, shape: Shape) -> str:
@@ -341,13 +327,13 @@ EXPORTERS: dict[type[Layer], Exporter] = {
     L.ELU: _simple("Elu", alpha="alpha"),
     L.Sigmoid: _simple("Sigmoid"),
     L.Tanh: _simple("Tanh"),
-    L.SiLU: _silu,
+    L.SiLU: lambda graph, layer, x, shape: graph.node("Mul", x, graph.node("Sigmoid", x)),
     L.GELU: _simple("Gelu", approximate="approximate"),
     L.Softplus: _softplus,
     L.ScaledTanh: _scaled_tanh,
     L.Dropout: _dropout,
     L.Flatten: _simple("Flatten", axis=1),
-    L.Reshape: _reshape,
+    L.Reshape: lambda graph, layer, x, shape: _reshape_to(graph, x, layer.output_shape(shape)),
     L.Pad: _pad_layer,
     L.Crop: _crop,
     L.Upsample: _upsample,

@@ -52,28 +52,19 @@ class Node:
 
 @dataclass
 class Model:
-    """What is in a file.
+    """What is in a file."""
 
-    Attributes:
-        nodes: in an order in which each one's inputs are there; none over constants alone.
-        constants: weights, and what follows from them.
-        x: name of the input.
-        input_shape: of one sample.
-        outputs: names.
-        shapes: of values, as far as ONNX infers them; None for a dimension that is not known.
-        sizes: values that hold dimensions, with None for one that is not known.
-        metadata: names and texts.
-        dtype: of the input, ``"float32"`` or ``"float64"``.
-    """
-
+    #: in an order in which each one's inputs are there; none over constants alone.
     nodes: list[Node]
-    constants: dict[str, Values]
-    x: str
-    input_shape: tuple[int, ...]
-    outputs: list[str]
+    constants: dict[str, Values]  #: weights, and what follows from them
+    x: str  #: name of the input
+    input_shape: tuple[int, ...]  #: of one sample
+    outputs: list[str]  #: names
+    #: of values, as far as ONNX infers them; None for a dimension that is not known.
     shapes: dict[str, tuple[int | None, ...]]
-    metadata: dict[str, str] = field(default_factory=dict)
-    dtype: str = "float32"
+    metadata: dict[str, str] = field(default_factory=dict)  #: names and texts
+    dtype: str = "float32"  #: of the input, ``"float32"`` or ``"float64"``
+    #: values that hold dimensions, with None for one that is not known.
     sizes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 

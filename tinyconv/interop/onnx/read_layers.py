@@ -56,14 +56,7 @@ def _window(node: Node, shape: Shape, kernel: Shape) -> dict[str, Any]:
 
 
 def read_conv(source: Source, node: Node, shape: Shape, pad: L.Pad | None = None) -> Layer:
-    """Return a convolution, or the subsampling that a convolution says.
-
-    Args:
-        source: the constants.
-        node: a Conv.
-        shape: of its input.
-        pad: what stands in front of it, for the convolution to do.
-    """
+    """Return a convolution, or the subsampling that a Conv says, with the padding before it."""
     w, b = source.weight(node, 1), source.input(node, 2)
     groups = int(node.attributes.get("group", 1))
     window = _window(node, shape, w.shape[2:])

@@ -14,14 +14,10 @@ Tensors = dict[str, Values]
 
 @dataclass
 class Source:
-    """What a file's nodes refer to, and what the layers made of them hold.
+    """What a file's nodes refer to, and what the layers made of them hold."""
 
-    Attributes:
-        model: constants and shapes.
-        tensors: each layer that has parameters or statistics, with their values.
-    """
-
-    model: Model
+    model: Model  #: constants and shapes
+    #: each layer that has parameters or statistics, with their values.
     tensors: list[tuple[Layer, Tensors]] = field(default_factory=list)
 
     def constant_of(self, node: Node) -> Values:
