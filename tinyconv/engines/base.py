@@ -17,12 +17,6 @@ from tinyconv.parameters import Parameters
 class Totals:
     """Sums over the samples that an epoch has seen so far, in training mode, without ignored ones.
 
-    Attributes:
-        sums: accuracy and so on by name, each times the samples that it is the mean of, and the
-            loss, times its divisor.
-        samples: how many those were; with weights of samples, their sum.
-        divisor: of the loss, :meth:`tinyconv.Loss.divisor`; with weights of classes, their sum.
-
     >>> totals = Totals()
     >>> totals.add(Totals({"loss": 4.0, "accuracy": 1.0}, 2, 2))
     >>> totals.add(Totals({"loss": 6.0, "accuracy": 6.0}, 6, 3))
@@ -30,8 +24,11 @@ class Totals:
     {'loss': 2.0, 'accuracy': 0.875}
     """
 
+    #: accuracy and so on by name, each times the samples that it is the mean of, and the loss,
+    #: times its divisor.
     sums: dict[str, float] = field(default_factory=dict)
-    samples: float = 0
+    samples: float = 0  #: how many those were; with weights of samples, their sum
+    #: of the loss, :meth:`tinyconv.Loss.divisor`; with weights of classes, their sum.
     divisor: float = 0
 
     def add(self, more: "Totals") -> None:
@@ -54,21 +51,13 @@ class Totals:
 
 
 class Net(Protocol):
-    """What an engine needs of a network.
+    """What an engine needs of a network."""
 
-    Attributes:
-        version: counts how often :meth:`refresh` found a change.
-        layers: one after the other.
-        dtype: ``"float32"`` or ``"float64"``.
-        device: ``"cpu"`` or ``"gpu"``.
-        state: running statistics by name.
-    """
-
-    layers: list[Layer]
-    dtype: str
-    device: str
-    state: dict[str, Array]
-    version: int
+    layers: list[Layer]  #: one after the other
+    dtype: str  #: ``"float32"`` or ``"float64"``
+    device: str  #: ``"cpu"`` or ``"gpu"``
+    state: dict[str, Array]  #: running statistics by name
+    version: int  #: counts how often :meth:`refresh` found a change
 
     def refresh(self) -> int:
         """Take in what was replaced in the network since the last call; return the version."""
@@ -94,13 +83,9 @@ class Net(Protocol):
 
 
 class Sharing(Protocol):
-    """What comes between the backward pass and the update where processes share a batch.
+    """What comes between the backward pass and the update where processes share a batch."""
 
-    Attributes:
-        gradient: (P,), of the whole batch, after a call; always the same array.
-    """
-
-    gradient: Array
+    gradient: Array  #: (P,), of the whole batch, after a call; always the same array
 
     def __call__(self, dw: Array, refused: bool = False) -> bool:
         """Make :attr:`gradient`; return whether all processes can take the step.
@@ -108,22 +93,23 @@ class Sharing(Protocol):
         Args:
             dw: (P,), the gradient of this process's part of the batch.
             refused: whether this process cannot take the step, so that dw has no meaning.
+
+        Raises:
+            Stopped: a process wants to stop.
         """
 
 
 class Engine(ABC):
     """Executes training steps (gather, forward, loss, backward, update) and predictions.
 
-    Attributes:
-        net: the network.
-        loss, optimizer, metrics: as of :meth:`start_training`.
-        optimizer_state: what it remembers, name -> flat array; saved with a checkpoint.
-        sharing: makes the gradient of a batch of that of this process's part; None where it has
-            all of it. Set before :meth:`start_training`.
+    Loss, optimizer and metrics are those of :meth:`start_training`.
     """
 
     net: Net
+    #: makes the gradient of a batch of that of this process's part; None where it has all of it.
+    #: Set before :meth:`start_training`.
     sharing: Sharing | None = None
+    #: what it remembers, name -> flat array; saved with a checkpoint.
     optimizer_state: dict[str, Array]
 
     def start_training(

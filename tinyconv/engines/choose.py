@@ -17,7 +17,6 @@ def engine_for(net: Net, name: str = "auto") -> Engine:
     """Return an engine for a network.
 
     Args:
-        net: the network.
         name: ``"plan"`` for compiled kernels, ``"eager"`` for the layers one by one, ``"auto"``
             for the plan wherever there is one: for float32.
 
@@ -54,7 +53,6 @@ def sum_for(net: Net, ranks: Ranks, stops: Callable[[], str | None]) -> Gradient
     """Return what adds up the gradients of a network over ranks: on GPUs NCCL.
 
     Args:
-        net: the network.
         ranks: that share the batches.
         stops: returns the reason to stop, if this rank has one.
     """

@@ -4,6 +4,7 @@ In host memory through the ranks' communicator, one message a step; or on their 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,9 +21,7 @@ class GradientSum:
         stops: returns the reason to stop, if this rank has one.
 
     Attributes:
-        gradient: of the whole batch, after a call.
         share: of this rank's gradient in it.
-        add: returns the sum of all ranks' arrays.
     """
 
     def __init__(self, ranks: Ranks, flat: Array, stops: Callable[[], str | None]) -> None:
@@ -30,19 +29,11 @@ class GradientSum:
         # Behind the gradients: how many ranks cannot take the step, and how many want to stop.
         self._sent = np.zeros(flat.size + 2, flat.dtype)
         self._sum = np.zeros_like(self._sent)
-        self.gradient = self._sum[:-2]
-        self.add = ranks.add
+        self.gradient = self._sum[:-2]  #: of the whole batch, after a call
+        self.add = ranks.add  #: returns the sum of all ranks' arrays
 
     def __call__(self, dw: Array, refused: bool = False) -> bool:
-        """Add up what all ranks hand over; return whether all of them can take the step.
-
-        Args:
-            dw: (P,), the gradient of this rank's part of the batch.
-            refused: whether this rank cannot take the step.
-
-        Raises:
-            Stopped: a rank wants to stop.
-        """
+        """Do what :class:`tinyconv.engines.base.Sharing` says."""
         np.multiply(dw, self.share, out=self._sent[:-2])
         self._sent[-2:] = refused, self.stops() is not None
         assert self.ranks.comm is not None
@@ -52,31 +43,19 @@ class GradientSum:
         return not self._sum[-2]
 
 
+@dataclass(eq=False)
 class DeviceSum:
     """Adds up gradients where they lie, on a GPU a rank. The host asks who wants to stop.
 
     A gradient that is not finite on one rank is not on any, so all refuse the step then.
-
-    Args:
-        ranks: that share the batches.
-        flat_grad: the gradients.
-        stops: returns the reason to stop, if this rank has one.
-        add: puts the sum of all ranks' arrays of the device in place of each, and returns it.
-
-    Attributes:
-        gradient: ``flat_grad``.
-        share, add: as above.
     """
 
-    def __init__(
-        self,
-        ranks: Ranks,
-        flat_grad: Array,
-        stops: Callable[[], str | None],
-        add: Callable[[Array], Array],
-    ) -> None:
-        self.ranks, self.stops, self.add, self.share = ranks, stops, add, 1.0
-        self.gradient = flat_grad
+    ranks: Ranks  #: that share the batches
+    gradient: Array  #: of this rank's part of the batch and, after a call, of all of it
+    stops: Callable[[], str | None]  #: returns the reason to stop, if this rank has one
+    #: puts the sum of all ranks' arrays of the device in place of each, and returns it.
+    add: Callable[[Array], Array]
+    share: float = 1.0  #: of this rank's gradient in that of the whole batch
 
     def __call__(self, dw: Array, refused: bool = False) -> bool:
         """Do as :class:`GradientSum` does."""

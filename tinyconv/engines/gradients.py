@@ -12,33 +12,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a step puts the gradient of one of its inputs.
+    """Where a step puts the gradient of one of its inputs."""
 
-    Attributes:
-        image: the buffer; None if nobody wants the gradient.
-        adds: whether the step adds to what is there.
-        total: what the plan has to add the buffer to, because the step cannot.
-        finishes: the step that made the input, if the gradient is complete then.
-    """
-
-    image: Any = None
-    adds: bool = False
-    total: Any = None
-    finishes: Any = None
+    image: Any = None  #: the buffer; None if nobody wants the gradient
+    adds: bool = False  #: whether the step adds to what is there
+    total: Any = None  #: what the plan has to add the buffer to, because the step cannot
+    finishes: Any = None  #: the step that made the input, if the gradient is complete then
 
 
 @dataclass
 class _Memory:
-    """A buffer.
-
-    Attributes:
-        kind: says which values it fits.
-        places: of the values whose gradients lie in it now.
-    """
+    """A buffer."""
 
     image: Any
-    kind: Any
-    places: list[int] = field(default_factory=list)
+    kind: Any  #: says which values it fits
+    places: list[int] = field(default_factory=list)  #: of the values whose gradients lie in it now
 
 
 def rooms_of_gradients(steps: Sequence[Any]) -> list[set[Any]]:
@@ -53,31 +41,18 @@ def rooms_of_gradients(steps: Sequence[Any]) -> list[set[Any]]:
     return rooms
 
 
+@dataclass
 class Gradients:
-    """The buffers of a plan's gradients, chosen by a walk through the backward pass.
+    """The buffers of a plan's gradients, chosen by a walk through the backward pass."""
 
-    Args:
-        shapes: of one sample of each value.
-        trained: which values want a gradient.
-        views: which values are their maker's input in another shape.
-        steps: step k makes value k + 1.
-        backend: gives the memory.
+    shapes: Sequence[Any]  #: of one sample of each value
+    trained: Sequence[bool]  #: which values want a gradient
+    views: list[bool]  #: which values are their maker's input in another shape
+    steps: Sequence[Any]  #: step k makes value k + 1
+    backend: Any  #: gives the memory
 
-    Attributes:
-        of: the gradient of each value, as the step that made it reads it.
-        slots: for each step, where the gradients of its inputs go.
-    """
-
-    def __init__(
-        self,
-        shapes: Sequence[Any],
-        trained: Sequence[bool],
-        views: Sequence[bool],
-        steps: Sequence[Any],
-        backend: Any,
-    ) -> None:
-        self.shapes, self.trained, self.views = shapes, trained, list(views)
-        self.steps, self.backend = steps, backend
+    def __post_init__(self) -> None:
+        shapes, steps = self.shapes, self.steps
         self.readers: list[list[int]] = [[] for _ in shapes]
         for number, step in enumerate(steps):
             for place in step.unit.inputs:
@@ -86,7 +61,9 @@ class Gradients:
         self.memory: list[_Memory | None] = [None] * len(shapes)
         self.written: set[int] = set()
         self.free: dict[Any, list[_Memory]] = defaultdict(list)
+        #: the gradient of each value, as the step that made it reads it.
         self.of: list[Any] = [None] * len(shapes)
+        #: for each step, where the gradients of its inputs go.
         self.slots: list[list[Slot]] = [[] for _ in steps]
         if steps:
             self._begin(len(shapes) - 1)

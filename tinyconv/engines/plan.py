@@ -5,7 +5,7 @@ themselves (``net.forward``, ``net.backward``) are its specification.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tinyconv.engines.base import Net
@@ -16,26 +16,18 @@ from tinyconv.layers.base import Shape
 
 @dataclass
 class _Value:
-    """What flows between steps: the input of the network, or the output of a step.
+    """What flows between steps: the input of the network, or the output of a step."""
 
-    Attributes:
-        shape: of one sample.
-        image: its buffer.
-        is_view: whether that is its maker's input in another shape.
-        is_trained: whether a parameter has a part in it.
-    """
-
-    shape: Shape
-    image: Any = None
-    is_view: bool = False
-    is_trained: bool = False
+    shape: Shape  #: of one sample
+    image: Any = None  #: its buffer
+    is_view: bool = False  #: whether that is its maker's input in another shape
+    is_trained: bool = False  #: whether a parameter has a part in it
 
 
 class Plan:
     """Steps, buffers and program of a network, for batches up to one size.
 
     Args:
-        net: the network.
         shape: of one sample.
         backend: gives memory, steps and a program; see :mod:`tinyconv.engines.cpu.backend`.
     """
@@ -141,17 +133,14 @@ class Plan:
 MOST_KEPT = 2
 
 
+@dataclass
 class KeptPlans:
-    """Plans by what they are for, such as the shape of a sample; those asked for longest ago go.
+    """Plans by what they are for, such as the shape of a sample; those asked for longest ago go."""
 
-    Args:
-        make: returns a plan for so many samples at most, and for the rest of what it is for.
-    """
-
-    def __init__(self, make: Callable[..., Plan]) -> None:
-        self._make = make
-        self._plans: dict[tuple[Any, ...], Plan] = {}
-        self._version = -1
+    #: returns a plan for so many samples at most, and for the rest of what it is for.
+    make: Callable[..., Plan]
+    _plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
+    _version: int = -1
 
     def find(self, version: int, batch: int, *key: Any) -> Plan:
         """Return a plan for so many samples of the network in this version."""
@@ -162,6 +151,6 @@ class KeptPlans:
         if plan is None or batch > plan.backend.batch:
             while len(self._plans) >= MOST_KEPT:
                 del self._plans[next(iter(self._plans))]
-            plan = self._make(batch, *key)
+            plan = self.make(batch, *key)
         self._plans[key] = plan  # behind the others
         return plan

@@ -37,9 +37,6 @@ class PlanEngine(EagerEngine):
     Equal to float32 rounding: sums are added in another order, which depends on the number of
     threads. The gradients in ``net.parameters.flat_grad`` and the arrays of the last pass that
     layers keep are not touched.
-
-    Args:
-        net: the network.
     """
 
     def __init__(self, net: Net) -> None:

@@ -13,6 +13,7 @@ Source: Li et al., "PyTorch distributed" (2020), section 3, without the buckets:
 holds all gradients here.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from tinyconv.backend import Array, Values
@@ -24,34 +25,25 @@ from tinyconv.losses import CrossEntropyLoss, Loss, Targets
 from tinyconv.ops.norm import Parts
 
 
+@dataclass(eq=False)
 class SharedEngine(Engine):
-    """Trains on this rank's part of each batch by another engine, in step with all ranks.
+    """Trains on this rank's part of each batch by another engine, in step with all ranks."""
 
-    Args:
-        net: the network.
-        inner: the engine of this rank.
-        ranks: that share the batches.
-        gradient_sum: adds up their gradients; see :func:`tinyconv.engines.choose.sum_for`.
-        sync_batch_norm: whether batch normalisation takes the statistics of the whole batch.
-    """
+    net: Net
+    inner: Engine  #: of this rank
+    ranks: Ranks  #: that share the batches
+    #: adds up their gradients; see :func:`tinyconv.engines.choose.sum_for`.
+    gradient_sum: GradientSum | DeviceSum
+    sync_batch_norm: bool = False  #: whether batch norms take the statistics of the whole batch
 
-    def __init__(
-        self,
-        net: Net,
-        inner: Engine,
-        ranks: Ranks,
-        gradient_sum: GradientSum | DeviceSum,
-        sync_batch_norm: bool = False,
-    ) -> None:
-        self.net, self.inner, self.ranks, self._sum = net, inner, ranks, gradient_sum
-        self._layers = list(net.walk())
-        self._norms: list[Any] = [
-            layer for layer in self._layers if sync_batch_norm and isinstance(layer, BATCH_NORMS)
-        ]
+    def __post_init__(self) -> None:
+        self._layers = list(self.net.walk())
+        norms = (layer for layer in self._layers if isinstance(layer, BATCH_NORMS))
+        self._norms: list[Any] = [*norms] if self.sync_batch_norm else []
 
     def _begin(self) -> None:
         self._counts_alike = _counts_alike(self.loss)
-        self.inner.sharing = self._sum
+        self.inner.sharing = self.gradient_sum
         goal = (self.loss, self.optimizer, self.metrics)
         self.inner.start_training(*goal, verbose=self._verbose, profile=self._is_profiling)
         self.optimizer_state = self.inner.optimizer_state
@@ -66,18 +58,19 @@ class SharedEngine(Engine):
         N, ranks = len(index), self.ranks
         if ranks.size <= N and self._counts_alike and y.sample_weight is None:
             part = ranks.part(N)
-            self._sum.share = len(index[part]) / N
+            self.gradient_sum.share = len(index[part]) / N
             self._step(x, y, index, part, step, lr)
             return
         # The figures of such a batch are weighted one by one.
-        self._take_totals()
+        self._totals = self.totals()
+        self.inner.start_epoch(Totals())
         flat, part, copies = self.net.parameters.flat, ranks.part(N), 1
         if ranks.size > N:  # no part would be left for some: each rank does all of the batch
             part, copies = slice(0, N), ranks.size
         whole, own = y.batch(index, flat), y.batch(index[part], flat)
         share = self.loss.divisor(*own) / (self.loss.divisor(*whole) or 1.0) / copies
         # A rank none of whose samples counts has no gradient, and may have any share but 0.
-        self._sum.share = share or 1.0
+        self.gradient_sum.share = share or 1.0
         self._step(x, y, index, part, step, lr)
         local = self.inner.totals()
         sums = {name: value / copies for name, value in local.sums.items()}
@@ -86,7 +79,8 @@ class SharedEngine(Engine):
     def _step(self, x: Array, y: Targets, index: Values, part: slice, step: int, lr: float) -> None:
         """Train on the samples ``index[part]`` of a batch, and tell the layers where these lie."""
         N, is_part = len(index), part != slice(0, len(index))
-        parts = Parts(N, self._sum.share, self._sum.add if is_part else _unchanged)
+        total = self.gradient_sum
+        parts = Parts(N, total.share, total.add if is_part else lambda values: values)
         for layer in self._layers:
             layer.first_sample = part.start
         for norm in self._norms:
@@ -98,10 +92,6 @@ class SharedEngine(Engine):
                 layer.first_sample = 0
             for norm in self._norms:
                 norm.parts = None
-
-    def _take_totals(self) -> None:
-        self._totals = self.totals()
-        self.inner.start_epoch(Totals())
 
     def totals(self) -> Totals:
         """Return the sums over what this rank has seen of the epoch."""
@@ -116,10 +106,6 @@ class SharedEngine(Engine):
     @property
     def profile(self) -> dict[str, float]:  # noqa: D102
         return self.inner.profile
-
-
-def _unchanged(values: Array) -> Array:
-    return values
 
 
 def _counts_alike(loss: Loss) -> bool:

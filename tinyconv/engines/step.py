@@ -23,14 +23,6 @@ class UnitStep:
         unit: what to compute.
         shapes: of one sample of each input, channels first.
         context: what all steps share.
-
-    Attributes:
-        layer: the first one.
-        input_shape: of one sample of the first input.
-        shape: of one sample of the output.
-        activation: what comes last, the identity if nothing does.
-        adds: for each input, whether its gradient is added to what is there.
-        finishes: for each input the step whose dy is complete behind this one, or None.
     """
 
     #: What the inputs' buffers must have at least: a border of zeros, and spare numbers.
@@ -58,14 +50,17 @@ class UnitStep:
 
     def __init__(self, unit: Unit, shapes: Sequence[Shape], context: Any) -> None:
         self.unit = unit
-        self.layer: Any = unit.layers[0]
+        self.layer: Any = unit.layers[0]  #: the first one
         self.context = context
-        self.input_shape = shapes[0]
-        self.shape = self.output_shape(shapes)
+        self.input_shape = shapes[0]  #: of one sample of the first input
+        self.shape = self.output_shape(shapes)  #: of one sample of the output
         self.name = f"{unit.layers[0].path} {unit}"
+        #: for each input, whether its gradient is added to what is there.
         self.adds: list[bool] = []
+        #: for each input the step whose dy is complete behind this one, or None.
         self.finishes: list[Any] = []
         found = map(self.activation_of, unit.layers)
+        #: what comes last, the identity if nothing does.
         self.activation = next((chosen for chosen in found if chosen is not None), Chosen())
         self.choose()
 
@@ -160,15 +155,12 @@ class Steps:
     Args:
         of_kind: kind -> the steps that may compute it, of which the first that accepts it does.
         context: what the steps of the plan share.
-
-    Attributes:
-        made: so far, in their order.
     """
 
     def __init__(self, of_kind: Mapping[str, tuple[type[Any], ...]], context: Any) -> None:
         self.of_kind, self.context = of_kind, context
         self.plain = of_kind["plain"][0]
-        self.made: list[Any] = []
+        self.made: list[Any] = []  #: so far, in their order
 
     def _find(self, unit: Unit) -> type[Any] | None:
         return next((kind for kind in self.of_kind.get(unit.kind, ()) if kind.accepts(unit)), None)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinyconv import layers as L
-from tinyconv.geometry import spread_pairs
+from tinyconv.geometry import Sides, spread_pairs
 from tinyconv.kernels.terms import Terms, window_terms
 from tinyconv.ops.pool import elements_seen
 from tinyconv.ops.shape import pad_sources
@@ -27,10 +27,6 @@ def _means(layer: Any, size: Sequence[int]) -> list[Terms]:
     return tables
 
 
-def _mean_of_all(layer: L.Layer, size: Sequence[int]) -> list[Terms]:
-    return [Terms([[(place, 1 / n) for place in range(n)]], n) for n in size]
-
-
 def _interpolation(layer: Any, size: Sequence[int]) -> list[Terms]:
     tables = []
     for n, m in zip(size, layer.output_shape((1, *size))[1:], strict=True):
@@ -39,16 +35,10 @@ def _interpolation(layer: Any, size: Sequence[int]) -> list[Terms]:
     return tables
 
 
-def _padding(layer: Any, size: Sequence[int]) -> list[Terms]:
-    pairs = spread_pairs("pad", "padding", layer.padding, len(size))
-    return padding_tables(layer.mode, pairs, size)
-
-
-def padding_tables(mode: str, pairs: Sequence[tuple[int, int]], size: Sequence[int]) -> list[Terms]:
+def padding_tables(mode: str, padding: Sides, size: Sequence[int]) -> list[Terms]:
     """Return the tables of padding a plane of this size."""
-    tables = []
-    for axis, (lo, hi) in enumerate(pairs):
-        n = size[axis]
+    tables, pairs = [], spread_pairs("pad", "padding", padding, len(size))
+    for axis, (n, (lo, hi)) in enumerate(zip(size, pairs, strict=True)):
         if mode == "zeros":
             lists = [*[[]] * lo, *[[(place, 1.0)] for place in range(n)], *[[]] * hi]
         else:
@@ -67,11 +57,9 @@ def _cropping(layer: Any, size: Sequence[int]) -> list[Terms]:
 
 
 TABLES: dict[type[L.Layer], Callable[[Any, Sequence[int]], list[Terms]]] = {
-    L.AvgPool1d: _means,
-    L.AvgPool2d: _means,
-    L.AvgPool3d: _means,
-    L.GlobalAvgPool: _mean_of_all,
+    **dict.fromkeys((L.AvgPool1d, L.AvgPool2d, L.AvgPool3d), _means),
+    L.GlobalAvgPool: lambda layer, size: [Terms([[(i, 1 / n) for i in range(n)]], n) for n in size],
     L.Upsample: _interpolation,
-    L.Pad: _padding,
+    L.Pad: lambda layer, size: padding_tables(layer.mode, layer.padding, size),
     L.Crop: _cropping,
 }

@@ -28,18 +28,14 @@ NORMS: Kinds = (*BATCH_NORMS, L.LayerNorm, L.GroupNorm)
 
 @dataclass(frozen=True)
 class Unit:
-    """Layers that one step of a plan computes.
+    """Layers that one step of a plan computes."""
 
-    Attributes:
-        kind: says which steps may compute it; ``"single"`` for a layer that no rule joins to
-            others, ``"plain"`` for one that runs by its own methods.
-        layers: in their order; the container comes first where branches are joined.
-        inputs: the values that it reads: 0 is the input of the network, k + 1 the output of
-            unit k.
-    """
-
+    #: says which steps may compute it; ``"single"`` for a layer that no rule joins to others,
+    #: ``"plain"`` for one that runs by its own methods.
     kind: str
+    #: in their order; the container comes first where branches are joined.
     layers: tuple[Layer, ...]
+    #: the values that it reads: 0 is the input of the network, k + 1 the output of unit k.
     inputs: tuple[int, ...] = (0,)
 
     def __str__(self) -> str:
@@ -57,19 +53,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Rule:
-    """A sequence of kinds of layers that makes a unit, if ``holds`` does.
+    """A sequence of kinds of layers that makes a unit, if ``holds`` does."""
 
-    Attributes:
-        kind: of the unit.
-        pattern: for each layer, what it may be.
-        holds: whether one step computes what these layers do, whatever the device.
-        when: whether the rule is for ``"training"``, ``"prediction"`` or both, ``""``.
-    """
-
-    kind: str
-    pattern: tuple[Kinds, ...]
+    kind: str  #: of the unit
+    pattern: tuple[Kinds, ...]  #: for each layer, what it may be
+    #: whether one step computes what these layers do, whatever the device.
     holds: Callable[..., bool] = lambda *layers: True
-    when: str = ""
+    when: str = ""  #: whether the rule is for ``"training"``, ``"prediction"`` or both, ``""``
 
     def match(self, layers: Sequence[Layer], training: bool) -> Unit | None:
         """Return the unit of the first layers of a sequence, if the rule takes them."""

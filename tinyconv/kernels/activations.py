@@ -13,21 +13,15 @@ IDENTITY, RELU = NAMES.index("Identity"), NAMES.index("ReLU")
 
 
 class Chosen(NamedTuple):
-    """An activation as kernels take it.
+    """An activation as kernels take it."""
 
-    Attributes:
-        code: its number.
-        parameter: its option that is a number; 0 without one.
-        needs_z: whether its slope does not follow from its output.
-        needs_y: whether its slope does not follow from its input without computing the output.
-        increases: whether a maximum may be taken before it instead of after it. One that does not
-            increase falls as far as one place, and rises from there on.
-    """
-
-    code: int = IDENTITY
-    parameter: float = 0.0
-    needs_z: bool = False
+    code: int = IDENTITY  #: its number
+    parameter: float = 0.0  #: its option that is a number; 0 without one
+    needs_z: bool = False  #: whether its slope does not follow from its output
+    #: whether its slope does not follow from its input without computing the output.
     needs_y: bool = False
+    #: whether a maximum may be taken before it instead of after it. One that does not increase
+    #: falls as far as one place, and rises from there on.
     increases: bool = True
 
 

@@ -8,6 +8,7 @@ of the backward pass is the transposed one.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,27 +21,26 @@ AXES, PARTS = ("d", "h", "w"), ("starts", "places", "weights")
 FIELDS = tuple(f"{axis}_{part}" for axis in AXES for part in PARTS)
 
 
+@dataclass(eq=False)
 class Terms:
     """The table of one axis.
-
-    Args:
-        lists: for each element of y the (place in x, weight) of its terms.
-        size: elements of x.
-
-    Attributes:
-        starts: int64; the terms of element p are those from ``starts[p]`` to ``starts[p + 1]``.
-        places: int64, in x.
-        weights: float32.
 
     >>> mean = Terms([[(0, 0.5), (1, 0.5)], [(2, 1.0)]], size=4)
     >>> mean.starts, mean.places, mean.transposed().starts
     (array([0, 2, 3]), array([0, 1, 2]), array([0, 1, 2, 3, 3]))
     """
 
-    def __init__(self, lists: Sequence[Sequence[tuple[int, float]]], size: int) -> None:
-        self.lists, self.size = lists, size
+    #: for each element of y the (place in x, weight) of its terms.
+    lists: Sequence[Sequence[tuple[int, float]]]
+    size: int  #: elements of x
+
+    def __post_init__(self) -> None:
+        lists = self.lists
+        #: int64; the terms of element p are those from ``starts[p]`` to ``starts[p + 1]``.
         self.starts = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+        #: int64, in x.
         self.places = np.array([place for terms in lists for place, _ in terms], np.int64)
+        #: float32.
         self.weights = np.array([weight for terms in lists for _, weight in terms], np.float32)
 
     @property

@@ -61,23 +61,18 @@ class GpuBackend:
         parameters: of the network, float32, on the device.
         shape: of one sample.
         batch: samples at most.
-
-    Attributes:
-        training: whether the plan has a backward pass.
-        program: what the plan adds its calls to.
-        context: what its steps share.
     """
 
-    training = False
+    training = False  #: whether the plan has a backward pass
 
     def __init__(
         self, launcher: Launcher, parameters: Parameters, shape: Shape, batch: int
     ) -> None:
         self.launcher, self.parameters, self.shape, self.batch = launcher, parameters, shape, batch
-        self.context = Context(launcher, batch, self.training, {}, [])
+        self.context = Context(launcher, batch, self.training, {}, [])  #: what its steps share
         steps = Steps(STEPS, self.context)
         self.steps, self.accepts, self.step = steps.made, steps.accept, steps.make
-        self.program = Program(launcher)
+        self.program = Program(launcher)  #: what the plan adds its calls to
         self.buffers: list[Buffer] = []
 
     # What a plan is built with.

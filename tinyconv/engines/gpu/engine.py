@@ -96,9 +96,12 @@ class GpuEngine(EagerEngine):
         if not self._unseen or backend is None:
             return
         refused = backend.first_refused()
-        self._fetch_sums(backend)
-        steps = [] if refused is None else [k for k in self._unseen if k >= refused]
-        again = [self._unseen[k] for k in steps]
+        totals, before = backend.sums(), self._totals.sums
+        if not backend.loss_step.has_kernel and backend.was_taken:  # each step is looked at
+            measured = backend.loss_step.measured.sums
+            totals.sums |= {k: before.get(k, 0.0) + value for k, value in measured.items()}
+        self._totals = totals
+        again = [each for k, each in self._unseen.items() if refused is not None and k >= refused]
         self._unseen.clear()
         if refused is None:
             return
@@ -108,13 +111,6 @@ class GpuEngine(EagerEngine):
         for each in again[1:]:
             self.train_step(*each)
         self._settle()
-
-    def _fetch_sums(self, backend: GpuTraining) -> None:
-        totals, before = backend.sums(), self._totals.sums
-        if not backend.loss_step.has_kernel and backend.was_taken:  # each step is looked at
-            measured = backend.loss_step.measured.sums
-            totals.sums |= {k: before.get(k, 0.0) + value for k, value in measured.items()}
-        self._totals = totals
 
     def _trainer(self, x: Array, batch: int, y: Targets) -> GpuTraining:
         """Return the backend of a plan for such a batch."""

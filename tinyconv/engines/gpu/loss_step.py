@@ -1,6 +1,7 @@
 """The step of a loss, its gradient and the metrics."""
 
 from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
 from math import prod
 
 import numpy as np
@@ -43,44 +44,32 @@ def _code(metric: measures.Metric, loss: losses.Loss) -> int | None:
     return kinds.get(type(metric))
 
 
+@dataclass
 class LossStep:
-    """A loss as a kernel, or by its own methods where it or a metric is a user's.
+    """A loss as a kernel, or by its own methods where it or a metric is a user's."""
 
-    Args:
-        loss: what is minimised.
-        metrics: what is measured beside it.
-        targets: such as will come; None for one class index each, or numbers.
-        shape: of the outputs for one sample.
-        context: what all steps share.
+    loss: losses.Loss  #: what is minimised
+    all_metrics: Sequence[measures.Metric]  #: what is measured beside it
+    #: such as will come; None for one class index each, or numbers.
+    targets: InitVar[losses.Targets | None]
+    shape: Shape  #: of the outputs for one sample
+    context: Context
 
-    Attributes:
-        has_kernel: whether it is one.
-        reads: the type as which it reads targets; None if there is no kernel.
-        positions: rows of a sample: one, or of images as many as have a class.
-        sums: of the blocks, see loss.cu.
-        metrics: how many it measures.
-        measured: of a loss without a kernel, the sums over the last batch.
-    """
-
-    def __init__(
-        self,
-        loss: losses.Loss,
-        metrics: Sequence[measures.Metric],
-        targets: losses.Targets | None,
-        shape: Shape,
-        context: Context,
-    ) -> None:
-        self.loss, self.all_metrics, self.shape, self.context = loss, metrics, shape, context
+    def __post_init__(self, targets: losses.Targets | None) -> None:
+        loss, metrics, shape, context = self.loss, self.all_metrics, self.shape, self.context
         self._codes = [_code(metric, loss) for metric in metrics]
-        self.has_kernel = type(loss) in KERNELS and None not in self._codes
+        self.has_kernel = type(loss) in KERNELS and None not in self._codes  #: whether it is one
         self._options = Snapshot(loss)
         self._kind = (loss.one_class, False) if targets is None else self._kind_of(targets)
+        #: the type as which it reads targets; None if there is no kernel.
         self.reads = (np.int64 if self._kind[0] else np.float32) if self.has_kernel else None
-        self.metrics = len(metrics) if self.has_kernel else 0
+        self.metrics = len(metrics) if self.has_kernel else 0  #: how many it measures
+        #: rows of a sample: one, or of images as many as have a class.
         self.positions = prod(shape[1:]) if loss.one_class else 1
         rows = min(BLOCKS, context.batch * self.positions)
+        #: of the blocks, see loss.cu.
         self.sums = context.empty((3 + self.metrics) * rows, dtype=np.float64)
-        self.measured = Totals()
+        self.measured = Totals()  #: of a loss without a kernel, the sums over the last batch
         self._floats = context.empty(1)  # of the dtype and the device that a batch's weights get
         self._batch: tuple[Array, Array | None] | None = None
 

@@ -11,17 +11,15 @@ from tinyconv.layers import LayerNorm, LocalResponseNorm
 
 
 class NormStep(Step):
-    """Normalisation over the batch, over groups of channels, or over the last axes of a sample.
+    """Normalisation over the batch, over groups of channels, or over the last axes of a sample."""
 
-    Attributes:
-        is_batch: over the batch.
-        is_fixed: by running statistics, so that nothing has to be measured.
-    """
+    family = "norm"
 
     def choose(self) -> None:
         layer, shape = self.layer, self.input_shape
-        self.is_batch = type(layer) in BATCH_NORMS
+        self.is_batch = type(layer) in BATCH_NORMS  #: over the batch
         is_tracked = self.is_batch and layer.track_running_stats
+        #: by running statistics, so that nothing has to be measured.
         self.is_fixed = is_tracked and not (self.context.training and layer.trainable)
         self.rows = 1  # what the kernels take for samples, of a sample
         self.C, self.P, self.groups = shape[0], prod(shape[1:]), 0
@@ -68,32 +66,19 @@ class NormStep(Step):
             state = self.layer.state
             mean, variance = state["running_mean"], state["running_var"]
             arguments = (self.x, w, b, mean, variance, self.z, self.y, eps, self.parameter, BATCH)
-            grid = blocks(prod(self.shape))
-            program.call(self.name, "norm", self.sizes, "norm_fixed", grid, *arguments)
+            self.call(program, "norm_fixed", blocks(prod(self.shape)), *arguments)
             return
-        program.call(
-            self.name,
-            "norm",
-            self.sizes,
-            "norm_forward",
-            self._sets,
-            *(self.x, w, b, *self.statistics, self.z, self.y, eps, self.parameter, self._samples),
-            threads=self.threads,
-        )
+        arguments = (self.x, w, b, *self.statistics, self.z, self.y, eps, self.parameter)
+        threads = self.threads
+        self.call(program, "norm_forward", self._sets, *arguments, self._samples, threads=threads)
 
     def backward(self, program: Program) -> None:
         params, grads = self.layer.params, self.layer.grads
         if self.is_fixed:
             variance, eps = self.layer.state["running_var"], np.float32(self.layer.eps)
             arguments = (self.dy, self.v, params.get("weight"), variance, self.dx, eps)
-            program.call(
-                f"{self.name}: backward",
-                "norm",
-                self.sizes,
-                "norm_fixed_backward",
-                blocks(prod(self.shape)),
-                *(*arguments, self.parameter, BATCH),
-            )
+            last = (self.parameter, BATCH)
+            self.call(program, "norm_fixed_backward", blocks(prod(self.shape)), *arguments, *last)
             return
         mean, scale, _ = self.statistics
         channels = self.C if grads and not self.is_batch else 0
@@ -102,10 +87,8 @@ class NormStep(Step):
             return self._sets(n)[0] + channels, 1, 1
 
         longest = self.context.batch * self.rows * self.P if channels else 0
-        program.call(
-            f"{self.name}: backward",
-            "norm",
-            self.sizes,
+        self.call(
+            program,
             "norm_backward",
             grid,
             *(self.dy, self.v, self.x, params.get("weight"), mean, scale, self.dx),
@@ -127,13 +110,10 @@ class NormStep(Step):
 
 
 class ResponseStep(Step):
-    """Local response normalisation.
-
-    Attributes:
-        base: what is raised to a power, for the backward pass.
-    """
+    """Local response normalisation."""
 
     kinds = (LocalResponseNorm,)
+    family = "response"
 
     def choose(self) -> None:
         (C, *size), layer = self.shape, self.layer
@@ -142,14 +122,12 @@ class ResponseStep(Step):
         self.alpha, self.beta = np.float32(layer.alpha / layer.size), np.float32(layer.beta)
 
     def forward(self, program: Program) -> None:
+        #: what is raised to a power, for the backward pass.
         self.base = self.context.empty(*self.y.shape) if self.context.training else None
         constants = (self.alpha, self.beta, np.float32(self.layer.k))
-        self._add(program, self.name, "response_forward", self.x, self.base, self.y, *constants)
+        arguments = (self.x, self.base, self.y, *constants, BATCH)
+        self.call(program, "response_forward", blocks(prod(self.shape)), *arguments)
 
     def backward(self, program: Program) -> None:
-        arguments = (self.dy, self.x, self.base, self.dx, self.alpha, self.beta)
-        self._add(program, f"{self.name}: backward", "response_backward", *arguments)
-
-    def _add(self, program: Program, name: str, kernel: str, *arguments: object) -> None:
-        grid = blocks(prod(self.shape))
-        program.call(name, "response", self.sizes, kernel, grid, *arguments, BATCH)
+        arguments = (self.dy, self.x, self.base, self.dx, self.alpha, self.beta, BATCH)
+        self.call(program, "response_backward", blocks(prod(self.shape)), *arguments)

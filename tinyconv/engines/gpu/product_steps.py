@@ -231,6 +231,7 @@ class PoolStep(Step):
     """The maximum or a norm of windows; a whole plane is one window."""
 
     kinds = (*MAX, *NORM_POOLS, GlobalMaxPool)
+    family = "pool"
 
     def choose(self) -> None:
         planes, *size = self.input_shape
@@ -247,16 +248,12 @@ class PoolStep(Step):
 
     def forward(self, program: Program) -> None:
         last, kernel = (self.power, "pool_norm") if self.is_norm else (self.argmax, "pool_max")
-        arguments = (self.x, self.y, last, BATCH)
-        grid = blocks(prod(self.shape))
-        program.call(self.name, "pool", self.sizes, kernel, grid, *arguments)
+        self.call(program, kernel, blocks(prod(self.shape)), self.x, self.y, last, BATCH)
 
     def backward(self, program: Program) -> None:
-        if self.is_norm:
-            kernel = "pool_norm_backward"
-            arguments: tuple[object, ...] = (self.dy, self.x, self.y, self.dx, self.power, BATCH)
-        else:
-            kernel = "pool_max_backward"
-            arguments = (self.dy, self.argmax, self.dx, BATCH)
         grid = blocks(prod(self.input_shape))
-        program.call(f"{self.name}: backward", "pool", self.sizes, kernel, grid, *arguments)
+        if self.is_norm:
+            arguments = (self.x, self.y, self.dx, self.power, BATCH)
+            self.call(program, "pool_norm_backward", grid, self.dy, *arguments)
+        else:
+            self.call(program, "pool_max_backward", grid, self.dy, self.argmax, self.dx, BATCH)

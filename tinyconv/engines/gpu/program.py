@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,17 +80,11 @@ class _Call:
 
 
 class Program:
-    """What a plan runs: built call by call, then frozen.
-
-    Args:
-        launcher: of the device.
-
-    Attributes:
-        judge: adds what decides whether a step is taken; called where the plan has all gradients.
-    """
+    """What a plan runs: built call by call, then frozen."""
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
+        #: adds what decides whether a step is taken; called where the plan has all gradients.
         self.judge: Callable[[], None] = lambda: None
         self._calls: list[_Call | tuple[str, Callable[[int], None]]] = []
         self._graphs: dict[int, list[Callable[[], None]]] = {}
@@ -167,16 +162,12 @@ class Program:
     def _segments(self, n: int) -> list[Callable[[], None]]:
         """Return the launches between two Python functions as one function each."""
         segments: list[Callable[[], None]] = []
-        group: list[_Call] = []
-        for call in [*self._calls, None]:
-            if isinstance(call, _Call):
-                group.append(call)
-                continue
-            if group:
-                segments.append(self._launches(group, n))
-                group = []
-            if call is not None:
-                segments.append(PythonCall(call[1], n))
+        for are_kernels, group in groupby(self._calls, lambda call: isinstance(call, _Call)):
+            calls: list[Any] = list(group)
+            if are_kernels:
+                segments.append(self._launches(calls, n))
+            else:
+                segments += [PythonCall(function, n) for _, function in calls]
         return segments
 
     def _launches(self, calls: list[_Call], n: int) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """The steps that are weighted sums along axes: means, interpolation, padding, subsampling."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -14,25 +15,19 @@ from tinyconv.kernels.terms import Terms, over_three_axes, window_terms
 from tinyconv.layers import GlobalAvgPool, Pad, Subsample2d
 
 
+@dataclass
 class Resampling:
-    """The tables of an axis each, on the device.
+    """The tables of an axis each, on the device."""
 
-    Args:
-        context: of the plan.
-        planes: of a sample.
-        tables: of one to three axes.
+    context: Context
+    planes: int  #: of a sample
+    tables: Sequence[Terms]  #: of one to three axes; then of three
 
-    Attributes:
-        sizes: of the kernels of resample.cu.
-        arrays: places and weights.
-        outputs: elements of a plane of the result.
-    """
-
-    def __init__(self, context: Context, planes: int, tables: Sequence[Terms]) -> None:
-        self.context, self.planes = context, planes
-        self.tables = over_three_axes(tables)
+    def __post_init__(self) -> None:
+        self.tables = over_three_axes(self.tables)
+        #: elements of a plane of the result.
         self.outputs = prod(len(table.lists) for table in self.tables)
-        self.sizes = {"PLANES": planes}
+        self.sizes = {"PLANES": self.planes}  #: of the kernels of resample.cu
         parts: tuple[list[Array], list[Array]] = ([], [])
         for axis, table in zip("DHW", self.tables, strict=True):
             longest = max(1, *map(len, table.lists))
@@ -43,7 +38,8 @@ class Resampling:
                     for terms in table.lists
                 ]
                 rows.append(np.array(filled).reshape(-1))
-        upload = context.launcher.upload
+        upload = self.context.launcher.upload
+        #: places and weights.
         self.arrays = (
             upload(np.concatenate(parts[0]).astype(np.int32)),
             upload(np.concatenate(parts[1]).astype(np.float32)),

@@ -1,5 +1,6 @@
 """Where the samples, the targets and the order of an epoch lie on the device."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,17 @@ def holds_bytes(x: Any) -> bool:
     return hasattr(x, "pixels")
 
 
+@dataclass
 class Sources:
-    """Data sets on the device: uploaded once, and the order of an epoch once an epoch.
+    """Data sets on the device: uploaded once, and the order of an epoch once an epoch."""
 
-    Args:
-        launcher: of the device.
-        batch: samples at most.
+    launcher: Launcher
+    batch: int  #: samples at most
 
-    Attributes:
-        addresses: (4,) uint64 on the device: of samples, targets, order and weights of samples, 0
-            for none. Kernels look there, so that a graph serves any data.
-    """
-
-    def __init__(self, launcher: Launcher, batch: int) -> None:
-        self.launcher, self.batch = launcher, batch
-        self.addresses = launcher.empty((4,), np.uint64)
+    def __post_init__(self) -> None:
+        #: (4,) uint64 on the device: of samples, targets, order and weights of samples, 0 for none.
+        #: Kernels look there, so that a graph serves any data.
+        self.addresses = self.launcher.empty((4,), np.uint64)
         self._written: list[int] = []
         self.forget()
 

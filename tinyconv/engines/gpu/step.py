@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.backend import Array
-from tinyconv.engines.gpu.program import Launcher
+from tinyconv.engines.gpu.program import Grid, Launcher, Program
 from tinyconv.engines.step import UnitStep
 
 #: Of matrix products: the tiles of common.cuh, and the blocks of a product of several parts, which
@@ -20,15 +20,10 @@ LEAST_TERMS = 64
 
 @dataclass
 class Buffer:
-    """Memory for a batch of samples, channels first.
+    """Memory for a batch of samples, channels first."""
 
-    Attributes:
-        array: (batch, ...), contiguous.
-        is_input: whether it is the input of the network.
-    """
-
-    array: Array
-    is_input: bool = False
+    array: Array  #: (batch, ...), contiguous
+    is_input: bool = False  #: whether it is the input of the network
 
     def flattened(self) -> "Buffer":
         """Return the same numbers, a row a sample."""
@@ -45,39 +40,27 @@ class Buffer:
 
 @dataclass
 class Context:
-    """What the steps of a plan share.
+    """What the steps of a plan share."""
 
-    Attributes:
-        launcher: of the device.
-        batch: samples at most.
-        training: whether there is a backward pass.
-        counters: int64, see :class:`tinyconv.engines.gpu.backend.GpuTraining`; empty in prediction.
-        key_of: for each dropout layer, the key of its mask as a function of the step; row k of
-            ``keys`` is of the k-th.
-        keys: (layers, steps) uint64; see there too.
-        sources: of the batch, see :class:`tinyconv.engines.gpu.sources.Sources`.
-        gather: what kernels find there, see Images in common.cuh; 0 in prediction.
-        reads_batch: whether a step reads the batch from its buffer; others fetch it themselves.
-        slots: how many sums of squares of gradients the kernels make that make gradients.
-        squares: where they go; made when all are known.
-        tracked: of each batch norm with running statistics, arrays and numbers that
-            track_statistics of update.cu takes.
-        step: number of the running training step, for layers that run by their own methods.
-    """
-
-    launcher: Launcher
-    batch: int
-    training: bool
+    launcher: Launcher  #: of the device
+    batch: int  #: samples at most
+    training: bool  #: whether there is a backward pass
+    #: int64, see :class:`tinyconv.engines.gpu.backend.GpuTraining`; empty in prediction.
     counters: dict[str, Array]
+    #: for each dropout layer, the key of its mask as a function of the step; row k of ``keys`` is
+    #: of the k-th.
     key_of: list[Callable[[int], int]]
-    keys: Array | None = None
-    sources: Array | None = None
-    gather: int = 0
+    keys: Array | None = None  #: (layers, steps) uint64; see there too
+    sources: Array | None = None  #: of the batch, see :class:`tinyconv.engines.gpu.sources.Sources`
+    gather: int = 0  #: what kernels find there, see Images in common.cuh; 0 in prediction
+    #: whether a step reads the batch from its buffer; others fetch it themselves.
     reads_batch: bool = False
-    slots: int = 0
-    squares: Array | None = None
+    slots: int = 0  #: how many sums of squares of gradients the kernels make that make gradients
+    squares: Array | None = None  #: where they go; made when all are known
+    #: of each batch norm with running statistics, arrays and numbers that track_statistics of
+    #: update.cu takes.
     tracked: list[tuple[list[Array], list[float]]] = field(default_factory=list)
-    step: int = 0
+    step: int = 0  #: number of the running training step, for layers that run by their own methods
 
     def empty(self, *shape: int, dtype: Any = np.float32) -> Array:
         """Return memory of the device."""
@@ -107,20 +90,17 @@ class Step(UnitStep):
 
     Attributes:
         xs, y: inputs and output.
-        dxs: where the gradients of the inputs go; None where nobody wants one.
         dy: where the gradient of the output will be; None in a plan without training.
         x, dx: the first of the inputs and of their gradients.
-        z: what the activation is of, where its slope needs that; else None.
-        v: what the slope is computed from, z or y.
-        source: where the batch lies in the data, for kernels that fetch their input from there; of
-            nothing where they read x.
-        gather: 0 if they read x, else see :class:`Context`.
     """
 
     #: Gradients of parameters are made in the backward pass, not in the update.
     keeps_gradients = True
     #: Whether the kernels can fetch the network's input from the data.
     gathers = False
+    #: The file of the kernels that :meth:`call` adds, and the sizes that are compiled into them.
+    family: str
+    sizes: dict[str, int]
     context: Context
 
     @property
@@ -132,19 +112,31 @@ class Step(UnitStep):
     ) -> None:
         """Take the buffers."""
         self.xs = [x.array for x in xs]
+        #: where the gradients of the inputs go; None where nobody wants one.
         self.dxs = [None if dx is None else dx.array for dx in dxs]
         self.x, self.dx = self.xs[0], self.dxs[0]
         self.y, self.dy = y.array, None if dy is None else dy.array
         keeps = self.activation.needs_z and dy is not None
+        #: what the activation is of, where its slope needs that; else None.
         self.z = self.context.empty(*self.y.shape) if keeps else None
-        self.v = self.y if self.z is None else self.z
+        self.v = self.y if self.z is None else self.z  #: what the slope is computed from, z or y
         context, reads = self.context, any(x.is_input for x in xs) and not self.is_view
+        #: where the batch lies in the data, for kernels that fetch their input from there; of
+        #: nothing where they read x.
         self.source: tuple[Array | None, Array | None] = (None, None)
+        #: 0 if they read x, else see :class:`Context`.
         self.gather = context.gather if reads and self.gathers else 0
         if self.gather:
             self.source = context.sources, context.counters["place"]
         else:
             context.reads_batch |= reads
+
+    def call(
+        self, program: Program, kernel: str, grid: Grid, *arguments: Any, threads: int | None = None
+    ) -> None:
+        """Add a kernel; of the backward pass, if its name ends so."""
+        name = f"{self.name}: backward" if kernel.endswith("_backward") else self.name
+        program.call(name, self.family, self.sizes, kernel, grid, *arguments, threads=threads)
 
     @property
     def parameter(self) -> np.float32:
@@ -155,37 +147,22 @@ class Step(UnitStep):
         """Check a batch of n samples."""
 
 
+@dataclass
 class Product:
-    """The blocks of matrix products [M x K] * [K x P], as tiled_product of common.cuh has them.
+    """The blocks of matrix products [M x K] * [K x P], as tiled_product of common.cuh has them."""
 
-    Args:
-        context: of the plan.
-        M: rows.
-        P: columns of a sample, or of all samples.
-        K: terms of a sum of a sample, or of all samples.
-        groups: independent products.
-        of_batch: which of P and K is multiplied by the size of the batch.
-        used: columns of a tile.
+    context: Context
+    M: int  #: rows
+    P: int  #: columns of a sample, or of all samples
+    K: int  #: terms of a sum of a sample, or of all samples
+    groups: int = 1  #: independent products
+    of_batch: str = "P"  #: which of P and K is multiplied by the size of the batch
+    used: int = TILE_P  #: columns of a tile
 
-    Attributes:
-        tiles: of a full batch.
-        parts: of each sum: as many as keep the device busy.
-    """
-
-    def __init__(
-        self,
-        context: Context,
-        M: int,
-        P: int,
-        K: int,
-        groups: int = 1,
-        of_batch: str = "P",
-        used: int = TILE_P,
-    ) -> None:
-        self.M, self.P, self.groups, self.used = M, P, groups, used
-        self.of_batch = of_batch
-        self.tiles = self._tiles(context.batch)
-        terms = K * (context.batch if of_batch == "K" else 1)
+    def __post_init__(self) -> None:
+        self.tiles = self._tiles(self.context.batch)  #: of a full batch
+        terms = self.K * (self.context.batch if self.of_batch == "K" else 1)
+        #: of each sum: as many as keep the device busy.
         self.parts = max(1, min(MOST_BLOCKS // self.tiles, terms // LEAST_TERMS))
 
     def _tiles(self, n: int) -> int:

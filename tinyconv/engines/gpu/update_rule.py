@@ -23,19 +23,14 @@ BLOCKS = 1056
 
 @dataclass(frozen=True)
 class _Kernel:
-    """The kernel of an optimizer and what it takes.
+    """The kernel of an optimizer and what it takes."""
 
-    Attributes:
-        name: in update.cu.
-        memory: what the optimizer remembers, in the order of the parameters; null if it does not.
-        constants: of the optimizer, the last parameters.
-        sizes: of the optimizer, macros.
-    """
-
-    name: str
+    name: str  #: in update.cu
+    #: what the optimizer remembers, in the order of the parameters; null if it does not.
     memory: tuple[str, ...] = ()
+    #: of the optimizer, the last parameters.
     constants: Callable[[Any], tuple[float, ...]] = lambda rule: ()
-    sizes: Callable[[Any], dict[str, int]] = lambda rule: {}
+    sizes: Callable[[Any], dict[str, int]] = lambda rule: {}  #: of the optimizer, macros
 
 
 KERNELS: dict[type[Optimizer], _Kernel] = {
@@ -57,20 +52,16 @@ KERNELS: dict[type[Optimizer], _Kernel] = {
 }
 
 
+@dataclass
 class UpdateRule:
-    """An optimizer as a kernel over all parameters, or by its own method.
+    """An optimizer as a kernel over all parameters, or by its own method."""
 
-    Args:
-        optimizer: the rule.
-        parameters: flat and float32; changed in place.
-        state: what the rule remembers; changed in place.
-    """
+    optimizer: Optimizer
+    parameters: Parameters  #: flat and float32; changed in place
+    state: dict[str, Array]  #: what the rule remembers; changed in place
 
-    def __init__(
-        self, optimizer: Optimizer, parameters: Parameters, state: dict[str, Array]
-    ) -> None:
-        self.optimizer, self.parameters, self.state = optimizer, parameters, state
-        size = int(parameters.flat.shape[0])
+    def __post_init__(self) -> None:
+        optimizer, size = self.optimizer, int(self.parameters.flat.shape[0])
         found = KERNELS.get(type(optimizer))
         self._has_kernel = found is not None or size == 0
         self._kernel = found if found and size else _Kernel("update_nothing")
@@ -92,7 +83,6 @@ class UpdateRule:
 
         Args:
             program: of the plan, behind all gradients.
-            context: of the plan.
             has_squares: whether the kernels that make gradients made sums of squares of them all.
             of_loss: the step before.
             figures: float64, on the device.

@@ -12,7 +12,7 @@ from tinyconv.kernels.gpu.source import OPTIONS, Instance, Launch, kernels_of, m
 
 
 class CudaLauncher:
-    """CuPy's arrays, modules and graphs on one stream.
+    """CuPy's arrays, modules and graphs on one stream: a ``Launcher`` of engines/gpu/program.py.
 
     The stream waits for CuPy's default stream and the other way round, so that what a user does to
     the arrays between two steps is in turn with them.
@@ -23,22 +23,18 @@ class CudaLauncher:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that an array could take."""
         free, _ = cupy.cuda.runtime.memGetInfo()
         return int(free + cupy.get_default_memory_pool().free_bytes())
 
     def empty(self, shape: Sequence[int], dtype: Any = np.float32) -> Any:
-        """Return an array of any values."""
         with self.stream:
             return cupy.empty(tuple(shape), dtype)
 
     def upload(self, values: np.ndarray[Any, Any]) -> Any:
-        """Return a copy on the device."""
         with self.stream:
             return cupy.array(values, order="C")
 
     def write(self, array: Any, values: Any) -> None:
-        """Write values of the host or of the device to an array, in turn with the launches."""
         with self.stream:
             if isinstance(values, np.ndarray):
                 values = np.ascontiguousarray(values, array.dtype).reshape(array.shape)
@@ -47,13 +43,10 @@ class CudaLauncher:
                 array[...] = values
 
     def read(self, array: Any) -> np.ndarray[Any, Any]:
-        """Return a copy in the host's memory, when all that was launched before has ended."""
         with self.stream:
-            values: np.ndarray[Any, Any] = array.get(self.stream)
-            return values
+            return np.asarray(array.get(self.stream))
 
     def address(self, array: Any) -> int:
-        """Return where an array begins in the device's memory."""
         return int(array.data.ptr)
 
     def adder(self, size: int, rank: int, spread: Callable[[Any], Any]) -> NcclSum:
@@ -89,12 +82,10 @@ class CudaLauncher:
         return launch
 
     def run(self, function: Callable[[], None]) -> None:
-        """Call a function that uses the arrays in turn with the launches."""
         with self.stream:
             function()
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Return what makes the launches that a function makes, all at once; none is made now."""
         with self.stream:
             self.stream.begin_capture()
             try:

@@ -15,15 +15,10 @@ FAMILIES = tuple(sorted(path.stem for path in FOLDER.glob("*.cu")))
 
 
 class Instance(NamedTuple):
-    """A family of kernels for sizes that are compiled in.
+    """A family of kernels for sizes that are compiled in."""
 
-    Attributes:
-        family: name of the file.
-        sizes: (name, value) of each macro, in the order of the file.
-    """
-
-    family: str
-    sizes: tuple[tuple[str, int], ...]
+    family: str  #: name of the file
+    sizes: tuple[tuple[str, int], ...]  #: (name, value) of each macro, in the order of the file
 
     @classmethod
     def of(cls, family: str, sizes: Mapping[str, int]) -> "Instance":
