@@ -14,7 +14,7 @@ from tinyconv import backend, losses
 from tinyconv.data import ByteImages
 from tinyconv.layers import LAYERS
 from tinyconv.losses import Targets
-from tinyconv.losses.targets import take
+from tinyconv.losses.base import take
 from tinyconv.testing.examples import LAYER_EXAMPLES, OP_EXAMPLES, draw
 
 FAR, NEAR = xs.Device("device1"), xs.Device("CPU_DEVICE")

@@ -27,7 +27,6 @@ FLOORS = {
     "files": 2,
     "backend": 1,
     "random": 1,
-    "transfers": 1,
     "geometry": 1,
     "data": 1,
     "ops": 2,

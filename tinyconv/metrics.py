@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinyconv.arguments import Function
-from tinyconv.backend import Array, namespace, to_numpy
+from tinyconv.backend import Array, namespace, number, to_numpy
 from tinyconv.errors import ArgumentError
 from tinyconv.losses import Loss
-from tinyconv.losses.targets import beside
+from tinyconv.losses.base import beside
 from tinyconv.messages import hint, shown
-from tinyconv.transfers import number
 
 
 class Metric(ABC):

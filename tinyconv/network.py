@@ -18,7 +18,7 @@ from tinyconv.engines.ranks import Comm, Ranks, ends_all
 from tinyconv.engines.shared import SharedEngine
 from tinyconv.errors import ArgumentError
 from tinyconv.losses import LOSSES, Loss
-from tinyconv.losses.targets import take
+from tinyconv.losses.base import take
 from tinyconv.metrics import Metric, metrics_of
 from tinyconv.network_files import read_network
 from tinyconv.network_predict import Predictor

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tinyconv as tc
-from tinyconv import backend, transfers
+from tinyconv import backend
 from tinyconv.engines.base import Totals
 from tinyconv.engines.eager import EagerEngine
 from tinyconv.layers import LAYERS
@@ -151,10 +151,10 @@ def _device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     compat = SimpleNamespace(**vars(array_api_compat))
     compat.is_cupy_array = lambda x: isinstance(x, Far)
     monkeypatch.setattr(backend, "array_api_compat", compat)
-    transfers._tables.clear()
+    backend._tables.clear()
     counted.clear()
     yield
-    transfers._tables.clear()
+    backend._tables.clear()
 
 
 def network(device: str, dtype: str = "float64") -> tc.Sequential:
@@ -292,9 +292,9 @@ def made(n: int) -> list[int]:
 
 
 def test_a_table_is_found_by_its_function_which_must_last() -> None:
-    kept = transfers.table(np.zeros(1), made, 3)
-    assert transfers.table(np.zeros(1), made, 3) is kept
+    kept = backend.table(np.zeros(1), made, 3)
+    assert backend.table(np.zeros(1), made, 3) is kept
     for make in (lambda n: [n], functools.partial(made)):
         with pytest.raises(tc.ArgumentError, match="expected a function of a module"):
-            transfers.table(np.zeros(1), make, 3)
-    assert len(transfers._tables) == 1
+            backend.table(np.zeros(1), make, 3)
+    assert len(backend._tables) == 1

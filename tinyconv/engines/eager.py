@@ -4,14 +4,13 @@ from copy import copy
 
 import numpy as np
 
-from tinyconv.backend import Array, Values, like, namespace, to_numpy
+from tinyconv.backend import Array, Values, like, namespace, one_read, read, require, to_numpy
 from tinyconv.engines.base import Engine, Net, Totals
 from tinyconv.engines.blas import single_blas_thread
 from tinyconv.errors import NonFiniteError, StateError
 from tinyconv.losses import Targets, take
 from tinyconv.metrics import figures
 from tinyconv.parameters import Parameters
-from tinyconv.transfers import one_read, read, require
 
 REPLACED = (
     "fit: a layer or an array of parameters was replaced, or a layer frozen, during training; "
@@ -20,11 +19,7 @@ REPLACED = (
 
 
 class EagerEngine(Engine):
-    """Runs the layers one by one.
-
-    Args:
-        net: the network.
-    """
+    """Runs the layers one by one."""
 
     def __init__(self, net: Net) -> None:
         self.net = net

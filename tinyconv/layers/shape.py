@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from tinyconv.arguments import OneOf, checked, integer
 from tinyconv.backend import Array
 from tinyconv.errors import ShapeError
-from tinyconv.geometry import Sides, Sizes, spread, spread_pairs
+from tinyconv.geometry import Sides, Sizes, spread_pairs
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.layers.operation import OneOperation, Operation, shape_of
 from tinyconv.ops import shape as ops
@@ -149,28 +149,19 @@ class Upsample(Layer):
         mode: Annotated[str, OneOf("nearest", "bilinear")] = "nearest",
         align_corners: bool | None = None,
     ) -> None:
-        if (size is None) == (scale_factor is None):
-            raise ShapeError(
-                f"Upsample: size is {size!r} and scale_factor is {scale_factor!r}, "
-                "expected one of them"
-            )
         if mode == "nearest" and align_corners is not None:
             raise ShapeError("Upsample: align_corners is given, expected None in mode 'nearest'")
-        self.size = None if size is None else spread("Upsample", "size", size, 2, least=1)
-        self.scale_factor: tuple[int, ...] | None = None
-        if scale_factor is not None:
-            self.scale_factor = spread("Upsample", "scale_factor", scale_factor, 2, least=1)
+        said = upsample.upsampled_size("Upsample", (1, 1), size, scale_factor)
+        self.size = None if size is None else said
+        self.scale_factor = None if scale_factor is None else said
         self.mode = mode
         self.align_corners = align_corners
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        shape_of(
-            lambda x: _UPSAMPLING[self.mode][0](x, 1), shape
-        )  # checks the input; listing all places would take long
-        if self.size is not None:
-            return (shape[0], *self.size)
-        assert self.scale_factor is not None
-        return (shape[0], *(n * f for n, f in zip(shape[1:], self.scale_factor, strict=True)))
+        # It checks the input; to list all places would take long.
+        shape_of(lambda x: _UPSAMPLING[self.mode][0](x, 1), shape)
+        given = self.size, self.scale_factor
+        return (shape[0], *upsample.upsampled_size("Upsample", shape[1:], *given))
 
     def compute(self, x: Array, training: bool, step: int) -> tuple[Array, Any]:  # noqa: D102
         how: dict[str, Any] = {"scale_factor": self.scale_factor}

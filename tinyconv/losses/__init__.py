@@ -1,6 +1,8 @@
 """Losses as thin objects over the operations: what ``fit(loss=...)`` takes."""
 
 from tinyconv.losses.base import Loss
+from tinyconv.losses.base import Targets as Targets
+from tinyconv.losses.base import take as take
 from tinyconv.losses.classes import (
     CrossEntropyLoss,
     MultiMarginLoss,
@@ -9,8 +11,6 @@ from tinyconv.losses.classes import (
     SoftmaxLogLikelihood,
 )
 from tinyconv.losses.elements import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss
-from tinyconv.losses.targets import Targets as Targets
-from tinyconv.losses.targets import take as take
 from tinyconv.registry import Registry
 
 #: What ``loss=`` takes as a string.

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from tinyconv.arguments import Fraction, Numbers, OneOf, Positive, checked
-from tinyconv.backend import Array, namespace
+from tinyconv.backend import Array, namespace, number, table
 from tinyconv.errors import ArgumentError
-from tinyconv.losses.base import Loss, OneOperation
+from tinyconv.losses.base import Loss, OneOperation, beside
 from tinyconv.losses.checks import check_classes, check_probabilities
-from tinyconv.losses.targets import beside
 from tinyconv.messages import shown
 from tinyconv.ops import loss as ops
 from tinyconv.ops.activation import sigmoid, sigmoid_backward
 from tinyconv.ops.loss_common import one_hot
 from tinyconv.ops.softmax import cross_entropy, cross_entropy_backward, softmax
-from tinyconv.transfers import number, table
 
 
 class _ClassLoss(Loss):

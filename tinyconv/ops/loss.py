@@ -14,11 +14,10 @@ multi-class pattern recognition" (1999) (hinge).
 
 from types import ModuleType
 
-from tinyconv.backend import Array, namespace, real_part, require_floating
+from tinyconv.backend import Array, namespace, real_part, require, require_floating
 from tinyconv.errors import ArgumentError
 from tinyconv.ops.activation import sigmoid
 from tinyconv.ops.loss_common import LossSaved, elementwise, loss_backward, mean, one_hot
-from tinyconv.transfers import require
 
 #: The least that a derivative of a logarithm is divided by.
 LEAST = 1e-12

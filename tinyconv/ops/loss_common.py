@@ -7,10 +7,9 @@ from math import prod
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace, real_part, require_floating
+from tinyconv.backend import Array, floating, namespace, real_part, require, require_floating
 from tinyconv.errors import ArgumentError, DtypeError, ShapeError
 from tinyconv.ops.checks import check_shape
-from tinyconv.transfers import require
 
 
 class LossSaved(NamedTuple):

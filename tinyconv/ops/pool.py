@@ -12,13 +12,12 @@ import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from tinyconv.backend import Array, floating, real_part
+from tinyconv.backend import Array, floating, real_part, table
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Padding, Sizes, sliding_window, spread
 from tinyconv.ops.checks import check_rank, incoming
 from tinyconv.ops.ranks import Over, in_ranks
 from tinyconv.ops.shape import pad_for
-from tinyconv.transfers import table
 
 
 class MaxPoolSaved(NamedTuple):

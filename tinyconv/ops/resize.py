@@ -21,11 +21,10 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating, namespace
+from tinyconv.backend import Array, floating, namespace, table
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.geometry import Sizes, spread
 from tinyconv.ops.checks import incoming
-from tinyconv.transfers import table
 
 #: For each element of the output along an axis, the (place in the input, weight) of its terms.
 Taps = tuple[tuple[tuple[int, float], ...], ...]
@@ -197,10 +196,6 @@ def _outside(along: Taps) -> list[bool]:
     return [not terms for terms in along]
 
 
-def _linear(t: float, a: float) -> float:
-    return max(0.0, 1 - abs(t))
-
-
 def _cubic(t: float, a: float) -> float:
     t = abs(t)
     if t <= 1:
@@ -210,7 +205,7 @@ def _cubic(t: float, a: float) -> float:
 
 #: Mode -> the kernel k, and how far it reaches.
 KERNELS: dict[str, tuple[Callable[[float, float], float], int]] = {
-    "linear": (_linear, 1),
+    "linear": (lambda t, a: max(0.0, 1 - abs(t)), 1),
     "cubic": (_cubic, 2),
 }
 

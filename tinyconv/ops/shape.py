@@ -8,11 +8,10 @@ import math
 from types import ModuleType
 from typing import NamedTuple
 
-from tinyconv.backend import Array, floating
+from tinyconv.backend import Array, floating, table
 from tinyconv.errors import ShapeError
 from tinyconv.geometry import Geometry, Pairs, Sides, spread_pairs
 from tinyconv.ops.checks import incoming
-from tinyconv.transfers import table
 
 
 class PadSaved(NamedTuple):

@@ -169,6 +169,20 @@ def upsample_taps(n: int, m: int, mode: str, align_corners: bool) -> Taps:
     return axis_taps(n, m, mode, "asymmetric" if mode == "nearest" else coordinates)
 
 
+def upsampled_size(
+    op: str, plane: tuple[int, ...], size: Sizes | None, scale_factor: Sizes | None
+) -> tuple[int, ...]:
+    """Return (OH, OW): it is said, or the plane's times factors."""
+    if size is not None and scale_factor is None:
+        return spread(op, "size", size, 2, least=1)
+    if size is None and scale_factor is not None:
+        factors = spread(op, "scale_factor", scale_factor, 2, least=1)
+        return tuple(n * factor for n, factor in zip(plane, factors, strict=True))
+    raise ShapeError(
+        f"{op}: size is {size!r} and scale_factor is {scale_factor!r}, expected one of them"
+    )
+
+
 def _upsample(
     op: str,
     x: Array,
@@ -181,16 +195,7 @@ def _upsample(
     check_rank(op, "(N, C, H, W)", x=x)
     if 0 in x.shape[2:]:
         raise ShapeError(f"{op}: x has shape {tuple(x.shape)}, expected no empty plane")
-    if (size is None) == (scale_factor is None):
-        raise ShapeError(
-            f"{op}: size is {size!r} and scale_factor is {scale_factor!r}, expected one of them"
-        )
-    if size is not None:
-        target = spread(op, "size", size, 2, least=1)
-    else:
-        assert scale_factor is not None
-        factors = spread(op, "scale_factor", scale_factor, 2, least=1)
-        target = tuple(n * factor for n, factor in zip(x.shape[2:], factors, strict=True))
+    target = upsampled_size(op, x.shape[2:], size, scale_factor)
     taps = tuple(
         upsample_taps(n, m, mode, align_corners) for n, m in zip(x.shape[2:], target, strict=True)
     )

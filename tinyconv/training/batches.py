@@ -13,7 +13,7 @@ from tinyconv import random
 from tinyconv.backend import Array, Values
 from tinyconv.errors import ArgumentError, ShapeError
 from tinyconv.losses import Targets
-from tinyconv.losses.targets import take
+from tinyconv.losses.base import take
 from tinyconv.messages import shown
 from tinyconv.training.checks import as_array, check_input
 
@@ -26,20 +26,13 @@ Batch: TypeAlias = tuple[Array, Targets, Values]
 
 @dataclass(frozen=True)
 class Batching:
-    """How an epoch becomes batches.
+    """How an epoch becomes batches."""
 
-    Attributes:
-        batch_size: samples in a batch; the last one of an epoch may be shorter.
-        seed: fixes the order and what ``augment`` draws.
-        shuffle: whether each epoch has an order of its own.
-        drop_last: leave a shorter last batch out.
-        augment: what is done to each batch before it is trained on; None for nothing.
-    """
-
-    batch_size: int
-    seed: int = 0
-    shuffle: bool = True
-    drop_last: bool = False
+    batch_size: int  #: samples in a batch; the last one of an epoch may be shorter
+    seed: int = 0  #: fixes the order and what ``augment`` draws
+    shuffle: bool = True  #: whether each epoch has an order of its own
+    drop_last: bool = False  #: leave a shorter last batch out
+    #: what is done to each batch before it is trained on; None for nothing.
     augment: Augment | None = None
 
     def augmented(self, x: Array, epoch: int, number: int) -> Array:
@@ -79,13 +72,9 @@ class Batches(Protocol):
         """Yield the batches of an epoch from number ``first``."""
 
 
+@dataclass
 class ArrayBatches:
     """Batches of arrays; the order of the samples is a function of the seed and the epoch.
-
-    Args:
-        x: (S, ...), the samples.
-        targets: of the samples.
-        how: their batches are made.
 
     Raises:
         ArgumentError: there is no batch.
@@ -95,10 +84,13 @@ class ArrayBatches:
     [[2, 3], [4]]
     """
 
-    def __init__(self, x: Array, targets: Targets, how: Batching) -> None:
-        self.x, self.targets, self.how = x, targets, how
-        samples, size = len(targets), how.batch_size
-        self._batches = samples // size if how.drop_last else -(-samples // size)
+    x: Array  #: (S, ...), the samples
+    targets: Targets  #: of the samples
+    how: Batching  #: their batches are made
+
+    def __post_init__(self) -> None:
+        samples, size = len(self.targets), self.how.batch_size
+        self._batches = samples // size if self.how.drop_last else -(-samples // size)
         if self._batches == 0:
             few = f"{samples} samples are no whole batch of {size}" if samples else "no samples"
             raise ArgumentError(f"fit: {few}, expected at least one")
