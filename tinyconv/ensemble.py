@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,8 +133,8 @@ class Ensemble:
             for number, net in enumerate(self.nets)
         ]
         processes = 1 if len(self.nets) == 1 else processes
-        fitted = _fitted if processes == 1 else _fitted_apart
-        attempts = attempt_all(fitted, calls, processes, again=_fitted_on)
+        fitted = partial(_fitted, apart=processes != 1)
+        attempts = attempt_all(fitted, calls, processes, again=partial(fitted, again=True))
         failed: dict[int, Exception] = {}
         for net, attempt in zip(self.nets, attempts, strict=True):
             if attempt.error is not None:
@@ -192,29 +193,27 @@ class Ensemble:
         return np.mean(members, axis=0), members
 
 
-def _fitted(
-    net: Sequential, x: Any, y: Array | None, arguments: dict[str, Any]
-) -> tuple[Sequential, History]:
-    """Train a network, in a process of its own as a copy, and return it."""
-    history = net.fit(x, y, **arguments)
-    return net, history
-
-
-def _fitted_apart(
-    net: Sequential, x: Any, y: Array | None, arguments: dict[str, Any]
-) -> tuple[Sequential, History]:
-    """Train a network beside others: in threads they would share callbacks, loss and metrics."""
-    own = {k: v if k in _SAMPLES else copy.deepcopy(v) for k, v in arguments.items()}
-    return _fitted(net, x, y, own)
-
-
-def _fitted_on(
-    net: Sequential, x: Any, y: Array | None, arguments: dict[str, Any]
-) -> tuple[Sequential, History]:
-    """Train a network whose process died, from the checkpoint that it left."""
-    kept = arguments["checkpoint"] is not None
-    return _fitted_apart(net, x, y, arguments | ({"resume": True} if kept else {}))
-
-
 #: Arguments of a fit that training only reads, and that are large.
 _SAMPLES = ("validation_data", "sample_weight")
+
+
+def _fitted(
+    net: Sequential,
+    x: Any,
+    y: Array | None,
+    arguments: dict[str, Any],
+    apart: bool,
+    again: bool = False,
+) -> tuple[Sequential, History]:
+    """Train a network, in a process of its own as a copy, and return it.
+
+    Args:
+        apart: whether beside others, with which it would share callbacks, loss and metrics.
+        again: whether its process died; it goes on from the checkpoint that this left.
+    """
+    if apart:
+        arguments = {k: v if k in _SAMPLES else copy.deepcopy(v) for k, v in arguments.items()}
+    if again and arguments["checkpoint"] is not None:
+        arguments = arguments | {"resume": True}
+    history = net.fit(x, y, **arguments)
+    return net, history

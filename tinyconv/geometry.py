@@ -32,22 +32,14 @@ class Geometry:
     """A validated sliding window over the spatial axes of an array (one, two or more).
 
     Every field holds one entry for each spatial axis. Make one with :func:`sliding_window`.
-
-    Attributes:
-        size: the input, (H, W) in two dimensions.
-        kernel: (KH, KW).
-        stride: distance between two neighbouring windows.
-        padding: (before, after) for each axis.
-        dilation: distance between two neighbouring elements of a window.
-        output: how many windows fit, (OH, OW).
     """
 
-    size: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: Pairs
-    dilation: tuple[int, ...]
-    output: tuple[int, ...]
+    size: tuple[int, ...]  #: the input, (H, W) in two dimensions
+    kernel: tuple[int, ...]  #: (KH, KW)
+    stride: tuple[int, ...]  #: distance between two neighbouring windows
+    padding: Pairs  #: (before, after) for each axis
+    dilation: tuple[int, ...]  #: distance between two neighbouring elements of a window
+    output: tuple[int, ...]  #: how many windows fit, (OH, OW)
 
     @cached_property
     def covered(self) -> tuple[int, ...]:

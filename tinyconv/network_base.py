@@ -19,8 +19,8 @@ from tinyconv.errors import ArgumentError, DtypeError, FileError, ShapeError, St
 from tinyconv.geometry import sample_shape
 from tinyconv.layers import Chain, Layer, Place, decode, encode, new_parameters
 from tinyconv.layers.base import Shape
+from tinyconv.layers.container import HEAD, summary_rows
 from tinyconv.layers.snapshot import Snapshot, descendants
-from tinyconv.layers.summary import HEAD, summary_rows
 from tinyconv.losses import LOSSES, CrossEntropyLoss, Loss
 from tinyconv.losses.checks import mended_shape
 from tinyconv.messages import missing, shown
@@ -70,7 +70,6 @@ class Network(Chain):
         self.class_names: Sequence[str] | None = None
         self.pixels: Pixels | None = None
         self._parameters: Parameters | None = None
-        self._predictor: Engine | None = None
         self._snapshot: Snapshot | None = None
         self.version = 0
         self._trainer: int | None = None  # the process that trains it; a forked one does not

@@ -1,14 +1,15 @@
 """What a network says of samples, and how good that is: predictions and figures."""
 
 from collections.abc import Callable, Sequence
-from math import isnan
+from functools import cached_property
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
 
 from tinyconv.arguments import Count, checked
 from tinyconv.backend import Array, Values, to_numpy
-from tinyconv.engines.base import Engine
+from tinyconv.engines.base import Engine, Totals
 from tinyconv.engines.choose import engine_for
 from tinyconv.engines.ranks import ALONE, Ranks
 from tinyconv.errors import ArgumentError, NonFiniteError
@@ -35,11 +36,9 @@ class Predictor(Network):
         self._accept(x)
         return self._engine.logits(x, batch_size)
 
-    @property
+    @cached_property
     def _engine(self) -> Engine:
-        if self._predictor is None:
-            self._predictor = engine_for(self)
-        return self._predictor
+        return engine_for(self)
 
     @checked
     def predict(self, x: Array, batch_size: Count = 256) -> Values:
@@ -144,10 +143,9 @@ class Predictor(Network):
         part = ranks.part(len(x))
         self._accept(x, "evaluate")
         found = self._engine.measure(x, targets, part, self.loss, metrics, batch_size)
-        if (totals := ranks.totals(found)) is not None:
-            means = totals.means()
-            if not isnan(means["loss"]):  # else an output is NaN, or nothing counts
-                return means
+        means = ranks.totals(found or Totals({"loss": nan})).means()
+        if not isnan(means["loss"]):  # else no engine measures, an output is NaN or nothing counts
+            return means
         outputs = ranks.outputs(self.logits(x[part], batch_size))
         y, weight = to_numpy(targets.y), targets.sample_weight
         if weight is not None:

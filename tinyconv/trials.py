@@ -29,17 +29,11 @@ from tinyconv.training.history import History
 
 @dataclass
 class Attempt:
-    """What came of a call.
+    """What came of a call."""
 
-    Attributes:
-        value: what it returned; None if it failed.
-        error: the exception that it raised, None if it did not.
-        trace: where it did.
-    """
-
-    value: Any = None
-    error: Exception | None = None
-    trace: str = ""
+    value: Any = None  #: what it returned; None if it failed
+    error: Exception | None = None  #: the exception that it raised, None if it did not
+    trace: str = ""  #: where it did
 
 
 def attempt_all(

@@ -60,7 +60,7 @@ def outcome(drawn: Case, engine: str, seed: int | None = None) -> dict[str, Any]
                 pieces = [np.asarray(net.forward(x[k : k + 4])) for k in range(0, len(x), 4)]
                 found["logits"] = np.concatenate(pieces)
             if engine != "plan":
-                net._predictor = EagerEngine(net)
+                net._engine = EagerEngine(net)
             figures = net.evaluate(
                 *(drawn.x, drawn.y),
                 metrics=drawn.metrics,

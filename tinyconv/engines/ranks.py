@@ -46,10 +46,6 @@ class Ranks:
     Args:
         comm: has the interface of ``mpi4py``'s communicators.
 
-    Attributes:
-        rank: number of this process.
-        size: how many there are.
-
     >>> Ranks(None).part(10)
     slice(0, 10, None)
     """
@@ -62,8 +58,8 @@ class Ranks:
                     "MPI.COMM_WORLD"
                 )
         self.comm = comm
-        self.rank = 0 if comm is None else comm.Get_rank()
-        self.size = 1 if comm is None else comm.Get_size()
+        self.rank = 0 if comm is None else comm.Get_rank()  #: number of this process
+        self.size = 1 if comm is None else comm.Get_size()  #: how many there are
 
     @property
     def is_first(self) -> bool:
@@ -113,12 +109,10 @@ class Ranks:
         parts = self.gather(part)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def totals(self, part: Totals | None) -> Totals | None:
+    def totals(self, part: Totals) -> Totals:
         """Return the sums over all samples, of which each rank hands over those of its part."""
         total = Totals()
         for each in self.gather(part):
-            if each is None:
-                return None
             total.add(each)
         return total
 

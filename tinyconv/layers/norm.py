@@ -40,11 +40,7 @@ def _scale_and_shift(
 @checked
 @dataclass(eq=False, repr=False)
 class _BatchNorm(OneOperation):
-    """Batch normalisation of inputs of some numbers of axes.
-
-    Attributes:
-        parts: where the statistics in training are of more samples than ``x`` has; see ``fit``.
-    """
+    """Batch normalisation of inputs of some numbers of axes."""
 
     operation = (ops.batch_norm, ops.batch_norm_backward)
     #: Axes that a sample may have.
@@ -55,6 +51,7 @@ class _BatchNorm(OneOperation):
     momentum: Fraction | None = 0.1
     affine: bool = True
     track_running_stats: bool = True
+    #: where the statistics in training are of more samples than ``x`` has; see ``fit``.
     parts: ops.Parts | None = field(default=None, init=False)
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -156,6 +156,8 @@ def check_callback(callback: object) -> None:
             )
 
 
+@checked
+@dataclass(eq=False, repr=False)
 class Schedule(Callback):
     """Set the learning rate of every epoch, or of every step, to a multiple of the optimizer's.
 
@@ -177,16 +179,8 @@ class Schedule(Callback):
     [0.1, 0.05, 0.025]
     """
 
-    @checked
-    def __init__(
-        self,
-        schedule: Annotated[
-            ScheduleFunction, Function("t", "rows", such_as="schedules.Step(every=10)")
-        ],
-        per: Annotated[str, OneOf("epoch", "step")] = "epoch",
-    ) -> None:
-        self.schedule = schedule
-        self.per = per
+    schedule: Annotated[ScheduleFunction, Function("t", "rows", such_as="schedules.Step(every=10)")]
+    per: Annotated[str, OneOf("epoch", "step")] = "epoch"
 
     def check(self, figures: Sequence[str]) -> None:  # noqa: D102
         monitor = getattr(self.schedule, "monitor", None)

@@ -45,21 +45,13 @@ STATE = {
 
 @dataclass(eq=False)
 class Checkpoint(Callback):
-    """Save everything that a run needs to continue, after every epoch and when it is stopped.
+    """Save everything that a run needs to continue, after every epoch and when it is stopped."""
 
-    Args:
-        folder: where to; made if it is not there.
-        tensors: returns the parameters and state of the network by name.
-        network: description of the network; a resumed run must have the same one.
-        settings: what else must not change from one part of a run to the next.
-        machine: what changes the rounding if it does.
-    """
-
-    folder: Path
-    tensors: Mapping[str, Array]
-    network: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    machine: Mapping[str, Any]
+    folder: Path  #: where to; made if it is not there
+    tensors: Mapping[str, Array]  #: returns the parameters and state of the network by name
+    network: Mapping[str, Any]  #: description of the network; a resumed run must have the same one
+    settings: Mapping[str, Any]  #: what else must not change from one part of a run to the next
+    machine: Mapping[str, Any]  #: what changes the rounding if it does
 
     def on_epoch_end(self, training: Training) -> None:  # noqa: D102
         self.save(training)
@@ -119,7 +111,8 @@ def begin(checkpoint: Checkpoint, training: Training, resume: bool) -> States:
         The states that the callbacks got; none where the run begins.
 
     Raises:
-        FileError: as :func:`restore`; or there is one, and the run is not to be resumed.
+        FileError: there is one, and the run is not to be resumed; or it is corrupt, or of another
+            network or other settings.
     """
     sweep(checkpoint.folder / FILE)
     if not exists(checkpoint.folder):
@@ -129,15 +122,6 @@ def begin(checkpoint: Checkpoint, training: Training, resume: bool) -> States:
             f"{checkpoint.folder}: holds the checkpoint of a run already; resume=True continues "
             "it, another folder begins another"
         )
-    return restore(checkpoint, training)
-
-
-def restore(checkpoint: Checkpoint, training: Training) -> States:
-    """Bring a run to where the checkpoint in its folder left it; return the callbacks' states.
-
-    Raises:
-        FileError: the checkpoint is corrupt, or of another network or other settings.
-    """
     tensors, state = read_state(checkpoint.folder)
     position, sums = Position(**state["position"]), state["totals"]
     totals = Totals(**{"divisor": sums["samples"], **sums})
@@ -153,7 +137,7 @@ def restore(checkpoint: Checkpoint, training: Training) -> States:
         warnings.warn(
             f"{checkpoint.folder}: the run began with {place} {there!r} and goes on with {here!r}: "
             "it will not have the bits of a run that was not stopped",
-            stacklevel=5,
+            stacklevel=4,
         )
     of_callbacks = {k: tensors.pop(k) for k in [*tensors] if k.startswith("callback.")}
     copy_tensors(str(checkpoint.folder), tensors, _arrays(checkpoint.tensors, training))

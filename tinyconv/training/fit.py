@@ -60,7 +60,7 @@ def fit(
                     seen += len(index)
                     for callback in callbacks:
                         callback.on_batch_end(training)
-                training.totals = _totals(training)
+                training.totals = training.ranks.totals(engine.totals())
             if position.batch != training.batches:
                 break
             _check_parameters(training)
@@ -94,19 +94,9 @@ def _ends(training: Training) -> bool:
     return reason is not None
 
 
-def _totals(training: Training) -> Totals:
-    """Return the sums over what all ranks have seen of the epoch."""
-    totals = Totals()
-    for each in training.ranks.gather(training.engine.totals()):
-        totals.add(each)
-    return totals
-
-
 def _check_parameters(training: Training) -> None:
     """Find what the update of the last batch broke, before it is saved or evaluated."""
     xp = namespace("fit", flat=training.parameters.flat)
-    if bool(xp.all(xp.isfinite(training.parameters.flat))):
-        return
     for name, values in training.parameters.values.items():
         if not bool(xp.all(xp.isfinite(values))):
             place = f"epoch {training.position.epoch + 1}, batch {training.position.batch}"

@@ -34,21 +34,13 @@ Accept = Callable[[str, Any, Any, Any], tuple[Array, Targets]]
 
 @dataclass
 class Data:
-    """What a run trains on and validates with.
+    """What a run trains on and validates with."""
 
-    Attributes:
-        batches: of every epoch.
-        some: samples, all or those of the first batch.
-        validation: samples and their targets; None for none.
-        settings: what of it must be the same where a run is resumed.
-        source: the data set that all this was taken from, if it was one.
-    """
-
-    batches: Batches
-    some: Array
-    validation: tuple[Array, Targets] | None
-    settings: dict[str, Any]
-    source: DataSet | None = None
+    batches: Batches  #: of every epoch
+    some: Array  #: samples, all or those of the first batch
+    validation: tuple[Array, Targets] | None  #: samples and their targets; None for none
+    settings: dict[str, Any]  #: what of it must be the same where a run is resumed
+    source: DataSet | None = None  #: the data set that all this was taken from, if it was one
 
 
 def read_data(
