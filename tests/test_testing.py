@@ -1,6 +1,6 @@
 """Checks of operations, layers and networks, and the strategies that users import."""
 
-import builtins
+import sys
 import warnings
 
 import numpy as np
@@ -230,14 +230,7 @@ def test_random_networks_run(case):
 
 
 def test_the_strategies_name_what_to_install(monkeypatch):
-    real = builtins.__import__
-
-    def without_hypothesis(name, *args, **kwargs):
-        if name.startswith("hypothesis"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_hypothesis)
+    monkeypatch.setitem(sys.modules, "hypothesis.strategies", None)
     for strategy in (conv_geometries, pool_geometries, networks):
         with pytest.raises(ImportError, match=r'pip install "tinyconv\[test\]"'):
             strategy()
