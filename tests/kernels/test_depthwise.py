@@ -17,7 +17,7 @@ from tinyconv.engines.cpu.conv_dims import (
     over_three_axes,
 )
 from tinyconv.geometry import sliding_window
-from tinyconv.kernels.cpu import conv, depthwise
+from tinyconv.kernels.cpu import conv
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.ops import conv as ops
 
@@ -57,7 +57,7 @@ def taken(image: Image, shape: tuple[int, ...]) -> Array:
 def run(product: Product, rows: Array, b: Array, L: int, V: int, I: int, O: int) -> None:
     """Make y of x by a product of one channel's tables, with weights (channels, I, taps)."""
     C = len(rows)
-    product.dims["O"] = C
+    product.dims["O"], product.dims["block"] = C, product.dims["group"]
     blocks, count = W_ROW // (V * L), product.count * I
     w, bias = np.zeros((W_ROW, count), np.float32), np.zeros(W_ROW, np.float32)
     w[:C], bias[:C] = rows[:, :, product.weight_at].swapaxes(1, 2).reshape(C, -1), b
@@ -71,7 +71,7 @@ def run(product: Product, rows: Array, b: Array, L: int, V: int, I: int, O: int)
         y=product.y.base,
         floor=-np.inf,
     )
-    kernel = depthwise.forward(L, V, 3, I, O)
+    kernel = conv.forward(L, V, 3, I, 1, O)
     for first, last in ((0, 2), (2, N)):
         kernel.ctypes(address_of(args), 0, first, last)
 
@@ -114,38 +114,36 @@ def test_forward_and_backward(case: Any, groups: int, I: int, O: int, L: int, V:
         run(phase, back, np.zeros(groups * I, np.float32), L, V, O, I)
     np.testing.assert_allclose(taken(sent, x.shape), dx, rtol=0, atol=1e-4)
 
-    # blocks of 2 x KW taps, the last of a plane half beyond the kernel
-    KD, KH, KW = window.kernel
-    steps = [
-        s * d for s, d in zip((source.plane, source.row, source.C), window.dilation, strict=True)
-    ]
-    z_at = arena.table(inside(dz))
-    corners = arena.table([d * steps[0] + h * steps[1] for d in range(KD) for h in range(0, KH, 2)])
-    product.dims["z_at"], product.dims["z_sample"] = address_of(z_at), dz.sample
-    product.dims["positions"] = len(z_at)
-    sums = np.zeros((2, len(corners), 2, KW, I, W_ROW), np.float32)
+    # tiles of two taps, of which the last may be there repeatedly
+    z_at, taps = arena.table(inside(dz)), arena.table(product.elements)
+    for name, value in {
+        "z_at": address_of(z_at),
+        "z_sample": dz.sample,
+        "positions": len(z_at),
+        "rows": address_of(taps),
+        "row_count": len(taps),
+        "run": I,
+        "run_padded": I,
+    }.items():
+        product.dims[name] = value
+    sums = np.zeros((2, W_ROW // (V * L), -(-K // 2) * 2, I, V * L), np.float32)
     biases = np.zeros((2, W_ROW), np.float32)
     args = filled(
-        depthwise.WEIGHT_GRADIENT,
+        conv.WEIGHT_GRADIENT,
         dims=address_of(product.dims),
         x=source.base,
         dz=dz.base,
-        corners=address_of(corners),
-        blocks=len(corners),
-        down=steps[1],
-        along=steps[2],
         chunk=5,
+        block=1,
         dw=address_of(sums),
         dw_thread=sums[0].size,
-        w_row=W_ROW,
         db=address_of(biases),
         db_thread=W_ROW,
     )
-    gradient = depthwise.weight_gradient(L, V, 2, KW, I, O)
+    gradient = conv.weight_gradient(L, V, I, 2, O)
     for thread, (first, last) in enumerate(((0, 2), (2, N))):
         gradient.ctypes(address_of(args), thread, first, last)
-    found = sums.sum(0).reshape(KD, -1, KW, I, W_ROW)[:, :KH, :, :, :C]
-    assert found.size == dw.size
-    found = np.moveaxis(found, (-1, -2), (0, 1)).reshape(dw.shape)
+    found = np.moveaxis(sums.sum(0)[:, :K], -1, 1).reshape(W_ROW, K, I)[:C]
+    found = found.swapaxes(1, 2).reshape(dw.shape)
     np.testing.assert_allclose(found, dw, rtol=0, atol=2e-4)
     np.testing.assert_allclose(biases.sum(0)[:C], db, rtol=0, atol=2e-4)

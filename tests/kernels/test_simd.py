@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from tinyconv.kernels.cpu import ragged, simd, tiles, vector_math
+from tinyconv.kernels.cpu import products, simd, tiles, vector_math
 from tinyconv.kernels.cpu.kernel import address_of
 
 Array = np.ndarray[Any, Any]
@@ -73,30 +73,32 @@ def test_a_logarithm_at_and_below_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lanes", "rows", "columns"), [(16, 2, 3), (8, 3, 4), (2, 1, 3), (1, 2, 2), (4, 1, 1)]
+    ("lanes", "rows", "columns", "there"),
+    [(16, 2, 3, 2), (8, 3, 4, 2), (8, 5, 2, 1), (2, 1, 3, 1), (1, 2, 2, 2), (4, 1, 1, 1)],
 )
-def test_dot_products(lanes: int, rows: int, columns: int) -> None:
+def test_dot_products(lanes: int, rows: int, columns: int, there: int) -> None:
     count = 21
 
     @numba.njit
-    def product(a: int, b: int, y: int, add: int) -> None:
+    def product(a: int, b: int, y: int, there: int, add: int) -> None:
         p, q = simd.pointer(a), simd.pointer(b)
         tile = tiles.zeros(rows, columns, lanes)
+        left, right = tiles.multiples(count, rows, there), tiles.apart((0,), count, columns)
         whole = count // lanes * lanes
         for k in range(0, whole, lanes):
-            tile = ragged.dots(tile, rows, p, k, count, rows, q, k, count, columns, lanes)
-        rest = count - whole
-        tile = ragged.dots(tile, rows, p, whole, count, rows, q, whole, count, columns, rest)
-        ragged.store_totals(simd.pointer(y), 0, rows, columns, tile, rows, columns, add)
+            tile = products.dots(tile, p, k, left, q, k, right, lanes)
+        tile = products.dots(tile, p, whole, left, q, whole, right, count - whole)
+        to = tiles.multiples(columns, rows, there)
+        products.store_totals(simd.pointer(y), 0, to, tile, columns, add)
 
     rng = np.random.default_rng(0)
-    a = rng.normal(size=(rows, count)).astype(np.float32)
+    a = rng.normal(size=(there, count)).astype(np.float32)
     b = rng.normal(size=(columns, count)).astype(np.float32)
     y = np.full((rows, columns), np.nan, np.float32)
-    product(address_of(a), address_of(b), address_of(y), 0)
-    np.testing.assert_allclose(y, a @ b.T, rtol=1e-5, atol=1e-5)
-    product(address_of(a), address_of(b), address_of(y), 1)
-    np.testing.assert_allclose(y, 2 * a @ b.T, rtol=1e-5, atol=1e-5)
+    for add in (0, 1):
+        product(address_of(a), address_of(b), address_of(y), there, add)
+        np.testing.assert_allclose(y[:there], (1 + add) * a @ b.T, rtol=1e-5, atol=1e-5)
+        assert np.isnan(y[there:]).all()
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(8, 8), (3, 8), (8, 5), (1, 1)])

@@ -255,7 +255,7 @@ class Product:
         arena.arrays += [self.dims, self.whole]
 
     def of_each_channel(self, channels: int, inputs: int, apart: int, arena: Arena) -> "Product":
-        """Let the tables, made for one channel, serve all: see kernels.cpu.depthwise.
+        """Let the tables, made for one channel, serve all, in groups of few.
 
         Args:
             channels: of the result.

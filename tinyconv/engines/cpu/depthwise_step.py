@@ -14,12 +14,13 @@ from tinyconv.engines.cpu.conv_dims import (
     convolution,
     input_gradient,
     over_three_axes,
+    set_dims,
 )
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled, even
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
-from tinyconv.kernels.cpu import depthwise
+from tinyconv.kernels.cpu import conv
 from tinyconv.kernels.cpu.simd import LANES
 
 #: Numbers of x and of dz that pass while a tile of a weight's gradient stays in registers.
@@ -93,46 +94,32 @@ class DepthwiseStep(ProductStep):
         return w, b
 
     def _kernel_of(self, product: Product) -> Any:
-        tile, groups = product.tile, (self.inputs, self.outputs)
+        tile, I, O = product.tile, self.inputs, self.outputs
         if product is not self.product:
-            groups = groups[::-1]
-        return compiled(depthwise.forward, tile.L, tile.V, tile.N, *groups)
+            I, O = O, I
+        return compiled(conv.forward, tile.L, tile.V, tile.N, I, 1, O)
 
     def _add_weight_gradient(self, program: Program, dz: Image) -> None:
-        table, x = self.context.arena.table, self.source
-        (KD, KH, KW), L = self.window.kernel, self.product.tile.L
-        I, C = self.inputs, self.product.channels
-        RW = even(KW, SUMS // I)
-        RH = even(KH, SUMS // I // RW)
-        V = max(1, min(self.product.tile.V, SUMS // (RH * RW * I)))
-        rows, columns = ceil(KH / RH), ceil(KW / RW)
-        kd, kh, kw = np.indices((KD, KH, KW)).reshape(3, -1)
-        block = (kd * rows + kh // RH) * columns + kw // RW
-        slots = (block * RH + kh % RH) * RW + kw % RW
-        deep, down, along = (
-            stride * dilation
-            for stride, dilation in zip((x.plane, x.row, x.C), self.window.dilation, strict=True)
-        )
-        d, h, w = np.indices((KD, rows, columns)).reshape(3, -1)
-        corners = table(d * deep + h * RH * down + w * RW * along)
+        product, taps, I = self.product, self.product.elements, self.inputs
+        at_once = even(len(taps), SUMS // I)
+        L, V = product.tile.L, max(1, min(product.tile.V, SUMS // (at_once * I)))
+        blocks, width = ceil(product.channels / (V * L)), V * L
+        block = ceil(len(taps) / at_once) * at_once * I * width
         self._describe(dz)
-        w_row = ceil(C / (V * L)) * V * L
-        self.places = table((slots * I + np.arange(I)[:, None]).ravel() * w_row)
-        self._take_gradients(len(corners) * RH * RW * I * w_row, w_row + LANES, w_row, block=0)
-        self._keep(self.places, C, C)
+        sizes = {"row_count": len(taps), "run": I, "run_padded": I}
+        set_dims(product.dims, self.context.arena, rows=taps, **sizes)
+        self._take_gradients(blocks * block, blocks * width + LANES, width, block)
+        self._keep_places(np.arange(product.count) * width)
+        self._keep(self.places, width, product.channels)
         program.call(
             f"{self.name}: dw",
-            compiled(depthwise.weight_gradient, L, V, RH, RW, I, self.outputs),
-            dims=self.product.dims,
-            x=x.array,
+            compiled(conv.weight_gradient, L, V, I, at_once, self.outputs),
+            dims=product.dims,
+            x=product.x.array,
             dz=dz.array,
-            corners=corners,
-            blocks=len(corners),
-            down=down,
-            along=along,
-            chunk=max(16, CHUNK // C),
-            w_row=w_row,
             **self._gradients(),
+            chunk=max(16, CHUNK // product.channels),
+            block=1,
         )
 
 

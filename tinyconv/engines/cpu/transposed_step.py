@@ -18,7 +18,7 @@ from tinyconv.engines.cpu.conv_dims import (
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.tiling import compiled, lanes_for
-from tinyconv.kernels.cpu import conv, depthwise, join
+from tinyconv.kernels.cpu import conv, join
 from tinyconv.kernels.cpu.simd import LANES
 
 
@@ -109,10 +109,11 @@ class TransposedStep(ProductStep):
         self._keep_biases(**self.bias_gradient, outputs=O)
         program.call(
             f"{self.name}: db",
-            compiled(depthwise.weight_gradient, L, 1, 1, 1, 1, 1),
+            compiled(conv.weight_gradient, L, 1, 1, 1),
             dims=dims,
             dz=self.dz.array,
             chunk=len(z_at),
+            block=1,
             **self.bias_gradient,
         )
 

@@ -14,6 +14,10 @@ So y[p, o] = sum over t of x[x_at[p] + elements[t]] * w[t, o], whatever the numb
 the stride and the dilation: a matrix product whose left side is read where it lies. Elements that
 are neighbours in x are a *run* of KW * C numbers, or of C with a dilation.
 
+Groups of few channels are not treated one by one. There every product is lane by lane: a vector
+holds neighbouring outputs of one position, and for each of the I inputs of a group the vector of x
+is brought into the order in which an output finds its group's input in its own lane.
+
 The same product makes dx: with stride 1 it is a convolution of dz in a border of zeros, and with
 a larger one there is such a convolution for each remainder of h and w by the stride.
 """
@@ -23,14 +27,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.kernel import kernel, record, record_at
-from tinyconv.kernels.cpu.scattered import (
-    add_at,
-    entries,
-    gated_at,
-    outer_at,
-    store_at,
-    window_best,
-)
+from tinyconv.kernels.cpu.products import add_scaled, outer, products
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
     ints_pointer,
@@ -42,13 +39,16 @@ from tinyconv.kernels.cpu.simd import (
     store_first,
 )
 from tinyconv.kernels.cpu.tiles import (
-    add_scaled,
+    apart,
     at_least,
+    entries,
+    gated,
     load_tile,
-    outer,
+    plus,
     store_tile,
     sum_of,
     transpose,
+    window_best,
 )
 
 #: The sizes of a convolution (ConvDims), which all its kernels share.
@@ -92,14 +92,16 @@ FORWARD = record(
 ONE, ZERO = np.float32(1), np.float32(0)
 
 
-def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
+def forward(L: int, V: int, N: int, S: int, P: int, O: int = 0) -> Any:
     """Make the kernel y = max(floor, max_pool(conv(x, w) + b)).
 
     A tile holds N windows of P positions for V vectors of output channels, so that pooling happens
     in registers; P is 1 without pooling. It takes S elements of a run at a time. The weights of a
     block of channels stay in the cache for a block of samples, and these for all such weights.
+    In groups of few channels O of a group are outputs, S inputs, and elements are those of one
+    channel.
     """
-    VL, R = V * L, N * P
+    VL, same = V * L, (0,) * (N * P)
 
     @kernel(FORWARD)
     def conv(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -114,27 +116,33 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
                 for n in range(n0, n1, d.group):
                     samples, place = min(d.group, n1 - n), n * d.y_sample + o
                     x = pointer(a.x + 4 * n * d.x_sample)
+                    if O:
+                        x = pointer(a.x + 4 * (n * d.x_sample + o * S // O))
                     y, winners = pointer(a.y + 4 * place), bytes_pointer(a.winners + place)
                     for part in range(0, 4 * d.part_count, 4):
                         start = d.group * parts[part]
                         end = start + samples * parts[part + 1]
                         for tile in range(start, end, N):
                             rows = entries(x_at, tile, end - 1, N, P)
-                            acc = load_tile(b, o, R, 0, V, L)
+                            acc = load_tile(b, o, same, V, L)
                             for span in range(parts[part + 2], parts[part + 3]):
                                 j = spans[2 * span] * S * VL
                                 for step in range(spans[2 * span], spans[2 * span + 1]):
-                                    acc = outer_at(acc, x, rows, elements[step], w, j, S)
+                                    if O:
+                                        acc = products(acc, x, elements[step], rows, w, j, S, O, 0)
+                                    else:
+                                        acc = outer(acc, x, elements[step], rows, w, j, S)
                                     j += S * VL
                             if a.direct and sum_of(acc) * ZERO != ZERO:
                                 is_doubtful = True
                             out = entries(y_at, tile, end - 1, N, 1)
                             best = at_least(window_best(winners, out, acc, P, d.O - o), a.floor)
                             if a.adds:
-                                best = add_at(best, y, out)
+                                best = plus(best, load_tile(y, 0, out, V, L))
                             if a.gate:
-                                best = gated_at(best, pointer(a.gate + 4 * place), out)
-                            store_at(y, out, best, d.O - o)
+                                gate = pointer(a.gate + 4 * place)
+                                best = gated(best, load_tile(gate, 0, out, V, L))
+                            store_tile(y, 0, out, best, d.O - o)
         if is_doubtful:
             invoke(a.direct, a.direct_args, thread, first, last)
 
@@ -147,13 +155,15 @@ def forward(L: int, V: int, N: int, S: int, P: int) -> Any:
 WEIGHT_GRADIENT = record("dims", "x", "dz", "dw", "dw_thread", "db", "db_thread", "chunk", "block")
 
 
-def weight_gradient(L: int, V: int, R: int, runs: int) -> Any:
+def weight_gradient(L: int, V: int, R: int, runs: int, O: int = 0) -> Any:
     """Make the kernel dw[t, o] += sum over positions of x[p + t] * dz[p, o], and db likewise.
 
     A tile holds R elements of a run, or all of several runs, by V vectors of channels while all
-    positions of a chunk pass. The last tile may hold the last run more than once.
+    positions of a chunk pass. The last tile may hold the last run more than once. In groups of few
+    channels a run is the R inputs of a group, which has O outputs, at one tap.
     """
     VL, G = V * L, R * runs
+    one, own = (0,), tuple(range(0, G * VL, VL))
 
     @kernel(WEIGHT_GRADIENT)
     def conv_weight_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -167,22 +177,29 @@ def weight_gradient(L: int, V: int, R: int, runs: int) -> Any:
             for p0 in range(0, d.positions, a.chunk):
                 p1, target = min(p0 + a.chunk, d.positions), 0
                 for o in range(0, d.O, VL):
-                    bias = load_tile(db, o, 1, 0, V, L)
+                    bias = load_tile(db, o, one, V, L)
                     for n in range(n0, n1):
                         j = n * d.z_sample + o
                         for p in range(p0, p1):
-                            bias = add_scaled(bias, 1, ONE, dz, j + z_at[p], 0)
-                    store_tile(db, o, 1, 0, bias, VL)
+                            bias = add_scaled(bias, ONE, dz, j + z_at[p], one)
+                    store_tile(db, o, one, bias, VL)
                     for row in range(0, d.row_count, runs):
                         at = entries(rows, row, d.row_count - 1, runs, 1)
+                        each = apart(at, 1, R)
                         for q in range(0, d.run_padded, R):
-                            acc = load_tile(dw, target, G, VL, V, L)
+                            acc = load_tile(dw, target, own, V, L)
                             for n in range(n0, n1):
                                 i = n * d.x_sample + q
+                                if O:
+                                    i += o * R // O
                                 j = n * d.z_sample + o
                                 for p in range(p0, p1):
-                                    acc = outer(acc, G, x, at, i + x_at[p], 1, dz, j + z_at[p])
-                            store_tile(dw, target, G, VL, acc, VL)
+                                    k, z = i + x_at[p], j + z_at[p]
+                                    if O:
+                                        acc = products(acc, x, k, at, dz, z, R, O, 1)
+                                    else:
+                                        acc = outer(acc, x, k, each, dz, z, 1)
+                            store_tile(dw, target, own, acc, VL)
                             target += G * VL
 
     return conv_weight_gradient

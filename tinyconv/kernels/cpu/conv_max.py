@@ -18,7 +18,7 @@ import numpy as np
 from numba import literally
 
 from tinyconv.kernels.cpu.kernel import kernel, njit, record
-from tinyconv.kernels.cpu.scattered import add_in_turn, entries, outer_at
+from tinyconv.kernels.cpu.products import add_scaled, outer
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
     first_bit,
@@ -33,9 +33,11 @@ from tinyconv.kernels.cpu.simd import (
     total,
 )
 from tinyconv.kernels.cpu.tiles import (
-    add_rows,
-    add_scaled,
+    add_in_turn,
+    apart,
+    entries,
     load_tile,
+    plus,
     store_tile,
     zeros,
 )
@@ -100,10 +102,11 @@ def add_listed(y, i, y_row, x, j, x_row, listed, R, V, L):  # type: ignore[no-un
     Entry k of the list adds ``values[k]`` times the rows from ``x[j + places[k]]`` on.
     """
     places, values, first, last = listed
-    acc = load_tile(y, i, literally(R), y_row, literally(V), literally(L))
+    own, others = apart((0,), y_row, literally(R)), apart((0,), x_row, literally(R))
+    acc = load_tile(y, i, own, literally(V), literally(L))
     for k in range(first, last):
-        acc = add_scaled(acc, literally(R), values[k], x, j + places[k], x_row)
-    store_tile(y, i, literally(R), y_row, acc, V * L)
+        acc = add_scaled(acc, values[k], x, j + places[k], others)
+    store_tile(y, i, own, acc, V * L)
 
 
 @njit()
@@ -237,7 +240,7 @@ def input_gradient(L: int, V: int, N: int) -> Any:
                         rows = entries(dz_at, tile, windows - 1, N, 1)
                         acc, j = zeros(N, V, L), line * padded + q
                         for o in range(O):
-                            acc = outer_at(acc, dz, rows, o, w, j, 1)
+                            acc = outer(acc, dz, o, rows, w, j, 1)
                             j += channel
                         places = entries(x_at, tile, windows - 1, N, 1)
                         add_in_turn(dx, i, places, acc, windows - tile)
@@ -253,17 +256,19 @@ def small_backward(L: int, V: int, R: int) -> Any:
     a sum need not wait for the one before it.
     """
     VL = V * L
+    own = tuple(range(0, R * VL, VL))
 
     @kernel(BACKWARD)
     def conv_max_small_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
         x, dz, winners = pointer(a.x), pointer(a.dz), bytes_pointer(a.winners)
         x_at, y_at, dz_at = ints_pointer(a.x_at), ints_pointer(a.y_at), ints_pointer(a.dz_at)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
+        rows = apart((0,), a.x_row, R)
         for n0 in range(first, last, a.block):
             n1 = min(n0 + a.block, last)
             dw[0] += nan_if_not_finite(x, n0 * a.x_sample, n1 * a.x_sample, L)
             for o in range(a.O):
-                acc, other = load_tile(dw, o * R * VL, R, VL, V, L), zeros(R, V, L)
+                acc, other = load_tile(dw, o * R * VL, own, V, L), zeros(R, V, L)
                 bias = ZERO
                 for n in range(n0, n1):
                     for window in range(a.windows):
@@ -271,9 +276,8 @@ def small_backward(L: int, V: int, R: int) -> Any:
                         winner = winners[n * a.y_sample + y_at[window] + o]
                         i = n * a.x_sample + x_at[window * a.area + winner]
                         bias += g
-                        acc, other = other, add_scaled(acc, R, g, x, i, a.x_row)
+                        acc, other = other, add_scaled(acc, g, x, i, rows)
                 db[o] += bias
-                store_tile(dw, o * R * VL, R, VL, acc, VL)
-                add_rows(dw, o * R * VL, R, VL, other, R)
+                store_tile(dw, o * R * VL, own, plus(acc, other), VL)
 
     return conv_max_small_backward

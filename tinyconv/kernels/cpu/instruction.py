@@ -111,8 +111,9 @@ def instruction(result: Callable[..., types.Type] | None = None) -> Callable[[An
             known: dict[Any, types.Type] = {None: types.void}
             wanted, constants = [], {}
             for name, kind, type_ in zip(names, kinds, given, strict=True):
-                if kind is Constant:
-                    constants[name] = literal(type_)
+                if kind in (Constant, Places):
+                    if kind is Constant:
+                        constants[name] = literal(type_)
                     wanted.append(type_)
                     continue
                 of_kind = kind.__metadata__[0]

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
 from tinyconv.kernels.cpu.kernel import inner, kernel, record
-from tinyconv.kernels.cpu.ragged import dots, outer_rows, store_rows, store_totals
+from tinyconv.kernels.cpu.products import dots, outer, store_totals
 from tinyconv.kernels.cpu.simd import (
     invoke,
     load,
@@ -30,7 +30,14 @@ from tinyconv.kernels.cpu.simd import (
     store_first,
     words_pointer,
 )
-from tinyconv.kernels.cpu.tiles import load_tile, outer, store_tile, transpose, zeros
+from tinyconv.kernels.cpu.tiles import (
+    apart,
+    load_tile,
+    multiples,
+    store_tile,
+    transpose,
+    zeros,
+)
 
 #: Rows of a panel; of a narrow one of the forward pass, as many numbers at most.
 DEPTH, PANEL = 128, 6656
@@ -105,14 +112,15 @@ def forward(L: int, R: int, Q: int) -> Any:
                     for o in range(ob, min(ob + BLOCK, o1), Q):
                         for n in range(nb, ne, R):
                             i, j, count, units = start + (n - nb) * row, o * I, n1 - n, o1 - o
+                            at, to = multiples(row, R, count), multiples(I, Q, units)
                             acc = zeros(R, Q, L)
                             for k in range(kb, whole, L):
-                                acc = dots(acc, R, rows, i + k, row, count, w, j + k, I, units, L)
+                                acc = dots(acc, rows, i + k, at, w, j + k, to, L)
                             if whole < ke:
                                 i, j, k = n * x_sample + whole, j + whole, ke - whole
-                                acc = dots(acc, R, x, i, x_sample, count, w, j, I, units, k)
-                            place = n * y_sample + o
-                            store_totals(z, place, R, y_sample, acc, count, units, int(kb > 0))
+                                acc = dots(acc, x, i, multiples(x_sample, R, count), w, j, to, k)
+                            place, at = n * y_sample + o, multiples(y_sample, R, count)
+                            store_totals(z, place, at, acc, units, int(kb > 0))
 
     return linear
 
@@ -147,6 +155,7 @@ def forward_batch(L: int, R: int, V: int) -> Any:
     VL = V * L
     ROWS = TILES * R
     MOST = PANEL // VL
+    own = tuple(range(0, R * VL, VL))
 
     @kernel(FORWARD)
     def linear_forward_batch(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -177,17 +186,18 @@ def forward_batch(L: int, R: int, V: int) -> Any:
                 for p in range(count):
                     panel = place + p * (ke - kb) * VL
                     for o in range(ob, oe, R):
+                        rows = multiples(I, R, oe - o)
                         # Each panel fetches a share of what comes next of these rows, or of others.
                         ahead = o * I + ke if ke < I else (o + ROWS) * I
                         for k in range(p * share, min(p * share + share, depth), LINE):
                             for r in range(R):
                                 prefetch(w, ahead + r * I + k)
                         tile = (p * ROWS + o - ob) * VL
-                        acc = load_tile(sums, tile, R, VL, V, L) if kb else zeros(R, V, L)
+                        acc = load_tile(sums, tile, own, V, L) if kb else zeros(R, V, L)
                         i = o * I + kb
                         for k in range(ke - kb):
-                            acc = outer_rows(acc, R, w, i + k, I, oe - o, panels, panel + k * VL)
-                        store_tile(sums, tile, R, VL, acc, VL)
+                            acc = outer(acc, w, i + k, rows, panels, panel + k * VL, 1)
+                        store_tile(sums, tile, own, acc, VL)
             for n in range(0, count * VL, L):
                 place, v = n // VL * ROWS, n % VL
                 for o in range(ob, oe, L):
@@ -244,12 +254,13 @@ def backward(L: int, R: int, V: int) -> Any:
                             for v in range(0, VL, LINE):
                                 prefetch(w, ahead + v)
                             ahead += I
+                        at, rows = multiples(dx_sample, R, n1 - n), multiples(dy_sample, R, n1 - n)
                         place = n * dx_sample + c
-                        acc = load_tile(dx, place, R, dx_sample, V, L) if o > o0 else zeros(R, V, L)
+                        acc = load_tile(dx, place, at, V, L) if o > o0 else zeros(R, V, L)
                         i = n * dy_sample + o
                         for k in range(depth):
-                            acc = outer_rows(acc, R, dy, i + k, dy_sample, n1 - n, panel, k * VL)
-                        store_rows(dx, place, R, dx_sample, acc, n1 - n, I - c)
+                            acc = outer(acc, dy, i + k, rows, panel, k * VL, 1)
+                        store_tile(dx, place, at, acc, I - c)
 
     return linear_backward
 
@@ -271,7 +282,7 @@ def update(L: int, R: int, V: int) -> Any:
     Rows ``first`` to ``last`` of dw are made and used R at a time, while they are in the first
     cache; a gradient of the size of the weight is never written to memory.
     """
-    VL = V * L
+    VL, side = V * L, tuple(range(R))
 
     @kernel(UPDATE)
     def linear_update(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -304,8 +315,8 @@ def update(L: int, R: int, V: int) -> Any:
                         factor, j, step = x, c + tile, x_sample
                     acc, i = zeros(R, V, L), (o - first) * N
                     for n in range(N):
-                        acc = outer(acc, R, columns, (i,), n * R, 1, factor, j + n * step)
-                    store_rows(dw, tile, R, width, acc, stop - o, width - tile)
+                        acc = outer(acc, columns, i + n * R, side, factor, j + n * step, 1)
+                    store_tile(dw, tile, apart((0,), width, R), acc, width - tile)
                 if width == I:
                     start, end = a.weight_start + o * I, a.weight_start + stop * I
                     invoke(a.function, a.function_args, address, start, end)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.kernel import images, inner, kernel, record
+from tinyconv.kernels.cpu.products import add_scaled
 from tinyconv.kernels.cpu.simd import LANES, load, pointer, splat, store_first, words_pointer
-from tinyconv.kernels.cpu.tiles import add_scaled, store_tile, zeros
+from tinyconv.kernels.cpu.tiles import store_tile, zeros
 from tinyconv.kernels.terms import FIELDS
 
 #: ``D H W`` belong to y, ``x_count`` is the W * C of x. ``room``: for each thread, one row of x.
@@ -84,8 +85,8 @@ def resample(L: int, V: int) -> Any:
                                 for h in range(h0, h1):
                                     i = plane + h_places[h] * a.x_row
                                     weight = d_weights[d] * h_weights[h]
-                                    total = add_scaled(total, 1, weight, x, i, 0)
-                            store_tile(room, k, 1, 0, total, 4 * L)
+                                    total = add_scaled(total, weight, x, i, (0,))
+                            store_tile(room, k, (0,), total, 4 * L)
                         source, row = room, 0
                     r = 0
                     while r < W:
@@ -100,8 +101,8 @@ def resample(L: int, V: int) -> Any:
                                 acc = zeros(1, V, L)
                                 for w in range(w0, w1):
                                     i = row + w_places[w] * C + c
-                                    acc = add_scaled(acc, 1, w_weights[w], source, i, 0)
-                                store_tile(y, place + c, 1, 0, acc, (W - r) * C - c)
+                                    acc = add_scaled(acc, w_weights[w], source, i, (0,))
+                                store_tile(y, place + c, (0,), acc, (W - r) * C - c)
                         r += run
 
     return image_resample

@@ -1,9 +1,15 @@
-"""Tiles of vectors, and what accumulates into them.
+"""Tiles of vectors, and where their rows lie in memory.
 
 A *tile* is a tuple of ``rows * columns`` vectors of :mod:`simd`, row after row, which LLVM keeps
-in registers as long as there are enough of them (``REGISTERS``). All the time of training is
-spent in :func:`outer`, :func:`add_scaled` and :func:`.ragged.dots`. ``rows``, ``columns`` and
+in registers as long as there are enough of them (``REGISTERS``). ``rows``, ``columns`` and
 ``lanes`` are compile-time constants.
+
+The *places* of its rows are a tuple of whole numbers: row r is what begins at ``p[i + places[r]]``.
+They are constants, or a stride :func:`apart`, or the entries of a *table*, an array of int32. At
+the end of a matrix or a table the last place stands for those beyond (:func:`multiples`,
+:func:`entries`): such a tile does its last row several times, and needs no special case.
+
+What accumulates into tiles is in :mod:`products`.
 """
 
 from functools import reduce
@@ -13,52 +19,85 @@ from numba import types
 
 from tinyconv.kernels.cpu import emit
 from tinyconv.kernels.cpu.instruction import (
+    INT8,
     INT32,
     Builder,
+    Bytes,
     Constant,
     Float,
     Int,
     Places,
     Pointer,
+    Table,
     Tile,
     instruction,
     tile_type,
 )
 
 
-def _type_of(rows: int, columns: int, lanes: int) -> types.UniTuple:
-    return tile_type(rows * columns, lanes)
+def _numbers(count: int) -> types.UniTuple:
+    return types.UniTuple(types.int64, count)
 
 
-@instruction(result=_type_of)
+@instruction(result=lambda places, count: _numbers(places.count * count))
+def apart(builder: Builder, places: Places, stride: Int, count: Constant) -> Places:
+    """Each place, and behind it ``count - 1`` more that are ``stride`` apart."""
+    steps = [emit.times(builder, stride, n) for n in range(count)]
+    return [emit.plus(builder, place, step) for place in places for step in steps]
+
+
+@instruction(result=lambda rows: _numbers(rows))
+def multiples(builder: Builder, stride: Int, rows: Constant, count: Int) -> Places:
+    """The multiples of a stride from 0 on; the last of ``count`` stands for all beyond."""
+    last, places = emit.plus(builder, count, -1), []
+    for r in range(rows):
+        number = ir.Constant(count.type, r)
+        number = builder.select(builder.icmp_signed("<", number, last), number, last)
+        places.append(builder.mul(stride, number))
+    return places
+
+
+@instruction(result=lambda count, group: _numbers(count * group))
+def entries(
+    builder: Builder, table: Table, i: Int, last: Int, count: Constant, group: Constant
+) -> Places:
+    """The entries of ``count`` groups from group ``i`` on; group ``last`` stands for all beyond."""
+    places = []
+    for n in range(count):
+        number = emit.plus(builder, i, n)
+        is_inside = builder.icmp_signed("<", number, last)
+        first = emit.times(builder, builder.select(is_inside, number, last), group)
+        for g in range(group):
+            entry = builder.load(builder.gep(table, [emit.plus(builder, first, g)]))
+            places.append(builder.sext(entry, ir.IntType(64)))
+    return places
+
+
+@instruction(result=lambda rows, columns, lanes: tile_type(rows * columns, lanes))
 def zeros(builder: Builder, rows: Constant, columns: Constant, lanes: Constant) -> Tile:
     """A tile of zeros."""
     return [emit.zeros(ir.VectorType(ir.FloatType(), lanes))] * (rows * columns)
 
 
-@instruction(result=_type_of)
+@instruction(result=lambda places, columns, lanes: tile_type(places.count * columns, lanes))
 def load_tile(
-    builder: Builder,
-    p: Pointer,
-    i: Int,
-    rows: Constant,
-    stride: Int,
-    columns: Constant,
-    lanes: Constant,
+    builder: Builder, p: Pointer, i: Int, places: Places, columns: Constant, lanes: Constant
 ) -> Tile:
-    """The tile whose row r is ``p[i + r * stride]`` and what follows; stride 0 repeats a row."""
+    """The tile whose row r is ``p[i + places[r]]`` and what follows."""
     return [
-        emit.load(
-            builder, p, emit.plus(builder, i, emit.times(builder, stride, r), v * lanes), lanes
-        )
-        for r in range(rows)
+        emit.load(builder, p, emit.plus(builder, i, place, v * lanes), lanes)
+        for place in places
         for v in range(columns)
     ]
 
 
-def emit_store_rows(builder: Builder, p: ir.Value, places: Places, tile: Tile, count: Int) -> None:
-    """Write row r of the tile to ``p[places[r]]``; of each row the first ``count`` numbers."""
+@instruction()
+def store_tile(
+    builder: Builder, p: Pointer, i: Int, places: Places, tile: Tile, count: Int
+) -> None:
+    """Write row r of the tile to ``p[i + places[r]]``; of each row the first ``count`` numbers."""
     V, L = len(tile) // len(places), tile[0].type.count
+    places = [emit.plus(builder, i, place) for place in places]
     whole = builder.icmp_signed(">=", count, ir.Constant(count.type, V * L))
     with builder.if_else(whole) as (then, otherwise):
         with then:
@@ -73,161 +112,20 @@ def emit_store_rows(builder: Builder, p: ir.Value, places: Places, tile: Tile, c
 
 
 @instruction()
-def store_tile(
-    builder: Builder, p: Pointer, i: Int, rows: Constant, stride: Int, tile: Tile, count: Int
+def add_in_turn(
+    builder: Builder, p: Pointer, i: Int, places: Places, tile: Tile, rows: Int
 ) -> None:
-    """Write row r of the tile to ``p[i + r * stride]``; of each row the first ``count`` numbers."""
-    places = [emit.plus(builder, i, emit.times(builder, stride, r)) for r in range(rows)]
-    emit_store_rows(builder, p, places, tile, count)
+    """Add row r of the tile to ``p[i + places[r]]``, one row after the other, for they may overlap.
 
-
-def add_row(builder: Builder, tile: Tile, row: int, factor: ir.Value, columns: Tile) -> None:
-    """Add a multiple of the vectors ``columns`` to a row of a tile."""
-    scale = emit.splat(builder, factor, columns[0].type.count)
-    for n, column in enumerate(columns, row * len(columns)):
-        tile[n] = emit.fma(builder, scale, column, tile[n])
-
-
-def load_row(builder: Builder, p: ir.Value, i: ir.Value, tile: Tile, rows: int) -> Tile:
-    """A row, as long as those of a tile."""
-    L = tile[0].type.count
-    return [
-        emit.load(builder, p, emit.plus(builder, i, v * L), L) for v in range(len(tile) // rows)
-    ]
-
-
-@instruction()
-def outer(
-    builder: Builder,
-    tile: Tile,
-    rows: Constant,
-    a: Pointer,
-    places: Places,
-    i: Int,
-    stride: Int,
-    b: Pointer,
-    j: Int,
-) -> Tile:
-    """Add an outer product: ``tile[r, v] += a[... + i] * b[j + v * lanes]``.
-
-    As many rows as there are for each of the ``places`` lie ``stride`` apart from there on.
+    Only the first ``rows`` of them are added.
     """
-    within, columns = rows // len(places), load_row(builder, b, j, tile, rows)
-    for r in range(rows):
-        place = places[r // within]
-        row = builder.gep(builder.gep(a, [place]), [emit.times(builder, stride, r % within)])
-        add_row(builder, tile, r, builder.load(builder.gep(row, [i])), columns)
-    return tile
-
-
-@instruction()
-def add_scaled(
-    builder: Builder, tile: Tile, rows: Constant, factor: Float, a: Pointer, i: Int, stride: Int
-) -> Tile:
-    """Add a multiple of memory: ``tile[r, v] += factor * a[i + r * stride + v * lanes]``."""
-    V, L = len(tile) // rows, tile[0].type.count
-    scale = emit.splat(builder, factor, L)
-    for n, vector in enumerate(tile):
-        down = emit.times(builder, stride, n // V)
-        term = emit.load(builder, a, emit.plus(builder, i, down, n % V * L), L)
-        tile[n] = emit.fma(builder, scale, term, vector)
-    return tile
-
-
-def emit_spread(
-    builder: Builder, a: ir.Value, i: ir.Value, lanes: int, inputs: int, outputs: int
-) -> list[ir.Value]:
-    """For each input of a group, a vector with that input for each output of its group.
-
-    Neighbouring lanes are ``outputs`` of a group, neighbouring numbers from ``a[i]`` on ``inputs``
-    of one; one of the two divides the other, and both are powers of two. As many vectors as hold
-    the inputs of all lanes are loaded or, where shuffles would cross parts of 128 bits, the
-    numbers one by one.
-    """
-    groups = max(1, lanes // outputs)
-    if groups <= 2 and max(inputs, outputs) > 4:
-        mask = [lane < outputs for lane in range(lanes)]
-        in_first = ir.Constant(ir.VectorType(ir.IntType(1), lanes), mask)
-        spread = []
-        for k in range(inputs):
-            places = [emit.plus(builder, i, k + group * inputs) for group in range(groups)]
-            numbers = [builder.load(builder.gep(a, [place])) for place in places]
-            first, *other = [emit.splat(builder, number, lanes) for number in numbers]
-            spread.append(builder.select(in_first, first, *other) if other else first)
-        return spread
-    loaded = [
-        emit.load(builder, a, emit.plus(builder, i, r * lanes), lanes)
-        for r in range(max(1, inputs // outputs))
-    ]
-    if inputs == outputs == 1:
-        return loaded
-    spread = []
-    for k in range(inputs):
-        parts = loaded
-        chosen = [lane // outputs * inputs + k for lane in range(lanes)]
-        while len(parts) > 1:  # of two vectors one, with the lanes that come from either
-            own = [n % (2 * lanes) for n in chosen]
-            pairs = zip(parts[::2], parts[1::2], strict=True)
-            parts = [emit.shuffle(builder, *pair, own) for pair in pairs]
-            chosen = [n // (2 * lanes) * lanes + lane for lane, n in enumerate(chosen)]
-        spread.append(emit.shuffle(builder, parts[0], parts[0], chosen))
-    return spread
-
-
-@instruction()
-def products(
-    builder: Builder,
-    tile: Tile,
-    rows: Constant,
-    a: Pointer,
-    i: Int,
-    row_stride: Int,
-    within: Constant,
-    stride: Int,
-    b: Pointer,
-    j: Int,
-    inputs: Constant,
-    outputs: Constant,
-) -> Tile:
-    """Add products lane by lane: ``tile[r, v] += a[i + ...r... + v * lanes] * b[j + v * lanes]``.
-
-    Rows come in groups of ``within``: row r reads ``a`` at
-    ``i + (r // within) * row_stride + (r % within) * stride``. All meet the same row of ``b``.
-    Where channels have groups, each is as many rows as there are inputs: see :func:`emit_spread`.
-    """
-    V, L = len(tile) // rows, tile[0].type.count
-    columns = load_row(builder, b, j, tile, rows)
-    for r in range(rows // inputs):
-        down = emit.times(builder, row_stride, r // within)
-        along = emit.times(builder, stride, r % within)
-        row = builder.gep(a, [builder.add(down, along)])  # the same in every round of a loop
-        for v in range(V):
-            place = emit.plus(builder, i, v * L * inputs // outputs)
-            for k, factor in enumerate(emit_spread(builder, row, place, L, inputs, outputs)):
-                n = (r * inputs + k) * V + v
-                tile[n] = emit.fma(builder, factor, columns[v], tile[n])
-    return tile
-
-
-@instruction()
-def add_rows(
-    builder: Builder, p: Pointer, i: Int, rows: Constant, stride: Int, tile: Tile, count: Int
-) -> None:
-    """Add row r of the tile to ``p[i + r * stride]``, for the first ``count`` rows.
-
-    The places may overlap: one row is written before the next is read.
-    """
-    V, L = len(tile) // rows, tile[0].type.count
-    for r in range(rows):
-        with emit.if_above(builder, count, r):
-            row = emit.plus(builder, i, emit.times(builder, stride, r))
-            places = [emit.plus(builder, row, v * L) for v in range(V)]
-            sums = [
-                builder.fadd(emit.load(builder, p, place, L), tile[r * V + v])
-                for v, place in enumerate(places)
-            ]
-            for place, vector in zip(places, sums, strict=True):
-                emit.store(builder, p, place, vector)
+    V, L = len(tile) // len(places), tile[0].type.count
+    for r, place in enumerate(places):
+        with emit.if_above(builder, rows, r):
+            for v in range(V):
+                start = emit.plus(builder, i, place, v * L)
+                total = builder.fadd(emit.load(builder, p, start, L), tile[r * V + v])
+                emit.store(builder, p, start, total)
 
 
 @instruction()
@@ -254,6 +152,42 @@ def plus(builder: Builder, tile: Tile, other: Tile) -> Tile:
 def gated(builder: Builder, tile: Tile, gate: Tile) -> Tile:
     """The tile with 0 where the other one is 0 or less: the slope of a ReLU."""
     return [emit.gated(builder, a, b) for a, b in zip(tile, gate, strict=True)]
+
+
+@instruction(
+    result=lambda tile, positions: tile_type(tile.count // positions, tile.dtype.lanes),
+)
+def window_best(
+    builder: Builder, winners: Bytes, places: Places, tile: Tile, positions: Constant, count: Int
+) -> Tile:
+    """The maximum over each pooling window, a tile of as many rows as there are places.
+
+    The rows of the tile are the ``positions`` of one window, then those of the next. Which
+    position won, counted from 0, is written to the bytes from ``winners[places[n]]`` on, for the
+    first ``count`` numbers of window n. A tie goes to the first position, and NaN is greater than
+    every number. Windows of one position have no winners, and the tile is the result.
+    """
+    N, P, L = len(places), positions, tile[0].type.count
+    if P == 1:
+        return tile
+    V = len(tile) // (N * P)
+    small = ir.VectorType(INT8, L)
+    maxima = []
+    for n in range(N):
+        for v in range(V):
+            best = tile[n * P * V + v]
+            winner = ir.Constant(ir.VectorType(INT32, L), [0] * L)
+            for position in range(1, P):
+                candidate = tile[(n * P + position) * V + v]
+                index = ir.Constant(winner.type, [position] * L)
+                is_better = emit.better(builder, candidate, best)
+                best = builder.select(is_better, candidate, best)
+                winner = builder.select(is_better, index, winner)
+            maxima.append(best)
+            place = emit.plus(builder, places[n], v * L)
+            rest = emit.plus(builder, count, -v * L)
+            emit.store_first(builder, winners, place, builder.trunc(winner, small), rest)
+    return maxima
 
 
 @instruction()

@@ -46,7 +46,7 @@ from tinyconv.kernels.cpu.instruction import (
     tile_type,
 )
 from tinyconv.kernels.cpu.kernel import kernel, njit, record
-from tinyconv.kernels.cpu.scattered import outer_at, store_at, window_best
+from tinyconv.kernels.cpu.products import outer
 from tinyconv.kernels.cpu.simd import (
     bytes_pointer,
     invoke,
@@ -56,7 +56,16 @@ from tinyconv.kernels.cpu.simd import (
     store,
     total,
 )
-from tinyconv.kernels.cpu.tiles import at_least, gated, load_tile, outer, plus, store_tile, zeros
+from tinyconv.kernels.cpu.tiles import (
+    apart,
+    at_least,
+    gated,
+    load_tile,
+    plus,
+    store_tile,
+    window_best,
+    zeros,
+)
 
 #: The points for tiles of S. A transformation multiplies rounding errors; these of 6 do it least:
 #: the largest error is about that of a direct sum of so many terms.
@@ -286,7 +295,7 @@ def transform_input(a, u, start, count, R, K, S, L):  # type: ignore[no-untyped-
 def store_best(a, window, place, count):  # type: ignore[no-untyped-def]
     """Write the maximum of a window of 2 x 2 and which of them it is, of ``count`` channels."""
     best = window_best(bytes_pointer(a.winners), (place,), window, 4, count)
-    store_at(pointer(a.y), (place,), at_least(best, a.floor), count)
+    store_tile(pointer(a.y), place, (0,), at_least(best, a.floor), count)
 
 
 def forward(L: int, V: int, N: int, G: int, P: int, R: int, K: int) -> Any:
@@ -295,8 +304,8 @@ def forward(L: int, V: int, N: int, G: int, P: int, R: int, K: int) -> Any:
     It takes G channels of x at a time. A window of the pooling has P = 4 positions, or is a single
     result.
     """
-    VL, S, results, side = V * L, R + K - 1, R * R, isqrt(P)
-    rows = tuple(range(0, N * L, L))
+    VL, S, same, side = V * L, R + K - 1, (0,) * (R * R), isqrt(P)
+    rows, own = tuple(range(0, N * L, L)), tuple(range(0, N * VL, VL))
 
     @kernel(FORWARD)
     def winograd_forward(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -317,16 +326,16 @@ def forward(L: int, V: int, N: int, G: int, P: int, R: int, K: int) -> Any:
                         row = element * u_step + t * L
                         for c in range(0, C, G):  # the next panel of u is as near as any numbers
                             i = row + c // L * (chunk * L) + c % L
-                            acc = outer_at(acc, u, rows, i, v, j, G)
+                            acc = outer(acc, u, i, rows, v, j, G)
                             j += G * VL
-                        store_tile(m, element * m_step + o * chunk + t * VL, N, VL, acc, VL)
+                        store_tile(m, element * m_step + o * chunk + t * VL, own, acc, VL)
             n, h, w = place_of(start, a.H, a.W, R)
             for t in range(count):
                 for o in range(0, O, L):
                     k = o // VL * VL * chunk + t * VL + o % VL
                     high, wide = a.H - h, a.W - w
                     grid = load_grid(m, k, S * m_step, m_step, S, S, S, L)
-                    result = plus(to_output(grid, R, K), load_tile(b, o, results, 0, 1, L))
+                    result = plus(to_output(grid, R, K), load_tile(b, o, same, 1, L))
                     doubt = doubt + sum_of_grid(result) * splat(ZERO, L)
                     place = n * a.y_sample + h // side * down + w // side * along + o
                     if P == 4 and R == 2:
@@ -366,7 +375,7 @@ WEIGHT_GRADIENT = record(
 
 def weight_gradient(L: int, V: int, N: int, R: int, K: int) -> Any:
     """Make the kernel of dw and db, with tiles of N channels of x, which divide L, by V vectors."""
-    VL, S = V * L, R + K - 1
+    VL, S, side = V * L, R + K - 1, tuple(range(N))
 
     @kernel(WEIGHT_GRADIENT)
     def winograd_weight_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
@@ -376,7 +385,7 @@ def weight_gradient(L: int, V: int, N: int, R: int, K: int) -> Any:
         s, dz = pointer(room + 4 * S * S * (a.u_step + a.m_step)), pointer(a.dz)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         tiles = (a.H + R - 1) // R * ((a.W + R - 1) // R)
-        u_step, z_step, s_step = a.u_step, a.m_step, a.s_step
+        u_step, z_step, s_step, own = a.u_step, a.m_step, a.s_step, apart((0,), O_all, N)
         for k in range(0, S * S * s_step, L):
             store(s, k, splat(ZERO, L))
         for start in range(first * tiles, last * tiles, chunk):
@@ -399,13 +408,13 @@ def weight_gradient(L: int, V: int, N: int, R: int, K: int) -> Any:
                 for o in range(0, O, VL):
                     for c in range(0, C, N):
                         place = element * s_step + c * O_all + o
-                        acc = load_tile(s, place, N, O_all, V, L)
+                        acc = load_tile(s, place, own, V, L)
                         i = element * u_step + c // L * L * chunk + c % L
                         j = element * z_step + o * chunk
                         for _ in range(count):
-                            acc = outer(acc, N, u, (i,), 0, 1, z, j)
+                            acc = outer(acc, u, i, side, z, j, 1)
                             i, j = i + L, j + VL
-                        store_tile(s, place, N, O_all, acc, VL)
+                        store_tile(s, place, own, acc, VL)
         for o in range(0, O, L):
             block, row = o // a.width, a.run_padded * a.width
             for c in range(C):
