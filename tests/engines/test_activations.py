@@ -10,7 +10,7 @@ from emulator import Emulator, needs_compiler
 from tinyconv import layers
 from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.units import ACTIVATIONS
-from tinyconv.kernels.cpu import activation
+from tinyconv.kernels.cpu import elements
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.kernels.gpu.source import Instance
@@ -38,15 +38,15 @@ def by_cpu(layer: Layer, x: Array) -> tuple[Array, Array]:
     chosen = Step.activation_of(layer)
     assert chosen is not None
     y, dx, dy = np.full_like(x, np.nan), np.full_like(x, np.nan), np.ones_like(x)
-    args = np.zeros(1, activation.ROWS)
+    args = np.zeros(1, elements.ARGS)
     args["planes"], args["rows"], args["count"] = 1, 1, x.size
     args["x"], args["y"], args["parameter"] = address_of(x), address_of(y), chosen.parameter
-    activation.forward(LANES, chosen.code).ctypes(address_of(args), 0, 0, 1)
-    args["v"], args["dy"], args["dx"] = (
-        args["x" if chosen.needs_z else "y"],
-        *map(address_of, (dy, dx)),
-    )
-    activation.backward(LANES, chosen.code).ctypes(address_of(args), 0, 0, 1)
+    forward = elements.elements(LANES, elements.ACTIVATION, chosen.code)
+    forward.ctypes(address_of(args), 0, 0, 1)
+    args["other"] = args["x" if chosen.needs_z else "y"]
+    args["x"], args["y"] = map(address_of, (dy, dx))
+    backward = elements.elements(LANES, elements.GRADIENT, chosen.code)
+    backward.ctypes(address_of(args), 0, 0, 1)
     return y, dx
 
 

@@ -9,7 +9,7 @@ from tinyconv import layers
 from tinyconv.engines.cpu.step import Step
 from tinyconv.engines.units import ACTIVATIONS
 from tinyconv.kernels.activations import IDENTITY
-from tinyconv.kernels.cpu import activation, activation_pool
+from tinyconv.kernels.cpu import activation_pool, elements
 from tinyconv.kernels.cpu.kernel import address_of
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import Layer
@@ -36,7 +36,7 @@ X = np.concatenate([-SIZES, [0.0, -0.0, np.inf, -np.inf, np.nan], SIZES]).astype
 
 def run(kernel: Any, n: int, **values: Any) -> None:
     """Run a kernel on n samples of two rows of one number less than half of a sample."""
-    args = np.zeros(1, activation.ROWS)
+    args = np.zeros(1, elements.ARGS)
     args["planes"], args["rows"], args["count"] = 1, 2, X.size // 2
     for name, value in values.items():
         args[name] = address_of(value) if isinstance(value, np.ndarray) else value
@@ -62,11 +62,11 @@ def test_kernel_equals_op(layer: Layer) -> None:
     # Not where the op's slope is 1e-40, which is 0 here.
     dy[(np.arange(dy.size).reshape(dy.shape) % 7 == 0) & (np.abs(x) < 5)] = np.inf
     y, dx = np.full_like(x, np.nan), np.full_like(x, np.nan)
-    forward = activation.forward(LANES, chosen.code)
+    forward = elements.elements(LANES, elements.ACTIVATION, chosen.code)
     run(forward, 2, x=x, y=y, parameter=chosen.parameter)
-    backward = activation.backward(LANES, chosen.code)
+    backward = elements.elements(LANES, elements.GRADIENT, chosen.code)
     v = x if chosen.needs_z else y
-    run(backward, 2, v=v, dy=dy, dx=dx, parameter=chosen.parameter)
+    run(backward, 2, x=dy, other=v, y=dx, parameter=chosen.parameter)
     inside = np.s_[:, : X.size // 2 * 2]
     assert np.isnan(y[:, -1]).all()
     expected = layer.forward(x)
@@ -75,9 +75,10 @@ def test_kernel_equals_op(layer: Layer) -> None:
     assert np.isfinite(dx[inside][np.isfinite(x[inside]) & np.isfinite(dy[inside])]).all()
     if chosen.needs_z:  # the slopes in the place of x give the same
         slopes, again, dz = x.copy(), np.full_like(x, np.nan), np.full_like(x, np.nan)
-        keeping = activation.forward(LANES, chosen.code, 1)
-        run(keeping, 2, x=slopes, y=again, parameter=chosen.parameter)
-        run(activation.backward(LANES, IDENTITY, 1), 2, v=slopes, dy=dy, dx=dz)
+        keeping = elements.elements(LANES, elements.ACTIVATION, chosen.code, 1)
+        run(keeping, 2, x=slopes, y=again, slope=slopes, parameter=chosen.parameter)
+        by_slopes = elements.elements(LANES, elements.GRADIENT, IDENTITY, 1)
+        run(by_slopes, 2, x=dy, other=slopes, y=dz)
         np.testing.assert_array_equal(again, y)
         np.testing.assert_array_equal(slopes[:, -1], x[:, -1])
         np.testing.assert_allclose(dz, dx, rtol=1e-6)

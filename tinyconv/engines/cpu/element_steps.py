@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from tinyconv.engines.cpu.arena import Image
-from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward
+from tinyconv.engines.cpu.epilogue import add_activation, add_activation_backward, add_elements
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.step import Context, Step, runs_of, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.step import SideBySideStep, SumStep
 from tinyconv.engines.units import ACTIVATIONS
 from tinyconv.kernels.activations import RELU, Chosen
-from tinyconv.kernels.cpu import batch, join
+from tinyconv.kernels.cpu import batch, elements, join
 from tinyconv.kernels.cpu.kernel import Kernel
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.layers import Dropout, Flatten, Reshape
@@ -112,8 +112,8 @@ def _add(
     program: Program, name: str, x: Image, other: Image, z: Image, y: Image, chosen: Chosen
 ) -> None:
     """Add the call z = x + other, y = activation(z)."""
-    kernel, parameter = compiled(join.add, LANES, chosen.code), chosen.parameter
-    program.call(name, kernel, x=x, other=other, z=z, y=y, **runs_of(y), parameter=parameter)
+    constants = elements.SUM, chosen.code, int(z is not y)
+    add_elements(program, name, constants, chosen.parameter, x, y, other=other, slope=z)
 
 
 def _copy(program: Program, name: str, x: Image, y: Image) -> None:

@@ -9,7 +9,7 @@ from tinyconv.engines.cpu.step import Step, runs_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import BATCH_NORMS
 from tinyconv.kernels.activations import IDENTITY
-from tinyconv.kernels.cpu import activation, fold
+from tinyconv.kernels.cpu import elements, fold
 from tinyconv.kernels.cpu.simd import LANES
 
 
@@ -58,17 +58,33 @@ def _add_norm(step: Any, program: Program, **values: Any) -> Values:
     return b[:O]
 
 
+def add_elements(
+    program: Program,
+    name: str,
+    constants: tuple[int, ...],
+    parameter: float,
+    x: Image,
+    y: Image,
+    other: Image | None = None,
+    slope: Image | None = None,
+) -> None:
+    """Add the call of :func:`.elements.elements` with these constants."""
+    kernel = compiled(elements.elements, LANES, *constants)
+    images: dict[str, Any] = {"x": x, "other": other, "slope": slope, "y": y}
+    program.call(name, kernel, **images, **runs_of(y), parameter=parameter)
+
+
 def add_activation(step: Step, program: Program, name: str) -> None:
     """Add the call that makes y from z and, if the step keeps them, leaves the slopes in z."""
     chosen = step.activation
-    kernel = compiled(activation.forward, LANES, chosen.code, int(step.keeps_slopes))
-    program.call(name, kernel, x=step.z, y=step.y, **runs_of(step.y), parameter=chosen.parameter)
+    constants = elements.ACTIVATION, chosen.code, int(step.keeps_slopes)
+    add_elements(program, name, constants, chosen.parameter, step.z, step.y, slope=step.z)
 
 
 def add_activation_backward(step: Step, program: Program, name: str, dz: Image) -> None:
     """Add the call that makes dz, which may lie in a border, from dy."""
     chosen, v = step.activation, step.z if step.activation.needs_z else step.y
     constants = (IDENTITY, 1) if step.keeps_slopes else (chosen.code, 0)
-    kernel = compiled(activation.backward, LANES, *constants)
-    images = {"v": v, "dy": step.dy, "dx": dz}
-    program.call(name, kernel, **images, **runs_of(step.y), parameter=chosen.parameter)
+    add_elements(
+        program, name, (elements.GRADIENT, *constants), chosen.parameter, step.dy, dz, other=v
+    )

@@ -5,14 +5,15 @@ from typing import Any
 
 from tinyconv.engines.cpu.arena import NO_BORDER, Image
 from tinyconv.engines.cpu.depthwise_step import DepthwiseStep
+from tinyconv.engines.cpu.epilogue import add_elements
 from tinyconv.engines.cpu.product_step import ProductStep
 from tinyconv.engines.cpu.program import Program
 from tinyconv.engines.cpu.resample_step import add_resample, channel_tiles
-from tinyconv.engines.cpu.step import Step, axes, runs_of, sizes_of
+from tinyconv.engines.cpu.step import Step, axes, sizes_of
 from tinyconv.engines.cpu.tiling import compiled
 from tinyconv.engines.units import MAX, NORM_POOLS, Unit
 from tinyconv.geometry import Geometry, sliding_window
-from tinyconv.kernels.cpu import lp, pool
+from tinyconv.kernels.cpu import elements, pool
 from tinyconv.kernels.cpu.simd import LANES
 from tinyconv.kernels.terms import Terms, arguments_of, over_three_axes, transposed, window_terms
 from tinyconv.layers import GlobalMaxPool, Subsample2d
@@ -72,19 +73,27 @@ class NormPoolStep(Step):
     def forward(self, program: Program) -> None:
         context, y = self.context, self.y
         powers = context.arena.image(context.batch, self.input_shape)
-        self._add(program, f"{self.name}: powers", lp.POWER, self.x, self.x, powers)
+        self._add(program, f"{self.name}: powers", elements.POWER, self.x, powers)
         add_resample(context, program, self.name, powers, y, self.tables)
-        self._add(program, f"{self.name}: root", lp.ROOT, y, y, y)
+        self._add(program, f"{self.name}: root", elements.ROOT, y, y)
 
     def backward(self, program: Program) -> None:
         x, y, dx, dy, name = self.x, self.y, self.dx, self.dy, f"{self.name}: backward"
-        self._add(program, f"{name} through the root", lp.SHARE, dy, y, dy)
+        self._add(program, f"{name} through the root", elements.SHARE, dy, dy, other=y)
         add_resample(self.context, program, name, dy, dx, transposed(self.tables))
-        self._add(program, f"{name} through the powers", lp.SLOPE, x, dx, dx)
+        self._add(program, f"{name} through the powers", elements.SLOPE, x, dx, other=dx)
 
-    def _add(self, program: Program, name: str, what: int, x: Image, y: Image, to: Image) -> None:
-        kernel = compiled(lp.elements, LANES, what, int(self.p) if self.p in (1, 2) else 0)
-        program.call(name, kernel, x=x, y=y, to=to, **runs_of(to), p=self.p)
+    def _add(
+        self,
+        program: Program,
+        name: str,
+        what: int,
+        x: Image,
+        y: Image,
+        other: Image | None = None,
+    ) -> None:
+        constants = what, int(self.p) if self.p in (1, 2) else 0
+        add_elements(program, name, constants, self.p, x, y, other)
 
 
 class SubsampleStep(DepthwiseStep):

@@ -1,4 +1,4 @@
-"""Activations of vectors and of runs of memory, and the kernels for those that stand alone.
+"""Activations of vectors.
 
 Twin of :mod:`tinyconv.ops.activation`: an activation is one row of ``ACTIVATIONS``, and a
 convolution, a linear layer, a normalisation or a sum has all of them as its last part.
@@ -9,21 +9,15 @@ from math import pi, sqrt
 from typing import Any
 
 import numpy as np
-from numba.extending import overload
 
 from tinyconv.kernels.activations import NAMES
-from tinyconv.kernels.cpu.instruction import literal
-from tinyconv.kernels.cpu.kernel import INNER, images, inner, kernel, record
+from tinyconv.kernels.cpu.kernel import choice, inner
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
     fma,
-    load,
     maximum,
     minimum,
-    pointer,
-    splat,
-    store_first,
     where_at_most_zero,
     where_positive,
 )
@@ -140,71 +134,6 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
-def activate(z: Any, activation: int, p: Any) -> Any:
-    """Return the activation of a vector, with its parameter p."""
-    raise NotImplementedError("only inside a kernel")
-
-
-def deactivate(dy: Any, v: Any, activation: int, p: Any) -> Any:
-    """Return dz for vectors dy and v."""
-    raise NotImplementedError("only inside a kernel")
-
-
-@overload(activate, jit_options=INNER, prefer_literal=True)
-def _activate(z, activation, p):  # type: ignore[no-untyped-def]
-    function = inner(ACTIVATIONS[NAMES[literal(activation)]][0])
-    return lambda z, activation, p: function(z, p)
-
-
-@overload(deactivate, jit_options=INNER, prefer_literal=True)
-def _deactivate(dy, v, activation, p):  # type: ignore[no-untyped-def]
-    function = inner(ACTIVATIONS[NAMES[literal(activation)]][1])
-    return lambda dy, v, activation, p: function(dy, v, p)
-
-
-#: Arguments of a kernel over ``planes`` times ``rows`` runs of ``count`` numbers a sample; ``v``: y
-#: or, where the activation needs it, x.
-ROWS = record(
-    *images("x", "y", "v", "dx", "dy"), *("planes", "rows", "count"), floats=("parameter",)
-)
-
-
-def forward(L: int, A: int, S: int = 0) -> Any:
-    """Make the kernel y = activation(x), which, if S, leaves the slopes in the place of x."""
-
-    @kernel(ROWS)
-    def activation(a, thread, first, last):  # type: ignore[no-untyped-def]
-        x, y, p = pointer(a.x), pointer(a.y), a.parameter
-        for n in range(first, last):
-            for line in range(a.planes * a.rows):
-                plane, row = line // a.rows, line % a.rows
-                i = n * a.x_sample + plane * a.x_plane + row * a.x_row
-                j = n * a.y_sample + plane * a.y_plane + row * a.y_row
-                for k in range(0, a.count, L):
-                    z = load(x, i + k, L)
-                    store_first(y, j + k, activate(z, A, p), a.count - k)
-                    if S:
-                        slope = deactivate(splat(ONE, L), z, A, p)
-                        store_first(x, i + k, slope, a.count - k)
-
-    return activation
-
-
-def backward(L: int, A: int, S: int = 0) -> Any:
-    """Make the kernel dx = dy * slope(v) or, if S, dy * v; dx and dy may be one array."""
-
-    @kernel(ROWS)
-    def activation_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
-        v, dx, dy = pointer(a.v), pointer(a.dx), pointer(a.dy)
-        for n in range(first, last):
-            for line in range(a.planes * a.rows):
-                plane, row = line // a.rows, line % a.rows
-                i = n * a.dx_sample + plane * a.dx_plane + row * a.dx_row
-                j = n * a.v_sample + plane * a.v_plane + row * a.v_row
-                d = n * a.dy_sample + plane * a.dy_plane + row * a.dy_row
-                for k in range(0, a.count, L):
-                    g, value = load(dy, d + k, L), load(v, j + k, L)
-                    dz = g * value if S else deactivate(g, value, A, a.parameter)
-                    store_first(dx, i + k, dz, a.count - k)
-
-    return activation_backward
+_BY_NUMBER = [ACTIVATIONS[name] for name in NAMES]
+#: ``activate(activation, z, p)`` and ``deactivate(activation, dy, v, p)``, in kernels.
+activate, deactivate = (choice(functions) for functions in zip(*_BY_NUMBER, strict=True))

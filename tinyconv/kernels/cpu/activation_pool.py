@@ -73,7 +73,7 @@ def maximum_of(L: int, A: int, KD: int, KH: int, KW: int) -> Any:
                             where_positive(after, low, high),
                             where_positive(after, high, low),
                         )
-                        best, value = activate(z, A, p), activate(other, A, p)
+                        best, value = activate(A, z, p), activate(A, other, p)
                         winner = where_positive(after, of_low, of_high)
                         last = where_positive(after, of_high, of_low)
                         place = j + w * C + c
@@ -81,8 +81,8 @@ def maximum_of(L: int, A: int, KD: int, KH: int, KW: int) -> Any:
                         store_bytes(winners, place, winner, C - c)
                         store_first(y, place, where_better(value, best, value, best), C - c)
                         if a.slope:  # of both, which share with their values what takes time
-                            dz = deactivate(splat(ONE, L), z, A, p)
-                            other = deactivate(splat(ONE, L), other, A, p)
+                            dz = deactivate(A, splat(ONE, L), z, p)
+                            other = deactivate(A, splat(ONE, L), other, p)
                             store_first(slope, place, where_better(value, best, other, dz), C - c)
 
     return activation_maximum
@@ -121,10 +121,10 @@ def mean_of(L: int, A: int, S: int) -> Any:
                         i = corner + d * a.x_plane + k
                         for _ in range(KH):
                             z = load(x, i, L)
-                            value = activate(z, A, p)
+                            value = activate(A, z, p)
                             total = total + value
                             if S:
-                                value = deactivate(splat(ONE, L), z, A, p)
+                                value = deactivate(A, splat(ONE, L), z, p)
                             if A != IDENTITY:
                                 store_first(x, i, value, count - k)
                             i += a.x_row
@@ -166,7 +166,7 @@ def mean_of_backward(L: int, A: int, S: int) -> Any:
                         j = n * a.v_sample + d * a.v_plane + h * a.v_row
                         for k in range(0, count, L):
                             g, value = load(room, k, L), load(v, j + k, L)
-                            dz = g * value if S else deactivate(g, value, A, p)
+                            dz = g * value if S else deactivate(A, g, value, p)
                             store_first(dx, i + k, dz, count - k)
 
     return activation_mean_backward

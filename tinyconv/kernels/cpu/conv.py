@@ -98,8 +98,8 @@ def forward(L: int, V: int, N: int, S: int, P: int, O: int = 0) -> Any:
     A tile holds N windows of P positions for V vectors of output channels, so that pooling happens
     in registers; P is 1 without pooling. It takes S elements of a run at a time. The weights of a
     block of channels stay in the cache for a block of samples, and these for all such weights.
-    In groups of few channels O of a group are outputs, S inputs, and elements are those of one
-    channel.
+    In groups of few channels O of a group are outputs, S inputs, elements are those of one channel,
+    and a window's channels come one after the other: none needs what another one reads.
     """
     VL, same = V * L, (0,) * (N * P)
 
@@ -109,40 +109,44 @@ def forward(L: int, V: int, N: int, S: int, P: int, O: int = 0) -> Any:
         x_at, y_at, elements = ints_pointer(d.x_at), ints_pointer(d.y_at), ints_pointer(d.elements)
         parts, spans = ints_pointer(d.parts), ints_pointer(d.spans)
         b, is_doubtful = pointer(a.b), False
+        width = d.O if O else VL  # of the channels that a tile's windows meet before the next
         for n0 in range(first, last, d.block):
             n1 = min(n0 + d.block, last)
-            for o in range(0, d.O, VL):
-                w = pointer(a.w + 4 * o * S * d.steps)
+            for block in range(0, d.O, width):
                 for n in range(n0, n1, d.group):
-                    samples, place = min(d.group, n1 - n), n * d.y_sample + o
-                    x = pointer(a.x + 4 * n * d.x_sample)
-                    if O:
-                        x = pointer(a.x + 4 * (n * d.x_sample + o * S // O))
-                    y, winners = pointer(a.y + 4 * place), bytes_pointer(a.winners + place)
+                    samples = min(d.group, n1 - n)
                     for part in range(0, 4 * d.part_count, 4):
                         start = d.group * parts[part]
                         end = start + samples * parts[part + 1]
                         for tile in range(start, end, N):
                             rows = entries(x_at, tile, end - 1, N, P)
-                            acc = load_tile(b, o, same, V, L)
-                            for span in range(parts[part + 2], parts[part + 3]):
-                                j = spans[2 * span] * S * VL
-                                for step in range(spans[2 * span], spans[2 * span + 1]):
-                                    if O:
-                                        acc = products(acc, x, elements[step], rows, w, j, S, O, 0)
-                                    else:
-                                        acc = outer(acc, x, elements[step], rows, w, j, S)
-                                    j += S * VL
-                            if a.direct and sum_of(acc) * ZERO != ZERO:
-                                is_doubtful = True
-                            out = entries(y_at, tile, end - 1, N, 1)
-                            best = at_least(window_best(winners, out, acc, P, d.O - o), a.floor)
-                            if a.adds:
-                                best = plus(best, load_tile(y, 0, out, V, L))
-                            if a.gate:
-                                gate = pointer(a.gate + 4 * place)
-                                best = gated(best, load_tile(gate, 0, out, V, L))
-                            store_tile(y, 0, out, best, d.O - o)
+                            for o in range(block, block + width, VL):
+                                place, x = n * d.y_sample + o, pointer(a.x + 4 * n * d.x_sample)
+                                if O:
+                                    x = pointer(a.x + 4 * (n * d.x_sample + o * S // O))
+                                y, w = pointer(a.y + 4 * place), pointer(a.w + 4 * o * S * d.steps)
+                                acc = load_tile(b, o, same, V, L)
+                                for span in range(parts[part + 2], parts[part + 3]):
+                                    j = spans[2 * span] * S * VL
+                                    for step in range(spans[2 * span], spans[2 * span + 1]):
+                                        i = elements[step]
+                                        if O:
+                                            acc = products(acc, x, i, rows, w, j, S, O, 0)
+                                        else:
+                                            acc = outer(acc, x, i, rows, w, j, S)
+                                        j += S * VL
+                                if a.direct and sum_of(acc) * ZERO != ZERO:
+                                    is_doubtful = True
+                                out = entries(y_at, tile, end - 1, N, 1)
+                                winners = bytes_pointer(a.winners + place)
+                                best = window_best(winners, out, acc, P, d.O - o)
+                                best = at_least(best, a.floor)
+                                if a.adds:
+                                    best = plus(best, load_tile(y, 0, out, V, L))
+                                if a.gate:
+                                    gate = pointer(a.gate + 4 * place)
+                                    best = gated(best, load_tile(gate, 0, out, V, L))
+                                store_tile(y, 0, out, best, d.O - o)
         if is_doubtful:
             invoke(a.direct, a.direct_args, thread, first, last)
 

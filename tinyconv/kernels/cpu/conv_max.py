@@ -71,28 +71,31 @@ def nan_if_not_finite(x, start, stop, L):  # type: ignore[no-untyped-def]
 
 
 @njit()
-def list_winners(a, n0, n1, places, values, counts, L):  # type: ignore[no-untyped-def]
-    """List for each channel the winners of samples n0 to n1 that are alive.
+def list_winners(a, n, window, n0, places, values, counts, L, by_channel):  # type: ignore[no-untyped-def]
+    """List the channels that won in a window and are alive.
 
-    ``places`` gets where the winner's position begins in x, from sample n0 on, ``values`` its
-    gradient, ``counts`` how many there are.
+    For each channel, if ``by_channel``: ``places`` gets where the winner's position begins in x,
+    from sample n0 on. Otherwise for each position: ``places`` gets where the channel's weights
+    begin. ``values`` gets the gradient of the winner, ``counts`` how many are in the list.
     """
-    dz, winners = pointer(a.dz), bytes_pointer(a.winners)
-    x_at, y_at, dz_at = ints_pointer(a.x_at), ints_pointer(a.y_at), ints_pointer(a.dz_at)
-    for o in range(a.O):
-        counts[o] = 0
-    for n in range(n0, n1):
-        for window in range(a.windows):
-            i, row = n * a.dz_sample + dz_at[window], n * a.y_sample + y_at[window]
-            for block in range(0, a.O, L):
-                bits = nonzero_lanes(load_first(dz, i + block, a.O - block, literally(L)))
-                while bits:
-                    o = block + first_bit(bits)
-                    bits &= bits - 1
-                    k = o * a.list_channel + counts[o]
-                    counts[o] += 1
-                    places[k] = (n - n0) * a.x_sample + x_at[window * a.area + winners[row + o]]
-                    values[k] = dz[i + o]
+    dz, winners, x_at = pointer(a.dz), bytes_pointer(a.winners), ints_pointer(a.x_at)
+    i = n * a.dz_sample + ints_pointer(a.dz_at)[window]
+    row = n * a.y_sample + ints_pointer(a.y_at)[window]
+    for block in range(0, a.O, L):
+        bits = nonzero_lanes(load_first(dz, i + block, a.O - block, literally(L)))
+        while bits:
+            o = block + first_bit(bits)
+            bits &= bits - 1
+            position = winners[row + o]
+            if by_channel:
+                k = o * a.list_channel + counts[o]
+                counts[o] += 1
+                places[k] = (n - n0) * a.x_sample + x_at[window * a.area + position]
+            else:
+                k = position * a.O + counts[position]
+                counts[position] += 1
+                places[k] = o * a.slabs * a.KH * a.run_padded
+            values[k] = dz[i + o]
 
 
 @njit()
@@ -110,64 +113,23 @@ def add_listed(y, i, y_row, x, j, x_row, listed, R, V, L):  # type: ignore[no-un
 
 
 @njit()
-def add_to_weight(a, n0, dw, db, places, values, counts, R, REST, V, L):  # type: ignore[no-untyped-def]
-    """Add to dw and db what the listed winners of samples from n0 on give, channel by channel."""
-    x, slab_at, padded = pointer(a.x), ints_pointer(a.slab_at), a.run_padded
-    for o in range(a.O):
-        first = o * a.list_channel
-        last = first + counts[o]
-        listed = places, values, first, last
-        bias = ZERO
-        for k in range(first, last):
-            bias += values[k]
-        db[o] += bias
-        for slab in range(a.slabs):
-            for kh in range(0, a.KH, R):
-                i = ((o * a.slabs + slab) * a.KH + kh) * padded
-                j = n0 * a.x_sample + slab_at[slab] + kh * a.x_row
-                for q in range(0, padded, V * L):
-                    if kh + R <= a.KH:
-                        add_listed(dw, i + q, padded, x, j + q, a.x_row, listed, R, V, L)
-                    else:
-                        add_listed(dw, i + q, padded, x, j + q, a.x_row, listed, REST, V, L)
+def add_runs(a, y, i, x, j, listed, R, REST, V, L, to_weight):  # type: ignore[no-untyped-def]
+    """Add what is listed to all runs from ``y[i]`` on: of the weights, or of a window of dx.
 
-
-@njit()
-def list_channels(a, n, window, places, values, counts, L):  # type: ignore[no-untyped-def]
-    """List for each position of a window the channels that won there.
-
-    ``places`` gets where the channel's weights begin, ``values`` its gradient.
+    What is added lies in a window of x from ``x[j]`` on, or in the weights.
     """
-    dz, winners = pointer(a.dz), bytes_pointer(a.winners)
-    y_at, dz_at = ints_pointer(a.y_at), ints_pointer(a.dz_at)
-    i, row = n * a.dz_sample + dz_at[window], n * a.y_sample + y_at[window]
-    for position in range(a.area):
-        counts[position] = 0
-    for block in range(0, a.O, L):
-        bits = nonzero_lanes(load_first(dz, i + block, a.O - block, literally(L)))
-        while bits:
-            o = block + first_bit(bits)
-            bits &= bits - 1
-            position = winners[row + o]
-            k = position * a.O + counts[position]
-            counts[position] += 1
-            places[k] = o * a.slabs * a.KH * a.run_padded
-            values[k] = dz[i + o]
-
-
-@njit()
-def add_to_input(a, start, listed, R, REST, V, L):  # type: ignore[no-untyped-def]
-    """Add to the window of dx from ``start`` on what the listed channels give."""
-    dx, w, slab_at, padded = pointer(a.dx), pointer(a.w), ints_pointer(a.slab_at), a.run_padded
+    slab_at, padded = ints_pointer(a.slab_at), a.run_padded
     for slab in range(a.slabs):
         for kh in range(0, a.KH, R):
-            i = start + slab_at[slab] + kh * a.x_row
-            j = (slab * a.KH + kh) * padded
+            weight, image = (slab * a.KH + kh) * padded, slab_at[slab] + kh * a.x_row
+            to, source, to_row, row = i + image, j + weight, a.x_row, padded
+            if to_weight:
+                to, source, to_row, row = i + weight, j + image, padded, a.x_row
             for q in range(0, padded, V * L):
                 if kh + R <= a.KH:
-                    add_listed(dx, i + q, a.x_row, w, j + q, padded, listed, R, V, L)
+                    add_listed(y, to + q, to_row, x, source + q, row, listed, R, V, L)
                 else:
-                    add_listed(dx, i + q, a.x_row, w, j + q, padded, listed, REST, V, L)
+                    add_listed(y, to + q, to_row, x, source + q, row, listed, REST, V, L)
 
 
 def backward(L: int, V: int, R: int, REST: int) -> Any:
@@ -178,7 +140,7 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
 
     @kernel(BACKWARD)
     def conv_max_backward(a, thread, first, last):  # type: ignore[no-untyped-def]
-        x, dx, x_at = pointer(a.x), pointer(a.dx), ints_pointer(a.x_at)
+        x, dx, w, x_at = pointer(a.x), pointer(a.dx), pointer(a.w), ints_pointer(a.x_at)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         places = ints_pointer(a.places + 4 * thread * a.list_thread)
         values = pointer(a.values + 4 * thread * a.list_thread)
@@ -186,21 +148,35 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
         for n0 in range(first, last, a.block):
             n1 = min(n0 + a.block, last)
             dw[0] += nan_if_not_finite(x, n0 * a.x_sample, n1 * a.x_sample, L)
-            list_winners(a, n0, n1, places, values, counts, L)
-            add_to_weight(a, n0, dw, db, places, values, counts, R, REST, V, L)
+            for o in range(a.O):
+                counts[o] = 0
+            for n in range(n0, n1):
+                for window in range(a.windows):
+                    list_winners(a, n, window, n0, places, values, counts, L, True)
+            for o in range(a.O):
+                begin, bias = o * a.list_channel, ZERO
+                end = begin + counts[o]
+                for k in range(begin, end):
+                    bias += values[k]
+                db[o] += bias
+                listed = places, values, begin, end
+                weight = o * a.slabs * a.KH * a.run_padded
+                add_runs(a, dw, weight, x, n0 * a.x_sample, listed, R, REST, V, L, True)
             if a.dx:
                 for i in range(n0 * a.x_sample, n1 * a.x_sample, L):
                     store(dx, i, splat(ZERO, L))
                 for n in range(n0, n1):
                     for window in range(a.windows):
-                        list_channels(a, n, window, places, values, counts, L)
+                        for position in range(a.area):
+                            counts[position] = 0
+                        list_winners(a, n, window, n0, places, values, counts, L, False)
                         for position in range(a.area):
                             begin = position * a.O
                             end = begin + counts[position]
                             if begin < end:
                                 start = n * a.x_sample + x_at[window * a.area + position]
                                 listed = places, values, begin, end
-                                add_to_input(a, start, listed, R, REST, V, L)
+                                add_runs(a, dx, start, w, 0, listed, R, REST, V, L, False)
 
     return conv_max_backward
 

@@ -15,7 +15,7 @@ import gc
 import hashlib
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -29,7 +29,9 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
+
+from tinyconv.kernels.cpu.instruction import literal
 
 #: What kernels alone call is not compiled for calls from Python and C, a tenth of compiling's time.
 INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -232,6 +234,24 @@ def kernel(layout: np.dtype[Any]) -> Callable[[Callable[..., None]], Kernel]:
 def inner(function: Callable[..., Any]) -> Any:
     """``numba.njit`` of what kernels alone call, compiled with each of them."""
     return numba.njit(**INNER)(function)
+
+
+def choice(functions: Sequence[Callable[..., Any]]) -> Any:
+    """Return a function of a number, a compile-time constant, and of what that function takes.
+
+    So a kernel names a function by its number: Numba's cache knows it by what it encloses, and a
+    function would be another one in each process.
+    """
+
+    def call(number: int, *args: Any) -> Any:
+        raise NotImplementedError("only inside a kernel")
+
+    @overload(call, jit_options=INNER, prefer_literal=True)
+    def typed(number, *args):  # type: ignore[no-untyped-def]
+        function = inner(functions[literal(number)])
+        return lambda number, *args: function(*args)
+
+    return call
 
 
 def njit(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -71,7 +71,7 @@ def forward(L: int, A: int) -> Any:
                         z = z * load_first(weight, k, count - k, L)
                     if a.bias:
                         z = z + load_first(bias, k, count - k, L)
-                    store_first(y, j + k, activate(z, A, p), count - k)
+                    store_first(y, j + k, activate(A, z, p), count - k)
 
     return layer_norm
 
@@ -113,7 +113,7 @@ def backward(L: int, A: int, Y: bool, DX: bool) -> Any:
                             v = h * w
                             if a.bias:
                                 v = v + load_first(bias, k, count - k, L)
-                        g = deactivate(g, v, A, p)
+                        g = deactivate(A, g, v, p)
                         store_first(dy, d + k, g, count - k)
                     g = first_lanes(g * w, count - k)
                     sum1, sum2 = sum1 + g, fma(g, first_lanes(h, count - k), sum2)

@@ -140,9 +140,9 @@ def finish(L: int, A: int) -> Any:
                 if a.b:
                     value = value + load_first(b, o, a.O - o, L)
                 if a.z != a.y:
-                    slope = deactivate(splat(np.float32(1), L), value, A, a.parameter)
+                    slope = deactivate(A, splat(np.float32(1), L), value, a.parameter)
                     store_first(z, i, slope, a.O - o)
-                store_first(y, i, activate(value, A, a.parameter), a.O - o)
+                store_first(y, i, activate(A, value, a.parameter), a.O - o)
 
     return linear_finish
 

@@ -5,13 +5,12 @@ position of an image. What is here is done to a row; one kernel walks over them.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba.extending import overload
 
-from tinyconv.kernels.cpu.instruction import literal
-from tinyconv.kernels.cpu.kernel import INNER, images, inner, kernel, record
+from tinyconv.kernels.cpu.kernel import choice, images, inner, kernel, record
 from tinyconv.kernels.cpu.simd import (
     absolute,
     all_lanes,
@@ -180,29 +179,7 @@ ELEMENTS = {
     "cross entropy of sigmoids": (_bce, lambda x, t, p: sigmoid(x) - t),
     "squares of sigmoids": (_squared_sigmoid, _squared_sigmoid_slope),
 }
-FUNCTIONS = tuple(ELEMENTS.values())
-
-
-def cost_of(x: Any, t: Any, function: int, p: Any) -> Any:
-    """Return the loss of a vector."""
-    raise NotImplementedError("only inside a kernel")
-
-
-def slope_of(x: Any, t: Any, function: int, p: Any) -> Any:
-    """Return its derivative."""
-    raise NotImplementedError("only inside a kernel")
-
-
-@overload(cost_of, jit_options=INNER, prefer_literal=True)
-def _cost_of(x, t, function, p):  # type: ignore[no-untyped-def]
-    cost = inner(FUNCTIONS[literal(function)][0])
-    return lambda x, t, function, p: cost(x, t, p)
-
-
-@overload(slope_of, jit_options=INNER, prefer_literal=True)
-def _slope_of(x, t, function, p):  # type: ignore[no-untyped-def]
-    slope = inner(FUNCTIONS[literal(function)][1])
-    return lambda x, t, function, p: slope(x, t, p)
+cost_of, slope_of = (choice(functions) for functions in zip(*ELEMENTS.values(), strict=True))
 
 
 def _elements(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
@@ -212,9 +189,9 @@ def _elements(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     part, has_slope = splat(ZERO, L), a.dx != 0
     for k in range(0, a.K, L):
         z, target = load(x, i + k, L), load(targets, r * a.K + k, L)
-        part = part + first_lanes(cost_of(z, target, F, a.parameter), a.K - k)
+        part = part + first_lanes(cost_of(F, z, target, a.parameter), a.K - k)
         if has_slope:
-            store_first(dx, j + k, slope_of(z, target, F, a.parameter) * scale, a.K - k)
+            store_first(dx, j + k, slope_of(F, z, target, a.parameter) * scale, a.K - k)
     return np.float64(total(part))
 
 
@@ -241,28 +218,22 @@ def _among_the_best(a, i, j, r, once, L, F):  # type: ignore[no-untyped-def]
     return 1.0 if before < a.parameter else 0.0
 
 
-#: name -> what is done to a row, which returns a loss or a figure, and its constant.
+def _with(function: Callable[..., Any], constant: int) -> Callable[..., Any]:
+    function = inner(function)
+    return lambda a, i, j, r, once, L: function(a, i, j, r, once, L, constant)
+
+
+#: name -> what is done to row r, at x[i] and dx[j], of a sample that counts ``once``; it returns
+#: a loss or a figure.
 ROWS = {
-    "cross entropy": (_cross_entropy, True),
-    "cross entropy of probabilities": (_cross_entropy, False),
-    "margins": (_multi_margin, 0),
-    **{name: (_elements, place) for place, name in enumerate(ELEMENTS)},
-    "on its side": (_on_its_side, 0),
-    "among the best": (_among_the_best, 0),
+    "cross entropy": _with(_cross_entropy, True),
+    "cross entropy of probabilities": _with(_cross_entropy, False),
+    "margins": _with(_multi_margin, 0),
+    **{name: _with(_elements, place) for place, name in enumerate(ELEMENTS)},
+    "on its side": _with(_on_its_side, 0),
+    "among the best": _with(_among_the_best, 0),
 }
-ROW_FUNCTIONS = tuple(ROWS.values())
-
-
-def row_of(a: Any, i: Any, j: Any, r: Any, once: Any, L: int, row: int) -> Any:
-    """Do number ``row`` of ``ROWS`` to row r, at x[i] and dx[j], of a sample that counts so."""
-    raise NotImplementedError("only inside a kernel")
-
-
-@overload(row_of, jit_options=INNER, prefer_literal=True)
-def _row_of(a, i, j, r, once, L, row):  # type: ignore[no-untyped-def]
-    plain, F = ROW_FUNCTIONS[literal(row)]
-    function = inner(plain)
-    return lambda a, i, j, r, once, L, row: function(a, i, j, r, once, L, F)
+row_of = choice(tuple(ROWS.values()))
 
 
 def of_rows(L: int, ROW: int) -> Any:
@@ -280,7 +251,7 @@ def of_rows(L: int, ROW: int) -> Any:
                     dx = n * a.dx_sample + plane * a.dx_plane + h * a.dx_row
                     for w in range(W):
                         i, j = x + w * a.x_step, dx + w * a.dx_step
-                        part += row_of(a, i, j, r, often[n], L, ROW)
+                        part += row_of(ROW, a, i, j, r, often[n], L)
                         r += 1
             whole += part * often[n]
         sums[8 * thread] += whole * doubles_pointer(a.scales)[1]

@@ -110,7 +110,7 @@ def normalize(L: int, A: int) -> Any:
                     m, s, b = load(mean, k, L), load(scale, k, L), load(shift, c, L)
                     for w in range(c, c + W * C, C):
                         z = fma(load(x, i + w, L) - m, s, b)
-                        store_first(y, j + w, activate(z, A, p), C - c)
+                        store_first(y, j + w, activate(A, z, p), C - c)
 
     return norm_normalize
 
@@ -142,7 +142,7 @@ def sums(L: int, A: int, Y: bool) -> Any:
                         centred, g = load(x, i + w, L) - m, load(dy, d + w, L)
                         if A > 0:
                             v = load(y, j + w, L) if Y else fma(centred, s, b)
-                            g = deactivate(g, v, A, p)
+                            g = deactivate(A, g, v, p)
                             store_first(dy, d + w, g, C - c)
                         part1, part2 = part1 + g, fma(g, centred, part2)
                     total1, total2 = total1 + part1, total2 + part2
