@@ -158,7 +158,7 @@ class PlanEngine(EagerEngine):
             return old
         self._meter = old = None  # its memory serves the next one
         sizes = self.net.parameters, shape, max(batch, 1), threads
-        make = partial(CpuMeasuring, partial(LossStep, loss, metrics, targets), *sizes)
+        make = partial(CpuMeasuring, *sizes, loss_step=partial(LossStep, loss, metrics, targets))
         meter: CpuMeasuring = self._made(make).backend
         self._meter, self._measures = meter, asked
         return meter

@@ -1,7 +1,8 @@
 """What a plan gets from the CPU: memory, steps and a program over the compiled kernels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import isfinite, prod
 
 import numpy as np
@@ -43,9 +44,12 @@ class CpuBackend:
         batch: samples at most.
         threads: that share the work.
         at_once: of them, those that there are buffers for; all if it is not given.
+        loss_step: makes the step of the loss, if the plan has one.
 
     Attributes:
         training: whether the plan has a backward pass.
+        sums: (threads, 8) float64: of each thread the sum of the losses of a batch, the reach of
+            the gradients, see ``kernels.cpu.reach``, and the sums of figures.
         program: what the plan adds its calls to.
         context: what its steps share.
     """
@@ -59,6 +63,7 @@ class CpuBackend:
         batch: int,
         threads: int,
         at_once: int | None = None,
+        loss_step: Callable[[Context, Values], LossStep] | None = None,
     ) -> None:
         self.parameters, self.shape = parameters, shape
         self.batch, self.threads = batch, threads
@@ -67,6 +72,9 @@ class CpuBackend:
         steps = Steps(STEPS, self.context)
         self.steps, self.accepts, self.step = steps.made, steps.accept, steps.make
         self.program = Program(threads)
+        self.sums = np.zeros((threads, 8))
+        if loss_step is not None:
+            self.loss_step = loss_step(self.context, self.sums)
         self.images: list[Image] = []
         self._inputs: list[Values] = []
         self._rows: Values | None = None
@@ -208,10 +216,6 @@ class CpuTraining(CpuBackend):
         batch: samples at most.
         threads: that share the work.
         targets: such as will come; None for one class index each. See :meth:`takes`.
-
-    Attributes:
-        sums: (threads, 8) float64: of each thread the sum of the losses of a batch, the reach of
-            the gradients, see ``kernels.cpu.reach``, and the sums of figures.
     """
 
     training = True
@@ -224,13 +228,12 @@ class CpuTraining(CpuBackend):
         threads: int,
         targets: Targets | None = None,
     ) -> None:
-        super().__init__(engine.net.parameters, shape, batch, threads)
+        loss_step = partial(LossStep, engine.loss, engine.metrics, targets)
+        super().__init__(engine.net.parameters, shape, batch, threads, loss_step=loss_step)
         self.rule = UpdateRule(
             engine.optimizer, self.parameters, engine.optimizer_state, engine.sharing
         )
         self.context.rule = self.rule.call
-        self.sums = np.zeros((threads, 8))
-        self.loss_step = LossStep(engine.loss, engine.metrics, targets, self.context, self.sums)
         self.index = np.zeros(batch, np.int64)
         self._staging: Values | None = None
         self._samples = Rows(batch)

@@ -1,18 +1,13 @@
 """What a plan gets from the CPU that says how good a network is, and hands out no outputs."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from tinyconv.backend import Values
 from tinyconv.engines.base import Totals
 from tinyconv.engines.cpu.arena import Image
 from tinyconv.engines.cpu.backend import CpuBackend
-from tinyconv.engines.cpu.loss_step import LossStep
-from tinyconv.engines.cpu.step import Context
 from tinyconv.layers.base import Shape
 from tinyconv.losses import Targets
-from tinyconv.parameters import Parameters
 
 
 class CpuMeasuring(CpuBackend):
@@ -20,24 +15,7 @@ class CpuMeasuring(CpuBackend):
 
     The loss and the figures are the last calls of its one phase, so that they find the outputs of
     a block of samples in the cache, and all outputs are nowhere at once.
-
-    Args:
-        loss_step: makes the step of a loss and figures which all have kernels.
-        parameters, shape, batch, threads, at_once: see :class:`CpuBackend`.
     """
-
-    def __init__(
-        self,
-        loss_step: Callable[[Context, Values], LossStep],
-        parameters: Parameters,
-        shape: Shape,
-        batch: int,
-        threads: int,
-        at_once: int | None = None,
-    ) -> None:
-        super().__init__(parameters, shape, batch, threads, at_once)
-        self.sums = np.zeros((threads, 8))
-        self.loss_step = loss_step(self.context, self.sums)
 
     def outputs(self, logits: Image, shape: Shape) -> None:
         """Add the loss and the figures of the outputs."""

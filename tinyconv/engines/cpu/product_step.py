@@ -316,31 +316,11 @@ class ProductStep(Step):
             channels: in all, of a group.
         """
         block, outputs = self.dw_layout["dw_block"], len(self.layer.params["weight"]) // self.groups
-        table = self.context.arena.table(places)
+        threads = self.context.threads
         for group in range(self.groups):
             dw, dw_thread, db, db_thread = self._gradients(group).values()
-            self._keep_sums(dw, dw_thread, table, width, channels, block)
-            self._keep_biases(db, db_thread, outputs)
-
-    def _keep_biases(self, db: Values, db_thread: int, outputs: int) -> None:
-        self._keep_sums(db, db_thread, self.context.arena.table([0]), outputs, outputs, 0)
-
-    def _keep_sums(
-        self, v: Values, v_thread: int, places: Values, width: int, channels: int, block: int
-    ) -> None:
-        """Note sums for :func:`tinyconv.kernels.cpu.reach.reach_of_kept`."""
-        self.kept_gradients.append(
-            {
-                "items": self.context.threads,
-                "v": v,
-                "v_owner": v_thread,
-                "places": places,
-                "size": len(places),
-                "width": width,
-                "block": block,
-                "channels": channels,
-            }
-        )
+            self.keep_gradient(dw, channels, threads, dw_thread, places, width=width, block=block)
+            self.keep_gradient(db, outputs, threads, db_thread)
 
     def update(self, program: Program) -> None:
         self._add_updates(program, self.layer.params.get("bias"))

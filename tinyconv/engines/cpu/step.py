@@ -122,12 +122,23 @@ class Step(UnitStep):
         """Whether z holds the slopes once y is made."""
         return self.z is not self.y
 
-    def keep_gradient(self, v: Array, width: int, items: int, v_owner: int = 0) -> None:
-        """Say that ``items`` threads, or all samples for 0, keep sums of ``width`` channels."""
-        table = self.context.arena.table([0])
-        sizes = {"size": 1, "width": width, "channels": width}
+    def keep_gradient(
+        self,
+        v: Array,
+        channels: int,
+        items: int,
+        v_owner: int = 0,
+        places: Sequence[int] | Array = (0,),
+        **blocks: int,
+    ) -> None:
+        """Say that ``items`` threads, or all samples for 0, keep sums that gradients are sums of.
+
+        The others are arguments of :func:`tinyconv.kernels.cpu.reach.reach_of_kept`.
+        """
+        table = self.context.arena.table(places)
         owners = {"items": items, "v": v, "v_owner": v_owner}
-        self.kept_gradients.append({**owners, "places": table, **sizes})
+        sizes = {"size": len(table), "width": channels, "channels": channels}
+        self.kept_gradients.append({**owners, "places": table, **sizes, **blocks})
 
     def start(self, step: int) -> None:
         """Set what depends on the number of the training step."""

@@ -106,7 +106,7 @@ class TransposedStep(ProductStep):
         self.bias_gradient: dict[str, Any] = {"db": db, "db_thread": thread}
         dims, z_at = np.zeros(1, conv.DIMS), inside(self.dz)
         set_dims(dims, arena, O=O, positions=len(z_at), z_sample=self.dz.sample, z_at=z_at)
-        self._keep_biases(**self.bias_gradient, outputs=O)
+        self.keep_gradient(db, O, threads, thread)
         program.call(
             f"{self.name}: db",
             compiled(conv.weight_gradient, L, 1, 1, 1),

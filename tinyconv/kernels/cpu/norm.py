@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.kernels.cpu.activation import activate, deactivate
-from tinyconv.kernels.cpu.kernel import kernel, record
+from tinyconv.kernels.cpu.kernel import images, kernel, record
 from tinyconv.kernels.cpu.simd import (
     fma,
     invoke,
@@ -45,8 +45,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 #: ``inverse``, ``slope``, ``offset``: rows, ``stats_sample`` apart, or one for all samples if
 #: that is 0. ``factor``, ``shift``: (C,). ``sum1`` and ``sum2``: rows, ``sums_sample`` apart.
 ARGS = record(
-    *("x", "x_sample", "x_plane", "x_row", "y", "y_sample", "y_plane", "y_row"),
-    *("dx", "dx_sample", "dx_plane", "dx_row", "dy", "dy_sample", "dy_plane", "dy_row"),
+    *images("x", "y", "dx", "dy"),
     *("lines", "rows", "W", "C", "factor", "shift", "mean", "scale", "inverse", "slope", "offset"),
     *("stats_sample", "sum1", "sum2", "sums_sample"),
     floats=("parameter",),

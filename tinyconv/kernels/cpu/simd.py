@@ -204,6 +204,19 @@ def minimum(builder: Builder, a: Vec, b: Vec) -> Vec:
     return builder.select(builder.fcmp_ordered("<", a, b), a, b)
 
 
+def polynomial(*coefficients: float) -> Any:
+    """Return the function of a vector x that is the sum of ``coefficients[n] * x**n``."""
+
+    @instruction()
+    def evaluate(builder: Builder, x: Vec) -> Vec:
+        *others, value = (ir.Constant(x.type, [float(c)] * x.type.count) for c in coefficients)
+        for other in reversed(others):
+            value = emit.fma(builder, value, x, other)
+        return value
+
+    return evaluate
+
+
 def _of_llvm(name: str, a: ir.Value) -> tuple[str, ir.Type]:
     return f"llvm.{name}.v{a.type.count}f32", a.type
 

@@ -15,6 +15,7 @@ from tinyconv.kernels.cpu.simd import (
     fma,
     maximum,
     minimum,
+    polynomial,
     scale_by_power,
     where_at_most_zero,
     where_positive,
@@ -28,16 +29,13 @@ LN2_LOW = np.float32(-2.12194440e-4)
 # exp(r) = 1 + r + r**2 * P(r) on |r| <= ln(2) / 2, and of a normal variable the probability to be
 # below -x is exp(-x**2 / 2) P(x) / Q(x) on 0 <= x <= 13.2: least squares with the weights of the
 # largest errors raised until all extremes of the relative error were 3.1e-9 and 4.9e-9.
-EXP = tuple(
-    np.float32(c)
-    for c in (4.999999343e-1, 1.666652040e-1, 4.166839079e-2, 8.368745108e-3, 1.381454008e-3)
+_exp_rest = polynomial(
+    4.999999343e-1, 1.666652040e-1, 4.166839079e-2, 8.368745108e-3, 1.381454008e-3
 )
-TAIL_P = tuple(
-    np.float32(c) for c in (0.500000002, 0.435569635, 0.181220803, 0.0399553187, 0.00401593656)
-)
-TAIL_Q = tuple(
-    np.float32(c) for c in (1.0, 1.66902419, 1.19412613, 0.464153487, 0.100160557, 0.0100663158)
-)
+_tail_p = polynomial(0.500000002, 0.435569635, 0.181220803, 0.0399553187, 0.00401593656)
+_tail_q = polynomial(1.0, 1.66902419, 1.19412613, 0.464153487, 0.100160557, 0.0100663158)
+# atanh(s) / s - 1 = s**2 (1 / 3 + s**2 / 5 + ...)
+_atanh_rest = polynomial(*(1 / (2 * n + 1) for n in range(1, 9)))
 #: exp is infinite a little below the first (at 88.72) and taken for 0 below the second, where
 #: float32 comes to an end.
 LARGEST, SMALLEST = np.float32(89.0), np.float32(-86.6)
@@ -46,10 +44,6 @@ TANH_END, TAIL_END, ROOT_TWO = np.float32(10), np.float32(14), np.float32(math.s
 #: Added to a small number, it leaves the nearest whole one in the last bits, and 126 more.
 ROUNDER = np.float32(1.5 * 2**23 + 126)
 FINITE, INFINITE, NAN = np.finfo(np.float32).max, np.float32(np.inf), np.float32(np.nan)
-# atanh(s) / s - 1 = s**2 / 3 + s**4 / 5 + ...
-ATANH_1, ATANH_2, ATANH_3, ATANH_4, ATANH_5, ATANH_6, ATANH_7, ATANH_8 = (
-    np.float32(1 / (2 * n + 1)) for n in range(1, 9)
-)
 
 
 @inner
@@ -58,11 +52,7 @@ def power(x):  # type: ignore[no-untyped-def]
     rounded = fma(x, all_lanes(LOG2_E, x), all_lanes(ROUNDER, x))
     n = rounded - all_lanes(ROUNDER, x)
     r = fma(n, all_lanes(-LN2_LOW, x), fma(n, all_lanes(-LN2_HIGH, x), x))
-    p = fma(all_lanes(EXP[4], x), r, all_lanes(EXP[3], x))
-    p = fma(p, r, all_lanes(EXP[2], x))
-    p = fma(p, r, all_lanes(EXP[1], x))
-    p = fma(p, r, all_lanes(EXP[0], x))
-    return fma(p, r * r, r), with_exponent(rounded)
+    return fma(_exp_rest(r), r * r, r), with_exponent(rounded)
 
 
 @inner
@@ -93,14 +83,7 @@ def expm1(x):  # type: ignore[no-untyped-def]
 def atanh(s):  # type: ignore[no-untyped-def]
     """The inverse of tanh, for lanes of at most 1/3."""
     square = s * s
-    p = fma(all_lanes(ATANH_8, s), square, all_lanes(ATANH_7, s))
-    p = fma(p, square, all_lanes(ATANH_6, s))
-    p = fma(p, square, all_lanes(ATANH_5, s))
-    p = fma(p, square, all_lanes(ATANH_4, s))
-    p = fma(p, square, all_lanes(ATANH_3, s))
-    p = fma(p, square, all_lanes(ATANH_2, s))
-    p = fma(p, square, all_lanes(ATANH_1, s))
-    return fma(p * square, s, s)
+    return fma(_atanh_rest(square) * square, s, s)
 
 
 @inner
@@ -135,13 +118,7 @@ def gaussian(x):  # type: ignore[no-untyped-def]
 def normal_below(x):  # type: ignore[no-untyped-def]
     """The probability that a normal variable is below each lane, to 4 units in the last place."""
     size = minimum(all_lanes(TAIL_END, x), absolute(x))
-    p, q = all_lanes(TAIL_P[4], x), all_lanes(TAIL_Q[5], x)
-    q = fma(q, size, all_lanes(TAIL_Q[4], x))
-    p, q = fma(p, size, all_lanes(TAIL_P[3], x)), fma(q, size, all_lanes(TAIL_Q[3], x))
-    p, q = fma(p, size, all_lanes(TAIL_P[2], x)), fma(q, size, all_lanes(TAIL_Q[2], x))
-    p, q = fma(p, size, all_lanes(TAIL_P[1], x)), fma(q, size, all_lanes(TAIL_Q[1], x))
-    p, q = fma(p, size, all_lanes(TAIL_P[0], x)), fma(q, size, all_lanes(TAIL_Q[0], x))
-    tail = gaussian(x) * p / q
+    tail = gaussian(x) * _tail_p(size) / _tail_q(size)
     return where_positive(x, all_lanes(ONE, x) - tail, tail)
 
 
