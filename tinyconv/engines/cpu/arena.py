@@ -171,11 +171,6 @@ class Arena:
         array = self.take((batch + SPARE_SAMPLES) * sample + SPARE_POSITIONS * C)
         return Image(array, C, D, H, W, border, C, row, plane, sample)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes in all."""
-        return sum(array.nbytes for array in self.arrays)
-
 
 class Rows:
     """Memory for some rows of an array at a time, in its dtype.

@@ -113,40 +113,37 @@ def forward(L: int, V: int, N: int, S: int, P: int, O: int = 0) -> Any:
         for n0 in range(first, last, d.block):
             n1 = min(n0 + d.block, last)
             for block in range(0, d.O, width):
+                w = pointer(a.w + 4 * block * S * d.steps)
                 for n in range(n0, n1, d.group):
-                    samples = min(d.group, n1 - n)
+                    samples, place = min(d.group, n1 - n), n * d.y_sample + block
+                    x = pointer(a.x + 4 * n * d.x_sample)
+                    y, winners = pointer(a.y + 4 * place), bytes_pointer(a.winners + place)
                     for part in range(0, 4 * d.part_count, 4):
                         start = d.group * parts[part]
                         end = start + samples * parts[part + 1]
                         for tile in range(start, end, N):
                             rows = entries(x_at, tile, end - 1, N, P)
-                            for o in range(block, block + width, VL):
-                                place, x = n * d.y_sample + o, pointer(a.x + 4 * n * d.x_sample)
-                                if O:
-                                    x = pointer(a.x + 4 * (n * d.x_sample + o * S // O))
-                                y, w = pointer(a.y + 4 * place), pointer(a.w + 4 * o * S * d.steps)
-                                acc = load_tile(b, o, same, V, L)
+                            for c in range(0, width, VL):
+                                acc, count = load_tile(b, block + c, same, V, L), d.O - block - c
                                 for span in range(parts[part + 2], parts[part + 3]):
-                                    j = spans[2 * span] * S * VL
+                                    j = (c * d.steps + spans[2 * span] * VL) * S
                                     for step in range(spans[2 * span], spans[2 * span + 1]):
-                                        i = elements[step]
                                         if O:
+                                            i = elements[step] + c * S // O
                                             acc = products(acc, x, i, rows, w, j, S, O, 0)
                                         else:
-                                            acc = outer(acc, x, i, rows, w, j, S)
+                                            acc = outer(acc, x, elements[step], rows, w, j, S)
                                         j += S * VL
                                 if a.direct and sum_of(acc) * ZERO != ZERO:
                                     is_doubtful = True
                                 out = entries(y_at, tile, end - 1, N, 1)
-                                winners = bytes_pointer(a.winners + place)
-                                best = window_best(winners, out, acc, P, d.O - o)
-                                best = at_least(best, a.floor)
+                                best = at_least(window_best(winners, out, acc, P, count), a.floor)
                                 if a.adds:
-                                    best = plus(best, load_tile(y, 0, out, V, L))
+                                    best = plus(best, load_tile(y, c, out, V, L))
                                 if a.gate:
                                     gate = pointer(a.gate + 4 * place)
-                                    best = gated(best, load_tile(gate, 0, out, V, L))
-                                store_tile(y, 0, out, best, d.O - o)
+                                    best = gated(best, load_tile(gate, c, out, V, L))
+                                store_tile(y, c, out, best, count)
         if is_doubtful:
             invoke(a.direct, a.direct_args, thread, first, last)
 

@@ -87,7 +87,7 @@ def list_winners(a, n, window, n0, places, values, counts, L, by_channel):  # ty
             o = block + first_bit(bits)
             bits &= bits - 1
             position = winners[row + o]
-            if by_channel:
+            if literally(by_channel):
                 k = o * a.list_channel + counts[o]
                 counts[o] += 1
                 places[k] = (n - n0) * a.x_sample + x_at[window * a.area + position]
@@ -123,7 +123,7 @@ def add_runs(a, y, i, x, j, listed, R, REST, V, L, to_weight):  # type: ignore[n
         for kh in range(0, a.KH, R):
             weight, image = (slab * a.KH + kh) * padded, slab_at[slab] + kh * a.x_row
             to, source, to_row, row = i + image, j + weight, a.x_row, padded
-            if to_weight:
+            if literally(to_weight):
                 to, source, to_row, row = i + weight, j + image, padded, a.x_row
             for q in range(0, padded, V * L):
                 if kh + R <= a.KH:
@@ -152,7 +152,7 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
                 counts[o] = 0
             for n in range(n0, n1):
                 for window in range(a.windows):
-                    list_winners(a, n, window, n0, places, values, counts, L, True)
+                    list_winners(a, n, window, n0, places, values, counts, L, 1)
             for o in range(a.O):
                 begin, bias = o * a.list_channel, ZERO
                 end = begin + counts[o]
@@ -161,7 +161,7 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
                 db[o] += bias
                 listed = places, values, begin, end
                 weight = o * a.slabs * a.KH * a.run_padded
-                add_runs(a, dw, weight, x, n0 * a.x_sample, listed, R, REST, V, L, True)
+                add_runs(a, dw, weight, x, n0 * a.x_sample, listed, R, REST, V, L, 1)
             if a.dx:
                 for i in range(n0 * a.x_sample, n1 * a.x_sample, L):
                     store(dx, i, splat(ZERO, L))
@@ -169,14 +169,14 @@ def backward(L: int, V: int, R: int, REST: int) -> Any:
                     for window in range(a.windows):
                         for position in range(a.area):
                             counts[position] = 0
-                        list_winners(a, n, window, n0, places, values, counts, L, False)
+                        list_winners(a, n, window, n0, places, values, counts, L, 0)
                         for position in range(a.area):
                             begin = position * a.O
                             end = begin + counts[position]
                             if begin < end:
                                 start = n * a.x_sample + x_at[window * a.area + position]
                                 listed = places, values, begin, end
-                                add_runs(a, dx, start, w, 0, listed, R, REST, V, L, False)
+                                add_runs(a, dx, start, w, 0, listed, R, REST, V, L, 0)
 
     return conv_max_backward
 
