@@ -1,7 +1,8 @@
 """Prediction against PyTorch and ONNX Runtime: ``python benchmarks/inference.py [--isa avx2]``.
 
 Each library predicts in a process of its own with the same weights, and they take turns as in
-``step.py``. ONNX Runtime (needs onnx, onnxruntime) gets the book's net alone.
+``step.py``. ONNX Runtime (needs onnx, onnxruntime) gets the book's net alone. Some nets are
+evaluated as well: the mean loss and the accuracy of a batch.
 """
 
 import tempfile
@@ -16,6 +17,9 @@ from report import table, write
 from sides import Side, measured, parser, restart_with, serve, torch_variants
 
 ONNX_NET, ONNX_GOALS = "conv-conv-ReLU", {1: 1.5, 10: 1.5, 128: 1.5, 1000: 1.5}
+#: Nets that are evaluated, with their batch.
+EVALUATED = {"conv-conv-ReLU": 128, "784-100-10, sigmoid": 128, "U-Net, 21 classes a pixel": 8}
+EVALUATION, EVALUATION_GOAL = ", evaluation", 0.9
 
 
 def tinyconv_call(net: Any, x: Any, variant: str, threads: int) -> Callable[[], Any]:
@@ -55,8 +59,50 @@ def onnx_call(net: Any, x: Any, variant: str, threads: int) -> Callable[[], Any]
     return lambda: session.run(["logits"], {source.name: x})[0]
 
 
-CALLS = {"tinyconv": tinyconv_call, "PyTorch": torch_call, "ONNX Runtime": onnx_call}
-VARIANTS = {"tinyconv": [""], "PyTorch": ["eager", "channels-last"], "ONNX Runtime": [""]}
+def labels(net: Any, x: Any) -> Any:
+    classes, *positions = net.output_shape(x.shape[1:])
+    return np.random.default_rng(1).integers(0, classes, (len(x), *positions))
+
+
+def tinyconv_evaluation(net: Any, x: Any, variant: str, threads: int) -> Callable[[], Any]:
+    import tinyconv as tc
+
+    tc.set_num_threads(threads)
+    y = labels(net, x)
+
+    def call() -> Any:
+        found = net.evaluate(x, y, batch_size=len(x))
+        return [found["loss"], found["accuracy"]]
+
+    return call
+
+
+def torch_evaluation(net: Any, x: Any, variant: str, threads: int) -> Callable[[], Any]:
+    import torch
+
+    torch.set_num_threads(threads)
+    module, prepare = torch_variants(net, variant)
+    module.eval()
+    tensor, y = prepare(torch.from_numpy(x)), torch.from_numpy(labels(net, x))
+    loss = torch.nn.CrossEntropyLoss()
+
+    def call() -> Any:
+        with torch.no_grad():
+            logits = module(tensor)
+            return [loss(logits, y).item(), (logits.argmax(1) == y).float().mean().item()]
+
+    return call
+
+
+CALLS = {
+    "tinyconv": tinyconv_call,
+    "PyTorch": torch_call,
+    "ONNX Runtime": onnx_call,
+    "tinyconv" + EVALUATION: tinyconv_evaluation,
+    "PyTorch" + EVALUATION: torch_evaluation,
+}
+VARIANTS = {library: [""] for library in CALLS}
+VARIANTS["PyTorch"] = VARIANTS["PyTorch" + EVALUATION] = ["eager", "channels-last"]
 
 
 def run_side(library: str, name: str, batch: int) -> None:
@@ -68,11 +114,11 @@ def run_side(library: str, name: str, batch: int) -> None:
         call = prepare(net, x, variant, threads)
 
         def measure(seconds: float) -> float:
-            if library == "tinyconv":
+            if library.startswith("tinyconv"):
                 import tinyconv as tc
 
                 tc.set_num_threads(threads)
-            elif library == "PyTorch":
+            elif library.startswith("PyTorch"):
                 import torch
 
                 torch.set_num_threads(threads)
@@ -95,12 +141,15 @@ def main() -> None:
         *((name, "PyTorch", batch, goal) for name in NETS for batch, goal in
           NETS[name].predictions.items()),
         *((ONNX_NET, "ONNX Runtime", batch, goal) for batch, goal in ONNX_GOALS.items()),
+        *((name, "PyTorch" + EVALUATION, batch, EVALUATION_GOAL)
+          for name, batch in EVALUATED.items()),
     ]  # fmt: skip
     rows = []
     for name, library, batch, goal in against:
         if arguments.only not in name:
             continue
-        ours, other = (Side(__file__, side, name, batch) for side in ("tinyconv", library))
+        own_name = "tinyconv" + (EVALUATION if library.endswith(EVALUATION) else "")
+        ours, other = (Side(__file__, side, name, batch) for side in (own_name, library))
         np.testing.assert_allclose(ours.answer(), other.answer(), rtol=1e-3, atol=1e-3)
         own: list[float] = []
         best: list[float] = []
