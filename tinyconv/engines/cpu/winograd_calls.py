@@ -81,12 +81,11 @@ def squares_in(product: Product) -> Squares:
     return product.squares
 
 
-def _sizes(product: Product) -> dict[str, Any]:
-    """Return what the records of kernels over tiles share; see there."""
+def _sizes(product: Product, channels: int) -> dict[str, Any]:
+    """Return what the records of kernels over tiles share, for so many outputs; see there."""
     side = 1 if product.positions == 1 else 2
-    C_all = ceil(product.x.C / LANES) * LANES
-    O_all = product.tile.padded(product.channels)
-    weights = 4 * squares_in(product).S ** 2 * C_all * O_all
+    weights = 4 * squares_in(product).S ** 2 * _vectors(product) * LANES * channels
+    chunk = CHUNKS[weights > WEIGHTS or CHUNKS[0] % _rows(product) > 0]
     return {
         "x": product.x.array[product.start :],
         "x_sample": product.x.sample,
@@ -95,11 +94,16 @@ def _sizes(product: Product) -> dict[str, Any]:
         "H": side * product.y.H,
         "W": side * product.y.W,
         "C": product.x.C,
-        "O": product.channels,
-        "chunk": CHUNKS[weights > WEIGHTS or CHUNKS[0] % _rows(product) > 0],
-        "C_all": C_all,
-        "O_all": O_all,
+        "O": channels,
+        "chunk": chunk,
+        "u_step": _step(chunk * LANES),
+        "m_step": _step(chunk * product.tile.width),
     }
+
+
+def _vectors(product: Product) -> int:
+    """Return the vectors of channels that a product reads."""
+    return ceil(product.x.C / LANES)
 
 
 def _rows(product: Product) -> int:
@@ -111,14 +115,16 @@ def _step(count: int) -> int:
     return count + LANES
 
 
-def _with_room(
-    context: Context, product: Product, sizes: dict[str, Any], more: int = 0
+def _room(
+    context: Context, product: Product, sizes: dict[str, Any], s_step: int = 0
 ) -> dict[str, Any]:
-    """Add a place for the transformed tiles, and ``more`` matrices' sizes, to the arguments."""
-    u_step, m_step = (_step(sizes["chunk"] * sizes[name]) for name in ("C_all", "O_all"))
-    room, thread = context.room(squares_in(product).S ** 2 * (u_step + m_step + more))
-    steps = {"u_step": u_step, "m_step": m_step}
-    return {**sizes, **steps, "room": room, "room_thread": thread}
+    """Return the arguments that say where the transformed tiles are, and what is behind them."""
+    matrices, blocks = squares_in(product).S ** 2, ceil(sizes["O"] / product.tile.width)
+    m_start = matrices * _vectors(product) * sizes["u_step"]
+    s_start = m_start + matrices * blocks * sizes["m_step"]
+    room, thread = context.room(s_start + matrices * s_step)
+    places = {"room": room, "room_thread": thread, "m_start": m_start}
+    return {**places, "s_start": s_start, "s_step": s_step} if s_step else places
 
 
 def add_square_weights(
@@ -144,10 +150,12 @@ def add_squares(
     registers = (REGISTERS - 1) // tile.V - _rows(product)
     together = max(G for G in (4, 2, 1) if G == 1 or (registers >= G and product.x.C % G == 0))
     constants = tile.L, tile.V, _rows(product), together, product.positions
+    sizes = _sizes(product, product.channels)
     program.call(
         name,
         compiled(winograd.forward, *constants, *squares_in(product)),
-        **_with_room(context, product, _sizes(product)),
+        **sizes,
+        **_room(context, product, sizes),
         **product.transformed,
         y_sample=y.sample,
         y_row=y.row,
@@ -172,20 +180,20 @@ def add_weight_gradient_of_squares(
     All tiles pass by all sums. Where these are too many for the second cache, it is faster to
     transform the input again for each part of the outputs.
     """
-    tile, sizes, squares = product.tile, _sizes(product), squares_in(product)
+    tile, squares, C = product.tile, squares_in(product), _vectors(product) * LANES
     N = min(LANES, 1 << (SUMS // tile.V).bit_length() - 1)  # divides the vectors of channels
-    block = 4 * squares.S**2 * sizes["C_all"] * tile.width
-    step = even(sizes["O_all"] // tile.width, max(1, PART // block)) * tile.width
+    block = 4 * squares.S**2 * C * tile.width
+    step = even(ceil(product.channels / tile.width), max(1, PART // block)) * tile.width
     for o in range(0, product.channels, step):
-        sizes["O"] = min(step, product.channels - o)
-        sizes["O_all"] = tile.padded(sizes["O"])
-        s_step = _step(sizes["C_all"] * sizes["O_all"])
+        O = min(step, product.channels - o)
+        sizes = _sizes(product, O)
         program.call(
             name,
             compiled(winograd.weight_gradient, tile.L, tile.V, N, *squares),
-            **_with_room(context, product, sizes, s_step),
-            s_step=s_step,
-            dz=dz.channels(o, sizes["O"]),
+            **sizes,
+            **_room(context, product, sizes, _step(C * tile.padded(O))),
+            O_all=tile.padded(O),
+            dz=dz.channels(o, O),
             dw=dw[o * squares.K * run_padded :],
             db=db[o:],
             run_padded=run_padded,

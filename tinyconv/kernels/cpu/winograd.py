@@ -229,31 +229,18 @@ def weights(L: int, R: int, K: int) -> Any:
 
 
 #: The tiles of an image: ``H`` x ``W`` results, ``x`` where the first window begins. ``chunk``
-#: tiles are treated at a time, in the thread's piece of ``room``: u (S * S, C / L, chunk, L), then
-#: m or z (S * S, O / (V * L), chunk, V * L), so that the next tile of a matrix is always as far
-#: away. There ``C_all`` and ``O_all`` are C and O in whole vectors and tiles, and one of the
-#: matrices begins ``u_step`` or ``m_step`` behind the one before.
-_TILES = ("x", "x_sample", "x_row", "x_step", "H", "W", "C", "O", "chunk", "C_all", "O_all")
-_ROOM = ("room", "room_thread", "u_step", "m_step")
+#: tiles are treated at a time, in the thread's piece of ``room``: u (C / L, S * S, chunk, L), then
+#: from ``m_start`` on m or z (O / (V * L), S * S, chunk, V * L), so that the next tile of a matrix
+#: is always as far away, and the matrices that a transformation writes to are near each other: one
+#: begins ``u_step`` or ``m_step`` behind the one before.
+_TILES = ("x", "x_sample", "x_row", "x_step", "H", "W", "C", "O", "chunk")
+_ROOM = ("room", "room_thread", "u_step", "m_start", "m_step")
 
 #: ``winners``, ``adds`` and ``gate`` are those of :data:`conv.FORWARD`. ``direct``,
 #: ``direct_args``: 0, or the kernel that is asked if a result is not finite.
 FORWARD = record(
-    *(
-        *_TILES,
-        *_ROOM,
-        "v",
-        "v_step",
-        "b",
-        "y",
-        "y_sample",
-        "y_row",
-        "y_step",
-        "winners",
-        "adds",
-        "gate",
-    ),
-    *("direct", "direct_args"),
+    *(*_TILES, *_ROOM, "v", "v_step", "b", "y", "y_sample", "y_row", "y_step"),
+    *("winners", "adds", "gate", "direct", "direct_args"),
     floats=("floor",),
 )
 
@@ -286,7 +273,7 @@ def transform_input(a, u, start, count, R, K, S, L):  # type: ignore[no-untyped-
         for c in range(0, a.C, L):
             rows, columns = a.H - h + K - 1, a.W - w + K - 1
             d = load_grid(x, i + c, a.x_row, a.x_step, rows, columns, literally(S), literally(L))
-            u_at = c * a.chunk + t * L
+            u_at = c // L * (S * S * step) + t * L
             store_grid(u, u_at, S * step, step, of_input(d, literally(R), literally(K)), S, S, L)
         n, h, w = next_place(n, h, w, a.H, a.W, R)
 
@@ -310,11 +297,12 @@ def forward(L: int, V: int, N: int, G: int, P: int, R: int, K: int) -> Any:
     @kernel(FORWARD)
     def winograd_forward(a, thread, first, last):  # type: ignore[no-untyped-def]
         room = a.room + 4 * thread * a.room_thread
-        u, m = pointer(room), pointer(room + 4 * S * S * a.u_step)
+        u, m = pointer(room), pointer(room + 4 * a.m_start)
         v, b, y, gate = pointer(a.v), pointer(a.b), pointer(a.y), pointer(a.gate)
         C, O, chunk, down, along = a.C, a.O, a.chunk, a.y_row, a.y_step
         tiles = (a.H + R - 1) // R * ((a.W + R - 1) // R)
         u_step, m_step, v_step = a.u_step, a.m_step, a.v_step
+        u_panel, m_panel = S * S * u_step, S * S * m_step
         doubt = splat(ZERO, L)
         for start in range(first * tiles, last * tiles, chunk):
             count = min(chunk, last * tiles - start)
@@ -324,15 +312,16 @@ def forward(L: int, V: int, N: int, G: int, P: int, R: int, K: int) -> Any:
                     for t in range(0, count, N):
                         acc, j = zeros(N, V, L), element * v_step + o * C
                         row = element * u_step + t * L
-                        for c in range(0, C, G):  # the next panel of u is as near as any numbers
-                            i = row + c // L * (chunk * L) + c % L
+                        for c in range(0, C, G):
+                            i = row + c // L * u_panel + c % L
                             acc = outer(acc, u, i, rows, v, j, G)
                             j += G * VL
-                        store_tile(m, element * m_step + o * chunk + t * VL, own, acc, VL)
+                        k = o // VL * m_panel + element * m_step + t * VL
+                        store_tile(m, k, own, acc, VL)
             n, h, w = place_of(start, a.H, a.W, R)
             for t in range(count):
                 for o in range(0, O, L):
-                    k = o // VL * VL * chunk + t * VL + o % VL
+                    k = o // VL * m_panel + t * VL + o % VL
                     high, wide = a.H - h, a.W - w
                     grid = load_grid(m, k, S * m_step, m_step, S, S, S, L)
                     result = plus(to_output(grid, R, K), load_tile(b, o, same, 1, L))
@@ -364,11 +353,12 @@ def forward(L: int, V: int, N: int, G: int, P: int, R: int, K: int) -> Any:
     return winograd_forward
 
 
-#: Behind u and z is s: S * S matrices (C_all, O_all), each ``s_step`` behind the one before.
+#: Behind u and z, from ``s_start`` on, is s: S * S matrices (C, O) in rows of ``O_all``, each
+#: ``s_step`` behind the one before.
 #: ``run_padded`` and the threads' ``dw`` and ``db``, of ``width`` outputs to a block, are those of
 #: :data:`conv.WEIGHT_GRADIENT`.
 WEIGHT_GRADIENT = record(
-    *(*_TILES, *_ROOM, "s_step", "dz", "dz_sample", "dz_row", "dz_step"),
+    *(*_TILES, *_ROOM, "s_start", "s_step", "O_all", "dz", "dz_sample", "dz_row", "dz_step"),
     *("dw", "dw_thread", "db", "db_thread", "run_padded", "width"),
 )
 
@@ -381,18 +371,19 @@ def weight_gradient(L: int, V: int, N: int, R: int, K: int) -> Any:
     def winograd_weight_gradient(a, thread, first, last):  # type: ignore[no-untyped-def]
         C, O, O_all, chunk = a.C, a.O, a.O_all, a.chunk
         room = a.room + 4 * thread * a.room_thread
-        u, z = pointer(room), pointer(room + 4 * S * S * a.u_step)
-        s, dz = pointer(room + 4 * S * S * (a.u_step + a.m_step)), pointer(a.dz)
+        u, z, s = pointer(room), pointer(room + 4 * a.m_start), pointer(room + 4 * a.s_start)
+        dz = pointer(a.dz)
         dw, db = pointer(a.dw + 4 * thread * a.dw_thread), pointer(a.db + 4 * thread * a.db_thread)
         tiles = (a.H + R - 1) // R * ((a.W + R - 1) // R)
         u_step, z_step, s_step, own = a.u_step, a.m_step, a.s_step, apart((0,), O_all, N)
+        u_panel, z_panel = S * S * u_step, S * S * z_step
         for k in range(0, S * S * s_step, L):
             store(s, k, splat(ZERO, L))
         for start in range(first * tiles, last * tiles, chunk):
             count = min(chunk, last * tiles - start)
             transform_input(a, u, start, count, R, K, S, L)
             for o in range(0, O, L):
-                bias, k = load(db, o, L), o // VL * VL * chunk + o % VL
+                bias, k = load(db, o, L), o // VL * z_panel + o % VL
                 n, h, w = place_of(start, a.H, a.W, R)
                 for _ in range(count):
                     i = n * a.dz_sample + h * a.dz_row + w * a.dz_step + o
@@ -409,8 +400,8 @@ def weight_gradient(L: int, V: int, N: int, R: int, K: int) -> Any:
                     for c in range(0, C, N):
                         place = element * s_step + c * O_all + o
                         acc = load_tile(s, place, own, V, L)
-                        i = element * u_step + c // L * L * chunk + c % L
-                        j = element * z_step + o * chunk
+                        i = element * u_step + c // L * u_panel + c % L
+                        j = element * z_step + o // VL * z_panel
                         for _ in range(count):
                             acc = outer(acc, u, i, side, z, j, 1)
                             i, j = i + L, j + VL
