@@ -212,5 +212,30 @@ def test_which_convolutions_are_of_squares() -> None:
     assert chosen((8, 8), 1, O=LANES - 1) is None
     assert chosen((8, 8), 1, stride=2) is None
     assert chosen((8, 8), 2, dilation=2) is None
+    for K, exact in ((3, Squares(2, 3)), (4, None), (5, Squares(2, 5))):
+        window = window_of((16, 16), 1, K)
+        assert squares_of(window, LANES, LANES, 10, 1, exact=True) == exact
     window = over_three_axes(sliding_window("test", (8, 8), (3, 1), padding=1))
     assert squares_of(window, LANES, LANES, 10, 1) is None
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_relu_stops_what_is_exactly_0(bias: bool) -> None:
+    """As training begins all biases are 0, and so is the result where the image is black."""
+    x = np.random.default_rng(0).random((10, LANES, 16, 16), np.float32)
+    x[:, :, :3] = x[:, :, :, 6:] = 0
+    targets, gradients = np.ones((10, LANES, 1, 1), np.float32), []
+    for engine in ("plan", "eager"):
+        layers = [
+            tc.Conv2d(LANES, LANES, 1),
+            tc.Tanh(),
+            tc.Conv2d(LANES, LANES, 3, padding=1, bias=bias),
+            tc.ReLU(),
+            tc.GlobalAvgPool(),
+        ]
+        net = tc.Sequential(layers, seed=0, input_shape=x.shape[1:])
+        before = net.parameters.flat.copy()
+        options: dict[str, Any] = {"batch_size": 10, "engine": engine, "verbose": False}
+        net.fit(x, targets, loss=tc.MSELoss(), optimizer=tc.SGD(lr=1.0), epochs=1, **options)
+        gradients.append(before - net.parameters.flat)
+    np.testing.assert_allclose(*gradients, rtol=0, atol=1e-6)

@@ -28,6 +28,7 @@ from tinyconv.engines.cpu.tiling import compiled, even, lanes_for
 from tinyconv.engines.cpu.winograd_calls import PREDICTIONS, squares_of
 from tinyconv.engines.units import AVG, CONVS, MAX, Unit
 from tinyconv.geometry import Geometry
+from tinyconv.kernels.activations import IDENTITY
 from tinyconv.kernels.cpu import conv, conv_max
 from tinyconv.kernels.cpu.simd import LANES, REGISTERS
 from tinyconv.kernels.terms import Terms, window_terms
@@ -90,7 +91,10 @@ class ConvStep(ProductStep):
     def _choose_squares(self, product: Product, pooling: tuple[int, ...]) -> None:
         C, O = self.product.x.C, self.product.channels
         if self.groups == 1:
-            product.squares = squares_of(self.window, C, O, *self._served, pooling)
+            # Without biases, what an activation is given may be 0 in every step; see the kernel.
+            has_kink = self.activation.code != IDENTITY and product not in self.gradients
+            exact = self.context.training and has_kink and "bias" not in self.layer.params
+            product.squares = squares_of(self.window, C, O, *self._served, pooling, exact)
 
     def _place_results(self) -> None:
         """Choose where z is, if it is not as large as y."""

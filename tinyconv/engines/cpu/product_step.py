@@ -228,7 +228,8 @@ class ProductStep(Step):
         shared = {key: values[key] for key in names if key in values}
         for key in ("y", "winners", "gate"):
             shared[key] = behind(values[key], product.end)
-        add_squares(self.context, program, name, product, **shared)
+        exact = self.context.training and "bias" in self.layer.params
+        add_squares(self.context, program, name, product, **shared, exact=exact)
 
     @property
     def _floor(self) -> float:

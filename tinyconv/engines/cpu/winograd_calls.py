@@ -44,12 +44,13 @@ def squares_of(
     batch: int,
     passes: int,
     pooling: tuple[int, ...] = (1, 1, 1),
+    exact: bool = False,
 ) -> Squares | None:
     """Return the cheapest tiles for a convolution, None if it is not made of any.
 
     It has windows of 2 x 2 to 5 x 5, one apart, and channels for vectors, and each of its weights
     serves enough results, of so many passes of a batch. A max-pool behind it, of ``pooling``
-    results, has windows of 2 x 2 if any.
+    results, has windows of 2 x 2 if any. If ``exact``, windows of zeros have results of exactly 0.
     """
     K = window.kernel[-1]
     if not (
@@ -66,7 +67,11 @@ def squares_of(
         if passes * batch * prod(window.output) >= least * prod(pooling)
     ]
     block = min(batch, FEW)
-    choices = [tile for tile in tiles if 1 < K < tile.S and tile.R % pooling[-1] == 0]
+    choices = [
+        tile
+        for tile in tiles
+        if 1 < K < tile.S and tile.R % pooling[-1] == 0 and (tile.R == 2 or not exact)
+    ]
 
     def cost(tile: Squares) -> float:
         rows = ceil(block * tile.count(window.output) / ROWS) * ROWS

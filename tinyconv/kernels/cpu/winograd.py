@@ -22,6 +22,11 @@ Where the results end within a tile, what a tile reads beyond is a copy of its l
 numbers that no result needs, as large as those that it does. Where a window holds an infinity, all
 of its tile is NaN here. So a forward pass with a result that is not finite is done again by the
 kernel of :mod:`conv`.
+
+With R = 2 the results of a window of zeros are exactly 0. With more they are rounding errors of
+what is beside it, on either side of 0, and a ReLU lets through what it has to stop. Where channels
+have biases, that does not matter; so while all of these are 0, as training begins, that kernel does
+the forward pass again, too.
 """
 
 from functools import cache, reduce
@@ -48,6 +53,7 @@ from tinyconv.kernels.cpu.instruction import (
 from tinyconv.kernels.cpu.kernel import kernel, njit, record
 from tinyconv.kernels.cpu.products import outer
 from tinyconv.kernels.cpu.simd import (
+    absolute,
     bytes_pointer,
     invoke,
     load,
@@ -237,10 +243,11 @@ _TILES = ("x", "x_sample", "x_row", "x_step", "H", "W", "C", "O", "chunk")
 _ROOM = ("room", "room_thread", "u_step", "m_start", "m_step")
 
 #: ``winners``, ``adds`` and ``gate`` are those of :data:`conv.FORWARD`. ``direct``,
-#: ``direct_args``: 0, or the kernel that is asked if a result is not finite.
+#: ``direct_args``: 0, or the kernel that is asked if a result is not finite or,
+#: where it has to be ``exact``, R > 2 and all biases are 0.
 FORWARD = record(
     *(*_TILES, *_ROOM, "v", "v_step", "b", "y", "y_sample", "y_row", "y_step"),
-    *("winners", "adds", "gate", "direct", "direct_args"),
+    *("winners", "adds", "gate", "direct", "direct_args", "exact"),
     floats=("floor",),
 )
 
@@ -283,6 +290,15 @@ def store_best(a, window, place, count):  # type: ignore[no-untyped-def]
     """Write the maximum of a window of 2 x 2 and which of them it is, of ``count`` channels."""
     best = window_best(bytes_pointer(a.winners), (place,), window, 4, count)
     store_tile(pointer(a.y), place, (0,), at_least(best, a.floor), count)
+
+
+@njit()
+def are_zero(p, count, L):  # type: ignore[no-untyped-def]
+    """Whether all numbers are 0."""
+    sizes = splat(ZERO, L)
+    for k in range(0, count, L):
+        sizes = sizes + absolute(load(p, k, L))
+    return total(sizes) == ZERO
 
 
 def forward(L: int, V: int, N: int, G: int, P: int, R: int, K: int) -> Any:
@@ -347,7 +363,8 @@ def forward(L: int, V: int, N: int, G: int, P: int, R: int, K: int) -> Any:
                         result = gated(result, gates)
                     store_grid(y, place, down, along, result, high, wide, O - o)
                 n, h, w = next_place(n, h, w, a.H, a.W, R)
-        if a.direct != 0 and total(doubt) != ZERO:  # NaN
+        is_nan, may_be_zero = total(doubt) != ZERO, R > 2 and a.exact != 0
+        if a.direct != 0 and (is_nan or (may_be_zero and are_zero(b, O, L))):
             invoke(a.direct, a.direct_args, thread, first, last)
 
     return winograd_forward
